@@ -1,0 +1,1 @@
+//! Small measurements of one room each: one file, one question.

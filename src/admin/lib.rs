@@ -1,0 +1,1 @@
+//! Operations: queue, accounts, configuration; HTTP and CLI.

@@ -1,0 +1,1 @@
+//! The only door between shards and pool: bounded, typed requests.

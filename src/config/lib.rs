@@ -1,0 +1,1 @@
+//! The configuration as types; what does not parse does not start.

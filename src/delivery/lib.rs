@@ -1,0 +1,1 @@
+//! One attempt: hosts in order, TLS level, an outcome per recipient.

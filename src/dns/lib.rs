@@ -1,0 +1,1 @@
+//! Questions, answers, cache; no sockets (RFC 1035).

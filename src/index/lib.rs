@@ -1,0 +1,1 @@
+//! Sled behind a small trait: ordered trees, checkpoints, rebuild.

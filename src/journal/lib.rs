@@ -1,0 +1,1 @@
+//! The segments: a record is ours once its group is durable.

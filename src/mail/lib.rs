@@ -1,0 +1,1 @@
+//! The nouns: address, path, envelope, status code, message id.

@@ -1,0 +1,1 @@
+//! Accept, defer or refuse: one verdict per stage.

@@ -1,0 +1,1 @@
+//! The tokio side: listeners, TLS, HTTP plumbing for the rooms above.

@@ -1,0 +1,1 @@
+//! When each recipient is tried next; one partition per shard.

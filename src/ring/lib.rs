@@ -1,0 +1,1 @@
+//! io_uring, buffers, timers, the clock; the only unsafe code.

@@ -1,0 +1,1 @@
+//! One core: listeners, sessions, queue partition, journal, and the loop.

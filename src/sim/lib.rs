@@ -1,0 +1,1 @@
+//! The other driver: same machines, virtual disk, network, DNS and clock.

@@ -1,0 +1,1 @@
+//! SMTP and LMTP as pure state machines, both sides (RFC 5321, 2033).

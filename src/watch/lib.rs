@@ -1,0 +1,1 @@
+//! Metrics, logs and traces: every name in one list.
