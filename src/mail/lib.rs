@@ -1,1 +1,17 @@
 //! The nouns: address, path, envelope, status code, message id.
+//!
+//! Every other room speaks in these words. They are values: no I/O, no clock, no policy.
+
+mod address;
+mod envelope;
+mod id;
+mod status;
+mod time;
+
+pub use address::{Address, AddressError, Domain, LocalPart};
+pub use envelope::{
+    BodyType, Envelope, ForwardPath, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Utf8,
+};
+pub use id::{JournalShard, QueueId, QueueIdError};
+pub use status::{Class, Status, StatusError};
+pub use time::{Span, Timestamp};
