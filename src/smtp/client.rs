@@ -1,0 +1,1 @@
+//! The client side: one connection to a next hop, without the connection.
