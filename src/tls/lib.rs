@@ -1,1 +1,14 @@
 //! TLS records and certificates; no sockets.
+//!
+//! A [`Channel`] is one connection's TLS, either side, over plain buffers. [`Certificates`] are what our
+//! servers show, exchanged while they run; [`server_config`] and [`client_config`] are the choices of
+//! protocol, made once. Files are read here and only when the operator asks: at start and on reload.
+
+mod certificates;
+mod channel;
+mod settings;
+
+pub use certificates::{CertificateError, CertificateFiles, Certificates, self_signed};
+pub use channel::{Channel, Progress, Session, TlsError};
+pub use rustls::{ClientConfig, ServerConfig};
+pub use settings::{Authentication, SettingsError, Version, client_config, install_provider, server_config};

@@ -1,0 +1,1 @@
+//! Files of certificates, good and bad.

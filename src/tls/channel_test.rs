@@ -1,0 +1,1 @@
+//! Both ends of a channel against each other.
