@@ -1,1 +1,110 @@
 //! The configuration as types; what does not parse does not start.
+//!
+//! One TOML file, and what later files in `conf.d` beside it change or add. Each key is written down once, in
+//! the section it is in; the commented example file and the reference page are printed from that. Rooms get the
+//! values as plain types and never see the file.
+
+mod check;
+mod error;
+mod example;
+mod load;
+mod machine;
+mod notation;
+mod operating;
+mod parse;
+mod reader;
+mod schema;
+mod sending;
+mod serving;
+
+use std::path::PathBuf;
+
+use mail::Domain;
+
+pub use error::{ConfigError, Place, Problem};
+pub use example::ExampleOptions;
+pub use load::Source;
+pub use machine::{Buffers, CoreCount, Cores, Index, Journal, Ring};
+pub use operating::{Http, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
+pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
+pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
+pub use serving::{
+    BareLineEnds, Certificate, DomainKind, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind,
+    ListenerTls, MailDomain, Relay, Tls, TlsVersion,
+};
+
+use notation::{Entries, FilePath, Literal, Maybe, Table, Text};
+use schema::section;
+
+section! {
+    /// The configuration of ringpost. Times are written "30s", "5m", "4h", "5d"; sizes "512B", "16KiB", "25MiB".
+    /// Paths begin at the folder of this file. A line that begins with # says what holds anyway.
+    pub struct Config {
+        /// Our name: in the greeting, in reply to EHLO, and in Received fields (RFC 5321 §4.1.1.1).
+        hostname: Domain [Literal] = localhost();
+        /// Where mail and all other state is kept.
+        data_directory: PathBuf [FilePath] = PathBuf::from("data");
+        /// When started as root: the user to become once the ports are open. None: stay.
+        user: Option<String> [Maybe<Text>] = None;
+        /// When started as root: the group to become. None: that of the user.
+        group: Option<String> [Maybe<Text>] = None;
+        /// Cores.
+        cores: Cores [Table] = Cores::default();
+        /// io_uring.
+        ring: Ring [Table] = Ring::default();
+        /// Buffers.
+        buffers: Buffers [Table] = Buffers::default();
+        /// The journal.
+        journal: Journal [Table] = Journal::default();
+        /// The index.
+        index: Index [Table] = Index::default();
+        /// Listeners.
+        listeners "listener": Vec<Listener> [Entries] = Vec::new();
+        /// TLS.
+        tls: Tls [Table] = Tls::default();
+        /// Certificates.
+        certificates "certificate": Vec<Certificate> [Entries] = Vec::new();
+        /// Limits.
+        limits: Limits [Table] = Limits::default();
+        /// Timeouts.
+        timeouts: Timeouts [Table] = Timeouts::default();
+        /// Relaying.
+        relay: Relay [Table] = Relay::default();
+        /// Domains.
+        domains "domain": Vec<MailDomain> [Entries] = Vec::new();
+        /// Routes.
+        routes "route": Vec<Route> [Entries] = Vec::new();
+        /// DNS.
+        dns: Dns [Table] = Dns::default();
+        /// The queue.
+        queue: Queue [Table] = Queue::default();
+        /// HTTP.
+        http: Http [Table] = Http::default();
+        /// Logs.
+        log: Log [Table] = Log::default();
+        /// Shutdown.
+        shutdown: Shutdown [Table] = Shutdown::default();
+    }
+}
+
+section! {
+    /// How patient we are.
+    pub struct Timeouts {
+        /// With those who come to us.
+        inbound: InboundTimeouts [Table] = InboundTimeouts::default();
+        /// With next hops.
+        outbound: OutboundTimeouts [Table] = OutboundTimeouts::default();
+    }
+}
+
+fn localhost() -> Domain {
+    Domain::parse("localhost").expect("our own text")
+}
+
+impl Config {
+    /// The route for a recipient's domain (in lower case).
+    pub fn route(&self, domain: &str) -> Option<&Route> {
+        let ranked = self.routes.iter().filter_map(|route| Some((route.rank(domain)?, route)));
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
+    }
+}

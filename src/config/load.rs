@@ -1,0 +1,154 @@
+//! From files to a [`Config`].
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use toml::de::DeTable;
+
+use crate::{Config, ConfigError, Problem, check, reader::Reader, schema::Section};
+
+/// One file and what is in it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// For messages; relative paths in the configuration begin at the folder of the first one.
+    pub file: PathBuf,
+    /// The TOML.
+    pub text: String,
+}
+
+const DNS_PORT: u16 = 53;
+
+impl Config {
+    /// Reads a configuration file, and whatever ends in `.toml` in the folder `conf.d` beside it, by name.
+    /// A later file overrides keys of an earlier one, adds sections to lists of sections, and changes those
+    /// of the same name.
+    ///
+    /// # Errors
+    /// Every mistake found, in the order of the files.
+    pub fn load(path: &Path) -> Result<Self, Vec<ConfigError>> {
+        let path = std::path::absolute(path).map_err(|error| vec![unreadable(path, &error)])?;
+        let mut sources = vec![Source { text: read(&path)?, file: path.clone() }];
+        for file in drop_ins(&path)? {
+            sources.push(Source { text: read(&file)?, file });
+        }
+        let mut config = Self::from_sources(&sources)?;
+        if config.dns.servers.is_empty() {
+            // A host without the file asks itself (resolv.conf(5)).
+            let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            config.dns.servers = name_servers(&text);
+        }
+        Ok(config)
+    }
+
+    /// The same, of files already read. `dns.servers` stays as it is written.
+    ///
+    /// # Errors
+    /// Every mistake found, in the order of the files.
+    pub fn from_sources(sources: &[Source]) -> Result<Self, Vec<ConfigError>> {
+        let mut reader = Reader::new();
+        let mut tables = Vec::new();
+        for source in sources {
+            let (table, errors) = DeTable::parse_recoverable(&source.text);
+            reader.open(&source.file, &source.text);
+            for error in errors {
+                let problem = Problem::Syntax(error.message().to_owned());
+                reader.report(error.span().unwrap_or(0..0), problem, String::new());
+            }
+            tables.push((source, table));
+        }
+        if !reader.errors.is_empty() {
+            return Err(reader.errors);
+        }
+        let mut config = Self::default();
+        for (source, table) in &tables {
+            reader.open(&source.file, &source.text);
+            config.apply(table.get_ref(), &mut reader);
+        }
+        config.inherit(&tables.iter().map(|(_, table)| table.get_ref()).collect::<Vec<_>>());
+        if reader.errors.is_empty() {
+            check::check(&config, &mut reader);
+        }
+        if !reader.errors.is_empty() {
+            return Err(reader.errors);
+        }
+        if let Some(folder) = sources.first().and_then(|source| source.file.parent()) {
+            config.resolve(folder);
+        }
+        Ok(config)
+    }
+
+    /// What a listener does not say of limits and timeouts is as it is everywhere. Known only when all files
+    /// are read: so what listeners do say is laid over that once more.
+    fn inherit(&mut self, tables: &[&DeTable<'_>]) {
+        for listener in &mut self.listeners {
+            listener.limits = self.limits.clone();
+            listener.timeouts = self.timeouts.inbound.clone();
+            let same_name = |table: &&DeTable<'_>| {
+                let name = table.get("name").and_then(|name| name.get_ref().as_str());
+                name.is_some_and(|name| name.eq_ignore_ascii_case(&listener.name))
+            };
+            let entries = tables.iter().filter_map(|table| table.get("listener")?.get_ref().as_array());
+            let said = entries.flatten().filter_map(|entry| entry.get_ref().as_table()).filter(same_name);
+            let said: Vec<_> = said.collect();
+            // Whatever is wrong in them was told when they were read first.
+            let mut silent = Reader::new();
+            for table in said {
+                if let Some(limits) = table.get("limits").and_then(|value| value.get_ref().as_table()) {
+                    listener.limits.apply(limits, &mut silent);
+                }
+                if let Some(timeouts) = table.get("timeouts").and_then(|value| value.get_ref().as_table()) {
+                    listener.timeouts.apply(timeouts, &mut silent);
+                }
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, Vec<ConfigError>> {
+    fs::read_to_string(path).map_err(|error| vec![unreadable(path, &error)])
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
+    ConfigError {
+        place: None,
+        key: String::new(),
+        problem: Problem::Unreadable(format!("{}: {error}", path.display())),
+        remedy: "`ringpost init` makes a configuration to begin with".into(),
+    }
+}
+
+/// The files of `conf.d`, sorted by name; none when there is no such folder.
+fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Vec<ConfigError>> {
+    let folder = path.with_file_name("conf.d");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(vec![unreadable(&folder, &error)]),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(|error| vec![unreadable(&folder, &error)])?.path();
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if !hidden && file.extension().is_some_and(|extension| extension == "toml") {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The servers that resolv.conf names, or this host when it names none (resolv.conf(5)).
+fn name_servers(text: &str) -> Vec<SocketAddr> {
+    let addresses = text.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next())??.parse::<IpAddr>().ok()
+    });
+    let mut servers: Vec<_> = addresses.map(|address| SocketAddr::new(address, DNS_PORT)).collect();
+    if servers.is_empty() {
+        servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DNS_PORT));
+    }
+    servers
+}

@@ -1,0 +1,219 @@
+//! Sending mail on: routes, DNS, the queue, and how patient we are.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use mail::Domain;
+
+use crate::{
+    notation::{List, Literal, Names, Text, Time, Whole, Word, YesNo},
+    schema::{Entry, choice, section},
+};
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+const DAY: u64 = 24 * HOUR;
+
+/// Which domains a route is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DomainPattern {
+    /// `*`: every domain.
+    Any,
+    /// `*.example.org`: what is below the domain, not the domain.
+    Below(Domain),
+    /// `example.org`: the domain alone.
+    Exact(Domain),
+}
+
+/// A host to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// By address.
+    Address(IpAddr),
+    /// By name; its addresses are looked up.
+    Name(Domain),
+}
+
+/// A next hop with its port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// The host.
+    pub host: Host,
+    /// The port; 25 when none was written.
+    pub port: u16,
+}
+
+choice! {
+    /// How mail of a route leaves.
+    pub enum Via {
+        /// to the hosts that DNS names for the domain (RFC 5321 §5.1)
+        Mx = "mx",
+        /// to `hosts`, one after the other
+        Hop = "hop",
+        /// nowhere: it counts as delivered and is forgotten
+        Discard = "discard",
+        /// not yet: it waits until an operator releases it
+        Hold = "hold",
+    }
+}
+
+choice! {
+    /// How a route uses TLS.
+    pub enum RouteTls {
+        /// not at all
+        None = "none",
+        /// when the next hop offers it, whatever its certificate (RFC 7435)
+        Opportunistic = "opportunistic",
+        /// always, whatever its certificate
+        Required = "required",
+        /// always, and the certificate must be good for the name of the host
+        Verified = "verified",
+    }
+}
+
+section! {
+    /// Where mail goes. The pattern that says most of a domain wins: the domain itself before
+    /// `*.example.org`, a longer one before a shorter one, `*` last. Mail that no route is for is refused.
+    pub struct Route {
+        /// In messages, logs and metrics, and for later files to find it.
+        name: String [Text] = String::new();
+        /// For which recipients' domains.
+        domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// How.
+        via: Via [Word] = Via::Mx;
+        /// With via = "hop": the next hops, the best first.
+        hosts: Vec<Hop> [List<Literal>] = Vec::new();
+        /// With via = "mx": the port of the hosts.
+        port: u16 [Whole<1, 65535>] = 25;
+        /// TLS towards the next hop.
+        tls: RouteTls [Word] = RouteTls::Opportunistic;
+        /// Connections open at once to one next hop, over all cores.
+        concurrency_max: u32 [Whole<1, 100_000>] = 20;
+        /// How long a connection is kept for more mail.
+        idle: Duration [Time<0, { HOUR }>] = Duration::from_secs(10);
+        /// Messages on one connection; then a new one is made.
+        transactions_max: u32 [Whole<1, 1_000_000>] = 1000;
+        /// Send with BDAT where it is offered (RFC 3030).
+        chunking: bool [YesNo] = true;
+        /// Our addresses to send from. Empty: the kernel chooses.
+        source_address: Vec<IpAddr> [List<Literal>] = Vec::new();
+    }
+}
+
+section! {
+    /// How long we wait for next hops. RFC 5321 §4.5.3.2 names the least of most of these.
+    pub struct OutboundTimeouts {
+        /// For a connection.
+        connect: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
+        /// For a TLS handshake.
+        handshake: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
+        /// For the greeting (RFC 5321 §4.5.3.2.1).
+        greeting: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(300);
+        /// For the reply to EHLO, RSET and QUIT.
+        ehlo: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(300);
+        /// For the reply to MAIL (RFC 5321 §4.5.3.2.2).
+        mail: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(300);
+        /// For the reply to RCPT (RFC 5321 §4.5.3.2.3).
+        rcpt: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(300);
+        /// For the reply to DATA (RFC 5321 §4.5.3.2.4).
+        data: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(120);
+        /// For the next hop to take the next piece of mail data (RFC 5321 §4.5.3.2.5).
+        block: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(180);
+        /// For the reply to the final dot (RFC 5321 §4.5.3.2.6). Too short a time sends mail twice.
+        final_dot "final": Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(600);
+    }
+}
+
+section! {
+    /// The DNS client of each core.
+    pub struct Dns {
+        /// Whom to ask, in order. Empty: those of /etc/resolv.conf.
+        servers: Vec<SocketAddr> [List<Literal>] = Vec::new();
+        /// How long to wait for one server.
+        timeout: Duration [Time<100, 60_000>] = Duration::from_secs(3);
+        /// How often a question is asked before we give up for now.
+        attempts: u32 [Whole<1, 20>] = 3;
+        /// Answers kept on each core.
+        cache_entries: u32 [Whole<16, 100_000_000>] = 100_000;
+        /// An answer is kept at least so long,
+        ttl_min: Duration [Time<0, { HOUR }>] = Duration::from_secs(5);
+        /// and at most so long.
+        ttl_max: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(86_400);
+        /// That a name does not exist is kept at most so long.
+        negative_ttl_max: Duration [Time<{ SECOND }, { DAY }>] = Duration::from_secs(3_600);
+        /// Hosts answered from here and never asked for.
+        hosts: Vec<(Domain, Vec<IpAddr>)> [Names<List<Literal>>] = Vec::new();
+    }
+}
+
+section! {
+    /// When mail is tried again, and for how long.
+    pub struct Queue {
+        /// How long to wait after the first, the second, … attempt. After the last, each wait is double the one before.
+        retry: Vec<Duration> [List<Time<{ SECOND }, { 7 * DAY }>>] =
+            [5, 10, 20, 30, 60].map(|minutes| Duration::from_secs(60 * minutes)).to_vec();
+        /// But never longer than this.
+        retry_max: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(4 * 3_600);
+        /// Waits are made longer or shorter by up to so many percent, so that mail does not come back in one wave.
+        jitter: u8 [Whole<0, 50>] = 10;
+        /// After so long a message is returned to its sender (RFC 5321 §4.5.4.1 wants 4 to 5 days).
+        give_up: Duration [Time<{ SECOND }, { 90 * DAY }>] = Duration::from_secs(5 * 86_400);
+        /// The same for mail with the null reverse-path, which cannot be returned: it is dropped.
+        bounce_give_up: Duration [Time<{ SECOND }, { 90 * DAY }>] = Duration::from_secs(86_400);
+        /// After so long the sender is told once that mail waits. 0s: never.
+        delay_warning: Duration [Time<0, { 90 * DAY }>] = Duration::from_secs(4 * 3_600);
+        /// Attempts under way at once on one core.
+        attempts_max: u32 [Whole<1, 1_000_000>] = 1000;
+        /// Recipients of one message to one next hop in one transaction. RFC 5321 §4.5.3.1.8 wants 100 at least.
+        recipients_per_transaction: u32 [Whole<1, 100_000>] = 100;
+    }
+}
+
+impl Entry for Route {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Route {
+    /// How much the route's best pattern says of a domain, when one is for it: the more, the better.
+    pub fn rank(&self, domain: &str) -> Option<usize> {
+        self.domains.iter().filter_map(|pattern| pattern.rank(domain)).max()
+    }
+}
+
+impl DomainPattern {
+    /// How much the pattern says of a domain, when it is for it: the more, the better.
+    pub fn rank(&self, domain: &str) -> Option<usize> {
+        match self {
+            Self::Any => Some(0),
+            Self::Below(suffix) => {
+                let head = domain.strip_suffix(suffix.as_str())?;
+                (head.len() > 1 && head.ends_with('.')).then_some(suffix.as_str().len())
+            }
+            Self::Exact(exact) => (exact.as_str() == domain).then_some(usize::MAX),
+        }
+    }
+}
+
+impl fmt::Display for DomainPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Below(domain) => write!(f, "*.{domain}"),
+            Self::Exact(domain) => write!(f, "{domain}"),
+        }
+    }
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Address(address) => write!(f, "{}", SocketAddr::new(*address, self.port)),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Taking mail in: listeners, certificates, limits, timeouts, and for whom.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+use mail::Domain;
+
+use crate::{
+    notation::{FilePath, List, Literal, Size, Table, Text, Time, Whole, Word},
+    schema::{Entry, choice, section},
+};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+
+/// Where a listener waits for clients.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// An IP address and port.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+choice! {
+    /// What a listener is for.
+    pub enum ListenerKind {
+        /// mail from other servers (RFC 5321)
+        Smtp = "smtp",
+        /// mail from users' programs; incomplete header sections are completed (RFC 6409)
+        Submission = "submission",
+    }
+}
+
+choice! {
+    /// How a listener speaks TLS.
+    pub enum ListenerTls {
+        /// not at all
+        None = "none",
+        /// when the client asks for it (RFC 3207)
+        Starttls = "starttls",
+        /// from the first byte (RFC 8314)
+        Implicit = "implicit",
+    }
+}
+
+choice! {
+    /// What to do with a CR or LF that stands alone in mail data.
+    pub enum BareLineEnds {
+        /// the message is refused: it is how mail is smuggled in behind other mail
+        Refuse = "refuse",
+        /// kept as they are; they never end a line
+        Keep = "keep",
+    }
+}
+
+choice! {
+    /// A version of TLS.
+    pub enum TlsVersion {
+        /// TLS 1.2 (RFC 5246)
+        Tls12 = "1.2",
+        /// TLS 1.3 (RFC 8446)
+        Tls13 = "1.3",
+    }
+}
+
+choice! {
+    /// What a domain is to us.
+    pub enum DomainKind {
+        /// its mailboxes are here
+        Local = "local",
+        /// we take its mail in and pass it on by its route
+        Relay = "relay",
+    }
+}
+
+section! {
+    /// A door for clients. As many as you like, each with a name.
+    pub struct Listener {
+        /// In messages, logs and metrics, and for later files to find it.
+        name: String [Text] = String::new();
+        /// Where: IPv4, IPv6 and Unix sockets.
+        address: Vec<ListenAddress> [List<Literal>] = Vec::new();
+        /// What for.
+        kind: ListenerKind [Word] = ListenerKind::Smtp;
+        /// Whether TLS.
+        tls: ListenerTls [Word] = ListenerTls::Starttls;
+        /// Connections the kernel keeps waiting for us; it takes no more than net.core.somaxconn.
+        backlog: u32 [Whole<1, 65535>] = 4096;
+        /// CR and LF that stand alone in mail data.
+        bare_line_ends: BareLineEnds [Word] = BareLineEnds::Refuse;
+        /// Limits that differ here: any of those of [limits]; the others are as there.
+        limits: Limits [Table] = Limits::default();
+        /// Timeouts that differ here: any of those of [timeouts.inbound]; the others are as there.
+        timeouts: InboundTimeouts [Table] = InboundTimeouts::default();
+    }
+}
+
+section! {
+    /// TLS for those who come to us.
+    pub struct Tls {
+        /// The oldest version we speak.
+        min_version: TlsVersion [Word] = TlsVersion::Tls12;
+    }
+}
+
+section! {
+    /// A certificate and its key. The one for the name the client asks for is shown, else the first.
+    pub struct Certificate {
+        /// In messages, and for later files to find it.
+        name: String [Text] = String::new();
+        /// The certificate and what is between it and its root, as PEM.
+        certificate: PathBuf [FilePath] = PathBuf::new();
+        /// Its private key, as PEM.
+        key: PathBuf [FilePath] = PathBuf::new();
+        /// Show it for these names too. Those that stand in the certificate need not be repeated.
+        domains: Vec<Domain> [List<Literal>] = Vec::new();
+    }
+}
+
+section! {
+    /// Upper bounds for those who come to us.
+    pub struct Limits {
+        /// Connections open at once on one listener, over all cores. Over it: 421.
+        connections_max: u32 [Whole<1, 10_000_000>] = 50_000;
+        /// Connections open at once from one address on one core. Clients that may relay are not counted.
+        connections_per_client_max: u32 [Whole<1, 10_000_000>] = 100;
+        /// Recipients of one message. RFC 5321 §4.5.3.1.8 wants 100 at least. Over it: 452.
+        recipients_max: u32 [Whole<100, 1_000_000>] = 1000;
+        /// A message with its header section, told in reply to EHLO (RFC 1870).
+        message_size_max: u64 [Size<{ 64 * KIB }, { 4 * GIB }>] = 50 * MIB;
+        /// A command with its line end. RFC 5321 §4.5.3.1.4 wants 512 at least, its extensions some more.
+        command_line_max: u64 [Size<{ KIB }, { 64 * KIB }>] = 4 * KIB;
+        /// A line of mail data with its line end. RFC 5321 §4.5.3.1.6 wants 1000 at least; many send more.
+        text_line_max: u64 [Size<{ KIB }, { 1024 * MIB }>] = MIB;
+        /// The header section of a message.
+        header_size_max: u64 [Size<{ 16 * KIB }, { 64 * MIB }>] = MIB;
+        /// Refused commands in one session; then we hang up with 421.
+        errors_max: u32 [Whole<1, 100_000>] = 20;
+        /// Received fields in one message; over it, it goes round in a loop (RFC 5321 §6.3).
+        received_max: u32 [Whole<100, 10_000>] = 100;
+    }
+}
+
+section! {
+    /// How long we wait for those who come to us.
+    pub struct InboundTimeouts {
+        /// For the next command (RFC 5321 §4.5.3.2.7).
+        command: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(300);
+        /// For the next piece of mail data.
+        data_block: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(180);
+        /// For a TLS handshake.
+        handshake: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
+        /// For the client to take what we send.
+        send: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(60);
+        /// The whole session, however busy.
+        session: Duration [Time<{ 10 * SECOND }, { 168 * HOUR }>] = Duration::from_secs(4 * 3_600);
+    }
+}
+
+section! {
+    /// Who may send to any domain through us. Everybody else reaches the domains listed as [[domain]] only.
+    pub struct Relay {
+        /// Networks whose clients may relay. A network of all addresses is refused: it makes an open relay.
+        networks: Vec<IpNet> [List<Literal>] = loopback();
+    }
+}
+
+section! {
+    /// A domain whose mail we take from anybody.
+    pub struct MailDomain {
+        /// The domain.
+        name: Domain [Literal] = unnamed();
+        /// What it is to us.
+        kind: DomainKind [Word] = DomainKind::Relay;
+    }
+}
+
+impl Entry for Listener {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Entry for Certificate {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl Entry for MailDomain {
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+}
+
+fn loopback() -> Vec<IpNet> {
+    ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("our own text")).to_vec()
+}
+
+fn unnamed() -> Domain {
+    Domain::parse("example.org").expect("our own text")
+}
