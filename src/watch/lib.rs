@@ -1,1 +1,30 @@
 //! Metrics, logs and traces: every name in one list.
+//!
+//! Metrics: [`names`] is the list, [`Registry`] holds the values, [`ShardMetrics`] are the handles of one
+//! shard, made once. Counting is a plain add to a cell that one thread writes; the price of watching is
+//! paid by whoever scrapes.
+//!
+//! Logs: [`events`] is the list, each event a struct with an `emit`; [`log`] takes the lines to a thread
+//! of its own, which alone waits for the disk. What `tracing` says ends in the same place.
+
+mod cell;
+pub mod events;
+mod line;
+pub mod log;
+mod metrics;
+pub mod names;
+mod registry;
+mod sites;
+mod trace;
+
+pub use cell::{Counter, Gauge, Histogram};
+pub use metrics::{
+    Buffers, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, Inbound, Journal,
+    JournalHealth, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState, Reload, SegmentState,
+    ShardMetrics, TlsMetrics, Verb,
+};
+pub use registry::Registry;
+pub use sites::{Outcome, SiteTable};
+
+#[cfg(test)]
+mod docs_test;

@@ -1,0 +1,322 @@
+//! The list of log events: each is a struct with its fields, and [`emit`](Accepted::emit).
+//!
+//! By default there is one line per accepted message and one per outcome of a recipient; both carry the
+//! queue id, and so does everything between them.
+
+use std::{fmt::Display, net::SocketAddr, time::Duration};
+
+use crate::log::{self, Level};
+
+/// One event of the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// As it stands in the line.
+    pub name: &'static str,
+    /// The room whose level decides whether it is written.
+    pub room: &'static str,
+    /// How much it matters.
+    pub level: Level,
+    /// What happened, in a sentence.
+    pub help: &'static str,
+    /// Its fields in order, and what each says.
+    pub fields: &'static [(&'static str, &'static str)],
+}
+
+macro_rules! events {
+    ($(
+        #[doc = $help:literal]
+        $level:ident $room:ident $event:ident = $name:ident $(<$life:lifetime>)? {
+            $(#[doc = $field_help:literal] $field:ident: $type:ty,)*
+        }
+    )*) => {
+        #[expect(non_camel_case_types, reason = "spelled as the line spells them")]
+        enum Place { $($event,)* }
+
+        /// Every event, in the order of the path of a message.
+        pub const ALL: &[Event] = &[$(Event {
+            name: stringify!($event),
+            room: stringify!($room),
+            level: Level::$level,
+            help: $help.trim_ascii(),
+            fields: &[$((stringify!($field), $field_help.trim_ascii())),*],
+        }),*];
+
+        $(
+            #[doc = $help]
+            #[derive(Clone, Copy)]
+            pub struct $name $(<$life>)? {
+                $(#[doc = $field_help] pub $field: $type,)*
+            }
+
+            impl $(<$life>)? $name $(<$life>)? {
+                /// Writes the line, with the time it happened in microseconds since 1970.
+                pub fn emit(&self, at: u64) {
+                    log::write(Place::$event as usize, at, |line| {
+                        $(line.field(stringify!($field), &self.$field);)*
+                    });
+                }
+
+                /// Whether the line would be written: for fields that cost something to know.
+                pub fn enabled() -> bool {
+                    log::enabled(Place::$event as usize)
+                }
+            }
+        )*
+    };
+}
+
+events! {
+    /// A client connected.
+    Debug smtp connected = Connected<'a> {
+        /// Who.
+        client: SocketAddr,
+        /// To which of our listeners.
+        listener: &'a str,
+    }
+    /// A client was turned away before its first command.
+    Info smtp connection_refused = ConnectionRefused<'a> {
+        /// Who.
+        client: SocketAddr,
+        /// The label of the refusal, as in the metrics.
+        reason: &'a str,
+    }
+    /// A TLS handshake failed.
+    Info smtp tls_failed = TlsFailed<'a> {
+        /// The client, or the next hop.
+        peer: SocketAddr,
+        /// `in` or `out`.
+        side: &'a str,
+        /// Why.
+        error: &'a str,
+    }
+    /// A command was refused.
+    Info smtp refused = Refused<'a> {
+        /// Who asked.
+        client: SocketAddr,
+        /// As what it introduced itself.
+        helo: Option<&'a str>,
+        /// The stage: connect, ehlo, mail, rcpt, data.
+        stage: &'a str,
+        /// The reverse-path, when it was known.
+        from: Option<&'a str>,
+        /// The forward-path, when it was about one.
+        to: Option<&'a str>,
+        /// The reply code.
+        code: u16,
+        /// The enhanced status code.
+        status: Option<&'a dyn Display>,
+        /// The label of the refusal, as in the metrics.
+        reason: &'a str,
+    }
+    /// A message is ours: it is durable, and its 250 goes out.
+    Info smtp accepted = Accepted<'a> {
+        /// Its queue id.
+        id: &'a dyn Display,
+        /// The reverse-path, empty for the null reverse-path.
+        from: &'a str,
+        /// How many recipients it has.
+        nrcpt: usize,
+        /// Octets of content.
+        size: u64,
+        /// Who sent it.
+        client: SocketAddr,
+        /// As what the client introduced itself.
+        helo: &'a str,
+        /// The protocol, as in the Received field (RFC 3848).
+        proto: &'a str,
+        /// TLS version and cipher, when there was TLS.
+        tls: Option<&'a str>,
+        /// The Message-ID, when one was read.
+        msgid: Option<&'a str>,
+    }
+    /// A client is gone.
+    Debug smtp disconnected = Disconnected<'a> {
+        /// Who.
+        client: SocketAddr,
+        /// quit, closed, timeout, limit, stopping, error.
+        reason: &'a str,
+        /// Messages it gave us.
+        messages: u64,
+        /// How long it stayed, in seconds.
+        time: Duration,
+    }
+    /// A session ended by a fault of ours.
+    Error shard session_panicked = SessionPanicked<'a> {
+        /// The peer.
+        peer: SocketAddr,
+        /// What the panic said.
+        error: &'a str,
+    }
+    /// An attempt for a recipient ended.
+    Info delivery outcome = Outcome<'a> {
+        /// The queue id.
+        id: &'a dyn Display,
+        /// The recipient.
+        to: &'a str,
+        /// delivered, deferred, failed.
+        result: &'a str,
+        /// Where the route led: a next hop or a domain's MX hosts.
+        destination: &'a str,
+        /// The host that answered last.
+        host: Option<&'a str>,
+        /// Its address.
+        address: Option<SocketAddr>,
+        /// The enhanced status code.
+        status: Option<&'a dyn Display>,
+        /// The last reply, or what happened in its place.
+        reply: &'a str,
+        /// TLS version and cipher, when there was TLS.
+        tls: Option<&'a str>,
+        /// Which attempt this was.
+        attempt: u32,
+        /// How long the attempt took, in seconds.
+        took: Duration,
+        /// Seconds since the message was accepted.
+        delay: Duration,
+        /// Seconds until the next attempt, when there will be one.
+        next: Option<Duration>,
+    }
+    /// A notification was written for a recipient.
+    Info queue returned = Returned<'a> {
+        /// The queue id of the message it is about.
+        id: &'a dyn Display,
+        /// The recipient.
+        to: &'a str,
+        /// failed, delayed, delivered.
+        kind: &'a str,
+        /// The queue id of the notification; none when there is nobody to tell.
+        report: Option<&'a dyn Display>,
+    }
+    /// Every recipient of a message has ended.
+    Debug queue retired = Retired<'a> {
+        /// The queue id.
+        id: &'a dyn Display,
+        /// Seconds since it was accepted.
+        delay: Duration,
+    }
+    /// An operator changed what will become of recipients.
+    Info queue operated = Operated<'a> {
+        /// retry, hold, release, remove.
+        action: &'a str,
+        /// The queue id, when it was one message.
+        id: Option<&'a dyn Display>,
+        /// How many recipients.
+        nrcpt: u64,
+    }
+    /// A question of ours to the DNS had no usable answer.
+    Debug dns dns_failed = DnsFailed<'a> {
+        /// The name asked for.
+        name: &'a str,
+        /// The record type.
+        kind: &'a str,
+        /// Why.
+        error: &'a str,
+    }
+    /// A group could not be made durable: its messages were refused, and no more are taken.
+    Error journal commit_failed = CommitFailed<'a> {
+        /// The shard.
+        shard: usize,
+        /// How many records were in the group.
+        records: u64,
+        /// What the system said.
+        error: &'a str,
+    }
+    /// The medium is full but for the reserve: mail is refused for now.
+    Error journal journal_full = JournalFull<'a> {
+        /// The shard.
+        shard: usize,
+        /// What the system said.
+        error: &'a str,
+    }
+    /// Mail is accepted again.
+    Info journal journal_healthy = JournalHealthy {
+        /// The shard.
+        shard: usize,
+    }
+    /// A shard has read its journal after a start.
+    Info journal recovered = Recovered {
+        /// The shard.
+        shard: usize,
+        /// Messages still in the queue.
+        messages: u64,
+        /// Recipients still in the queue.
+        recipients: u64,
+        /// Records read.
+        records: u64,
+        /// Bytes at the end that no commit covered, and no 250 was sent for.
+        torn: u64,
+        /// How long it took, in seconds.
+        took: Duration,
+    }
+    /// A record in the midst of the journal is damaged.
+    Error journal damaged = Damaged<'a> {
+        /// The shard.
+        shard: usize,
+        /// The segment.
+        segment: u64,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong with it.
+        error: &'a str,
+    }
+    /// A task kept its shard from everything else.
+    Warn shard stalled = Stalled {
+        /// The shard.
+        shard: usize,
+        /// For so many seconds.
+        time: Duration,
+    }
+    /// The server starts.
+    Info daemon started = Started<'a> {
+        /// Which version.
+        version: &'a str,
+        /// Its process id.
+        pid: u32,
+        /// How many shards.
+        shards: usize,
+        /// The data directory.
+        data: &'a str,
+        /// The configuration file.
+        config: &'a str,
+    }
+    /// A listener takes connections.
+    Info daemon listening = Listening<'a> {
+        /// Its name in the configuration.
+        listener: &'a str,
+        /// Where.
+        address: &'a str,
+    }
+    /// A new configuration is in force.
+    Info daemon reloaded = Reloaded<'a> {
+        /// The configuration file.
+        config: &'a str,
+        /// What stays as it was until a restart, when something does.
+        pending: Option<&'a str>,
+    }
+    /// A new configuration was not taken; the old one stays.
+    Error daemon reload_refused = ReloadRefused<'a> {
+        /// The configuration file.
+        config: &'a str,
+        /// Why.
+        error: &'a str,
+    }
+    /// The server takes no more connections and ends the transactions in flight.
+    Info daemon stopping = Stopping<'a> {
+        /// The signal or command.
+        reason: &'a str,
+        /// Seconds that transactions in flight have.
+        grace: Duration,
+    }
+    /// The server has stopped.
+    Info daemon stopped = Stopped {
+        /// How long stopping took, in seconds.
+        took: Duration,
+        /// Sessions that were cut off at the end of the grace.
+        cut: u64,
+    }
+    /// Log lines were lost: the writer could not keep up, or could not write.
+    Warn watch lines_dropped = LinesDropped {
+        /// How many since the last such line.
+        lines: u64,
+    }
+}

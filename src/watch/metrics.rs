@@ -1,0 +1,477 @@
+//! The handles of one shard and of the process: made once, then only counted with.
+
+use std::marker::PhantomData;
+
+use crate::{Counter, Gauge, Histogram, SiteTable, registry::ShardBuilder};
+
+/// All that a shard counts. Not `Sync`: share it within the shard, by `Rc`.
+#[derive(Debug)]
+pub struct ShardMetrics {
+    /// Connections from clients.
+    pub inbound: Inbound,
+    /// Connections to next hops.
+    pub outbound: Outbound,
+    /// The journal.
+    pub journal: Journal,
+    /// The queue.
+    pub queue: Queue,
+    /// Attempts and their outcomes.
+    pub delivery: Delivery,
+    /// The DNS client.
+    pub dns: Dns,
+    /// Receive buffers.
+    pub buffers: Buffers,
+    /// The shard's own health.
+    pub executor: Executor,
+}
+
+/// Connections from clients.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Connections open now.
+    pub open: Gauge,
+    /// Connections taken.
+    pub connections: Counter,
+    /// Connections turned away.
+    pub refused: Family<ConnectionRefusal>,
+    /// Commands read.
+    pub commands: Family<Verb>,
+    /// Messages accepted.
+    pub messages: Counter,
+    /// Recipients of the messages accepted.
+    pub recipients: Counter,
+    /// Content of the messages accepted.
+    pub bytes: Counter,
+    /// Content size of each.
+    pub message_bytes: Histogram,
+    /// TLS handshakes.
+    pub tls: TlsMetrics,
+    refusals: Vec<(&'static str, Counter)>,
+    refusals_other: Counter,
+}
+
+/// Connections to next hops.
+#[derive(Debug)]
+pub struct Outbound {
+    /// Connections open now.
+    pub open: Gauge,
+    /// Connections made.
+    pub connections: Counter,
+    /// Connections that could not be made.
+    pub failed: Counter,
+    /// Transactions a next hop took responsibility for.
+    pub messages: Counter,
+    /// Recipients delivered.
+    pub recipients: Counter,
+    /// Content sent.
+    pub bytes: Counter,
+    /// TLS handshakes.
+    pub tls: TlsMetrics,
+}
+
+/// TLS handshakes of one side.
+#[derive(Debug)]
+pub struct TlsMetrics {
+    /// Completed.
+    pub done: Counter,
+    /// Not completed.
+    pub failed: Counter,
+}
+
+/// The journal.
+#[derive(Debug)]
+pub struct Journal {
+    /// Records made durable by one sync.
+    pub group_records: Histogram,
+    /// Bytes made durable by one sync.
+    pub group_bytes: Histogram,
+    /// Time of one sync.
+    pub sync: Histogram,
+    /// Time from the end of the mail data to its being durable.
+    pub commit: Histogram,
+    /// Groups that could not be written or synced.
+    pub failed: Counter,
+    /// Segments.
+    pub segments: Levels<SegmentState>,
+    /// Their size on the medium.
+    pub segment_bytes: Levels<SegmentState>,
+    /// Bytes of records still needed.
+    pub live_bytes: Gauge,
+    health: Levels<JournalHealth>,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct Queue {
+    /// Recipients by state.
+    pub recipients: Levels<QueueState>,
+    /// Messages.
+    pub messages: Gauge,
+    /// Memory of the queue's state.
+    pub bytes: Gauge,
+    /// Microseconds since the oldest message was accepted.
+    pub oldest: Gauge,
+    /// Time from acceptance to the end of a recipient.
+    pub time: Histogram,
+}
+
+/// Attempts and their outcomes.
+#[derive(Debug)]
+pub struct Delivery {
+    /// Recipients by site and outcome: behind a `RefCell`, since a shard counts from many tasks.
+    pub sites: std::cell::RefCell<SiteTable>,
+    /// Time of one attempt.
+    pub attempt: Histogram,
+    /// Notifications written.
+    pub dsns: Family<Dsn>,
+}
+
+/// The DNS client.
+#[derive(Debug)]
+pub struct Dns {
+    /// Questions asked of it.
+    pub questions: Counter,
+    /// Answered from the cache.
+    pub cache_hits: Counter,
+    /// Without a usable answer.
+    pub failures: Counter,
+    /// Time until the answer, when the cache had none.
+    pub time: Histogram,
+}
+
+/// Receive buffers.
+#[derive(Debug)]
+pub struct Buffers {
+    /// Bytes in use.
+    pub bytes: Gauge,
+    /// Bytes that may be.
+    pub budget: Gauge,
+    /// Times a connection had to stop reading.
+    pub waits: Counter,
+}
+
+/// The shard's own health.
+#[derive(Debug)]
+pub struct Executor {
+    /// How long tasks kept the shard from everything else.
+    pub stalls: Histogram,
+    /// Sessions that ended by a fault of ours.
+    pub panicked: Counter,
+    /// Requests of the pool answered.
+    pub bridge_requests: Counter,
+}
+
+/// What the whole process counts; any thread may.
+#[derive(Debug)]
+pub struct ProcessMetrics {
+    pub(crate) log_lines_dropped: metrics::Counter,
+    pub(crate) reloads: [metrics::Counter; 2],
+    pub(crate) open_fds: metrics::Gauge,
+    pub(crate) max_fds: metrics::Gauge,
+    pub(crate) resident_bytes: metrics::Gauge,
+    pub(crate) cpu_seconds: metrics::Counter,
+}
+
+/// How much of the host the process uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// File descriptors open.
+    pub open_fds: u64,
+    /// File descriptors allowed.
+    pub max_fds: u64,
+    /// Resident memory.
+    pub resident_bytes: u64,
+    /// CPU time, user and system.
+    pub cpu_seconds: u64,
+}
+
+/// A closed list of label values.
+pub trait Counted: Copy + 'static {
+    /// Every value, in the order of [`Counted::index`].
+    const ALL: &'static [Self];
+    /// Its place in the list.
+    fn index(self) -> usize;
+    /// As it is scraped.
+    fn label(self) -> &'static str;
+}
+
+/// One counter per value of a label.
+#[derive(Debug)]
+pub struct Family<T>(Box<[Counter]>, PhantomData<T>);
+
+/// One gauge per value of a label.
+#[derive(Debug)]
+pub struct Levels<T>(Box<[Gauge]>, PhantomData<T>);
+
+impl<T: Counted> Family<T> {
+    pub(crate) fn new(one: impl FnMut(T) -> Counter) -> Self {
+        Self(T::ALL.iter().copied().map(one).collect(), PhantomData)
+    }
+
+    /// The counter of a value.
+    pub fn of(&self, value: T) -> &Counter {
+        &self.0[value.index()]
+    }
+}
+
+impl<T: Counted> Levels<T> {
+    pub(crate) fn new(one: impl FnMut(T) -> Gauge) -> Self {
+        Self(T::ALL.iter().copied().map(one).collect(), PhantomData)
+    }
+
+    /// The gauge of a value.
+    pub fn of(&self, value: T) -> &Gauge {
+        &self.0[value.index()]
+    }
+}
+
+macro_rules! labels {
+    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $value_doc:literal])* $value:ident => $label:literal,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[doc = $value_doc])* $value,)* }
+
+        impl Counted for $name {
+            const ALL: &'static [Self] = &[$(Self::$value),*];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn label(self) -> &'static str {
+                match self { $(Self::$value => $label,)* }
+            }
+        }
+    };
+}
+
+labels! {
+    /// What a client asked for.
+    Verb {
+        /// `EHLO` (RFC 5321 §4.1.1.1).
+        Ehlo => "ehlo",
+        /// `HELO`.
+        Helo => "helo",
+        /// `LHLO` (RFC 2033 §4.1).
+        Lhlo => "lhlo",
+        /// `MAIL`.
+        Mail => "mail",
+        /// `RCPT`.
+        Rcpt => "rcpt",
+        /// `DATA`.
+        Data => "data",
+        /// `BDAT` (RFC 3030 §2).
+        Bdat => "bdat",
+        /// `RSET`.
+        Rset => "rset",
+        /// `NOOP`.
+        Noop => "noop",
+        /// `QUIT`.
+        Quit => "quit",
+        /// `HELP`.
+        Help => "help",
+        /// `VRFY`.
+        Vrfy => "vrfy",
+        /// `EXPN`.
+        Expn => "expn",
+        /// `STARTTLS` (RFC 3207 §4).
+        StartTls => "starttls",
+        /// `AUTH` (RFC 4954 §4).
+        Auth => "auth",
+        /// Not a command we know.
+        Other => "other",
+    }
+}
+
+labels! {
+    /// Why a connection was turned away before its first command.
+    ConnectionRefusal {
+        /// The shard serves as many as it may.
+        Limit => "limit",
+        /// This client has as many as it may.
+        ClientLimit => "client_limit",
+        /// The memory budget is used up.
+        Memory => "memory",
+        /// Policy does not want this client.
+        Policy => "policy",
+        /// The server is stopping.
+        Stopping => "stopping",
+        /// The client sent before the greeting, or not what the listener speaks.
+        Protocol => "protocol",
+    }
+}
+
+labels! {
+    /// The life of a segment.
+    SegmentState {
+        /// Being written.
+        Active => "active",
+        /// Full, with records still needed.
+        Sealed => "sealed",
+        /// Ready to be written again.
+        Free => "free",
+    }
+}
+
+labels! {
+    /// Whether mail can be accepted.
+    JournalHealth {
+        /// Yes.
+        Healthy => "healthy",
+        /// No: the medium is full but for the reserve.
+        Full => "full",
+        /// No: a write or sync failed.
+        Failed => "failed",
+    }
+}
+
+labels! {
+    /// The life of a recipient in the queue.
+    QueueState {
+        /// Due, waiting for its turn.
+        Ready => "ready",
+        /// In an attempt.
+        Active => "active",
+        /// Waiting for its next attempt.
+        Deferred => "deferred",
+        /// Held by an operator or a route.
+        Held => "held",
+    }
+}
+
+labels! {
+    /// What a notification says (RFC 3464 §2.3.3).
+    Dsn {
+        /// Given up.
+        Failed => "failed",
+        /// Not yet.
+        Delayed => "delayed",
+        /// Delivered, or handed to a host that will not say so itself.
+        Delivered => "delivered",
+    }
+}
+
+labels! {
+    /// Whether a new configuration was taken.
+    Reload {
+        /// It was.
+        Done => "done",
+        /// It was not; the old one stays.
+        Refused => "refused",
+    }
+}
+
+impl ShardMetrics {
+    pub(crate) fn new(b: &mut ShardBuilder<'_>, refusals: &[&'static str]) -> Self {
+        use crate::names as n;
+        let tls = |b: &mut ShardBuilder<'_>, side| TlsMetrics {
+            done: b.counter(&n::TLS_HANDSHAKES, &[side, "done"]),
+            failed: b.counter(&n::TLS_HANDSHAKES, &[side, "failed"]),
+        };
+        Self {
+            inbound: Inbound {
+                open: b.gauge(&n::CONNECTIONS_OPEN, &["in"]),
+                connections: b.counter(&n::CONNECTIONS, &["in"]),
+                refused: Family::new(|v: ConnectionRefusal| b.counter(&n::CONNECTIONS_REFUSED, &[v.label()])),
+                commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),
+                messages: b.counter(&n::MESSAGES, &["in"]),
+                recipients: b.counter(&n::RECIPIENTS, &["in"]),
+                bytes: b.counter(&n::CONTENT_BYTES, &["in"]),
+                message_bytes: b.histogram(&n::MESSAGE_BYTES),
+                tls: tls(b, "in"),
+                refusals: refusals.iter().map(|r| (*r, b.counter(&n::REFUSALS, &[r]))).collect(),
+                refusals_other: b.counter(&n::REFUSALS, &[OTHER]),
+            },
+            outbound: Outbound {
+                open: b.gauge(&n::CONNECTIONS_OPEN, &["out"]),
+                connections: b.counter(&n::CONNECTIONS, &["out"]),
+                failed: b.counter(&n::CONNECTIONS_FAILED, &[]),
+                messages: b.counter(&n::MESSAGES, &["out"]),
+                recipients: b.counter(&n::RECIPIENTS, &["out"]),
+                bytes: b.counter(&n::CONTENT_BYTES, &["out"]),
+                tls: tls(b, "out"),
+            },
+            journal: Journal {
+                group_records: b.histogram(&n::GROUP_RECORDS),
+                group_bytes: b.histogram(&n::GROUP_BYTES),
+                sync: b.histogram(&n::SYNC_SECONDS),
+                commit: b.histogram(&n::COMMIT_SECONDS),
+                failed: b.counter(&n::COMMITS_FAILED, &[]),
+                segments: Levels::new(|v: SegmentState| b.gauge(&n::SEGMENTS, &[v.label()])),
+                segment_bytes: Levels::new(|v: SegmentState| b.gauge(&n::SEGMENT_BYTES, &[v.label()])),
+                live_bytes: b.gauge(&n::LIVE_BYTES, &[]),
+                health: Levels::new(|v: JournalHealth| b.gauge(&n::JOURNAL_HEALTH, &[v.label()])),
+            },
+            queue: Queue {
+                recipients: Levels::new(|v: QueueState| b.gauge(&n::QUEUE_RECIPIENTS, &[v.label()])),
+                messages: b.gauge(&n::QUEUE_MESSAGES, &[]),
+                bytes: b.gauge(&n::QUEUE_BYTES, &[]),
+                oldest: b.gauge(&n::QUEUE_OLDEST_SECONDS, &[]),
+                time: b.histogram(&n::QUEUE_SECONDS),
+            },
+            delivery: Delivery {
+                sites: std::cell::RefCell::new(b.sites(&n::DELIVERY_OUTCOMES)),
+                attempt: b.histogram(&n::ATTEMPT_SECONDS),
+                dsns: Family::new(|v: Dsn| b.counter(&n::DSNS, &[v.label()])),
+            },
+            dns: Dns {
+                questions: b.counter(&n::DNS_QUESTIONS, &[]),
+                cache_hits: b.counter(&n::DNS_CACHE_HITS, &[]),
+                failures: b.counter(&n::DNS_FAILURES, &[]),
+                time: b.histogram(&n::DNS_SECONDS),
+            },
+            buffers: Buffers {
+                bytes: b.gauge(&n::BUFFER_BYTES, &[]),
+                budget: b.gauge(&n::BUFFER_BUDGET_BYTES, &[]),
+                waits: b.counter(&n::BUFFER_WAITS, &[]),
+            },
+            executor: Executor {
+                stalls: b.histogram(&n::STALL_SECONDS),
+                panicked: b.counter(&n::SESSIONS_PANICKED, &[]),
+                bridge_requests: b.counter(&n::BRIDGE_REQUESTS, &[]),
+            },
+        }
+    }
+}
+
+impl Inbound {
+    /// The counter of a refusal; one that was not announced counts as `other`.
+    pub fn refusal(&self, reason: &'static str) -> &Counter {
+        // Forty short names at most, and refusals are not the hot path: a scan beats a hash.
+        let known = self.refusals.iter().find(|(label, _)| *label == reason);
+        known.map_or(&self.refusals_other, |(_, counter)| counter)
+    }
+}
+
+impl Journal {
+    /// Says which state the journal is in; it is in no other.
+    pub fn set_health(&self, health: JournalHealth) {
+        for value in JournalHealth::ALL {
+            self.health.of(*value).set(u64::from(*value == health));
+        }
+    }
+}
+
+impl ProcessMetrics {
+    /// A reload was done or refused.
+    pub fn reloaded(&self, reload: Reload) {
+        self.reloads[reload.index()].increment(1);
+    }
+
+    /// The log has lost so many lines since the start.
+    pub fn set_log_lines_dropped(&self, lines: u64) {
+        self.log_lines_dropped.absolute(lines);
+    }
+
+    /// What the process uses of the host.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 bytes are 9 PB")]
+    pub fn set_usage(&self, usage: ProcessUsage) {
+        self.open_fds.set(usage.open_fds as f64);
+        self.max_fds.set(usage.max_fds as f64);
+        self.resident_bytes.set(usage.resident_bytes as f64);
+        self.cpu_seconds.absolute(usage.cpu_seconds);
+    }
+}
+
+/// The label value of what has no series of its own.
+pub(crate) const OTHER: &str = "other";

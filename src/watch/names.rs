@@ -1,0 +1,199 @@
+//! The list of metrics: name, kind, unit, labels, help. What is not here is not exported.
+
+/// What a metric counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only goes up.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Values by size, with these upper bounds (microseconds when the unit is seconds).
+    Histogram(&'static [u64]),
+}
+
+/// What its numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Octets.
+    Bytes,
+    /// Seconds; counted in microseconds.
+    Seconds,
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// As it is scraped.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// What its numbers are.
+    pub unit: Unit,
+    /// The labels of each series.
+    pub labels: &'static [&'static str],
+    /// One sentence for whoever reads the graph.
+    pub help: &'static str,
+}
+
+/// From 20 µs to a minute: disk syncs, connections, attempts.
+const LATENCY: Kind = Kind::Histogram(&[
+    20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    2_000_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+]);
+/// From a millisecond to five days: the life of a message.
+const LONG: Kind = Kind::Histogram(&[
+    1_000,
+    5_000,
+    10_000,
+    50_000,
+    100_000,
+    500_000,
+    1_000_000,
+    5_000_000,
+    10_000_000,
+    30_000_000,
+    60_000_000,
+    300_000_000,
+    900_000_000,
+    3_600_000_000,
+    14_400_000_000,
+    43_200_000_000,
+    86_400_000_000,
+    259_200_000_000,
+    432_000_000_000,
+]);
+/// From one record to four thousand.
+const RECORDS: Kind = Kind::Histogram(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096]);
+/// From a kilobyte to 256 MiB.
+const SIZE: Kind = Kind::Histogram(&[
+    1 << 10,
+    1 << 11,
+    1 << 12,
+    1 << 13,
+    1 << 14,
+    1 << 15,
+    1 << 16,
+    1 << 17,
+    1 << 18,
+    1 << 19,
+    1 << 20,
+    1 << 22,
+    1 << 24,
+    1 << 26,
+    1 << 28,
+]);
+
+macro_rules! list {
+    ($($id:ident: $name:literal, $kind:expr, $unit:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = concat!("`", $name, "`: ", $help)]
+            pub const $id: Metric = Metric {
+                name: $name,
+                kind: $kind,
+                unit: Unit::$unit,
+                labels: &[$($label),*],
+                help: $help,
+            };
+        )*
+
+        /// Every metric, in the order of the path of a message.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+list! {
+    CONNECTIONS_OPEN: "ringpost_connections_open", Kind::Gauge, Count, ["shard", "side"],
+        "Connections open now, taken (in) or made (out)";
+    CONNECTIONS: "ringpost_connections_total", Kind::Counter, Count, ["shard", "side"],
+        "Connections taken (in) or made (out)";
+    CONNECTIONS_REFUSED: "ringpost_connections_refused_total", Kind::Counter, Count, ["shard", "reason"],
+        "Connections turned away before the first command";
+    CONNECTIONS_FAILED: "ringpost_connections_failed_total", Kind::Counter, Count, ["shard"],
+        "Connections to a next hop that could not be made";
+    SESSIONS_PANICKED: "ringpost_sessions_panicked_total", Kind::Counter, Count, ["shard"],
+        "Sessions ended by a fault of ours; the log has the place";
+    COMMANDS: "ringpost_commands_total", Kind::Counter, Count, ["shard", "verb"],
+        "Commands read from clients";
+    REFUSALS: "ringpost_refusals_total", Kind::Counter, Count, ["shard", "reason"],
+        "Replies that said 4yz or 5yz to a client";
+    MESSAGES: "ringpost_messages_total", Kind::Counter, Count, ["shard", "side"],
+        "Messages accepted (in) and transactions a next hop accepted (out)";
+    RECIPIENTS: "ringpost_recipients_total", Kind::Counter, Count, ["shard", "side"],
+        "Recipients of the messages accepted (in) and delivered (out)";
+    CONTENT_BYTES: "ringpost_content_bytes_total", Kind::Counter, Bytes, ["shard", "side"],
+        "Content of the messages accepted (in) and sent (out)";
+    MESSAGE_BYTES: "ringpost_message_bytes", SIZE, Bytes, ["shard"],
+        "Content size of the messages accepted";
+    TLS_HANDSHAKES: "ringpost_tls_handshakes_total", Kind::Counter, Count, ["shard", "side", "result"],
+        "TLS handshakes, done or failed";
+    GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
+        "Records made durable by one sync";
+    GROUP_BYTES: "ringpost_journal_group_bytes", SIZE, Bytes, ["shard"],
+        "Bytes made durable by one sync";
+    SYNC_SECONDS: "ringpost_journal_sync_seconds", LATENCY, Seconds, ["shard"],
+        "Time of one sync of the medium";
+    COMMIT_SECONDS: "ringpost_journal_commit_seconds", LATENCY, Seconds, ["shard"],
+        "Time from the end of the mail data to its being durable";
+    COMMITS_FAILED: "ringpost_journal_commits_failed_total", Kind::Counter, Count, ["shard"],
+        "Groups that could not be written or synced";
+    SEGMENTS: "ringpost_journal_segments", Kind::Gauge, Count, ["shard", "state"],
+        "Segments by state";
+    SEGMENT_BYTES: "ringpost_journal_segment_bytes", Kind::Gauge, Bytes, ["shard", "state"],
+        "Size on the medium of the segments by state";
+    LIVE_BYTES: "ringpost_journal_live_bytes", Kind::Gauge, Bytes, ["shard"],
+        "Bytes of records that are still needed";
+    JOURNAL_HEALTH: "ringpost_journal_health", Kind::Gauge, Count, ["shard", "state"],
+        "1 for the state the journal is in: healthy, full, failed";
+    QUEUE_RECIPIENTS: "ringpost_queue_recipients", Kind::Gauge, Count, ["shard", "state"],
+        "Recipients in the queue by state";
+    QUEUE_MESSAGES: "ringpost_queue_messages", Kind::Gauge, Count, ["shard"],
+        "Messages in the queue";
+    QUEUE_BYTES: "ringpost_queue_memory_bytes", Kind::Gauge, Bytes, ["shard"],
+        "Memory the queue's state takes";
+    QUEUE_OLDEST_SECONDS: "ringpost_queue_oldest_seconds", Kind::Gauge, Seconds, ["shard"],
+        "Age of the oldest message in the queue";
+    DELIVERY_OUTCOMES: "ringpost_delivery_outcomes_total", Kind::Counter, Count, ["shard", "site", "outcome"],
+        "Recipients by the outcome of an attempt; sites beyond the busiest are together in site other";
+    ATTEMPT_SECONDS: "ringpost_delivery_attempt_seconds", LATENCY, Seconds, ["shard"],
+        "Time of one attempt, from taking a connection to the last reply";
+    QUEUE_SECONDS: "ringpost_queue_seconds", LONG, Seconds, ["shard"],
+        "Time from acceptance to the end of a recipient";
+    DSNS: "ringpost_dsns_total", Kind::Counter, Count, ["shard", "kind"],
+        "Notifications written";
+    DNS_QUESTIONS: "ringpost_dns_questions_total", Kind::Counter, Count, ["shard"],
+        "DNS questions asked of the shard's client";
+    DNS_CACHE_HITS: "ringpost_dns_cache_hits_total", Kind::Counter, Count, ["shard"],
+        "DNS questions answered from the cache";
+    DNS_FAILURES: "ringpost_dns_failures_total", Kind::Counter, Count, ["shard"],
+        "DNS questions without a usable answer";
+    DNS_SECONDS: "ringpost_dns_seconds", LATENCY, Seconds, ["shard"],
+        "Time until the answer, when the cache had none";
+    BUFFER_BYTES: "ringpost_buffer_bytes", Kind::Gauge, Bytes, ["shard"],
+        "Receive buffers in use";
+    BUFFER_BUDGET_BYTES: "ringpost_buffer_budget_bytes", Kind::Gauge, Bytes, ["shard"],
+        "Receive buffers the shard may use";
+    BUFFER_WAITS: "ringpost_buffer_waits_total", Kind::Counter, Count, ["shard"],
+        "Times a connection stopped reading because the budget was used up";
+    STALL_SECONDS: "ringpost_executor_stall_seconds", LATENCY, Seconds, ["shard"],
+        "Times a task kept its shard from everything else, by length";
+    BRIDGE_REQUESTS: "ringpost_bridge_requests_total", Kind::Counter, Count, ["shard"],
+        "Requests of the pool that the shard answered";
+    LOG_LINES_DROPPED: "ringpost_log_lines_dropped_total", Kind::Counter, Count, [],
+        "Log lines lost because the writer could not keep up or failed";
+    RELOADS: "ringpost_config_reloads_total", Kind::Counter, Count, ["result"],
+        "Reloads of the configuration, done or refused";
+    BUILD_INFO: "ringpost_build_info", Kind::Gauge, Count, ["version"],
+        "1, labelled with the version that runs";
+    START_TIME: "process_start_time_seconds", Kind::Gauge, Seconds, [],
+        "Start of the process, in seconds since 1970";
+    OPEN_FDS: "process_open_fds", Kind::Gauge, Count, [],
+        "File descriptors open";
+    MAX_FDS: "process_max_fds", Kind::Gauge, Count, [],
+        "File descriptors allowed";
+    RESIDENT_BYTES: "process_resident_memory_bytes", Kind::Gauge, Bytes, [],
+        "Resident memory";
+    CPU_SECONDS: "process_cpu_seconds_total", Kind::Counter, Seconds, [],
+        "CPU time used, user and system, in whole seconds";
+}
