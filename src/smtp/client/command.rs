@@ -1,0 +1,197 @@
+//! Commands as bytes, with the parameters that the next hop offers.
+
+use std::io::Write as _;
+
+use mail::{BodyType, Notify, OriginalRecipient, Recipient, Ret};
+
+use super::{Offers, Size, Transaction};
+
+pub(super) const STARTTLS: &[u8] = b"STARTTLS\r\n";
+pub(super) const RSET: &[u8] = b"RSET\r\n";
+pub(super) const DATA: &[u8] = b"DATA\r\n";
+pub(super) const QUIT: &[u8] = b"QUIT\r\n";
+/// Mail data of no octets.
+pub(super) const LONE_DOT: &[u8] = b".\r\n";
+
+pub(super) fn ehlo(hostname: &str, out: &mut Vec<u8>) {
+    put(out, &["EHLO ", hostname, "\r\n"]);
+}
+
+pub(super) fn helo(hostname: &str, out: &mut Vec<u8>) {
+    put(out, &["HELO ", hostname, "\r\n"]);
+}
+
+pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>) {
+    put(out, &["MAIL FROM:<", transaction.reverse_path.address().map_or("", |a| a.as_str()), ">"]);
+    if offers.size != Size::NotOffered {
+        number(out, " SIZE=", transaction.size);
+    }
+    match transaction.body {
+        BodyType::SevenBit => {}
+        // Looser than RFC 6152 §3: without the offer 8-bit content goes out as it is, as other servers
+        // do. The choice is between that, a bounce, and a rewriting that would break signatures.
+        BodyType::EightBitMime if !offers.eight_bit_mime => {}
+        BodyType::EightBitMime => put(out, &[" BODY=8BITMIME"]),
+        BodyType::BinaryMime => put(out, &[" BODY=BINARYMIME"]),
+    }
+    if transaction.needs_utf8() {
+        put(out, &[" SMTPUTF8"]);
+    }
+    if offers.dsn {
+        match transaction.ret {
+            Some(Ret::Full) => put(out, &[" RET=FULL"]),
+            Some(Ret::Headers) => put(out, &[" RET=HDRS"]),
+            None => {}
+        }
+        if let Some(id) = &transaction.envelope_id {
+            put(out, &[" ENVID="]);
+            xtext(id, out);
+        }
+    }
+    put(out, &["\r\n"]);
+}
+
+pub(super) fn rcpt(recipient: &Recipient, offers: &Offers, out: &mut Vec<u8>) {
+    put(out, &["RCPT TO:<", recipient.address.as_str(), ">"]);
+    if offers.dsn {
+        notify(recipient.notify, out);
+        if let Some(original) = &recipient.original {
+            original_recipient(original, out);
+        }
+    }
+    put(out, &["\r\n"]);
+}
+
+pub(super) fn bdat_last(size: u64, out: &mut Vec<u8>) {
+    number(out, "BDAT ", size);
+    put(out, &[" LAST\r\n"]);
+}
+
+/// The default is what a hop does without the parameter, so it is not written (RFC 3461 §4.1).
+fn notify(notify: Notify, out: &mut Vec<u8>) {
+    if notify == Notify::default() {
+        return;
+    }
+    if notify == Notify::NEVER {
+        return put(out, &[" NOTIFY=NEVER"]);
+    }
+    let wishes = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
+    let mut separator = " NOTIFY=";
+    for (_, name) in wishes.iter().filter(|(wished, _)| *wished) {
+        put(out, &[separator, name]);
+        separator = ",";
+    }
+}
+
+fn original_recipient(original: &OriginalRecipient, out: &mut Vec<u8>) {
+    // The type is an atom (RFC 3461 §4.2); what is none would break the command.
+    if !original.address_type.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        return;
+    }
+    put(out, &[" ORCPT=", &original.address_type, ";"]);
+    if original.address_type.eq_ignore_ascii_case("utf-8") {
+        utf8_xtext(&original.address, out);
+    } else {
+        xtext(&original.address, out);
+    }
+}
+
+/// RFC 3461 §4: octets outside of `!` to `~`, and `+` and `=`, are written in hexadecimal.
+fn xtext(text: &str, out: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'+' | b'=' => hexadecimal(out, byte),
+            b'!'..=b'~' => out.push(byte),
+            _ => hexadecimal(out, byte),
+        }
+    }
+}
+
+/// utf-8-addr-xtext (RFC 6533 §3): characters outside of `!` to `~`, and `\`, `+` and `=`, as `\x{HEX}`.
+fn utf8_xtext(text: &str, out: &mut Vec<u8>) {
+    for c in text.chars() {
+        match c {
+            '!'..='~' if !matches!(c, '\\' | '+' | '=') => out.push(c as u8),
+            _ => write!(out, "\\x{{{:X}}}", u32::from(c)).expect("a Vec takes all"),
+        }
+    }
+}
+
+fn hexadecimal(out: &mut Vec<u8>, byte: u8) {
+    write!(out, "+{byte:02X}").expect("a Vec takes all");
+}
+
+fn number(out: &mut Vec<u8>, label: &str, number: u64) {
+    write!(out, "{label}{number}").expect("a Vec takes all");
+}
+
+fn put(out: &mut Vec<u8>, pieces: &[&str]) {
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+}
+
+#[cfg(test)]
+mod test {
+    use mail::{ReversePath, Utf8};
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn mail_carries_what_is_offered_and_needed() {
+        let mut transaction = Transaction {
+            reverse_path: ReversePath::Null,
+            recipients: vec![Recipient::new("bob@mx.example".parse().unwrap())],
+            size: 42,
+            body: BodyType::SevenBit,
+            utf8: Utf8::NotNeeded,
+            ret: Some(Ret::Headers),
+            envelope_id: Some("a+b=c d\u{e9}".into()),
+        };
+        let none = Offers::default();
+        let all = Offers { size: Size::Unbounded, eight_bit_mime: true, dsn: true, ..none };
+        let mut check = |body, offers: &Offers, expected: &str| {
+            transaction.body = body;
+            assert_eq!(written(|out| mail(&transaction, offers, out)), format!("MAIL FROM:<>{expected}\r\n"));
+        };
+        check(BodyType::SevenBit, &none, "");
+        check(BodyType::EightBitMime, &none, "");
+        let dsn = "RET=HDRS ENVID=a+2Bb+3Dc+20d+C3+A9";
+        check(BodyType::SevenBit, &all, &format!(" SIZE=42 {dsn}"));
+        check(BodyType::EightBitMime, &all, &format!(" SIZE=42 BODY=8BITMIME {dsn}"));
+        check(BodyType::BinaryMime, &all, &format!(" SIZE=42 BODY=BINARYMIME {dsn}"));
+        transaction.recipients.push(Recipient::new("j\u{f6}rg@mx.example".parse().unwrap()));
+        assert_eq!(
+            written(|out| mail(&transaction, &none, out)),
+            "MAIL FROM:<> BODY=BINARYMIME SMTPUTF8\r\n"
+        );
+    }
+
+    #[test]
+    fn rcpt_carries_wishes_where_dsn_is_offered() {
+        let mut recipient = Recipient::new("bob@mx.example".parse().unwrap());
+        let dsn = Offers { dsn: true, ..Offers::default() };
+        let mut check = |notify, original: Option<(&str, &str)>, offers: &Offers, expected: &str| {
+            recipient.notify = notify;
+            recipient.original = original.map(|(address_type, address)| OriginalRecipient {
+                address_type: address_type.into(),
+                address: address.into(),
+            });
+            let line = written(|out| rcpt(&recipient, offers, out));
+            assert_eq!(line, format!("RCPT TO:<bob@mx.example>{expected}\r\n"));
+        };
+        let default = Notify::default();
+        check(Notify::NEVER, None, &Offers::default(), "");
+        check(default, None, &dsn, "");
+        check(Notify::NEVER, None, &dsn, " NOTIFY=NEVER");
+        check(Notify { success: true, ..default }, None, &dsn, " NOTIFY=SUCCESS,FAILURE,DELAY");
+        check(Notify { delay: false, ..default }, None, &dsn, " NOTIFY=FAILURE");
+        check(default, Some(("rfc822", "a+b@x")), &dsn, " ORCPT=rfc822;a+2Bb@x");
+        check(default, Some(("utf-8", "j\u{f6}+\\@x")), &dsn, " ORCPT=utf-8;j\\x{F6}\\x{2B}\\x{5C}@x");
+        check(default, Some(("x\r\nQUIT", "a")), &dsn, "");
+    }
+}

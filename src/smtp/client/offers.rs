@@ -1,0 +1,116 @@
+//! What the next hop offers: its reply to EHLO (RFC 5321 §4.1.1.1).
+
+use super::Reply;
+
+/// The extensions of one session. Without `EHLO` there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// `PIPELINING` (RFC 2920).
+    pub pipelining: bool,
+    /// `8BITMIME` (RFC 6152).
+    pub eight_bit_mime: bool,
+    /// `SMTPUTF8` (RFC 6531).
+    pub smtputf8: bool,
+    /// `CHUNKING` (RFC 3030).
+    pub chunking: bool,
+    /// `BINARYMIME` (RFC 3030).
+    pub binary_mime: bool,
+    /// `DSN` (RFC 3461).
+    pub dsn: bool,
+    /// `STARTTLS` (RFC 3207).
+    pub starttls: bool,
+    /// `SIZE`, with or without a bound (RFC 1870).
+    pub size: Size,
+    /// `LIMITS MAILMAX=`: transactions in a session (RFC 9422).
+    pub transactions_max: Option<u32>,
+    /// `LIMITS RCPTMAX=`: recipients in a transaction (RFC 9422).
+    pub recipients_max: Option<u32>,
+}
+
+/// What is known about the message sizes that the next hop takes (RFC 1870 §4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    /// The extension is not offered.
+    #[default]
+    NotOffered,
+    /// Offered, no fixed bound.
+    Unbounded,
+    /// At most so many octets.
+    AtMost(u64),
+}
+
+impl Offers {
+    /// Reads the lines of a reply to `EHLO`. What is unknown or malformed is passed over.
+    pub fn parse(reply: &Reply) -> Self {
+        let mut offers = Self::default();
+        for line in reply.text().split('\n').skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            let Some(keyword) = words.next() else { continue };
+            match keyword.to_ascii_uppercase().as_str() {
+                "PIPELINING" => offers.pipelining = true,
+                "8BITMIME" => offers.eight_bit_mime = true,
+                "SMTPUTF8" => offers.smtputf8 = true,
+                "CHUNKING" => offers.chunking = true,
+                "BINARYMIME" => offers.binary_mime = true,
+                "DSN" => offers.dsn = true,
+                "STARTTLS" => offers.starttls = true,
+                "SIZE" => {
+                    // "SIZE 0" means that there is no fixed maximum (RFC 1870 §4).
+                    let bound = words.next().and_then(|word| word.parse().ok()).filter(|bound| *bound > 0);
+                    offers.size = bound.map_or(Size::Unbounded, Size::AtMost);
+                }
+                "LIMITS" => words.for_each(|limit| offers.limit(limit)),
+                _ => {}
+            }
+        }
+        offers
+    }
+
+    fn limit(&mut self, limit: &str) {
+        let Some((name, value)) = limit.split_once('=') else { return };
+        // A value of zero would forbid all mail; it is malformed (RFC 9422 §4: one to six digits, not "0").
+        let value = value.parse().ok().filter(|value| *value > 0);
+        match name.to_ascii_uppercase().as_str() {
+            "MAILMAX" => self.transactions_max = value,
+            "RCPTMAX" => self.recipients_max = value,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn check(lines: &str, expected: Offers) {
+        assert_eq!(Offers::parse(&Reply::new(250, None, lines)), expected, "{lines:?}");
+    }
+
+    #[test]
+    fn keywords_are_read() {
+        let none = Offers::default();
+        check("", none);
+        check("PIPELINING", none);
+        check("mx\nPIPELINING", Offers { pipelining: true, ..none });
+        check("mx\npipelining\n\nX-ODD y\nSIZE", Offers { pipelining: true, size: Size::Unbounded, ..none });
+        check("mx\nSIZE 0", Offers { size: Size::Unbounded, ..none });
+        check("mx\nSIZE 99999999999999999999", Offers { size: Size::Unbounded, ..none });
+        check("mx\nSIZE 1000\nDSN", Offers { size: Size::AtMost(1000), dsn: true, ..none });
+        check(
+            "mx\n8BITMIME\nSMTPUTF8\nCHUNKING\nBINARYMIME\nSTARTTLS",
+            Offers {
+                eight_bit_mime: true,
+                smtputf8: true,
+                chunking: true,
+                binary_mime: true,
+                starttls: true,
+                ..none
+            },
+        );
+        check(
+            "mx\nLIMITS RCPTMAX=20 MAILMAX=5 X=y z",
+            Offers { recipients_max: Some(20), transactions_max: Some(5), ..none },
+        );
+        check("mx\nLIMITS MAILMAX=0", none);
+    }
+}

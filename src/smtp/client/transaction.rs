@@ -1,0 +1,98 @@
+//! What a transaction is given, and what comes of it.
+
+use mail::{BodyType, Recipient, Ret, ReversePath, Status, Utf8};
+
+use super::{Reply, ReplyError, Stage};
+
+/// One message for one next hop. Its content stays with the driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// Where reports go.
+    pub reverse_path: ReversePath,
+    /// Who gets it by this hop; at least one.
+    pub recipients: Vec<Recipient>,
+    /// Octets of content with CRLFs, without dot-stuffing (RFC 1870 §3). Exact: `BDAT` counts on it.
+    pub size: u64,
+    /// What the content is.
+    pub body: BodyType,
+    /// Whether header fields or addresses need `SMTPUTF8`. A client may have asked for it without
+    /// need; who knows that all is US-ASCII says [`Utf8::NotNeeded`] here and reaches more hops.
+    pub utf8: Utf8,
+    /// How much a failure DSN returns.
+    pub ret: Option<Ret>,
+    /// The sender's own id, xtext decoded.
+    pub envelope_id: Option<Box<str>>,
+}
+
+/// How a transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransactionOutcome {
+    /// One answer for each recipient, in order.
+    Answered(Vec<Answer>),
+    /// The connection was of no use before the next hop said a word about this transaction, and
+    /// it had been used before: give it to another connection at once. This is not a failure.
+    Untried(Transaction),
+}
+
+/// What one recipient got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The reply that decided, and the command it answered.
+    Reply(Stage, Reply),
+    /// No reply came. [`Stage::End`] when all content had been sent: it may have been delivered.
+    Lost(Stage, Loss),
+    /// The next hop cannot take such a message; it was not asked.
+    Unsuitable(Unsuitable),
+}
+
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Loss {
+    /// The next hop closed or reset it.
+    #[error("connection lost")]
+    Closed,
+    /// It was silent for too long.
+    #[error("timed out")]
+    TimedOut,
+    /// It sent something that is not a reply.
+    #[error(transparent)]
+    Garbled(#[from] ReplyError),
+}
+
+/// Why the next hop cannot take the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsuitable {
+    /// The message needs `SMTPUTF8` (RFC 6531 §3.5).
+    #[error("the message needs SMTPUTF8, which the next hop does not offer")]
+    Utf8,
+    /// The message needs `BINARYMIME` and `CHUNKING` (RFC 3030 §3).
+    #[error("the message needs BINARYMIME, which the next hop does not offer")]
+    BinaryMime,
+    /// The message is larger than the next hop's `SIZE` (RFC 1870 §6.1).
+    #[error("the message is larger than the {0} octets that the next hop takes")]
+    TooLarge(u64),
+}
+
+impl Transaction {
+    /// Whether the hop must offer `SMTPUTF8`.
+    pub fn needs_utf8(&self) -> bool {
+        let ascii = self.recipients.iter().all(|recipient| recipient.address.is_ascii())
+            && self.reverse_path.address().is_none_or(mail::Address::is_ascii);
+        match self.utf8 {
+            Utf8::Needed => true,
+            Utf8::NotNeeded => !ascii,
+        }
+    }
+}
+
+impl Unsuitable {
+    /// The status for the DSN.
+    pub const fn status(self) -> Status {
+        match self {
+            // "non-ASCII addresses not permitted for that recipient" (RFC 6531 §3.5).
+            Self::Utf8 => Status(5, 6, 7),
+            Self::BinaryMime => Status(5, 6, 3),
+            Self::TooLarge(_) => Status(5, 3, 4),
+        }
+    }
+}
