@@ -1,0 +1,1 @@
+//! Commands, good and bad, and what another parser makes of them.

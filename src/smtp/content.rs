@@ -1,0 +1,201 @@
+//! What the octets of a message are like, found out as they arrive and whichever way they come.
+
+use memchr::memrchr;
+
+use crate::Refusal;
+
+/// What is known of the content so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Octets, without dot-stuffing and the final dot.
+    pub size: u64,
+    /// A CR that no LF follows.
+    pub bare_cr: bool,
+    /// An LF that no CR precedes.
+    pub bare_lf: bool,
+    /// A NUL.
+    pub nul: bool,
+    /// An octet above 127.
+    pub eight_bit: bool,
+    /// A line over 998 octets, its CRLF not counted (RFC 5321 §4.5.3.1.6).
+    pub long_line: bool,
+    /// The last line does not end in CRLF, which only a message sent in chunks can have.
+    pub open_end: bool,
+}
+
+/// What content may have. [`Tolerance::Refuse`] is the default for what RFC 5321 forbids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContentRules {
+    /// Octets at most.
+    pub size_max: u64,
+    /// Bare CR or LF (RFC 5321 §2.3.8). Whoever accepts them helps to smuggle messages through others.
+    pub bare_line_end: Tolerance,
+    /// NUL (RFC 5321 §4.5.2 leaves it to the recipient).
+    pub nul: Tolerance,
+    /// Lines over 998 octets (RFC 5321 §4.5.3.1.6: 1000 is what everybody must take).
+    pub long_line: Tolerance,
+}
+
+/// Whether something is let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tolerance {
+    /// Let it through.
+    Accept,
+    /// Refuse the message.
+    Refuse,
+}
+
+impl ContentRules {
+    /// Everything RFC 5321 forbids is refused, but long lines are let through: too many programs make them.
+    pub const fn usual(size_max: u64) -> Self {
+        Self {
+            size_max,
+            bare_line_end: Tolerance::Refuse,
+            nul: Tolerance::Refuse,
+            long_line: Tolerance::Accept,
+        }
+    }
+}
+
+impl Findings {
+    /// Judges lines of text, which is what all content but BINARYMIME is.
+    ///
+    /// # Errors
+    /// The first rule that it breaks.
+    pub fn judge(&self, rules: &ContentRules) -> Result<(), Refusal> {
+        self.judge_binary(rules)?;
+        let broken = |found: bool, rule: Tolerance| found && rule == Tolerance::Refuse;
+        if broken(self.bare_cr || self.bare_lf, rules.bare_line_end) {
+            Err(Refusal::BareLineEnd)
+        } else if broken(self.nul, rules.nul) {
+            Err(Refusal::NulByte)
+        } else if broken(self.long_line, rules.long_line) {
+            Err(Refusal::DataLineTooLong)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Judges octets of any kind, which BINARYMIME allows (RFC 3030 §3).
+    ///
+    /// # Errors
+    /// [`Refusal::MessageTooBig`].
+    pub fn judge_binary(&self, rules: &ContentRules) -> Result<(), Refusal> {
+        if self.size > rules.size_max { Err(Refusal::MessageTooBig) } else { Ok(()) }
+    }
+}
+
+/// Looks at every octet once, many at a time.
+#[derive(Clone, Debug)]
+pub(crate) struct Survey {
+    findings: Findings,
+    /// The octet before the next one. A message begins as if after an LF that had its CR.
+    last: u8,
+    /// Octets of the open line.
+    line_len: usize,
+}
+
+// 998 and CRLF (RFC 5321 §4.5.3.1.6).
+const LINE_MAX: usize = 1000;
+
+impl Survey {
+    pub(crate) const fn new() -> Self {
+        let findings = Findings {
+            size: 0,
+            bare_cr: false,
+            bare_lf: false,
+            nul: false,
+            eight_bit: false,
+            long_line: false,
+            open_end: false,
+        };
+        Self { findings, last: b'\n', line_len: 0 }
+    }
+
+    /// Octets in the order of the wire, dots of transparency included.
+    pub(crate) fn octets(&mut self, octets: &[u8]) {
+        let Some((first, last)) = octets.first().zip(octets.last()) else { return };
+        let mut seen = Seen::default();
+        seen.pair(self.last, *first);
+        // Long runs go in blocks that the compiler turns into vector instructions.
+        let (befores, afters) = (&octets[..octets.len() - 1], &octets[1..]);
+        let (befores, befores_rest) = befores.as_chunks::<BLOCK>();
+        let (afters, afters_rest) = afters.as_chunks::<BLOCK>();
+        for (before, after) in befores.iter().zip(afters) {
+            let mut block = Seen::default();
+            for i in 0..BLOCK {
+                block.pair(before[i], after[i]);
+            }
+            seen.add(block);
+        }
+        for (before, after) in befores_rest.iter().zip(afters_rest) {
+            seen.pair(*before, *after);
+        }
+        self.last = *last;
+        let findings = &mut self.findings;
+        findings.bare_cr |= seen.bare_cr != 0;
+        findings.bare_lf |= seen.bare_lf != 0;
+        findings.nul |= seen.nul != 0;
+        findings.eight_bit |= seen.any >= 128;
+    }
+
+    /// The same octets as content: without dots of transparency.
+    pub(crate) fn content(&mut self, content: &[u8]) {
+        self.findings.size += content.len() as u64;
+        // From the end of each line's greatest length back to an LF: most octets are never looked at.
+        let mut rest = content;
+        while !self.findings.long_line && !rest.is_empty() {
+            let room = LINE_MAX - self.line_len;
+            let window = &rest[..room.min(rest.len())];
+            match memrchr(b'\n', window) {
+                Some(at) => {
+                    self.line_len = 0;
+                    rest = &rest[at + 1..];
+                }
+                None if window.len() == room => self.findings.long_line = true,
+                None => {
+                    self.line_len += window.len();
+                    rest = &[];
+                }
+            }
+        }
+    }
+
+    /// What is known when the content ends here.
+    pub(crate) fn findings(&self) -> Findings {
+        let mut findings = self.findings;
+        findings.bare_cr |= self.last == b'\r';
+        findings.open_end = findings.size > 0 && self.last != b'\n';
+        findings
+    }
+}
+
+const BLOCK: usize = 64;
+
+/// What pairs of neighbours show. Bytes, since a `bool` would keep the compiler from vectors.
+#[derive(Default)]
+struct Seen {
+    bare_cr: u8,
+    bare_lf: u8,
+    nul: u8,
+    any: u8,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn pair(&mut self, before: u8, after: u8) {
+        let (cr, lf) = (u8::from(before == b'\r'), u8::from(after == b'\n'));
+        self.bare_cr |= cr & !lf;
+        self.bare_lf |= lf & !cr;
+        self.nul |= u8::from(after == 0);
+        self.any |= after;
+    }
+
+    #[inline(always)]
+    fn add(&mut self, other: Self) {
+        self.bare_cr |= other.bare_cr;
+        self.bare_lf |= other.bare_lf;
+        self.nul |= other.nul;
+        self.any |= other.any;
+    }
+}

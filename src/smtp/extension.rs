@@ -1,0 +1,96 @@
+//! The service extensions we can offer (RFC 5321 §2.2).
+
+/// One service extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// Commands in groups (RFC 2920).
+    Pipelining,
+    /// `SIZE=` (RFC 1870).
+    Size,
+    /// `BODY=8BITMIME` (RFC 6152).
+    EightBitMime,
+    /// UTF-8 in addresses and header fields (RFC 6531).
+    SmtpUtf8,
+    /// `BDAT` (RFC 3030 §2).
+    Chunking,
+    /// `BODY=BINARYMIME`, which needs `BDAT` (RFC 3030 §3).
+    BinaryMime,
+    /// `RET=`, `ENVID=`, `NOTIFY=` and `ORCPT=` (RFC 3461).
+    Dsn,
+    /// Enhanced status codes in replies (RFC 2034).
+    EnhancedStatusCodes,
+    /// TLS on request (RFC 3207). Offered by [`crate::TlsState`], not by the operator's choice.
+    StartTls,
+}
+
+/// A set of extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions(u16);
+
+impl Extension {
+    /// All, in the order in which they are offered.
+    pub const ALL: &[Self] = &[
+        Self::Pipelining,
+        Self::Size,
+        Self::EightBitMime,
+        Self::SmtpUtf8,
+        Self::Chunking,
+        Self::BinaryMime,
+        Self::Dsn,
+        Self::StartTls,
+        Self::EnhancedStatusCodes,
+    ];
+
+    /// The EHLO keyword.
+    pub const fn keyword(self) -> &'static str {
+        match self {
+            Self::Pipelining => "PIPELINING",
+            Self::Size => "SIZE",
+            Self::EightBitMime => "8BITMIME",
+            Self::SmtpUtf8 => "SMTPUTF8",
+            Self::Chunking => "CHUNKING",
+            Self::BinaryMime => "BINARYMIME",
+            Self::Dsn => "DSN",
+            Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
+            Self::StartTls => "STARTTLS",
+        }
+    }
+}
+
+impl Extensions {
+    /// Nothing, as after `HELO`.
+    pub const NONE: Self = Self(0);
+
+    /// What every hop can bear.
+    ///
+    /// Not BINARYMIME, because few next hops take it and we do not convert; not DSN, because who offers it
+    /// owes reports of success (RFC 3461 §4.1).
+    pub const USUAL: Self = Self::NONE
+        .with(Extension::Pipelining)
+        .with(Extension::Size)
+        .with(Extension::EightBitMime)
+        .with(Extension::SmtpUtf8)
+        .with(Extension::Chunking)
+        .with(Extension::EnhancedStatusCodes);
+
+    /// This one too.
+    pub const fn with(self, extension: Extension) -> Self {
+        Self(self.0 | 1 << extension as u16)
+    }
+
+    /// All but this one.
+    pub const fn without(self, extension: Extension) -> Self {
+        Self(self.0 & !(1 << extension as u16))
+    }
+
+    /// Whether this one is in the set.
+    pub const fn contains(self, extension: Extension) -> bool {
+        self.0 & 1 << extension as u16 != 0
+    }
+}
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self::USUAL
+    }
+}

@@ -1,0 +1,80 @@
+//! Command lines in a stream of bytes. Only CRLF ends one (RFC 5321 §2.3.8).
+
+use memchr::memchr_iter;
+
+/// Finds the command lines in what a connection has received, without looking at a byte twice.
+///
+/// An over-long line is dropped as it arrives, so that its sender cannot make us keep it.
+#[derive(Debug)]
+pub struct LineScanner {
+    line_max: usize,
+    /// Bytes of the input already looked at, when the last answer was [`Line::Partial`].
+    scanned: usize,
+    /// Bytes of the present over-long line already dropped.
+    dropped: usize,
+}
+
+/// What the input begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A line: this many bytes, with its CRLF. Remove them.
+    Complete {
+        /// Bytes, with the CRLF.
+        len: usize,
+    },
+    /// Not yet a line. Keep the bytes and call again with more behind them.
+    Partial,
+    /// A piece of an over-long line. Remove the bytes and call again.
+    Excess {
+        /// Bytes to remove.
+        len: usize,
+    },
+    /// The end of an over-long line. Remove the bytes and tell [`crate::Session::on_line_too_long`].
+    TooLong {
+        /// Bytes to remove, with the CRLF.
+        len: usize,
+    },
+    /// A line that grows without end. Tell [`crate::Session::on_line_endless`].
+    Endless,
+}
+
+/// How much of one over-long line is read before the client is told to go.
+const DROPPED_MAX: usize = 1 << 20;
+
+impl LineScanner {
+    /// Lines of at most `line_max` bytes, the CRLF counted (RFC 5321 §4.5.3.1.4).
+    pub const fn new(line_max: usize) -> Self {
+        Self { line_max, scanned: 0, dropped: 0 }
+    }
+
+    /// Looks for the end of the line that `input` begins with.
+    ///
+    /// After [`Line::Partial`] the next input must begin with the same bytes.
+    pub fn find(&mut self, input: &[u8]) -> Line {
+        // The last byte seen may have been the CR of a CRLF.
+        let from = self.scanned.saturating_sub(1).min(input.len());
+        let window = &input[..input.len().min(self.line_max)];
+        let begun = window.get(from..).unwrap_or_default();
+        let end = memchr_iter(b'\n', begun).map(|at| from + at).find(|at| *at > 0 && input[at - 1] == b'\r');
+        self.scanned = 0;
+        match end {
+            Some(at) if self.dropped > 0 => {
+                self.dropped = 0;
+                Line::TooLong { len: at + 1 }
+            }
+            Some(at) => Line::Complete { len: at + 1 },
+            None if input.len() < self.line_max => {
+                self.scanned = input.len();
+                Line::Partial
+            }
+            None => self.drop_excess(window),
+        }
+    }
+
+    fn drop_excess(&mut self, window: &[u8]) -> Line {
+        // A CR at the end stays, in case its LF comes next.
+        let len = window.len() - usize::from(window.len() > 1 && window.ends_with(b"\r"));
+        self.dropped = self.dropped.saturating_add(len);
+        if self.dropped > DROPPED_MAX { Line::Endless } else { Line::Excess { len } }
+    }
+}

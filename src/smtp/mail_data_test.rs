@@ -1,0 +1,1 @@
+//! The scanner of mail data against one that looks at single octets.

@@ -1,0 +1,1 @@
+//! The table of refusals, and the page made from it.

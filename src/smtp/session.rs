@@ -1,0 +1,623 @@
+//! The server side of one SMTP connection, without the connection.
+//!
+//! A [`Session`] is told what happened and answers with the one [`Action`] its shard must do
+//! next. It owns no socket, no clock and no journal, so a test can walk every path through it.
+//!
+//! ```text
+//!         +------ RCPT ------+
+//!         v                  |
+//!  Idle --MAIL--> Transaction --DATA--> Asking --354--> Receiving --dot----+
+//!   ^  ^                     --BDAT-->    |                                v
+//!   |  |                                  +--> Chunk <-> BetweenChunks   Committing
+//!   |  +- RSET, EHLO, STARTTLS, a refusal      |                           ^  |
+//!   |                                          +--LAST---------------------+  |
+//!   +------------------------------ durable or not ---------------------------+
+//! ```
+//!
+//! What is asked of the driver: it does each action, and calls the one input that the action names.
+//! Any other call is its bug and panics; only [`Session::on_timeout`] and [`Session::on_shutdown`] may
+//! come at any time.
+
+mod chunk;
+mod options;
+
+use std::{mem, sync::Arc};
+
+use mail::{Address, BodyType, Envelope, ForwardPath, QueueId, Recipient, ReversePath, Timestamp, Utf8};
+
+pub use options::{Limits, Options, Role, TlsState};
+
+use crate::{
+    Aftermath, Command, Extension, Extensions, MailParameters, Parameters, RcptParameters, Refusal, Reply,
+    SyntaxError,
+};
+
+/// What the shard must do next. Every input gives exactly one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Action {
+    /// Send the reply and read the next line: [`Session::on_line`].
+    Reply(Reply),
+    /// Read the next line: [`Session::on_line`].
+    Read,
+    /// Send the reply, then close.
+    Close(Reply),
+    /// Ask policy: [`Session::on_verdict`]. Read no line before that.
+    Judge(Stage),
+    /// Send the reply and read mail data until its end: [`Session::on_data_end`].
+    Receive(Reply),
+    /// Read a chunk of mail data, without a reply before it: [`Session::on_chunk_end`].
+    ReceiveChunk {
+        /// Octets of the chunk.
+        size: u64,
+        /// Whether the message begins with it; what an earlier transaction left is to be dropped.
+        first: bool,
+        /// Whether the message ends with it.
+        last: bool,
+    },
+    /// Read so many octets and throw them away, with all chunks before: [`Session::on_chunk_end`].
+    DiscardChunk {
+        /// Octets of the chunk.
+        size: u64,
+    },
+    /// Make the received mail data durable with this envelope: [`Session::on_commit`].
+    Commit(Envelope),
+    /// Send the reply, throw away what the client sent behind its command, and begin TLS (RFC 3207 §4):
+    /// [`Session::on_tls`]. When the handshake fails, close.
+    StartTls(Reply),
+}
+
+/// What policy is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// May a client of this name go on?
+    Ehlo {
+        /// The name it gave.
+        name: Box<str>,
+        /// The verb it used.
+        hello: Hello,
+    },
+    /// May this reverse-path send to us?
+    Mail {
+        /// Where reports go.
+        reverse_path: ReversePath,
+        /// What the client said of the message.
+        parameters: MailParameters,
+    },
+    /// May mail go to this forward-path? The shard may put another in its place.
+    Rcpt {
+        /// Where the message goes. A `Postmaster` that comes back stands for the one at our own name.
+        forward_path: ForwardPath,
+        /// What the client wants to hear of it.
+        parameters: RcptParameters,
+    },
+    /// May the mail data come? The envelope is [`Session::envelope`].
+    Data {
+        /// Octets that the client declared or that the first chunk has.
+        size: Option<u64>,
+    },
+}
+
+/// How the client introduced itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hello {
+    /// `HELO`: without extensions.
+    Helo,
+    /// `EHLO`: with them.
+    Ehlo,
+}
+
+/// Policy's answer.
+pub type Verdict = Result<(), Refusal>;
+
+/// One connection's SMTP state.
+#[derive(Debug)]
+pub struct Session {
+    options: Arc<Options>,
+    tls: TlsState,
+    client: Option<Client>,
+    phase: Phase,
+    expected: Expected,
+    errors: u32,
+    commands: u32,
+    transactions: u32,
+}
+
+#[derive(Debug)]
+struct Client {
+    name: Box<str>,
+    hello: Hello,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    Transaction(Transaction),
+    BetweenChunks(Transaction),
+    /// As `Idle`, but a chunk of the message refused before is refused again.
+    Refused(Refusal),
+    /// No line is read now.
+    Busy(Busy),
+}
+
+#[derive(Debug)]
+enum Busy {
+    /// Policy is asked whether mail data may come.
+    Asking(Transaction, Transfer),
+    Receiving(Transaction),
+    Chunk(Transaction, chunk::Chunk),
+    /// A chunk is thrown away for this reason.
+    Discarding(Refusal, chunk::Chunk),
+    Committing,
+}
+
+/// How mail data comes.
+#[derive(Clone, Copy, Debug)]
+enum Transfer {
+    Data,
+    Chunk(chunk::Chunk),
+}
+
+#[derive(Debug)]
+struct Transaction {
+    envelope: Envelope,
+    size_declared: Option<u64>,
+    /// Octets in chunks so far, once there was one.
+    received: Option<u64>,
+}
+
+/// The input that the last action named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    Line,
+    Verdict,
+    DataEnd,
+    ChunkEnd,
+    Commit,
+    Tls,
+    Nothing,
+}
+
+impl Session {
+    /// A fresh session, and the greeting that opens it (RFC 5321 §3.1).
+    pub fn open(options: Arc<Options>) -> (Self, Action) {
+        let greeting = Action::Reply(Reply::greeting(options.hostname.as_str()));
+        let session = Self {
+            tls: options.tls,
+            options,
+            client: None,
+            phase: Phase::Idle,
+            expected: Expected::Line,
+            errors: 0,
+            commands: 0,
+            transactions: 0,
+        };
+        (session, greeting)
+    }
+
+    /// The client sent a line; its CRLF is already removed.
+    pub fn on_line(&mut self, line: &[u8]) -> Action {
+        self.expect(Expected::Line);
+        if let Some(close) = self.count_command() {
+            return close;
+        }
+        let action = match Command::parse(line) {
+            Ok(command) => self.on_command(command).unwrap_or_else(|refusal| self.refuse(refusal)),
+            // Where the chunk ends is unknown, so its content could be taken for commands.
+            Err(error @ SyntaxError::Chunk) => Action::Close(Refusal::from(error).into()),
+            Err(error) => self.refuse(error.into()),
+        };
+        self.act(action)
+    }
+
+    /// The client sent a line over the limit, and it was dropped (RFC 5321 §4.5.3.1.4).
+    pub fn on_line_too_long(&mut self) -> Action {
+        self.expect(Expected::Line);
+        if let Some(close) = self.count_command() {
+            return close;
+        }
+        let action = self.refuse(Refusal::LineTooLong);
+        self.act(action)
+    }
+
+    /// The client sends a line that does not end.
+    pub fn on_line_endless(&mut self) -> Action {
+        self.expect(Expected::Line);
+        self.close(Refusal::LineEndless)
+    }
+
+    /// Policy answered the last [`Action::Judge`]; the stage comes back with the answer.
+    pub fn on_verdict(&mut self, stage: Stage, verdict: Verdict) -> Action {
+        self.expect(Expected::Verdict);
+        let action = match verdict {
+            Ok(()) => self.on_accepted(stage),
+            Err(refusal) => self.on_refused(refusal),
+        };
+        self.act(action)
+    }
+
+    /// The final dot arrived; or the mail data was read to its end, and is refused.
+    pub fn on_data_end(&mut self, outcome: Result<(), Refusal>) -> Action {
+        self.expect(Expected::DataEnd);
+        let Phase::Busy(Busy::Receiving(transaction)) = mem::replace(&mut self.phase, Phase::Idle) else {
+            unreachable!("mail data is expected only while it is received")
+        };
+        let action = match outcome {
+            Ok(()) => self.commit(transaction),
+            Err(refusal) => reply_or_close(refusal),
+        };
+        self.act(action)
+    }
+
+    /// The journal finished: the message is durable under this id, or it is not ours.
+    ///
+    /// The only way to a `250` after the mail data: we are responsible from here on (RFC 5321 §4.2.5).
+    pub fn on_commit(&mut self, outcome: Result<QueueId, Refusal>) -> Action {
+        self.expect(Expected::Commit);
+        self.phase = Phase::Idle;
+        let action = match outcome {
+            Ok(id) => {
+                self.commands = 0;
+                Action::Reply(Reply::queued(id))
+            }
+            Err(refusal) => reply_or_close(refusal),
+        };
+        self.act(action)
+    }
+
+    /// The TLS handshake is done. The session starts over (RFC 3207 §4.2).
+    pub fn on_tls(&mut self) -> Action {
+        self.expect(Expected::Tls);
+        self.tls = TlsState::Active;
+        self.client = None;
+        self.phase = Phase::Idle;
+        self.act(Action::Read)
+    }
+
+    /// The client was silent for too long (RFC 5321 §4.5.3.2.7), or the whole session lasted too long.
+    pub fn on_timeout(&mut self) -> Action {
+        self.close(Refusal::Timeout)
+    }
+
+    /// The server stops (RFC 5321 §3.8).
+    pub fn on_shutdown(&mut self) -> Action {
+        self.close(Refusal::ShuttingDown)
+    }
+
+    /// How the client introduced itself, and under which name.
+    pub fn client(&self) -> Option<(Hello, &str)> {
+        self.client.as_ref().map(|client| (client.hello, &*client.name))
+    }
+
+    /// The envelope of the open transaction, as far as it is known.
+    pub fn envelope(&self) -> Option<&Envelope> {
+        match &self.phase {
+            Phase::Transaction(transaction)
+            | Phase::BetweenChunks(transaction)
+            | Phase::Busy(
+                Busy::Asking(transaction, _) | Busy::Receiving(transaction) | Busy::Chunk(transaction, _),
+            ) => Some(&transaction.envelope),
+            Phase::Idle | Phase::Refused(_) | Phase::Busy(Busy::Discarding(..) | Busy::Committing) => None,
+        }
+    }
+
+    /// Whether mail data received so far may still become a message. When not, it can be dropped.
+    pub const fn is_receiving(&self) -> bool {
+        match &self.phase {
+            Phase::BetweenChunks(_)
+            | Phase::Busy(Busy::Receiving(_) | Busy::Chunk(..) | Busy::Committing) => true,
+            Phase::Idle
+            | Phase::Transaction(_)
+            | Phase::Refused(_)
+            | Phase::Busy(Busy::Asking(..) | Busy::Discarding(..)) => false,
+        }
+    }
+
+    /// Whom the listener serves.
+    pub fn role(&self) -> Role {
+        self.options.role
+    }
+
+    /// Where TLS stands.
+    pub const fn tls(&self) -> TlsState {
+        self.tls
+    }
+
+    /// What the `with` clause of the Received field says (RFC 3848; RFC 6531 §4.3).
+    pub fn protocol(&self, utf8: Utf8) -> &'static str {
+        let hello = self.client.as_ref().map_or(Hello::Helo, |client| client.hello);
+        match (hello, self.tls, utf8) {
+            (Hello::Helo, _, _) => "SMTP",
+            (Hello::Ehlo, TlsState::Active, Utf8::NotNeeded) => "ESMTPS",
+            (Hello::Ehlo, _, Utf8::NotNeeded) => "ESMTP",
+            (Hello::Ehlo, TlsState::Active, Utf8::Needed) => "UTF8SMTPS",
+            (Hello::Ehlo, _, Utf8::Needed) => "UTF8SMTP",
+        }
+    }
+
+    // Order is checked here, content is judged by policy; see `Stage`.
+    fn on_command(&mut self, command: Command<'_>) -> Result<Action, Refusal> {
+        if self.tls == TlsState::Required && !allowed_without_tls(&command) {
+            if let Command::Bdat { size, last } = command {
+                return Ok(self.discard(size, last, Refusal::TlsRequired));
+            }
+            return Err(Refusal::TlsRequired);
+        }
+        match command {
+            Command::Ehlo { name } => Ok(judge_name(name, Hello::Ehlo)),
+            Command::Helo { name } => Ok(judge_name(name, Hello::Helo)),
+            Command::Mail { reverse_path, parameters } => self.on_mail(reverse_path, parameters),
+            Command::Rcpt { forward_path, parameters } => self.on_rcpt(forward_path, parameters),
+            Command::Data => self.on_data(),
+            Command::Bdat { size, last } => Ok(self.on_bdat(size, last)),
+            Command::Rset => {
+                self.phase = Phase::Idle;
+                Ok(Action::Reply(Reply::OK))
+            }
+            Command::Vrfy => Ok(Action::Reply(Reply::NOT_VERIFIED)),
+            Command::Help => Ok(Action::Reply(Reply::HELP)),
+            Command::Noop => Ok(Action::Reply(Reply::OK)),
+            Command::Quit => Ok(Action::Close(Reply::CLOSING)),
+            Command::StartTls => match self.tls {
+                TlsState::Absent => Err(Refusal::NotImplemented),
+                TlsState::Unavailable => Err(Refusal::TlsUnavailable),
+                TlsState::Offered | TlsState::Required => Ok(Action::StartTls(Reply::START_TLS)),
+                TlsState::Active => Err(Refusal::TlsActive),
+            },
+        }
+    }
+
+    fn on_mail(&mut self, reverse_path: ReversePath, parameters: Parameters<'_>) -> Result<Action, Refusal> {
+        if self.client.is_none() {
+            return Err(Refusal::EhloFirst);
+        }
+        match &self.phase {
+            Phase::Idle | Phase::Refused(_) => {}
+            // RFC 5321 §4.1.4: no MAIL while a transaction is open.
+            Phase::Transaction(_) => return Err(Refusal::TransactionOpen),
+            Phase::BetweenChunks(_) => return Err(Refusal::ChunkingBegun),
+            Phase::Busy(busy) => busy.reads_no_line(),
+        }
+        let parameters = parameters.of_mail(self.offered())?;
+        if parameters.utf8 == Utf8::NotNeeded && reverse_path.address().is_some_and(|a| !a.is_ascii()) {
+            return Err(Refusal::Utf8Needed);
+        }
+        // RFC 1870 §6.1: better now than after the mail data.
+        if parameters.size.is_some_and(|size| size > self.options.limits.message_size_max) {
+            return Err(Refusal::MessageTooBig);
+        }
+        if self.transactions >= self.options.limits.transactions_max {
+            return Err(Refusal::TooManyTransactions);
+        }
+        Ok(Action::Judge(Stage::Mail { reverse_path, parameters }))
+    }
+
+    fn on_rcpt(&mut self, forward_path: ForwardPath, parameters: Parameters<'_>) -> Result<Action, Refusal> {
+        let envelope = match &self.phase {
+            Phase::Transaction(transaction) => &transaction.envelope,
+            Phase::BetweenChunks(_) => return Err(Refusal::ChunkingBegun),
+            Phase::Idle | Phase::Refused(_) => return Err(Refusal::MailFirst),
+            Phase::Busy(busy) => busy.reads_no_line(),
+        };
+        let parameters = parameters.of_rcpt(self.offered(), envelope.utf8)?;
+        let ascii = match &forward_path {
+            ForwardPath::Postmaster => true,
+            ForwardPath::Address(address) => address.is_ascii(),
+        };
+        if envelope.utf8 == Utf8::NotNeeded && !ascii {
+            return Err(Refusal::Utf8Needed);
+        }
+        if envelope.recipients.len() >= self.options.limits.recipients_max {
+            return Err(Refusal::TooManyRecipients);
+        }
+        Ok(Action::Judge(Stage::Rcpt { forward_path, parameters }))
+    }
+
+    fn on_data(&mut self) -> Result<Action, Refusal> {
+        let refusal = match mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Transaction(transaction) => {
+                if !transaction.envelope.recipients.is_empty()
+                    && transaction.envelope.body != BodyType::BinaryMime
+                {
+                    return Ok(self.ask_for_data(transaction, Transfer::Data));
+                }
+                // RFC 3030 §3: BINARYMIME may not be sent with DATA.
+                let binary = transaction.envelope.body == BodyType::BinaryMime;
+                self.phase = Phase::Transaction(transaction);
+                if binary { Refusal::BinaryByData } else { Refusal::RcptFirst }
+            }
+            Phase::BetweenChunks(transaction) => {
+                self.phase = Phase::BetweenChunks(transaction);
+                Refusal::ChunkingBegun
+            }
+            Phase::Idle | Phase::Refused(_) => Refusal::MailFirst,
+            Phase::Busy(busy) => busy.reads_no_line(),
+        };
+        Err(refusal)
+    }
+
+    /// Asks policy before any mail data is taken.
+    fn ask_for_data(&mut self, transaction: Transaction, transfer: Transfer) -> Action {
+        let size = match transfer {
+            Transfer::Data => transaction.size_declared,
+            Transfer::Chunk(chunk) => transaction.size_declared.max(Some(chunk.size)),
+        };
+        self.phase = Phase::Busy(Busy::Asking(transaction, transfer));
+        Action::Judge(Stage::Data { size })
+    }
+
+    fn on_accepted(&mut self, stage: Stage) -> Action {
+        match stage {
+            Stage::Ehlo { name, hello } => self.on_name_accepted(name, hello),
+            Stage::Mail { reverse_path, parameters } => {
+                self.transactions += 1;
+                self.phase = Phase::Transaction(Transaction::new(reverse_path, parameters));
+                Action::Reply(Reply::SENDER_OK)
+            }
+            Stage::Rcpt { forward_path, parameters } => {
+                let recipient = Recipient {
+                    address: self.address(forward_path),
+                    notify: parameters.notify,
+                    original: parameters.original,
+                };
+                let Phase::Transaction(transaction) = &mut self.phase else {
+                    unreachable!("a recipient is judged only in a transaction")
+                };
+                transaction.envelope.recipients.push(recipient);
+                Action::Reply(Reply::RECIPIENT_OK)
+            }
+            Stage::Data { .. } => {
+                let Phase::Busy(Busy::Asking(transaction, transfer)) =
+                    mem::replace(&mut self.phase, Phase::Idle)
+                else {
+                    unreachable!("mail data is judged only when it was asked for")
+                };
+                match transfer {
+                    Transfer::Data => {
+                        self.phase = Phase::Busy(Busy::Receiving(transaction));
+                        Action::Receive(Reply::SEND_DATA)
+                    }
+                    Transfer::Chunk(chunk) => self.receive_chunk(transaction, chunk),
+                }
+            }
+        }
+    }
+
+    fn on_name_accepted(&mut self, name: Box<str>, hello: Hello) -> Action {
+        self.phase = Phase::Idle; // EHLO implies RSET (RFC 5321 §4.1.4).
+        let hostname = self.options.hostname.as_str();
+        let reply = match hello {
+            Hello::Helo => Reply::helo(hostname),
+            Hello::Ehlo => {
+                Reply::ehlo(hostname, &name, self.extensions(), self.options.limits.message_size_max)
+            }
+        };
+        self.client = Some(Client { name, hello });
+        Action::Reply(reply)
+    }
+
+    fn on_refused(&mut self, refusal: Refusal) -> Action {
+        if let Phase::Busy(Busy::Asking(_, transfer)) = self.phase {
+            // The transaction ends, so that the client may begin another at once.
+            self.phase = Phase::Idle;
+            // A chunk is on its way all the same (RFC 3030 §2).
+            if let Transfer::Chunk(chunk) = transfer {
+                return self.discard(chunk.size, chunk.last, refusal);
+            }
+        }
+        reply_or_close(refusal)
+    }
+
+    fn commit(&mut self, transaction: Transaction) -> Action {
+        self.phase = Phase::Busy(Busy::Committing);
+        Action::Commit(transaction.envelope)
+    }
+
+    /// Answers a command with a refusal; one too many ends the session.
+    fn refuse(&mut self, refusal: Refusal) -> Action {
+        if matches!(refusal.code(), 500..=504 | 530 | 555) {
+            self.errors += 1;
+            if self.errors >= self.options.limits.errors_max {
+                return reply_or_close(Refusal::TooManyErrors);
+            }
+        }
+        reply_or_close(refusal)
+    }
+
+    fn close(&mut self, refusal: Refusal) -> Action {
+        self.phase = Phase::Idle;
+        self.act(Action::Close(refusal.into()))
+    }
+
+    fn count_command(&mut self) -> Option<Action> {
+        self.commands += 1;
+        (self.commands > self.options.limits.commands_max).then(|| self.close(Refusal::TooManyCommands))
+    }
+
+    fn expect(&self, input: Expected) {
+        assert_eq!(self.expected, input, "the driver must do what the last action says");
+    }
+
+    /// Notes which input must follow the action.
+    fn act(&mut self, action: Action) -> Action {
+        self.expected = match action {
+            Action::Reply(_) | Action::Read => Expected::Line,
+            Action::Close(_) => Expected::Nothing,
+            Action::Judge(_) => Expected::Verdict,
+            Action::Receive(_) => Expected::DataEnd,
+            Action::ReceiveChunk { .. } | Action::DiscardChunk { .. } => Expected::ChunkEnd,
+            Action::Commit(_) => Expected::Commit,
+            Action::StartTls(_) => Expected::Tls,
+        };
+        action
+    }
+
+    /// What EHLO offers now.
+    fn extensions(&self) -> Extensions {
+        match self.tls {
+            TlsState::Offered | TlsState::Required => self.options.extensions.with(Extension::StartTls),
+            TlsState::Absent | TlsState::Unavailable | TlsState::Active => {
+                self.options.extensions.without(Extension::StartTls)
+            }
+        }
+    }
+
+    /// What this client was offered.
+    fn offered(&self) -> Extensions {
+        match &self.client {
+            Some(Client { hello: Hello::Ehlo, .. }) => self.extensions(),
+            Some(Client { hello: Hello::Helo, .. }) | None => Extensions::NONE,
+        }
+    }
+
+    /// The address that a forward-path stands for (RFC 5321 §4.5.1).
+    fn address(&self, forward_path: ForwardPath) -> Address {
+        match forward_path {
+            ForwardPath::Address(address) => address,
+            ForwardPath::Postmaster => {
+                Address::new("postmaster", &self.options.hostname).expect("our name leaves room for it")
+            }
+        }
+    }
+}
+
+impl Busy {
+    fn reads_no_line(&self) -> ! {
+        unreachable!("a line was read in {self:?}")
+    }
+}
+
+impl Transaction {
+    fn new(reverse_path: ReversePath, parameters: MailParameters) -> Self {
+        let envelope = Envelope {
+            received_at: Timestamp::EPOCH,
+            reverse_path,
+            recipients: Vec::new(),
+            body: parameters.body,
+            utf8: parameters.utf8,
+            ret: parameters.ret,
+            envelope_id: parameters.envelope_id,
+        };
+        Self { envelope, size_declared: parameters.size, received: None }
+    }
+}
+
+fn judge_name(name: &str, hello: Hello) -> Action {
+    Action::Judge(Stage::Ehlo { name: name.into(), hello })
+}
+
+fn reply_or_close(refusal: Refusal) -> Action {
+    match refusal.aftermath() {
+        Aftermath::Continue => Action::Reply(refusal.into()),
+        Aftermath::Close => Action::Close(refusal.into()),
+    }
+}
+
+/// RFC 3207 §4: "any command other than NOOP, EHLO, STARTTLS, or QUIT" gets a 530.
+const fn allowed_without_tls(command: &Command<'_>) -> bool {
+    matches!(command, Command::Noop | Command::Ehlo { .. } | Command::StartTls | Command::Quit)
+}
+
+#[cfg(test)]
+#[path = "session_test.rs"]
+mod test;

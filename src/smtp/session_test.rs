@@ -1,0 +1,1 @@
+//! Transcripts, and the player that plays them.
