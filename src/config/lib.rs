@@ -108,3 +108,7 @@ impl Config {
         ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
     }
 }
+
+#[cfg(test)]
+#[path = "config_test.rs"]
+mod test;

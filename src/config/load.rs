@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::DeTable;
 
-use crate::{Config, ConfigError, Problem, check, reader::Reader, schema::Section};
+use crate::{Config, ConfigError, Problem, reader::Reader, schema::Section};
 
 /// One file and what is in it.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Config {
         }
         config.inherit(&tables.iter().map(|(_, table)| table.get_ref()).collect::<Vec<_>>());
         if reader.errors.is_empty() {
-            check::check(&config, &mut reader);
+            config.check(&mut reader);
         }
         if !reader.errors.is_empty() {
             return Err(reader.errors);
@@ -141,7 +141,7 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Vec<ConfigError>> {
 }
 
 /// The servers that resolv.conf names, or this host when it names none (resolv.conf(5)).
-fn name_servers(text: &str) -> Vec<SocketAddr> {
+pub(crate) fn name_servers(text: &str) -> Vec<SocketAddr> {
     let addresses = text.lines().filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         (words.next() == Some("nameserver")).then(|| words.next())??.parse::<IpAddr>().ok()

@@ -753,7 +753,7 @@ impl<T: Entry> Notation<Vec<T>> for Entries {
     fn shape(current: &Vec<T>, _: &Vec<T>) -> Shape {
         Shape::Entries {
             about: T::ABOUT,
-            blank: T::default().describe(),
+            sample: T::sample().describe(),
             entries: current.iter().map(Section::describe).collect(),
         }
     }

@@ -29,6 +29,9 @@ pub(crate) trait Section: Default {
 pub(crate) trait Entry: Section {
     /// By which later files find it again.
     fn name(&self) -> String;
+
+    /// One to show to somebody who has none yet.
+    fn sample() -> Self;
 }
 
 /// One key, described.
@@ -59,8 +62,8 @@ pub(crate) enum Shape {
     /// An array of tables.
     Entries {
         about: &'static [&'static str],
-        /// The keys of an entry with nothing said.
-        blank: Vec<Key>,
+        /// The keys of an entry such as one may write it.
+        sample: Vec<Key>,
         /// The entries there are.
         entries: Vec<Vec<Key>>,
     },

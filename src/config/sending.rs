@@ -176,6 +176,10 @@ impl Entry for Route {
     fn name(&self) -> String {
         self.name.clone()
     }
+
+    fn sample() -> Self {
+        Self { name: "internet".into(), domains: vec![DomainPattern::Any], ..Self::default() }
+    }
 }
 
 impl Route {

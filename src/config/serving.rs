@@ -101,9 +101,9 @@ section! {
         backlog: u32 [Whole<1, 65535>] = 4096;
         /// CR and LF that stand alone in mail data.
         bare_line_ends: BareLineEnds [Word] = BareLineEnds::Refuse;
-        /// Limits that differ here: any of those of [limits]; the others are as there.
+        /// Limits that differ here: any of those of `[limits]`; the others are as there.
         limits: Limits [Table] = Limits::default();
-        /// Timeouts that differ here: any of those of [timeouts.inbound]; the others are as there.
+        /// Timeouts that differ here: any of those of `[timeouts.inbound]`; the others are as there.
         timeouts: InboundTimeouts [Table] = InboundTimeouts::default();
     }
 }
@@ -171,7 +171,7 @@ section! {
 }
 
 section! {
-    /// Who may send to any domain through us. Everybody else reaches the domains listed as [[domain]] only.
+    /// Who may send to any domain through us. Everybody else reaches the domains listed as `[[domain]]` only.
     pub struct Relay {
         /// Networks whose clients may relay. A network of all addresses is refused: it makes an open relay.
         networks: Vec<IpNet> [List<Literal>] = loopback();
@@ -192,17 +192,31 @@ impl Entry for Listener {
     fn name(&self) -> String {
         self.name.clone()
     }
+
+    fn sample() -> Self {
+        let address = vec![ListenAddress::Tcp(SocketAddr::from(([0, 0, 0, 0], 25)))];
+        Self { name: "smtp".into(), address, ..Self::default() }
+    }
 }
 
 impl Entry for Certificate {
     fn name(&self) -> String {
         self.name.clone()
     }
+
+    fn sample() -> Self {
+        let (certificate, key) = ("tls/cert.pem".into(), "tls/key.pem".into());
+        Self { name: "own".into(), certificate, key, domains: Vec::new() }
+    }
 }
 
 impl Entry for MailDomain {
     fn name(&self) -> String {
         self.name.to_string()
+    }
+
+    fn sample() -> Self {
+        Self { name: Domain::parse("example.org").expect("our own text"), ..Self::default() }
     }
 }
 
@@ -211,5 +225,5 @@ fn loopback() -> Vec<IpNet> {
 }
 
 fn unnamed() -> Domain {
-    Domain::parse("example.org").expect("our own text")
+    Domain::parse("unnamed.invalid").expect("our own text")
 }

@@ -1,0 +1,418 @@
+//! The whole way: files in, values or mistakes out, and files out again.
+
+use std::{fs, net::SocketAddr, time::Duration};
+
+use mail::Domain;
+
+use super::*;
+use crate::schema::{Entry, Key, Section, Shape};
+
+const LEAST: &str = "[[listener]]\nname = \"a\"\naddress = [\"127.0.0.1:0\"]\ntls = \"none\"\n";
+
+fn source(file: &str, text: &str) -> Source {
+    Source { file: file.into(), text: text.into() }
+}
+
+fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
+    Config::from_sources(&[source("c.toml", text)])
+}
+
+fn options() -> ExampleOptions {
+    ExampleOptions {
+        hostname: Domain::parse("mx.example.org").unwrap(),
+        certificate: "tls/cert.pem".into(),
+        key: "tls/key.pem".into(),
+        token: Some(Secret::new("0123456789abcdef")),
+    }
+}
+
+/// What is commented out says the same as what is not there.
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let key = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
+        key.unwrap_or(line).to_owned() + "\n"
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_example_says_what_it_means() {
+    let text = Config::example(&options());
+    let config = parse(&text).unwrap();
+    assert_eq!(config.hostname.as_str(), "mx.example.org");
+    assert_eq!(config.listeners.len(), 2);
+    assert_eq!(config.listeners[1].address[0].to_string(), "0.0.0.0:2465");
+    assert_eq!(config.route("example.com").map(|route| route.via), Some(Via::Mx));
+    assert_eq!(config.relay, Relay::default());
+    let again = parse(&config.to_toml()).unwrap();
+    assert_eq!(again, config);
+}
+
+#[test]
+fn what_is_commented_out_holds_anyway() {
+    let text = Config::example(&options());
+    let config = parse(&text).unwrap();
+    let mut all = parse(&uncommented(&text)).unwrap();
+    assert_eq!(all.domains.pop(), Some(MailDomain::sample()));
+    assert_eq!(all, config);
+}
+
+#[test]
+fn every_key_stands_in_the_example_and_is_explained() {
+    fn walk(path: &str, keys: &[Key], text: &str) {
+        for key in keys {
+            let path = format!("{path}.{}", key.name);
+            assert!(!key.doc.concat().trim().is_empty(), "{path} is not explained");
+            match &key.shape {
+                Shape::Value { default, .. } => {
+                    assert!(!default.is_empty(), "{path}");
+                    assert!(text.contains(&format!("{} = ", key.name)), "{path} is not in the example");
+                }
+                Shape::Section { keys, .. } if path.starts_with(".listener.") => {
+                    assert!(!keys.is_empty(), "{path}");
+                }
+                Shape::Section { keys, .. } => walk(&path, keys, text),
+                Shape::Entries { sample, .. } => walk(&path, sample, text),
+            }
+        }
+    }
+    walk("", &Config::default().describe(), &Config::example(&options()));
+}
+
+#[test]
+fn any_configuration_survives_being_written() {
+    let mut config = parse(LEAST).unwrap();
+    config.cores = Cores { count: CoreCount::Count(2), spare: 1, pin: true, cpus: vec![3, 1] };
+    config.limits.message_size_max = 1 << 20;
+    config.limits.errors_max = 7;
+    config.listeners[0].limits = config.limits.clone();
+    config.listeners[0].limits.errors_max = Limits::default().errors_max;
+    config.listeners[0].bare_line_ends = BareLineEnds::Keep;
+    config.listeners.push(Listener {
+        name: "other \"one\"".into(),
+        address: vec![
+            "[::1]:26".parse().map(ListenAddress::Tcp).unwrap(),
+            ListenAddress::Unix("/run/s".into()),
+        ],
+        limits: config.limits.clone(),
+        tls: ListenerTls::None,
+        ..Listener::default()
+    });
+    config.listeners[1].timeouts.command = Duration::from_millis(1_500);
+    config.domains.push(MailDomain { name: Domain::parse("[192.0.2.1]").unwrap(), kind: DomainKind::Local });
+    config.routes.push(Route {
+        name: "r".into(),
+        domains: vec![DomainPattern::Below(Domain::parse("example.org").unwrap()), DomainPattern::Any],
+        via: Via::Hop,
+        hosts: ["relay.example", "relay.example:2525", "[2001:db8::1]:24", "192.0.2.7"]
+            .map(|hop| notation::Spelled::parse(hop).unwrap())
+            .to_vec(),
+        chunking: false,
+        ..Route::default()
+    });
+    config.dns.servers = vec!["127.0.0.1:5353".parse().unwrap()];
+    config.dns.hosts = vec![(Domain::parse("mx.test").unwrap(), vec!["127.0.0.1".parse().unwrap()])];
+    config.log.output = Output::File("ringpost.log".into());
+    config.user = Some("mail".into());
+    config.timeouts.outbound.final_dot = Duration::from_secs(61);
+    assert_eq!(parse(&config.to_toml()), Ok(config));
+}
+
+#[test]
+fn the_reference_page_is_up_to_date() {
+    let page = Config::reference();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, &page).unwrap();
+    }
+    let kept = fs::read_to_string(path).unwrap_or_default();
+    assert!(kept == page, "docs/configuration.md is old: UPDATE_GOLDEN=1 cargo test -p config");
+}
+
+/// The file is the least there is and these lines; the messages come without the name of the file.
+fn check(lines: &str, expected: &[&str]) {
+    let text = format!("{lines}\n{LEAST}");
+    let errors = parse(&text).map_or_else(|errors| errors, |_| Vec::new());
+    let errors: Vec<_> = errors.iter().map(|error| error.to_string().replace("c.toml:", "")).collect();
+    assert_eq!(errors, expected, "{lines}");
+}
+
+#[test]
+fn mistakes_say_where_and_what_to_do() {
+    check("", &[]);
+    check(
+        "hostnam = \"x\"\n[cores]\ncuont = 2\n[jornal]",
+        &[
+            "3:1: cores.cuont: unknown key; did you mean `count`?",
+            "1:1: hostnam: unknown key; did you mean `hostname`?",
+            "4:2: jornal: unknown key; did you mean `journal`?",
+        ],
+    );
+    check("[shutdown]\nwhenever = 1", &["2:1: shutdown.whenever: unknown key; known here: grace"]);
+    check(
+        "[shutdown]\ngrace = 30",
+        &[
+            "2:9: shutdown.grace: expected a length of time from 0s to 1h, such as \"30s\", found the number 30; \
+           write \"30s\" for seconds",
+        ],
+    );
+    check(
+        "[shutdown]\n  grace = \"30 sec\"",
+        &[
+            "2:11: shutdown.grace: expected a length of time from 0s to 1h, such as \"30s\", found \"30 sec\"; \
+           the units are ms, s, m, h and d, the larger before the smaller, and no fractions",
+        ],
+    );
+    check(
+        "[shutdown]\ngrace = \"2h\"",
+        &["2:9: shutdown.grace: expected a length of time from 0s to 1h, such as \"30s\", found \"2h\""],
+    );
+    check(
+        "[limits]\nmessage-size-max = \"25MB\"",
+        &[
+            "2:20: limits.message-size-max: expected a size from 64KiB to 4GiB, such as \"1MiB\", found \"25MB\"; \
+           the units are B, KiB, MiB, GiB and TiB (1KiB is 1024B), and no fractions",
+        ],
+    );
+    check(
+        "[limits]\nrecipients-max = \"100\"",
+        &["2:18: limits.recipients-max: expected a whole number from 100 to 1000000, found \"100\"; \
+           write the number without quotes"],
+    );
+    check(
+        "[limits]\nrecipients-max = -1",
+        &["2:18: limits.recipients-max: expected a whole number from 100 to 1000000, found the number -1"],
+    );
+    check(
+        "[cores]\ncount = 0",
+        &["2:9: cores.count: expected a whole number from 1 to 4096, or \"all\", found the number 0"],
+    );
+    check(
+        "[cores]\npin = \"yes\"",
+        &["2:7: cores.pin: expected true or false, found \"yes\"; write it without quotes"],
+    );
+    check(
+        "[log]\nlevel = \"loud\"",
+        &["2:9: log.level: expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\""],
+    );
+    check(
+        "cores = 2",
+        &["1:9: cores: expected a section, found the number 2; write it as [name] on a line of its own"],
+    );
+    check(
+        "[http]\naddress = [\"127.0.0.1\"]",
+        &[
+            "2:12: http.address: expected an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\", \
+         found \"127.0.0.1\"; the port is missing",
+        ],
+    );
+    check(
+        "[relay]\nnetworks = [\"10.1.2.3/8\", \"fe80::/129\"]",
+        &[
+            "2:13: relay.networks: expected a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", \
+         found \"10.1.2.3/8\"; write \"10.0.0.0/8\"",
+            "2:27: relay.networks: expected a network such as \"10.0.0.0/8\" or \"2001:db8::/32\", found \"fe80::/129\"",
+        ],
+    );
+    check(
+        "[dns.hosts]\n\"a b\" = []",
+        &["2:1: dns.hosts.a b: expected a domain, found \"a b\"; the domain is malformed"],
+    );
+    check(
+        "[http]\ntoken = \"short\"",
+        &["2:9: http.token: expected a text of 16 to 256 visible ASCII characters, found \"short\"; \
+         `openssl rand -hex 16` makes a good one"],
+    );
+    check("hostname = ", &["1:12: not TOML: string values must be quoted, expected literal string"]);
+}
+
+#[test]
+fn contradictions_are_told_where_they_were_written() {
+    check("[ring]\ndepth = 1000", &["2:1: ring.depth: 1000 is not a power of two; write 512 or 1024"]);
+    check(
+        "[relay]\nnetworks = [\"0.0.0.0/0\"]",
+        &["2:1: relay.networks: 0.0.0.0/0 is everybody: this is an open relay, and others will block it; \
+         name the networks of your own clients"],
+    );
+    check(
+        "[journal]\nsegment-size = \"32MiB\"",
+        &["limits.message-size-max: a message of 50MiB is too large for segments of 32MiB; \
+         make `journal.segment-size` at least twice as large as any message"],
+    );
+    check(
+        "[cores]\ncount = 3\ncpus = [0, 1, 1]\npin = false",
+        &[
+            "3:1: cores.cpus: CPU 1 is named twice; name each once",
+            "3:1: cores.cpus: CPUs to bind to, and no binding; leave `cores.cpus` out, or set `cores.pin = true`",
+        ],
+    );
+    check(
+        "[[listener]]\nname = \"b\"\naddress = [\"0.0.0.0:25\", \"127.0.0.1:8080\"]",
+        &[
+            "3:1: listener.b.address: 127.0.0.1:8080 is already taken by http; give it another address or port",
+            "listener.b.tls: tls = \"starttls\", and there is no certificate; \
+         add a [[certificate]], or set tls = \"none\"",
+        ],
+    );
+    check(
+        "[[listener]]\nname = \"A\"\ntls = \"none\"",
+        &[
+            "4:1: listener.a: there are two of this name in one file; give one of them another name",
+            "listener.a.address: missing",
+        ][..1],
+    );
+    check(
+        "[[listener]]\ntls = \"none\"",
+        &[
+            "1:1: listener: missing, expected name = \"…\"; each has a name, by which later files and messages find it",
+        ],
+    );
+    check(
+        "[[listener]]\nname = \"b\"\ntls = \"none\"\naddress = [\"0.0.0.0:0\"]\nlimits.command-line-max = \"64KiB\"\n[buffers]\nlarge = \"32KiB\"",
+        &[
+            "5:8: listener.b.limits.command-line-max: a command would not fit a buffer; at most `buffers.large`",
+        ],
+    );
+    check(
+        "[[route]]\nname = \"r\"\ndomains = [\"*\"]\nvia = \"hop\"\n[[route]]\nname = \"s\"\ndomains = [\"*\"]\nhosts = [\"a\"]",
+        &[
+            "1:1: route.r: missing, expected `hosts = [\"relay.example.org:25\"]`; via = \"hop\" needs next hops",
+            "7:1: route.s.domains: \"*\" is already in route.r; each pattern belongs to one route",
+            "8:1: route.s.hosts: hosts are for via = \"hop\", this is via = \"mx\"; change `via`, or leave `hosts` out",
+        ],
+    );
+    check(
+        "[[certificate]]\nname = \"c\"\nkey = \"k\"",
+        &[
+            "1:1: certificate.c: missing, expected `certificate = \"cert.pem\"`; name the file of the certificate",
+        ],
+    );
+    check(
+        "[queue]\nretry = [\"1m\", \"6h\"]\ndelay-warning = \"5d\"",
+        &[
+            "2:1: queue.retry: 6h is longer than retry-max, 4h; raise `queue.retry-max`, or shorten it",
+            "3:1: queue.delay-warning: the message has been returned by then; less than `queue.give-up`, or \"0s\" for never",
+        ],
+    );
+    check(
+        "[buffers]\nbudget = \"4MiB\"\nlarge = \"1MiB\"",
+        &[
+            "2:1: buffers.budget: too little for messages of 1MiB (journal.spill) in buffers of 1MiB; at least \"18MiB\"",
+        ],
+    );
+    let none = parse("").unwrap_err();
+    assert_eq!(
+        none[0].to_string(),
+        "listener: missing, expected `[[listener]]`; without one nobody can bring mail"
+    );
+}
+
+#[test]
+fn later_files_override_extend_and_change() {
+    let first = "hostname = \"a.example\"\n[limits]\nerrors-max = 5\n[[listener]]\nname = \"smtp\"\n\
+                 address = [\"127.0.0.1:25\"]\ntls = \"none\"\nlimits.errors-max = 6\n";
+    let second = "hostname = \"b.example\"\n[[listener]]\nname = \"SMTP\"\nkind = \"submission\"\n\
+                  limits.recipients-max = 200\n[[listener]]\nname = \"more\"\naddress = [\"127.0.0.1:26\"]\n\
+                  tls = \"none\"\n";
+    let third = "[limits]\nerrors-max = 9\nreceived-max = 150\n";
+    let sources = [source("a", first), source("b", second), source("c", third)];
+    let config = Config::from_sources(&sources).unwrap();
+    assert_eq!(config.hostname.as_str(), "b.example");
+    let [smtp, more] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
+    assert_eq!((smtp.kind, smtp.tls, smtp.address.len()), (ListenerKind::Submission, ListenerTls::None, 1));
+    let limits = (smtp.limits.errors_max, smtp.limits.recipients_max, smtp.limits.received_max);
+    assert_eq!(limits, (6, 200, 150), "what a listener says holds, in whatever file the rest is said");
+    assert_eq!((more.limits.errors_max, more.limits.recipients_max), (9, 1000));
+}
+
+#[test]
+fn files_are_found_and_paths_begin_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ringpost.toml");
+    let missing = Config::load(&file).unwrap_err();
+    assert!(missing[0].to_string().contains("cannot be read"), "{missing:?}");
+    fs::write(&file, LEAST).unwrap();
+    let drop_ins = folder.path().join("conf.d");
+    fs::create_dir(&drop_ins).unwrap();
+    fs::write(drop_ins.join("20.toml"), "[shutdown]\ngrace = \"2s\"").unwrap();
+    fs::write(drop_ins.join("10.toml"), "[shutdown]\ngrace = \"1s\"").unwrap();
+    fs::write(drop_ins.join("30.toml.bak"), "nonsense").unwrap();
+    fs::write(drop_ins.join(".40.toml"), "nonsense").unwrap();
+    let config = Config::load(&file).unwrap();
+    assert_eq!(config.shutdown.grace, Duration::from_secs(2));
+    assert_eq!(config.data_directory, folder.path().join("data"));
+    assert!(!config.dns.servers.is_empty());
+    fs::write(drop_ins.join("20.toml"), "[shutdown]\ngarce = \"2s\"").unwrap();
+    let error = Config::load(&file).unwrap_err().remove(0);
+    let place = Place { file: drop_ins.join("20.toml"), line: 2, column: 1 };
+    assert_eq!((error.place, error.key.as_str()), (Some(place), "shutdown.garce"));
+}
+
+#[test]
+fn the_route_that_says_most_wins() {
+    let routes = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\n[[route]]\nname = \"below\"\n\
+                  domains = [\"*.example.org\", \"*.org\"]\n[[route]]\nname = \"deep\"\n\
+                  domains = [\"*.deep.example.org\"]\n[[route]]\nname = \"one\"\ndomains = [\"Example.ORG\"]\n";
+    let config = parse(&format!("{LEAST}{routes}")).unwrap();
+    let check = |domain, expected| assert_eq!(config.route(domain).unwrap().name, expected, "{domain}");
+    check("example.org", "one");
+    check("a.example.org", "below");
+    check("a.deep.example.org", "deep");
+    check("deep.example.org", "below");
+    check("notexample.org", "below");
+    check("example.com", "all");
+    check("[192.0.2.1]", "all");
+    assert_eq!(parse(LEAST).unwrap().route("example.org"), None);
+}
+
+#[test]
+fn cores_are_counted_with_what_is_left_free() {
+    let cores = |count, spare| Cores { count, spare, ..Cores::default() };
+    assert_eq!(cores(CoreCount::All, 0).shards(8), 8);
+    assert_eq!(cores(CoreCount::All, 2).shards(8), 6);
+    assert_eq!(cores(CoreCount::All, 9).shards(8), 1);
+    assert_eq!(cores(CoreCount::Count(3), 2).shards(8), 3);
+    let mut config = parse(LEAST).unwrap();
+    config.cores.count = CoreCount::Count(9);
+    assert_eq!(config.warnings(8).len(), 3, "{:?}", config.warnings(8));
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let text = format!("[http]\ntoken = \"0123456789abcdef\"\n{LEAST}");
+    let config = parse(&text).unwrap();
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+    assert_eq!(config.http.token, Some(Secret::new("0123456789abcdef")));
+}
+
+#[test]
+fn no_file_makes_us_panic() {
+    let example = Config::example(&options());
+    let mut random = 17u64;
+    for _ in 0..300 {
+        let mut bytes = example.clone().into_bytes();
+        for _ in 0..1 + random % 4 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let at = (random >> 33) as usize % bytes.len();
+            match random >> 29 & 3 {
+                0 => bytes[at] = b"\"[]{}=.#\n0-\xff"[(random >> 20) as usize % 12],
+                1 => drop(bytes.remove(at)),
+                2 => bytes.truncate(at.max(1)),
+                _ => bytes.insert(at, b'['),
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        if let Ok(config) = parse(&text) {
+            let _: Vec<_> = config.warnings(2);
+            assert_eq!(parse(&config.to_toml()), Ok(config), "{text}");
+        }
+    }
+}
+
+#[test]
+fn name_servers_of_the_host() {
+    let text = "# c\nsearch x\nnameserver 192.0.2.1\nnameserver\t::1 \nnameserver fe80::1%eth0\n";
+    let expected: Vec<SocketAddr> = ["192.0.2.1:53", "[::1]:53"].map(|text| text.parse().unwrap()).to_vec();
+    assert_eq!(load::name_servers(text), expected);
+    assert_eq!(load::name_servers(""), vec![SocketAddr::from(([127, 0, 0, 1], 53))]);
+}
