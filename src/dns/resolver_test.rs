@@ -1,0 +1,1 @@
+//! A resolver in a lossy world.
