@@ -16,10 +16,10 @@ pub struct DateCache {
 const DAYS: [&[u8; 3]; 7] = [b"Mon", b"Tue", b"Wed", b"Thu", b"Fri", b"Sat", b"Sun"];
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
-// 9999-12-31 23:59:59: a year has four digits here.
-const SECS_MAX: u64 = 253_402_300_799;
+// The end of jiff's time, 9999-12-30 22:00:00: a year has four digits here.
+const SECS_MAX: u64 = 253_402_207_200;
 
-/// Writes a date. Later times than the year 9999 are written as its last second.
+/// Writes a date; what is later than the year 9999 as a day at its end.
 pub fn date_text(at: Timestamp) -> DateText {
     let secs = at.secs().min(SECS_MAX);
     let timestamp = jiff::Timestamp::from_second(secs.cast_signed()).expect("secs was bounded");
@@ -74,7 +74,7 @@ mod test {
         check(0, "Thu, 01 Jan 1970 00:00:00 +0000");
         check(951_827_696, "Tue, 29 Feb 2000 12:34:56 +0000");
         check(1_763_629_500, "Thu, 20 Nov 2025 09:05:00 +0000");
-        check(SECS_MAX, "Fri, 31 Dec 9999 23:59:59 +0000");
+        check(SECS_MAX, "Thu, 30 Dec 9999 22:00:00 +0000");
         let end = date_text(Timestamp(u64::MAX));
         assert_eq!(end, date_text(Timestamp::from_secs(SECS_MAX)));
     }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2_iter};
 
 /// Bounds of a [`HeaderScan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,8 +204,45 @@ impl HeaderScan {
 
     /// Reads the next slice, up to the end of the header section.
     pub fn push(&mut self, slice: &[u8]) {
-        let _ = slice;
-        todo!()
+        if self.done.is_some() {
+            return;
+        }
+        let room = self.limits.header_size_max.saturating_sub(self.offset);
+        let (read, cut) = if slice.len() > room { (&slice[..room], true) } else { (slice, false) };
+        let start = self.offset;
+        let mut from = 0;
+        while let Some(at) = memchr(b'\n', &read[from..]) {
+            let lf = from + at;
+            let cr = if lf == 0 { self.cr == Cr::Seen } else { read[lf - 1] == b'\r' };
+            if !cr {
+                // A bare LF: part of the line (see above).
+                self.summary.control += 1;
+                self.gather_head(&read[from..=lf]);
+                from = lf + 1;
+                continue;
+            }
+            self.gather_head(&read[from..=lf]);
+            from = lf + 1;
+            self.offset = start + from;
+            self.line_end();
+            if self.done.is_some() {
+                break;
+            }
+        }
+        let of_header = if self.done.is_some() { from } else { read.len() };
+        self.count_control(&read[..of_header]);
+        self.utf8.push(&read[..of_header]);
+        if self.done.is_some() {
+            return;
+        }
+        self.gather_head(&read[from..]);
+        self.offset = start + read.len();
+        if let Some(last) = read.last() {
+            self.cr = if *last == b'\r' { Cr::Seen } else { Cr::NotSeen };
+        }
+        if cut {
+            self.end(HeaderEnd::TooLong, self.offset);
+        }
     }
 
     /// Whether the header section has ended: more slices change nothing.
@@ -214,7 +251,178 @@ impl HeaderScan {
     }
 
     /// What was found; the content ends here if the header section has not.
-    pub fn finish(self) -> HeaderSummary {
-        todo!()
+    pub fn finish(mut self) -> HeaderSummary {
+        if self.done.is_none() {
+            if self.offset > self.line_start {
+                // A last line without CRLF.
+                self.line(self.offset);
+            }
+            self.end(HeaderEnd::Content, self.offset);
+        }
+        self.summary.control += u32::from(self.cr == Cr::Seen && self.done != Some(HeaderEnd::EmptyLine));
+        self.summary.eight_bit = self.utf8.finish();
+        self.summary
+    }
+
+    fn end(&mut self, end: HeaderEnd, len: usize) {
+        self.done = Some(end);
+        self.summary.end = end;
+        self.summary.len = len;
+        self.summary.body_start = self.offset;
+    }
+
+    /// Keeps the first octets of a line, however it is cut.
+    fn gather_head(&mut self, octets: &[u8]) {
+        let more = octets.len().min(HEAD - self.head_len);
+        self.head[self.head_len..self.head_len + more].copy_from_slice(&octets[..more]);
+        self.head_len += more;
+    }
+
+    /// A CRLF was read; `offset` is behind it.
+    fn line_end(&mut self) {
+        let line_start = self.line_start;
+        if self.offset == line_start + 2 {
+            self.end(HeaderEnd::EmptyLine, line_start);
+            return;
+        }
+        self.line(self.offset - 2);
+        self.line_start = self.offset;
+        self.head_len = 0;
+    }
+
+    /// A line that is not empty, from `line_start` to `end`.
+    fn line(&mut self, end: usize) {
+        let (start, head) = (self.line_start, &self.head[..self.head_len]);
+        self.summary.line_len_max = self.summary.line_len_max.max(end - start);
+        let head = &head[..head.len().min(end - start)];
+        if matches!(head, [b' ' | b'\t', ..]) {
+            let value = match self.field {
+                Field::None => return self.malformed(start..end),
+                Field::Other => None,
+                Field::From => self.summary.from.as_mut(),
+                Field::MessageId => self.summary.message_id.as_mut(),
+            };
+            if let Some(value) = value {
+                value.end = end;
+            }
+            return;
+        }
+        // A name too long for `head` is none that we know; it may still be a name.
+        let (name, colon) = match head.iter().position(|octet| *octet == b':') {
+            Some(colon) => (&head[..colon], Some(colon)),
+            None => (head, (end - start > HEAD).then_some(HEAD)),
+        };
+        // White space before the colon is obsolete syntax, to be understood (RFC 5322 §4.5).
+        let name = name.trim_ascii_end();
+        let Some(colon) = colon.filter(|_| !name.is_empty() && name.iter().all(u8::is_ascii_graphic)) else {
+            self.field = Field::None;
+            return self.malformed(start..end);
+        };
+        self.summary.fields.all += 1;
+        let value = start + (colon + 1).min(end - start)..end;
+        self.field = self.summary.count(name, value);
+    }
+
+    fn malformed(&mut self, line: Range<usize>) {
+        self.summary.malformed += 1;
+        self.summary.malformed_first.get_or_insert(line);
+    }
+
+    /// Counts bare CRs and NULs; bare LFs were counted on the way.
+    fn count_control(&mut self, octets: &[u8]) {
+        // A CR at the end of the slice before this one, with no LF behind it.
+        if self.cr == Cr::Seen && octets.first().is_some_and(|octet| *octet != b'\n') {
+            self.summary.control += 1;
+        }
+        for at in memchr2_iter(b'\r', 0, octets) {
+            let bare = octets[at] == 0 || octets.get(at + 1).is_some_and(|next| *next != b'\n');
+            self.summary.control += u32::from(bare);
+        }
     }
 }
+
+impl HeaderSummary {
+    /// Counts a field. The first of a kind whose value is wanted becomes the field being read.
+    fn count(&mut self, name: &[u8], value: Range<usize>) -> Field {
+        let fields = &mut self.fields;
+        let mut lower = [0; HEAD];
+        let lower = &mut lower[..name.len()];
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        let count = match &*lower {
+            b"received" => &mut fields.received,
+            b"date" => &mut fields.date,
+            b"from" => {
+                fields.from += 1;
+                return first(&mut self.from, value, Field::From);
+            }
+            b"sender" => &mut fields.sender,
+            b"reply-to" => &mut fields.reply_to,
+            b"to" => &mut fields.to,
+            b"cc" => &mut fields.cc,
+            b"bcc" => &mut fields.bcc,
+            b"message-id" => {
+                fields.message_id += 1;
+                return first(&mut self.message_id, value, Field::MessageId);
+            }
+            b"subject" => &mut fields.subject,
+            b"return-path" => &mut fields.return_path,
+            b"delivered-to" => &mut fields.delivered_to,
+            b"mime-version" => &mut fields.mime_version,
+            b"dkim-signature" => &mut fields.dkim_signature,
+            _ => return Field::Other,
+        };
+        *count += 1;
+        Field::Other
+    }
+}
+
+fn first(place: &mut Option<Range<usize>>, value: Range<usize>, field: Field) -> Field {
+    if place.is_some() {
+        return Field::Other;
+    }
+    *place = Some(value);
+    field
+}
+
+impl Utf8Check {
+    fn push(&mut self, octets: &[u8]) {
+        if self.seen == EightBit::Other || (self.carry_len == 0 && octets.is_ascii()) {
+            return;
+        }
+        let mut rest = octets;
+        // A character that a cut went through is put together first: at most four octets.
+        while self.carry_len > 0 {
+            let Some((octet, more)) = rest.split_first() else { return };
+            self.carry[self.carry_len] = *octet;
+            self.carry_len += 1;
+            rest = more;
+            match str::from_utf8(&self.carry[..self.carry_len]) {
+                Ok(_) => self.carry_len = 0,
+                Err(error) if error.error_len().is_some() => return self.seen = EightBit::Other,
+                Err(_) => {}
+            }
+        }
+        if rest.is_ascii() {
+            return;
+        }
+        self.seen = EightBit::Utf8;
+        if let Err(error) = simdutf8::compat::from_utf8(rest) {
+            if error.error_len().is_some() {
+                self.seen = EightBit::Other;
+                return;
+            }
+            let tail = &rest[error.valid_up_to()..];
+            self.carry[..tail.len()].copy_from_slice(tail);
+            self.carry_len = tail.len();
+        }
+    }
+
+    const fn finish(&self) -> EightBit {
+        if self.carry_len > 0 { EightBit::Other } else { self.seen }
+    }
+}
+
+#[cfg(test)]
+#[path = "scan_test.rs"]
+mod test;

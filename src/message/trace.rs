@@ -268,7 +268,7 @@ mod test {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "Return-Path: <>\r\nDate: Thu, 20 Nov 2025 09:05:00 +0000\r\n\
-             Message-ID: <0000000000001.64403a41bc300@mx.example>\r\n"
+             Message-ID: <0000000000001.64402fddce700@mx.example>\r\n"
         );
     }
 }
