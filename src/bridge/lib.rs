@@ -1,1 +1,18 @@
 //! The only door between shards and pool: bounded, typed requests.
+//!
+//! The pool holds a [`Door`], each shard a [`Hatch`]. A [`Request`] carries the way back for its answer,
+//! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
+//! memory, and a full door makes the pool wait, never the shard.
+
+mod door;
+mod filter;
+mod request;
+mod text;
+mod view;
+
+pub use door::{AskError, Door, Limits};
+pub use filter::{Filter, Pattern, PatternError, Selector};
+pub use request::{Action, Hatch, Listing, Progress, Reply, Request, hatches};
+pub use view::{
+    Counts, Destination, Entry, JournalHealth, Page, Recipient, ShardHealth, Stage, State, Summary,
+};

@@ -331,7 +331,7 @@ labels! {
         /// Due, waiting for its turn.
         Ready => "ready",
         /// In an attempt.
-        Active => "active",
+        Running => "running",
         /// Waiting for its next attempt.
         Deferred => "deferred",
         /// Held by an operator or a route.

@@ -1,0 +1,274 @@
+//! The pool's end of the door: ask one shard, ask all, put the answers together.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use mail::QueueId;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::{
+    Action, Entry, Filter, Hatch, Listing, Page, Progress, Reply, Request, Selector, ShardHealth, Summary,
+    hatches,
+};
+
+/// The way to all shards. Clones are the same door.
+#[derive(Clone, Debug)]
+pub struct Door {
+    shards: Vec<mpsc::Sender<Request>>,
+    limits: Limits,
+}
+
+/// Upper bounds. Everything has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that wait at one shard before the pool has to.
+    pub requests_max: usize,
+    /// How long an answer may take.
+    pub answer_max: Duration,
+    /// Steps of one listing or change before the caller is told to go on by cursor.
+    pub steps_max: usize,
+}
+
+/// There is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The shard has ended, or would not answer.
+    #[error("shard {0} does not answer: it is stopping or has failed; look at the log")]
+    Gone(usize),
+    /// The shard took too long.
+    #[error("shard {0} did not answer in time: it is overloaded; try again")]
+    Late(usize),
+    /// No such shard: the cursor is not one of ours.
+    #[error("the cursor is not from this server: start again without it")]
+    Cursor,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests_max: 64, answer_max: Duration::from_secs(10), steps_max: 1_000 }
+    }
+}
+
+impl Door {
+    /// A door, and the hatch of each shard.
+    pub fn new(shards: usize, limits: Limits) -> (Self, Vec<Hatch>) {
+        assert!(shards > 0 && shards <= SHARDS_MAX, "1 to {SHARDS_MAX} shards");
+        let (shards, hatches) = hatches(shards, limits.requests_max);
+        (Self { shards, limits }, hatches)
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// A page of the whole queue: shard after shard, from a cursor that an earlier page gave.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer or the cursor is not ours.
+    pub async fn list(&self, filter: &Filter, cursor: Option<u64>, limit: usize) -> Result<Page, AskError> {
+        let mut place = Place::of(cursor.unwrap_or_default());
+        let mut entries = Vec::new();
+        for _ in 0..self.limits.steps_max {
+            let room = limit.saturating_sub(entries.len());
+            let Some(shard) = self.place(place)? else { return Ok(Page { entries, next: None }) };
+            if room == 0 {
+                break;
+            }
+            let listing = Listing { filter: filter.clone(), cursor: place.cursor, limit: room };
+            let page = self.ask(shard, |reply| Request::List(listing, reply)).await?;
+            entries.extend(page.entries);
+            place = place.after(page.next);
+        }
+        Ok(Page { entries, next: Some(place.bits()).filter(|_| place.shard < self.shards.len()) })
+    }
+
+    /// All that is known of a message; `None` when it is not queued.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer.
+    pub async fn show(&self, id: QueueId) -> Result<Option<Entry>, AskError> {
+        // Which core has taken a journal shard over is the shards' affair: ask them all.
+        let answers = self.ask_all(|reply| Request::Show(id, reply)).await?;
+        Ok(answers.into_iter().flatten().next())
+    }
+
+    /// Changes what becomes of recipients. The progress has a cursor when there is more to do than one
+    /// call may.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer; what was changed before stays changed.
+    pub async fn change(
+        &self,
+        action: Action,
+        selector: &Selector,
+        cursor: Option<u64>,
+    ) -> Result<Progress, AskError> {
+        let mut place = Place::of(cursor.unwrap_or_default());
+        let mut changed = 0;
+        for _ in 0..self.limits.steps_max {
+            let Some(shard) = self.place(place)? else { return Ok(Progress { changed, next: None }) };
+            let (selector, cursor) = (selector.clone(), place.cursor);
+            let step = self.ask(shard, |reply| Request::Change { action, selector, cursor, reply }).await?;
+            changed += step.changed;
+            place = place.after(step.next);
+        }
+        Ok(Progress { changed, next: Some(place.bits()).filter(|_| place.shard < self.shards.len()) })
+    }
+
+    /// The whole queue in figures, with so many destinations.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer.
+    pub async fn summary(&self, destinations_max: usize) -> Result<Summary, AskError> {
+        let answers = self.ask_all(|reply| Request::Summary(destinations_max, reply)).await?;
+        let mut all = Summary::default();
+        let mut destinations = BTreeMap::new();
+        for answer in answers {
+            all.messages += answer.messages;
+            all.recipients.add(answer.recipients);
+            all.oldest = [all.oldest, answer.oldest].into_iter().flatten().min();
+            for destination in answer.destinations {
+                match destinations.entry(destination.name.clone()) {
+                    std::collections::btree_map::Entry::Vacant(place) => {
+                        place.insert(destination);
+                    }
+                    std::collections::btree_map::Entry::Occupied(mut place) => {
+                        place.get_mut().add(&destination);
+                    }
+                }
+            }
+        }
+        all.destinations = destinations.into_values().collect();
+        all.destinations.sort_by_key(|destination| std::cmp::Reverse(destination.recipients.total()));
+        all.destinations.truncate(destinations_max);
+        Ok(all)
+    }
+
+    /// How each shard is; a shard that does not answer says so in its place.
+    pub async fn health(&self) -> Vec<Result<ShardHealth, AskError>> {
+        self.answers(Request::Health).await
+    }
+
+    /// Tells every shard to take the configuration of this generation.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer; the others have it.
+    pub async fn reload(&self, generation: u64) -> Result<(), AskError> {
+        self.ask_all(|reply| Request::Reload(generation, reply)).await.map(drop)
+    }
+
+    /// Ends the sessions of every shard within the grace; says how many had to be cut off.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer.
+    pub async fn drain(&self, grace: Duration) -> Result<u64, AskError> {
+        let patient = Self {
+            shards: self.shards.clone(),
+            limits: Limits { answer_max: self.limits.answer_max.saturating_add(grace), ..self.limits },
+        };
+        Ok(patient.ask_all(|reply| Request::Drain(grace, reply)).await?.into_iter().sum())
+    }
+
+    /// Asks one shard.
+    ///
+    /// # Errors
+    /// [`AskError`] when it does not answer.
+    pub async fn ask<T>(
+        &self,
+        shard: usize,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, AskError> {
+        let answer = self.send(shard, request).await?;
+        self.receive(shard, answer).await
+    }
+
+    /// Asks every shard at the same time.
+    ///
+    /// # Errors
+    /// The first [`AskError`].
+    pub async fn ask_all<T>(&self, request: impl FnMut(Reply<T>) -> Request) -> Result<Vec<T>, AskError> {
+        self.answers(request).await.into_iter().collect()
+    }
+
+    async fn answers<T>(&self, mut request: impl FnMut(Reply<T>) -> Request) -> Vec<Result<T, AskError>> {
+        let mut waiting = Vec::with_capacity(self.shards.len());
+        for shard in 0..self.shards.len() {
+            waiting.push(self.send(shard, &mut request).await);
+        }
+        let mut answers = Vec::with_capacity(waiting.len());
+        for (shard, answer) in waiting.into_iter().enumerate() {
+            answers.push(match answer {
+                Ok(answer) => self.receive(shard, answer).await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    async fn send<T>(
+        &self,
+        shard: usize,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<oneshot::Receiver<T>, AskError> {
+        let (reply, answer) = oneshot::channel();
+        let sending = self.shards[shard].send(request(Reply(reply)));
+        match timeout(self.limits.answer_max, sending).await {
+            Ok(Ok(())) => Ok(answer),
+            Ok(Err(_)) => Err(AskError::Gone(shard)),
+            Err(_) => Err(AskError::Late(shard)),
+        }
+    }
+
+    async fn receive<T>(&self, shard: usize, answer: oneshot::Receiver<T>) -> Result<T, AskError> {
+        match timeout(self.limits.answer_max, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(AskError::Gone(shard)),
+            Err(_) => Err(AskError::Late(shard)),
+        }
+    }
+
+    /// The shard to go on with; none when all are done.
+    fn place(&self, place: Place) -> Result<Option<usize>, AskError> {
+        match place.shard.cmp(&self.shards.len()) {
+            std::cmp::Ordering::Less => Ok(Some(place.shard)),
+            std::cmp::Ordering::Equal if place.cursor == 0 => Ok(None),
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Err(AskError::Cursor),
+        }
+    }
+}
+
+/// How far a walk over all shards has come: shard, and cursor of that shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    shard: usize,
+    cursor: u64,
+}
+
+/// A cursor of ours has the shard in its upper bits; the cursor of a shard must leave them free.
+const CURSOR_BITS: u32 = 52;
+const SHARDS_MAX: usize = 1 << (63 - CURSOR_BITS);
+
+impl Place {
+    const fn of(bits: u64) -> Self {
+        Self { shard: (bits >> CURSOR_BITS) as usize, cursor: bits & ((1 << CURSOR_BITS) - 1) }
+    }
+
+    fn bits(self) -> u64 {
+        assert!(self.cursor >> CURSOR_BITS == 0, "a shard's cursor has {CURSOR_BITS} bits");
+        (self.shard as u64) << CURSOR_BITS | self.cursor
+    }
+
+    fn after(self, next: Option<u64>) -> Self {
+        match next {
+            Some(cursor) => Self { shard: self.shard, cursor },
+            None => Self { shard: self.shard + 1, cursor: 0 },
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "door_test.rs"]
+mod test;

@@ -1,0 +1,164 @@
+//! The door with scripted shards behind it.
+
+use mail::{JournalShard, Status, Timestamp};
+
+use super::*;
+use crate::{Counts, Destination, JournalHealth, Pattern, Recipient, Stage, State};
+
+const LIMITS: Limits = Limits { requests_max: 4, answer_max: Duration::from_millis(200), steps_max: 100 };
+
+/// A shard with so many entries, which answers at most two a step.
+async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
+    while let Some(request) = hatch.recv().await {
+        match request {
+            Request::List(listing, reply) => {
+                let end = entries.min(listing.cursor + listing.limit.min(2) as u64);
+                let page = (listing.cursor..end).map(|n| entry(number, n)).collect();
+                reply.send(Page { entries: page, next: Some(end).filter(|end| *end < entries) });
+            }
+            Request::Show(id, reply) => {
+                let mine = usize::from(id.shard().0) == number && id.number() < entries;
+                reply.send(mine.then(|| entry(number, id.number())));
+            }
+            Request::Change { cursor, reply, .. } => {
+                let next = cursor + 1;
+                reply.send(Progress { changed: 1, next: Some(next).filter(|next| *next < entries) });
+            }
+            Request::Summary(_, reply) => reply.send(summary(number, entries)),
+            Request::Health(reply) => reply.send(ShardHealth {
+                shard: number,
+                stage: Stage::Serving,
+                journal: JournalHealth::Healthy,
+                journal_error: None,
+                inbound: 0,
+                outbound: 0,
+                messages: entries,
+            }),
+            Request::Reload(_, reply) => reply.send(()),
+            Request::Drain(_, reply) => return reply.send(number as u64),
+        }
+    }
+}
+
+fn entry(shard: usize, number: u64) -> Entry {
+    let recipient = Recipient {
+        index: 0,
+        address: "bob@example.org".into(),
+        state: State::Deferred,
+        destination: "mx:example.org".into(),
+        attempts: 2,
+        due: Some(Timestamp::from_secs(1_800_000_000)),
+        status: Some(Status(4, 2, 2)),
+        reply: Some("452 4.2.2 mailbox full".into()),
+    };
+    Entry {
+        id: QueueId::new(JournalShard(shard as u16), number),
+        received_at: Timestamp(1_795_179_771_500_000),
+        size: 4096,
+        sender: "ann@example.org".into(),
+        recipients_total: 1,
+        recipients: vec![recipient],
+    }
+}
+
+fn summary(shard: usize, entries: u64) -> Summary {
+    let recipients = Counts { deferred: entries, ..Counts::default() };
+    let destination = |name: &str, recipients| Destination {
+        name: name.into(),
+        recipients,
+        attempts: 1,
+        failures: shard as u32,
+        blocked_until: None,
+    };
+    Summary {
+        messages: entries,
+        recipients,
+        oldest: Some(Timestamp::from_secs(100 - shard as u64)),
+        destinations: vec![
+            destination("mx:both.example", recipients),
+            destination(&format!("mx:{shard}.example"), Counts::default()),
+        ],
+    }
+}
+
+fn house(entries: &[u64]) -> Door {
+    let (door, hatches) = Door::new(entries.len(), LIMITS);
+    for (number, hatch) in hatches.into_iter().enumerate() {
+        tokio::spawn(shard(number, entries[number], hatch));
+    }
+    door
+}
+
+#[tokio::test]
+async fn pages_lead_through_all_shards_and_meet_every_entry_once() {
+    let door = house(&[5, 0, 3]);
+    for limit in [1, 2, 3, 100] {
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = door.list(&Filter::default(), cursor, limit).await.unwrap();
+            assert!(page.entries.len() <= limit);
+            seen.extend(page.entries.iter().map(|entry| (entry.id.shard().0, entry.id.number())));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (2, 0), (2, 1), (2, 2)]);
+    }
+    assert_eq!(door.list(&Filter::default(), Some(u64::MAX), 1).await, Err(AskError::Cursor));
+}
+
+#[tokio::test]
+async fn a_change_goes_on_until_it_is_done() {
+    let door = house(&[3, 2]);
+    let progress = door.change(Action::Hold, &Selector::All, None).await.unwrap();
+    assert_eq!(progress, Progress { changed: 5, next: None });
+}
+
+#[tokio::test]
+async fn a_long_change_comes_back_with_a_cursor() {
+    let (mut door, hatches) = Door::new(1, LIMITS);
+    door.limits.steps_max = 4;
+    tokio::spawn(shard(0, 6, hatches.into_iter().next().unwrap()));
+    let selector = Selector::Matching(Filter { sender: Some(Pattern::Null), ..Filter::default() });
+    let first = door.change(Action::Remove, &selector, None).await.unwrap();
+    let second = door.change(Action::Remove, &selector, first.next).await.unwrap();
+    assert_eq!((first.changed, second), (4, Progress { changed: 2, next: None }));
+}
+
+#[tokio::test]
+async fn answers_are_put_together() {
+    let door = house(&[4, 7]);
+    let summary = door.summary(2).await.unwrap();
+    assert_eq!((summary.messages, summary.recipients.deferred), (11, 11));
+    assert_eq!(summary.oldest, Some(Timestamp::from_secs(99)));
+    assert_eq!(summary.destinations.len(), 2);
+    assert_eq!(summary.destinations[0].recipients.deferred, 11);
+    assert_eq!((summary.destinations[0].attempts, summary.destinations[0].failures), (2, 1));
+    let id = QueueId::new(JournalShard(1), 6);
+    assert_eq!(door.show(id).await.unwrap().map(|entry| entry.id), Some(id));
+    assert_eq!(door.show(QueueId::new(JournalShard(1), 7)).await, Ok(None));
+    assert_eq!(door.drain(Duration::ZERO).await, Ok(1));
+}
+
+#[tokio::test]
+async fn a_shard_that_is_gone_or_stuck_is_named() {
+    let (door, mut hatches) = Door::new(3, LIMITS);
+    tokio::spawn(shard(0, 1, hatches.remove(0)));
+    drop(hatches.remove(0));
+    let stuck = hatches.remove(0);
+    let health = door.health().await;
+    assert!(health[0].is_ok());
+    assert_eq!(health[1].as_ref().err(), Some(&AskError::Gone(1)));
+    assert_eq!(health[2].as_ref().err(), Some(&AskError::Late(2)));
+    drop(stuck);
+}
+
+#[test]
+fn entries_are_json_and_back() {
+    let entry = entry(2, 7);
+    let json = serde_json::to_string(&entry).unwrap();
+    assert!(json.contains(r#""received_at":"2026-11-20T13:02:51.5Z""#), "{json}");
+    assert!(json.contains(r#""status":"4.2.2""#), "{json}");
+    assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
+}

@@ -1,0 +1,109 @@
+//! What the pool may ask of a shard, and the shard's end of the door.
+
+use std::time::Duration;
+
+use mail::QueueId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Entry, Filter, Page, Selector, ShardHealth, Summary};
+
+/// What the pool asks. Every step is bounded: long work is asked for again with a cursor.
+#[derive(Debug)]
+pub enum Request {
+    /// A page of the queue.
+    List(Listing, Reply<Page>),
+    /// All that is known of a message; `None` when it is not queued here.
+    Show(QueueId, Reply<Option<Entry>>),
+    /// One step of a change; ask again with [`Progress::next`] until there is none.
+    Change {
+        /// What is to become of them.
+        action: Action,
+        /// Whom it is about.
+        selector: Selector,
+        /// Where to go on; 0 is the start.
+        cursor: u64,
+        /// What has been done.
+        reply: Reply<Progress>,
+    },
+    /// The queue in figures, with so many of the destinations that have the most recipients.
+    Summary(usize, Reply<Summary>),
+    /// How the shard is.
+    Health(Reply<ShardHealth>),
+    /// Take the configuration of this generation from where it is published.
+    Reload(u64, Reply<()>),
+    /// Take no more connections, let transactions end within the grace, and answer with the number
+    /// of sessions that had to be cut off.
+    Drain(Duration, Reply<u64>),
+}
+
+/// What a listing shows, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Which entries.
+    pub filter: Filter,
+    /// Where the page begins; 0 is the start.
+    pub cursor: u64,
+    /// How many entries at most.
+    pub limit: usize,
+}
+
+/// What an operator wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Try deferred recipients now.
+    Retry,
+    /// Try no more until released.
+    Hold,
+    /// Undo a hold.
+    Release,
+    /// Forget recipients without a notification.
+    Remove,
+}
+
+/// How far a change has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Recipients that this step changed.
+    pub changed: u64,
+    /// Where to go on, unless this was the last step.
+    pub next: Option<u64>,
+}
+
+/// The way back. Dropping it unanswered tells the asker that the shard would not answer.
+#[derive(Debug)]
+#[must_use = "somebody waits for the answer"]
+pub struct Reply<T>(pub(crate) oneshot::Sender<T>);
+
+impl<T> Reply<T> {
+    /// Answers. Whoever asked may have gone away meanwhile, which is no matter.
+    pub fn send(self, answer: T) {
+        let _ = self.0.send(answer);
+    }
+}
+
+/// The shard's end: requests come out one by one.
+#[derive(Debug)]
+pub struct Hatch(mpsc::Receiver<Request>);
+
+impl Hatch {
+    /// Waits for the next request; `None` when the pool is gone.
+    pub async fn recv(&mut self) -> Option<Request> {
+        self.0.recv().await
+    }
+
+    /// The next request, if there is one.
+    pub fn try_recv(&mut self) -> Option<Request> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// Both ends of the door for so many shards; each holds so many requests.
+pub fn hatches(shards: usize, requests_max: usize) -> (Vec<mpsc::Sender<Request>>, Vec<Hatch>) {
+    (0..shards)
+        .map(|_| {
+            let (sender, receiver) = mpsc::channel(requests_max);
+            (sender, Hatch(receiver))
+        })
+        .unzip()
+}
