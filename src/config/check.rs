@@ -86,6 +86,9 @@ impl Config {
             let remedy = "make `buffers.large` at least as large as `buffers.small`";
             reader.conflict("buffers.large", "smaller than a small buffer".into(), remedy);
         }
+        if buffers.free > buffers.budget {
+            reader.conflict("buffers.free", "more than there is".into(), "at most `buffers.budget`");
+        }
         // A core that cannot hold one message whole, and the buffers it comes in by, never ends it.
         let budget_min = 2 * journal.spill + 16 * buffers.large;
         if buffers.budget < budget_min {
@@ -137,12 +140,15 @@ impl Config {
                 }
             }
             match listener.tls {
-                ListenerTls::Starttls | ListenerTls::Implicit if self.certificates.is_empty() => {
+                ListenerTls::Starttls | ListenerTls::Required | ListenerTls::Implicit
+                    if self.certificates.is_empty() =>
+                {
                     let problem = format!("tls = \"{}\", and there is no certificate", listener.tls);
                     let remedy = "add a [[certificate]], or set tls = \"none\"";
                     reader.conflict(&format!("{key}.tls"), problem, remedy);
                 }
-                ListenerTls::Starttls | ListenerTls::Implicit | ListenerTls::None => {}
+                ListenerTls::Starttls | ListenerTls::Required | ListenerTls::Implicit | ListenerTls::None => {
+                }
             }
             self.check_limits(&key, listener, reader);
         }
@@ -245,9 +251,13 @@ impl Config {
             let remedy = "at most `queue.give-up`";
             reader.conflict("queue.bounce-give-up", "longer than for other mail".into(), remedy);
         }
-        if queue.delay_warning >= queue.give_up {
-            let remedy = "less than `queue.give-up`, or \"0s\" for never";
+        if queue.delay_warning.is_some_and(|delay| delay >= queue.give_up) {
+            let remedy = "less than `queue.give-up`, or \"\" for never";
             reader.conflict("queue.delay-warning", "the message has been returned by then".into(), remedy);
+        }
+        if queue.destination_retry_min > queue.destination_retry_max {
+            let remedy = "at most `queue.destination-retry-max`";
+            reader.conflict("queue.destination-retry-min", "longer than the longest".into(), remedy);
         }
         if dns.ttl_min > dns.ttl_max {
             reader.conflict("dns.ttl-min", "more than `dns.ttl-max`".into(), "at most as long");

@@ -1,6 +1,6 @@
 //! The whole way: files in, values or mistakes out, and files out again.
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, time::Duration};
 
 use mail::Domain;
 
@@ -22,7 +22,7 @@ fn options() -> ExampleOptions {
         hostname: Domain::parse("mx.example.org").unwrap(),
         certificate: "tls/cert.pem".into(),
         key: "tls/key.pem".into(),
-        token: Some(Secret::new("0123456789abcdef")),
+        data_directory: "data".into(),
     }
 }
 
@@ -87,7 +87,7 @@ fn any_configuration_survives_being_written() {
     config.limits.errors_max = 7;
     config.listeners[0].limits = config.limits.clone();
     config.listeners[0].limits.errors_max = Limits::default().errors_max;
-    config.listeners[0].bare_line_ends = BareLineEnds::Keep;
+    config.listeners[0].bare_line_ends = Tolerance::Accept;
     config.listeners.push(Listener {
         name: "other \"one\"".into(),
         address: vec![
@@ -113,6 +113,7 @@ fn any_configuration_survives_being_written() {
     config.dns.servers = vec!["127.0.0.1:5353".parse().unwrap()];
     config.dns.hosts = vec![(Domain::parse("mx.test").unwrap(), vec!["127.0.0.1".parse().unwrap()])];
     config.log.output = Output::File("ringpost.log".into());
+    config.queue.delay_warning = None;
     config.user = Some("mail".into());
     config.timeouts.outbound.final_dot = Duration::from_secs(61);
     assert_eq!(parse(&config.to_toml()), Ok(config));
@@ -193,7 +194,9 @@ fn mistakes_say_where_and_what_to_do() {
     );
     check(
         "[log]\nlevel = \"loud\"",
-        &["2:9: log.level: expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\""],
+        &[
+            "2:9: log.level: expected \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\"",
+        ],
     );
     check(
         "cores = 2",
@@ -290,12 +293,12 @@ fn contradictions_are_told_where_they_were_written() {
     check(
         "[queue]\nretry = [\"1m\", \"6h\"]\ndelay-warning = \"5d\"",
         &[
-            "2:1: queue.retry: 6h is longer than retry-max, 4h; raise `queue.retry-max`, or shorten it",
-            "3:1: queue.delay-warning: the message has been returned by then; less than `queue.give-up`, or \"0s\" for never",
+            "2:1: queue.retry: 6h is longer than retry-max, 3h; raise `queue.retry-max`, or shorten it",
+            "3:1: queue.delay-warning: the message has been returned by then; less than `queue.give-up`, or \"\" for never",
         ],
     );
     check(
-        "[buffers]\nbudget = \"4MiB\"\nlarge = \"1MiB\"",
+        "[buffers]\nbudget = \"8MiB\"\nlarge = \"1MiB\"",
         &[
             "2:1: buffers.budget: too little for messages of 1MiB (journal.spill) in buffers of 1MiB; at least \"18MiB\"",
         ],
@@ -341,7 +344,6 @@ fn files_are_found_and_paths_begin_beside_them() {
     let config = Config::load(&file).unwrap();
     assert_eq!(config.shutdown.grace, Duration::from_secs(2));
     assert_eq!(config.data_directory, folder.path().join("data"));
-    assert!(!config.dns.servers.is_empty());
     fs::write(drop_ins.join("20.toml"), "[shutdown]\ngarce = \"2s\"").unwrap();
     let error = Config::load(&file).unwrap_err().remove(0);
     let place = Place { file: drop_ins.join("20.toml"), line: 2, column: 1 };
@@ -407,12 +409,4 @@ fn no_file_makes_us_panic() {
             assert_eq!(parse(&config.to_toml()), Ok(config), "{text}");
         }
     }
-}
-
-#[test]
-fn name_servers_of_the_host() {
-    let text = "# c\nsearch x\nnameserver 192.0.2.1\nnameserver\t::1 \nnameserver fe80::1%eth0\n";
-    let expected: Vec<SocketAddr> = ["192.0.2.1:53", "[::1]:53"].map(|text| text.parse().unwrap()).to_vec();
-    assert_eq!(load::name_servers(text), expected);
-    assert_eq!(load::name_servers(""), vec![SocketAddr::from(([127, 0, 0, 1], 53))]);
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
 use mail::Domain;
 
 use crate::{
-    Certificate, Config, DomainPattern, ListenAddress, Listener, ListenerKind, ListenerTls, Route, Secret,
+    Certificate, Config, DomainPattern, ListenAddress, Listener, ListenerKind, ListenerTls, Route,
     schema::{Key, Section, Shape},
 };
 
@@ -18,8 +18,8 @@ pub struct ExampleOptions {
     pub certificate: PathBuf,
     /// Its private key, as PEM.
     pub key: PathBuf,
-    /// What an operator shows to change the queue over HTTP.
-    pub token: Option<Secret>,
+    /// Where mail is kept.
+    pub data_directory: PathBuf,
 }
 
 impl Config {
@@ -33,8 +33,9 @@ impl Config {
             tls,
             ..Listener::default()
         };
-        let mut config = Self {
+        let config = Self {
             hostname: options.hostname.clone(),
+            data_directory: options.data_directory.clone(),
             listeners: vec![
                 listener("smtp", 2525, ListenerKind::Smtp, ListenerTls::Starttls),
                 listener("submissions", 2465, ListenerKind::Submission, ListenerTls::Implicit),
@@ -52,7 +53,6 @@ impl Config {
             }],
             ..Self::default()
         };
-        config.http.token.clone_from(&options.token);
         config.to_toml()
     }
 

@@ -29,8 +29,8 @@ pub use operating::{Http, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
 pub use serving::{
-    BareLineEnds, Certificate, DomainKind, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind,
-    ListenerTls, MailDomain, Relay, Tls, TlsVersion,
+    Certificate, DomainKind, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind, ListenerTls,
+    MailDomain, Relay, Tls, TlsVersion, Tolerance,
 };
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text};

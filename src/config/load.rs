@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -19,8 +18,6 @@ pub struct Source {
     pub text: String,
 }
 
-const DNS_PORT: u16 = 53;
-
 impl Config {
     /// Reads a configuration file, and whatever ends in `.toml` in the folder `conf.d` beside it, by name.
     /// A later file overrides keys of an earlier one, adds sections to lists of sections, and changes those
@@ -34,16 +31,10 @@ impl Config {
         for file in drop_ins(&path)? {
             sources.push(Source { text: read(&file)?, file });
         }
-        let mut config = Self::from_sources(&sources)?;
-        if config.dns.servers.is_empty() {
-            // A host without the file asks itself (resolv.conf(5)).
-            let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-            config.dns.servers = name_servers(&text);
-        }
-        Ok(config)
+        Self::from_sources(&sources)
     }
 
-    /// The same, of files already read. `dns.servers` stays as it is written.
+    /// The same, of files already read.
     ///
     /// # Errors
     /// Every mistake found, in the order of the files.
@@ -138,17 +129,4 @@ fn drop_ins(path: &Path) -> Result<Vec<PathBuf>, Vec<ConfigError>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// The servers that resolv.conf names, or this host when it names none (resolv.conf(5)).
-pub(crate) fn name_servers(text: &str) -> Vec<SocketAddr> {
-    let addresses = text.lines().filter_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        (words.next() == Some("nameserver")).then(|| words.next())??.parse::<IpAddr>().ok()
-    });
-    let mut servers: Vec<_> = addresses.map(|address| SocketAddr::new(address, DNS_PORT)).collect();
-    if servers.is_empty() {
-        servers.push(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DNS_PORT));
-    }
-    servers
 }

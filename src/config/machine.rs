@@ -51,11 +51,13 @@ section! {
     /// Memory for what comes in and goes out. An idle connection holds none of it.
     pub struct Buffers {
         /// A buffer for commands and replies.
-        small: u64 [Size<{ 4 * KIB }, { 64 * KIB }>] = 4 * KIB;
+        small: u64 [Size<{ 4 * KIB }, { 64 * KIB }>] = 8 * KIB;
         /// A buffer for mail data.
         large: u64 [Size<{ 16 * KIB }, { 4 * MIB }>] = 64 * KIB;
         /// All buffers of one core together. Over it, the core stops reading and the network waits.
-        budget: u64 [Size<{ 4 * MIB }, { 64 * GIB }>] = 256 * MIB;
+        budget: u64 [Size<{ 4 * MIB }, { 64 * GIB }>] = 128 * MIB;
+        /// Of these, so much is kept for the next connection when it is not used.
+        free: u64 [Size<0, { 64 * GIB }>] = 8 * MIB;
         /// How much may wait to be sent on one connection before we stop making more.
         send: u64 [Size<{ 16 * KIB }, { 16 * MIB }>] = 256 * KIB;
     }

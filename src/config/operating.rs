@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::{
-    notation::{FilePath, List, Literal, Maybe, Time, Whole, Word},
+    notation::{FilePath, List, Literal, Maybe, Size, Time, Word},
     schema::{choice, section},
 };
 
@@ -35,6 +35,8 @@ choice! {
 choice! {
     /// What is worth a log line.
     pub enum LogLevel {
+        /// nothing
+        Off = "off",
         /// what keeps us from working
         Error = "error",
         /// also what somebody should look at
@@ -67,8 +69,8 @@ section! {
         output: Output [FilePath] = Output::Stderr;
         /// Which there are.
         level: LogLevel [Word] = LogLevel::Info;
-        /// Lines that may wait to be written. When the disk is slower, more are dropped and counted.
-        buffer: u32 [Whole<16, 10_000_000>] = 65_536;
+        /// Lines of one core that may wait to be written. When the disk is slower, more are dropped and counted.
+        buffer: u64 [Size<{ 16 << 10 }, { 1 << 30 }>] = 1 << 20;
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use mail::Domain;
 
 use crate::{
-    notation::{List, Literal, Names, Text, Time, Whole, Word, YesNo},
+    notation::{List, Literal, Maybe, Names, Size, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
 
@@ -136,14 +136,16 @@ section! {
         timeout: Duration [Time<100, 60_000>] = Duration::from_secs(3);
         /// How often a question is asked before we give up for now.
         attempts: u32 [Whole<1, 20>] = 3;
-        /// Answers kept on each core.
-        cache_entries: u32 [Whole<16, 100_000_000>] = 100_000;
+        /// Memory for answers on each core.
+        cache_size: u64 [Size<{ 64 << 10 }, { 64 << 30 }>] = 16 << 20;
         /// An answer is kept at least so long,
         ttl_min: Duration [Time<0, { HOUR }>] = Duration::from_secs(5);
         /// and at most so long.
         ttl_max: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(86_400);
         /// That a name does not exist is kept at most so long.
         negative_ttl_max: Duration [Time<{ SECOND }, { DAY }>] = Duration::from_secs(3_600);
+        /// That no server could say is kept so long (RFC 2308 §7).
+        failure_ttl: Duration [Time<0, { 300 * SECOND }>] = Duration::from_secs(5);
         /// Hosts answered from here and never asked for.
         hosts: Vec<(Domain, Vec<IpAddr>)> [Names<List<Literal>>] = Vec::new();
     }
@@ -154,17 +156,26 @@ section! {
     pub struct Queue {
         /// How long to wait after the first, the second, … attempt. After the last, each wait is double the one before.
         retry: Vec<Duration> [List<Time<{ SECOND }, { 7 * DAY }>>] =
-            [5, 10, 20, 30, 60].map(|minutes| Duration::from_secs(60 * minutes)).to_vec();
+            [5, 15, 30, 60].map(|minutes| Duration::from_secs(60 * minutes)).to_vec();
         /// But never longer than this.
-        retry_max: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(4 * 3_600);
+        retry_max: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(3 * 3_600);
         /// Waits are made longer or shorter by up to so many percent, so that mail does not come back in one wave.
         jitter: u8 [Whole<0, 50>] = 10;
         /// After so long a message is returned to its sender (RFC 5321 §4.5.4.1 wants 4 to 5 days).
         give_up: Duration [Time<{ SECOND }, { 90 * DAY }>] = Duration::from_secs(5 * 86_400);
         /// The same for mail with the null reverse-path, which cannot be returned: it is dropped.
         bounce_give_up: Duration [Time<{ SECOND }, { 90 * DAY }>] = Duration::from_secs(86_400);
-        /// After so long the sender is told once that mail waits. 0s: never.
-        delay_warning: Duration [Time<0, { 90 * DAY }>] = Duration::from_secs(4 * 3_600);
+        /// After so long the sender is told once that mail waits. Empty: never.
+        delay_warning: Option<Duration> [Maybe<Time<{ SECOND }, { 90 * DAY }>>] =
+            Some(Duration::from_secs(4 * 3_600));
+        /// What was held, or lay still while we were down, is tried for at least so long before it is returned.
+        grace: Duration [Time<0, { 7 * DAY }>] = Duration::from_secs(3_600);
+        /// How long a next hop that cannot be reached is left alone, the first time; then each time twice as long,
+        destination_retry_min: Duration [Time<{ SECOND }, { DAY }>] = Duration::from_secs(60);
+        /// but never longer than this.
+        destination_retry_max: Duration [Time<{ SECOND }, { DAY }>] = Duration::from_secs(30 * 60);
+        /// Recipients queued at once on one core; then new mail is answered with 452.
+        recipients_max: u64 [Whole<1000, 1_000_000_000>] = 20_000_000;
         /// Attempts under way at once on one core.
         attempts_max: u32 [Whole<1, 1_000_000>] = 1000;
         /// Recipients of one message to one next hop in one transaction. RFC 5321 §4.5.3.1.8 wants 100 at least.

@@ -51,18 +51,20 @@ choice! {
         None = "none",
         /// when the client asks for it (RFC 3207)
         Starttls = "starttls",
+        /// as "starttls", and no mail comes in without it
+        Required = "required",
         /// from the first byte (RFC 8314)
         Implicit = "implicit",
     }
 }
 
 choice! {
-    /// What to do with a CR or LF that stands alone in mail data.
-    pub enum BareLineEnds {
-        /// the message is refused: it is how mail is smuggled in behind other mail
+    /// Whether something that is not as it should be is let through.
+    pub enum Tolerance {
+        /// let it through
+        Accept = "accept",
+        /// refuse the message
         Refuse = "refuse",
-        /// kept as they are; they never end a line
-        Keep = "keep",
     }
 }
 
@@ -99,8 +101,13 @@ section! {
         tls: ListenerTls [Word] = ListenerTls::Starttls;
         /// Connections the kernel keeps waiting for us; it takes no more than net.core.somaxconn.
         backlog: u32 [Whole<1, 65535>] = 4096;
-        /// CR and LF that stand alone in mail data.
-        bare_line_ends: BareLineEnds [Word] = BareLineEnds::Refuse;
+        /// CR and LF that stand alone in mail data. They never end a line here, but they do elsewhere:
+        /// it is how mail is smuggled in behind other mail (RFC 5321 §2.3.8).
+        bare_line_ends: Tolerance [Word] = Tolerance::Refuse;
+        /// NULs in mail data.
+        nul_bytes: Tolerance [Word] = Tolerance::Refuse;
+        /// Lines of more than 998 octets, which RFC 5321 §4.5.3.1.6 does not allow and many send.
+        long_lines: Tolerance [Word] = Tolerance::Accept;
         /// Limits that differ here: any of those of `[limits]`; the others are as there.
         limits: Limits [Table] = Limits::default();
         /// Timeouts that differ here: any of those of `[timeouts.inbound]`; the others are as there.
@@ -142,13 +149,17 @@ section! {
         /// A message with its header section, told in reply to EHLO (RFC 1870).
         message_size_max: u64 [Size<{ 64 * KIB }, { 4 * GIB }>] = 50 * MIB;
         /// A command with its line end. RFC 5321 §4.5.3.1.4 wants 512 at least, its extensions some more.
-        command_line_max: u64 [Size<{ KIB }, { 64 * KIB }>] = 4 * KIB;
-        /// A line of mail data with its line end. RFC 5321 §4.5.3.1.6 wants 1000 at least; many send more.
-        text_line_max: u64 [Size<{ KIB }, { 1024 * MIB }>] = MIB;
+        command_line_max: u64 [Size<{ 2 * KIB }, { 64 * KIB }>] = 4 * KIB;
         /// The header section of a message.
         header_size_max: u64 [Size<{ 16 * KIB }, { 64 * MIB }>] = MIB;
         /// Refused commands in one session; then we hang up with 421.
         errors_max: u32 [Whole<1, 100_000>] = 20;
+        /// Commands since the last message we took, or since the session began; then we hang up with 421.
+        commands_max: u32 [Whole<1000, 10_000_000>] = 10_000;
+        /// Transactions in one session; then we hang up with 421.
+        transactions_max: u32 [Whole<1, 1_000_000_000>] = 1_000_000;
+        /// A refused BDAT chunk up to this size is read to its end; at a larger one we hang up.
+        discard_max: u64 [Size<0, { 4 * GIB }>] = 100 * MIB;
         /// Received fields in one message; over it, it goes round in a loop (RFC 5321 §6.3).
         received_max: u32 [Whole<100, 10_000>] = 100;
     }
