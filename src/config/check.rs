@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use mail::Span;
 
-use crate::{Config, ConfigError, CoreCount, ListenerTls, Problem, Via, reader::Reader, size_text};
+use crate::{
+    Config, ConfigError, CoreCount, DomainPattern, ListenerTls, Problem, Via, reader::Reader, size_text,
+};
 
 impl Config {
     /// Tells the reader of every contradiction.
@@ -36,7 +38,7 @@ impl Config {
             let journal = self.journal.shards;
             warnings.push(format!("{shards} cores and {journal} journal shards: some cores take no mail in"));
         }
-        if self.route("no-such-domain.invalid").is_none() {
+        if !self.routes.iter().any(|route| route.domains.contains(&DomainPattern::Any)) {
             warnings.push("no route is for \"*\": mail to domains that no route names is refused".into());
         }
         for address in self.http.address.iter().filter(|address| !address.ip().is_loopback()) {

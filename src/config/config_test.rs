@@ -42,7 +42,7 @@ fn the_example_says_what_it_means() {
     assert_eq!(config.hostname.as_str(), "mx.example.org");
     assert_eq!(config.listeners.len(), 2);
     assert_eq!(config.listeners[1].address[0].to_string(), "0.0.0.0:2465");
-    assert_eq!(config.route("example.com").map(|route| route.via), Some(Via::Mx));
+    assert_eq!(config.routes[0].via, Via::Mx);
     assert_eq!(config.relay, Relay::default());
     let again = parse(&config.to_toml()).unwrap();
     assert_eq!(again, config);
@@ -356,7 +356,10 @@ fn the_route_that_says_most_wins() {
                   domains = [\"*.example.org\", \"*.org\"]\n[[route]]\nname = \"deep\"\n\
                   domains = [\"*.deep.example.org\"]\n[[route]]\nname = \"one\"\ndomains = [\"Example.ORG\"]\n";
     let config = parse(&format!("{LEAST}{routes}")).unwrap();
-    let check = |domain, expected| assert_eq!(config.route(domain).unwrap().name, expected, "{domain}");
+    let table = RouteTable::new(&config.routes);
+    let check = |domain, expected| {
+        assert_eq!(config.routes[table.find(domain).unwrap()].name, expected, "{domain}");
+    };
     check("example.org", "one");
     check("a.example.org", "below");
     check("a.deep.example.org", "deep");
@@ -364,7 +367,7 @@ fn the_route_that_says_most_wins() {
     check("notexample.org", "below");
     check("example.com", "all");
     check("[192.0.2.1]", "all");
-    assert_eq!(parse(LEAST).unwrap().route("example.org"), None);
+    assert_eq!(RouteTable::default().find("example.org"), None);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod notation;
 mod operating;
 mod parse;
 mod reader;
+mod route_table;
 mod schema;
 mod sending;
 mod serving;
@@ -27,6 +28,7 @@ pub use load::Source;
 pub use machine::{Buffers, CoreCount, Cores, Index, Journal, Ring};
 pub use operating::{Http, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
+pub use route_table::RouteTable;
 pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
 pub use serving::{
     Certificate, DomainKind, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind, ListenerTls,
@@ -99,14 +101,6 @@ section! {
 
 fn localhost() -> Domain {
     Domain::parse("localhost").expect("our own text")
-}
-
-impl Config {
-    /// The route for a recipient's domain (in lower case).
-    pub fn route(&self, domain: &str) -> Option<&Route> {
-        let ranked = self.routes.iter().filter_map(|route| Some((route.rank(domain)?, route)));
-        ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
-    }
 }
 
 #[cfg(test)]

@@ -193,27 +193,6 @@ impl Entry for Route {
     }
 }
 
-impl Route {
-    /// How much the route's best pattern says of a domain, when one is for it: the more, the better.
-    pub fn rank(&self, domain: &str) -> Option<usize> {
-        self.domains.iter().filter_map(|pattern| pattern.rank(domain)).max()
-    }
-}
-
-impl DomainPattern {
-    /// How much the pattern says of a domain, when it is for it: the more, the better.
-    pub fn rank(&self, domain: &str) -> Option<usize> {
-        match self {
-            Self::Any => Some(0),
-            Self::Below(suffix) => {
-                let head = domain.strip_suffix(suffix.as_str())?;
-                (head.len() > 1 && head.ends_with('.')).then_some(suffix.as_str().len())
-            }
-            Self::Exact(exact) => (exact.as_str() == domain).then_some(usize::MAX),
-        }
-    }
-}
-
 impl fmt::Display for DomainPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
