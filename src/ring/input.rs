@@ -37,7 +37,9 @@ impl Input {
     /// [`io::ErrorKind::TimedOut`] when the deadline of the stream has passed, and with
     /// [`io::ErrorKind::FileTooLarge`] when a whole large chunk lies unread. When dropped, nothing is lost.
     pub async fn fill(&mut self, stream: &Stream) -> io::Result<usize> {
-        poll_fn(|context| self.poll_fill(stream, context)).await
+        let count = poll_fn(|context| self.poll_fill(stream, context)).await?;
+        stream.breathe().await;
+        Ok(count)
     }
 
     fn poll_fill(&mut self, stream: &Stream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -151,7 +153,8 @@ impl Input {
     /// Makes sure that there is a chunk with room in it; what is unread moves along.
     fn poll_room(&mut self, context: &Context<'_>) -> Poll<io::Result<()>> {
         if let Some(chunk) = &mut self.chunk {
-            if self.read == chunk.filled() {
+            let outgrown = self.hungry && chunk.size() < self.pool.options().large;
+            if self.read == chunk.filled() && !outgrown {
                 chunk.reset();
                 self.read = chunk.filled();
             }

@@ -45,3 +45,14 @@ pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};
 pub use stream::{ConnectOptions, Stream};
 pub use timer::{Elapsed, sleep, timeout};
+
+#[cfg(test)]
+mod executor_test;
+#[cfg(test)]
+mod file_test;
+#[cfg(test)]
+mod input_test;
+#[cfg(test)]
+mod stream_test;
+#[cfg(test)]
+mod testing;

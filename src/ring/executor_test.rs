@@ -1,0 +1,226 @@
+//! The executor, and the traps of the runtime under it.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::testing::run;
+use crate::{
+    Event, Options, StartError, Stopped, blocking, clock, sleep, spawn, spawn_caught, spawn_task, start,
+    stats, timeout, yield_now,
+};
+
+#[test]
+fn a_panic_ends_the_task_or_the_executor() {
+    let told = run(|| async {
+        let mut told = Vec::new();
+        for text in ["static text", ""] {
+            let (sender, receiver) = oneshot::channel();
+            let task = async move {
+                yield_now().await;
+                if text.is_empty() { panic!("made of {}", "parts") } else { panic!("static text") }
+            };
+            spawn_caught(task, move |text| sender.send(text).unwrap());
+            told.push(receiver.await.unwrap());
+        }
+        told
+    });
+    assert_eq!(told, ["static text", "made of parts"]);
+
+    let handle = start(Options::new("test"), || async {
+        spawn(async { panic!("nobody catches this") });
+        sleep(Duration::from_secs(60)).await;
+    });
+    let stopped = handle.unwrap().join().unwrap_err();
+    assert!(matches!(&stopped, Stopped::Panicked(text) if text == "nobody catches this"), "{stopped}");
+}
+
+#[test]
+fn spawning_does_not_run_at_once() {
+    run(|| async {
+        let shared = Rc::new(RefCell::new(0));
+        let borrowed = shared.borrow_mut();
+        let other = Rc::clone(&shared);
+        let task = spawn_task(async move { *other.borrow_mut() += 1 });
+        drop(borrowed);
+        task.await;
+        assert_eq!(*shared.borrow(), 1);
+    });
+}
+
+#[test]
+fn detached_tasks_go_on_and_dropped_ones_do_not() {
+    run(|| async {
+        let count = Rc::new(Cell::new(0));
+        let task = |step: u32| {
+            let count = Rc::clone(&count);
+            async move {
+                sleep(Duration::from_millis(1)).await;
+                count.set(count.get() + step);
+            }
+        };
+        drop(spawn_task(task(1)));
+        assert_eq!(spawn_task(task(10)).cancel().await, None);
+        spawn_task(task(100)).detach();
+        spawn(task(1000));
+        sleep(Duration::from_millis(20)).await;
+        assert_eq!(count.get(), 1100);
+    });
+}
+
+#[test]
+fn a_cpu_that_does_not_exist_is_an_error() {
+    let options = Options { cpu: Some(100_000), ..Options::new("test") };
+    let error = start(options, || async {}).unwrap_err();
+    let StartError::Executor { name, reason } = error;
+    assert!(name == "test" && !reason.is_empty());
+}
+
+fn affinity() -> usize {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:")).unwrap();
+    line.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit.count_ones() as usize).sum()
+}
+
+#[test]
+fn the_shard_is_pinned_and_its_blocking_threads_are_not() {
+    let all = affinity();
+    let options = Options { cpu: Some(0), ..Options::new("test") };
+    let main = || async { (affinity(), blocking(affinity).await) };
+    let (here, there) = start(options, main).unwrap().join().unwrap();
+    assert_eq!((here, there), (1, all));
+}
+
+#[test]
+fn a_panic_in_blocking_work_is_thrown_here_and_kills_no_thread() {
+    run(|| async {
+        for _ in 0..5 {
+            let (sender, receiver) = oneshot::channel();
+            let task = async { blocking(|| panic!("there")).await };
+            spawn_caught(task, move |text| sender.send(text).unwrap());
+            assert_eq!(receiver.await.unwrap(), "there");
+        }
+        assert_eq!(blocking(|| 7).await, 7);
+    });
+}
+
+#[test]
+fn polling_of_files_is_off() {
+    use glommio::io::DmaFile;
+
+    // Not in memory: what is there can never be polled.
+    let directory = tempfile::tempdir_in(".").unwrap();
+    let path = directory.path().to_owned();
+    let options = Options { data_directory: Some(path.clone()), ..Options::new("test") };
+    let main = move || async move {
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "nothing is left behind");
+        std::fs::write(path.join("file"), [1; 8192]).unwrap();
+        let file = DmaFile::open(path.join("file")).await.unwrap();
+        assert_eq!(file.read_at(0, 4096).await.unwrap().len(), 4096);
+        file.close().await.unwrap();
+        let stats = glommio::executor().io_stats();
+        stats.poll_ring.file_reads().0
+    };
+    assert_eq!(start(options, main).unwrap().join().unwrap(), 0);
+}
+
+#[test]
+fn wakes_come_from_other_runtimes() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let (requests, mut inbox) = tokio::sync::mpsc::channel::<(u32, oneshot::Sender<u32>)>(4);
+    runtime.spawn(async move {
+        while let Some((question, answer)) = inbox.recv().await {
+            if question % 10 == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await; // Long enough for the executor to fall asleep.
+            }
+            answer.send(question + 1).unwrap();
+        }
+    });
+    run(move || async move {
+        for question in 0..100 {
+            let (answer, reply) = oneshot::channel();
+            requests.send((question, answer)).await.unwrap();
+            assert_eq!(timeout(Duration::from_secs(5), reply).await.unwrap().unwrap(), question + 1);
+        }
+    });
+}
+
+#[test]
+fn events_between_tasks() {
+    run(|| async {
+        let event = Rc::new(Event::new());
+        let woken = Rc::new(Cell::new(0));
+        for _ in 0..100 {
+            let (event, woken) = (Rc::clone(&event), Rc::clone(&woken));
+            spawn(async move {
+                event.wait().await;
+                woken.set(woken.get() + 1);
+            });
+        }
+        sleep(Duration::from_millis(2)).await;
+        assert_eq!((event.waiters(), woken.get()), (100, 0));
+        event.notify_all();
+        sleep(Duration::from_millis(2)).await;
+        assert_eq!((event.waiters(), woken.get()), (0, 100));
+    });
+}
+
+#[test]
+fn stalls_are_noticed() {
+    let longest = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&longest);
+    let options = Options {
+        stall_threshold: Duration::from_millis(20),
+        on_stall: Some(Box::new(move |late| {
+            seen.fetch_max(late.as_millis() as u64, Ordering::Relaxed);
+        })),
+        ..Options::new("test")
+    };
+    let main = || async {
+        sleep(Duration::from_millis(15)).await;
+        thread::sleep(Duration::from_millis(60));
+        sleep(Duration::from_millis(15)).await;
+        stats()
+    };
+    let stats = start(options, main).unwrap().join().unwrap();
+    assert!(stats.stalls >= 1 && stats.stalled >= Duration::from_millis(20), "{stats:?}");
+    assert!(longest.load(Ordering::Relaxed) >= 20);
+    assert!(stats.polls > 0 && stats.busy >= Duration::from_millis(60), "{stats:?}");
+}
+
+#[test]
+fn timeouts_and_sleeps() {
+    run(|| async {
+        let begin = clock::now();
+        sleep(Duration::from_millis(5)).await;
+        assert!(clock::now() - begin >= Duration::from_millis(5));
+        assert!(timeout(Duration::from_millis(1), std::future::pending::<()>()).await.is_err());
+        assert_eq!(timeout(Duration::ZERO, async { 3 }).await, Ok(3), "what is ready is not late");
+    });
+}
+
+#[test]
+fn a_busy_task_does_not_keep_the_ring_waiting() {
+    run(|| async {
+        let stop = Rc::new(Cell::new(false));
+        let busy = Rc::clone(&stop);
+        spawn(async move {
+            while !busy.get() {
+                yield_now().await;
+            }
+        });
+        let begin = clock::now();
+        for _ in 0..5 {
+            blocking(|| ()).await;
+        }
+        let waited = clock::now() - begin;
+        stop.set(true);
+        assert!(waited < Duration::from_millis(100), "five round trips took {waited:?}");
+    });
+}
