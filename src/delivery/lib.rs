@@ -1,1 +1,21 @@
 //! One attempt: hosts in order, TLS level, an outcome per recipient.
+//!
+//! To follow a recipient: [`Routes`] says by which road its domain is reached, [`Connections`] may have an
+//! idle connection there; if not, an [`Attempt`] finds a host to connect to. The session is
+//! `smtp::client`'s. What it gives for each recipient is judged by [`fates`]; who remains goes on with
+//! the attempt, until that gives up with an [`Outcome`] for all that are left.
+
+mod attempt;
+mod connections;
+mod outcome;
+mod route;
+mod tls_memory;
+
+pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
+pub use connections::{Connections, ConnectionsLimits};
+pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, fates};
+pub use route::{
+    Destination, Family, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions, Routes, Sources, Via,
+};
+pub use smtp::client::TlsLevel;
+pub use tls_memory::{TlsMemory, TlsMemoryLimits};

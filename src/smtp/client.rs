@@ -109,8 +109,10 @@ pub enum TlsLevel {
     /// `STARTTLS` where it is offered, with any certificate (RFC 7435).
     #[default]
     Opportunistic,
-    /// No mail without TLS.
+    /// No mail without TLS, with any certificate.
     Required,
+    /// No mail without TLS, and the driver's handshake fails when the certificate is not good for the host.
+    Verified,
 }
 
 /// Where `BDAT` is used (RFC 3030). Binary content always needs it.
@@ -225,7 +227,7 @@ impl Client {
             Phase::StartTls(offers) => match self.options.tls {
                 // The client decides whether to go on in clear (RFC 3207 §4).
                 TlsLevel::None | TlsLevel::Opportunistic if reply.code() != 421 => self.open(offers, out),
-                TlsLevel::None | TlsLevel::Opportunistic | TlsLevel::Required => {
+                TlsLevel::None | TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified => {
                     self.refused(Stage::StartTls, reply, out)
                 }
             },
@@ -386,12 +388,14 @@ impl Client {
 
     fn on_offers(&mut self, offers: Offers, out: &mut Vec<u8>) -> Action {
         match (self.channel, self.options.tls) {
-            (Channel::Clear, TlsLevel::Opportunistic | TlsLevel::Required) if offers.starttls => {
+            (Channel::Clear, TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified)
+                if offers.starttls =>
+            {
                 out.extend_from_slice(command::STARTTLS);
                 self.phase = Phase::StartTls(offers);
                 Action::Read(Stage::StartTls)
             }
-            (Channel::Clear, TlsLevel::Required) => {
+            (Channel::Clear, TlsLevel::Required | TlsLevel::Verified) => {
                 out.extend_from_slice(command::QUIT);
                 self.close(Ending::TlsNotOffered)
             }

@@ -1,0 +1,469 @@
+//! One attempt to reach a destination: which host is asked for, connected to, and when to give up.
+//!
+//! ```text
+//!  start --> Ask MX --> Ask addresses of a host --> Connect --+--> session: transactions, fates
+//!    |                    ^  ^                       ^  |     |
+//!    +--- named hosts ----+  |   no answer, no TLS --+  |     | lost, refused
+//!    +--- an address --------|--------------------------+     |
+//!                            +--- next host ------------------+
+//!                            +--- none left --> End(outcome for all who remain)
+//! ```
+//!
+//! The driver does each [`Step`] and tells what came of it. For [`Step::Connect`] it asks its
+//! [`TlsMemory`](crate::TlsMemory) for the level first, and tells it ([`TlsMemory::remember`](crate::TlsMemory::remember)) when a
+//! session with [`TlsLevel::Opportunistic`] ends with a failed handshake; the attempt then gives the same host once more
+//! with [`TlsLevel::None`]. When the session has ended and recipients remain, [`Attempt::on_ending`] says how to go on.
+
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records};
+use mail::{Domain, Status};
+use smtp::client::{Ending, Loss, Stage, TlsLevel};
+
+use crate::{Family, Outcome, Place, Remote, Route, Sources, Via};
+
+/// What the driver must do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// Ask these questions, all at once, then call [`Attempt::on_answers`] with the answers in their order.
+    Ask(Vec<Question>),
+    /// Connect, then run a session; or call [`Attempt::on_connect_failed`].
+    Connect(Hop),
+    /// Nothing is left to try: this is the outcome for all recipients that remain.
+    End(Outcome),
+}
+
+/// A host to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Which, and where.
+    pub remote: Arc<Remote>,
+    /// How much TLS.
+    pub tls: TlsLevel,
+    /// From which of our addresses.
+    pub source: Option<IpAddr>,
+}
+
+/// Who we are, so that mail for ourselves is not sent in circles (RFC 5321 §5.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// The names of this host, in lower case.
+    pub names: Vec<Box<str>>,
+    /// Its addresses. Loopback and unspecified addresses always are.
+    pub addresses: Vec<IpAddr>,
+    /// The ports at which it takes mail.
+    pub ports: Vec<u16>,
+}
+
+/// Upper bounds of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptLimits {
+    /// Hosts of a domain.
+    pub hosts_max: usize,
+    /// Addresses of a host; at least 2 (RFC 5321 §5.1).
+    pub addresses_max: usize,
+    /// Connections in all.
+    pub connections_max: usize,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectFailure {
+    /// Nobody listens.
+    #[error("connection refused")]
+    Refused,
+    /// Nobody answers.
+    #[error("connection timed out")]
+    TimedOut,
+    /// No way leads there.
+    #[error("host or network unreachable")]
+    Unreachable,
+    /// Something else, in the system's words.
+    #[error("cannot connect: {0}")]
+    Other(Box<str>),
+}
+
+/// One attempt.
+#[derive(Debug)]
+pub struct Attempt {
+    own: Arc<Own>,
+    limits: AttemptLimits,
+    tls: TlsLevel,
+    family: Family,
+    sources: Sources,
+    random: u64,
+    origin: Origin,
+    /// Hosts that are still to be tried.
+    hosts: VecDeque<Candidate>,
+    /// Addresses of the host that is tried, still to be tried.
+    addresses: VecDeque<Remote>,
+    connections: usize,
+    /// What [`Step::End`] will say, as things stand.
+    verdict: Option<Outcome>,
+    waiting: Waiting,
+}
+
+/// Where the hosts are from: only what strangers say can lead to ourselves by mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// MX records, or the domain itself in their place.
+    Mx(Domain, u16),
+    /// An operator.
+    Route(Vec<crate::HopHost>),
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    place: Place,
+    port: u16,
+    preference: u16,
+}
+
+/// What the driver was asked to do.
+#[derive(Debug)]
+enum Waiting {
+    Start,
+    Mx(Name),
+    Addresses(Name, Candidate),
+    Session(Hop),
+    Ended,
+}
+
+impl Default for AttemptLimits {
+    fn default() -> Self {
+        Self { hosts_max: 10, addresses_max: 5, connections_max: 10 }
+    }
+}
+
+impl Attempt {
+    /// An attempt to deliver to a domain by a route. The seed decides the order of equals.
+    ///
+    /// # Panics
+    /// When the route discards or holds: nothing is attempted by it.
+    pub fn new(route: &Route, domain: &Domain, own: Arc<Own>, limits: AttemptLimits, seed: u64) -> Self {
+        let origin = match &route.via {
+            Via::Mx(port) => Origin::Mx(domain.clone(), *port),
+            Via::NextHop(hosts) => Origin::Route(hosts.clone()),
+            via @ (Via::Discard | Via::Hold) => unreachable!("no attempt is made via {via:?}"),
+        };
+        Self {
+            own,
+            limits,
+            tls: route.options.tls,
+            family: route.options.family,
+            sources: route.options.sources,
+            random: seed,
+            origin,
+            hosts: VecDeque::new(),
+            addresses: VecDeque::new(),
+            connections: 0,
+            verdict: None,
+            waiting: Waiting::Start,
+        }
+    }
+
+    /// The first step.
+    pub fn start(&mut self) -> Step {
+        assert!(matches!(self.waiting, Waiting::Start), "an attempt starts once");
+        let (domain, port) = match &self.origin {
+            Origin::Mx(domain, port) => (domain, *port),
+            Origin::Route(hosts) => {
+                self.hosts = hosts
+                    .iter()
+                    .map(|host| Candidate { place: host.place.clone(), port: host.port, preference: 0 })
+                    .collect();
+                return self.next();
+            }
+        };
+        if let Some(address) = domain.literal() {
+            self.hosts.push_back(Candidate { place: Place::Address(address), port, preference: 0 });
+            return self.next();
+        }
+        match Name::parse(domain.as_str()) {
+            Ok(name) => {
+                self.waiting = Waiting::Mx(name.clone());
+                Step::Ask(vec![Question { name, kind: Kind::Mx }])
+            }
+            Err(error) => {
+                self.note(Outcome::failed(Status(5, 1, 2), format_args!("{domain}: {error}")));
+                self.next()
+            }
+        }
+    }
+
+    /// The answers to [`Step::Ask`], in the order of the questions.
+    pub fn on_answers(&mut self, answers: &[Arc<Answer>]) -> Step {
+        match std::mem::replace(&mut self.waiting, Waiting::Ended) {
+            Waiting::Mx(domain) => {
+                let [answer] = answers else { unreachable!("one question was asked") };
+                self.on_exchanges(domain, &answer.outcome);
+            }
+            Waiting::Addresses(name, host) => self.on_addresses(&name, &host, answers),
+            waiting @ (Waiting::Start | Waiting::Session(_) | Waiting::Ended) => {
+                unreachable!("nothing was asked: {waiting:?}")
+            }
+        }
+        self.next()
+    }
+
+    /// There is no connection to the host of [`Step::Connect`].
+    pub fn on_connect_failed(&mut self, failure: &ConnectFailure) -> Step {
+        let hop = self.session();
+        self.note(Outcome::deferred(Status(4, 4, 1), Some(hop.remote), failure));
+        self.next()
+    }
+
+    /// The session with the host of [`Step::Connect`] ended, and recipients remain.
+    pub fn on_ending(&mut self, ending: &Ending) -> Step {
+        let mut hop = self.session();
+        let remote = Arc::clone(&hop.remote);
+        match (ending, hop.tls) {
+            // Better in clear than not at all: that is what opportunistic means (RFC 7435 §3).
+            (Ending::TlsFailed(_) | Ending::Lost(Stage::Handshake, _), TlsLevel::Opportunistic) => {
+                hop.tls = TlsLevel::None;
+                self.waiting = Waiting::Session(hop.clone());
+                return Step::Connect(hop);
+            }
+            (Ending::TlsFailed(failure), _) => {
+                self.note(Outcome::deferred(Status(4, 7, 5), Some(remote), failure));
+            }
+            (Ending::TlsNotOffered, _) => {
+                let text = "TLS is required, but was not offered";
+                self.note(Outcome::deferred(Status(4, 7, 4), Some(remote), text));
+            }
+            (Ending::Refused(stage, reply), _) => self.note(Outcome::of_reply(*stage, reply, &remote)),
+            (Ending::Lost(stage, loss), _) => self.note(Outcome::lost(*stage, *loss, remote)),
+            (Ending::Quit | Ending::Idle, _) => self.note(Outcome::lost(Stage::Mail, Loss::Closed, remote)),
+        }
+        self.next()
+    }
+
+    /// The next address, the next host, or the end.
+    fn next(&mut self) -> Step {
+        loop {
+            if self.connections >= self.limits.connections_max {
+                return self.end();
+            }
+            if let Some(remote) = self.addresses.pop_front() {
+                self.connections += 1;
+                let source = match remote.address {
+                    IpAddr::V4(_) => self.sources.v4.map(IpAddr::V4),
+                    IpAddr::V6(_) => self.sources.v6.map(IpAddr::V6),
+                };
+                let hop = Hop { remote: Arc::new(remote), tls: self.tls, source };
+                self.waiting = Waiting::Session(hop.clone());
+                return Step::Connect(hop);
+            }
+            let Some(host) = self.hosts.pop_front() else { return self.end() };
+            match host.place.clone() {
+                Place::Address(address) => self.use_addresses(&literal(address), &host, vec![address]),
+                Place::Name(name) => {
+                    let kinds: &[Kind] = match self.family {
+                        Family::PreferIpv6 | Family::PreferIpv4 => &[Kind::Aaaa, Kind::A],
+                        Family::OnlyIpv4 => &[Kind::A],
+                        Family::OnlyIpv6 => &[Kind::Aaaa],
+                    };
+                    let question = |kind: &Kind| Question { name: name.clone(), kind: *kind };
+                    let questions = kinds.iter().map(question).collect();
+                    self.waiting = Waiting::Addresses(name, host);
+                    return Step::Ask(questions);
+                }
+            }
+        }
+    }
+
+    fn on_exchanges(&mut self, domain: Name, answer: &Dns) {
+        let Origin::Mx(_, port) = self.origin else { unreachable!("MX is asked by MX routes alone") };
+        let implicit = |domain| Candidate { place: Place::Name(domain), port, preference: 0 };
+        let exchanges = match answer {
+            // "the domain is treated as an implicit MX" of preference 0 (RFC 5321 §5.1).
+            Dns::NoData => return self.hosts.push_back(implicit(domain)),
+            Dns::NxDomain => {
+                let text = format_args!("the domain {domain} does not exist");
+                return self.note(Outcome::failed(Status(5, 1, 2), text));
+            }
+            Dns::TempFail(failure) => {
+                let text = format_args!("looking up the mail hosts of {domain}: {failure}");
+                return self.note(Outcome::deferred(Status(4, 4, 3), None, text));
+            }
+            Dns::Found(Records::Exchanges(exchanges)) => exchanges,
+            Dns::Found(Records::Addresses(_) | Records::Names(_) | Records::Texts(_) | Records::Tlsa(_)) => {
+                unreachable!("the answer to MX has exchanges")
+            }
+        };
+        // A null MX stands alone (RFC 7505 §3); beside others it is a mistake, and no host.
+        if let [dns::Exchange { host: ExchangeHost::Null, .. }] = exchanges[..] {
+            let text = format_args!("the domain {domain} takes no mail");
+            return self.note(Outcome::failed(Status(5, 1, 10), text));
+        }
+        let mut hosts: Vec<_> = exchanges
+            .iter()
+            .filter_map(|exchange| match &exchange.host {
+                ExchangeHost::Name(name) => Some(Candidate {
+                    place: Place::Name(name.clone()),
+                    port,
+                    preference: exchange.preference,
+                }),
+                ExchangeHost::Null | ExchangeHost::Malformed => None,
+            })
+            .collect();
+        if hosts.is_empty() {
+            let text = format_args!("the MX records of {domain} name no host");
+            return self.note(Outcome::failed(Status(5, 4, 4), text));
+        }
+        // Where we stand in the list ourselves, only those before us may be tried (RFC 5321 §5.1).
+        let own = hosts.iter().filter(|host| self.own.is_host(host)).map(|host| host.preference).min();
+        if let Some(own) = own {
+            hosts.retain(|host| host.preference < own);
+            self.note_loop(&domain);
+        }
+        // "the sender-SMTP MUST randomize them" among equals (RFC 5321 §5.1).
+        self.shuffle(&mut hosts);
+        hosts.sort_by_key(|host| host.preference);
+        hosts.truncate(self.limits.hosts_max);
+        self.hosts = hosts.into();
+    }
+
+    fn on_addresses(&mut self, name: &Name, host: &Candidate, answers: &[Arc<Answer>]) {
+        let mut addresses = Vec::new();
+        let (mut exists, mut unknown) = (false, None);
+        for answer in answers {
+            match &answer.outcome {
+                Dns::Found(Records::Addresses(found)) => addresses.extend(found),
+                Dns::NoData => exists = true,
+                Dns::NxDomain => {}
+                Dns::TempFail(failure) => unknown = Some(failure),
+                Dns::Found(
+                    Records::Exchanges(_) | Records::Names(_) | Records::Texts(_) | Records::Tlsa(_),
+                ) => unreachable!("the answer to A and AAAA has addresses"),
+            }
+        }
+        if let (true, Some(failure)) = (addresses.is_empty(), unknown) {
+            let text = format_args!("looking up the addresses of {name}: {failure}");
+            return self.note(Outcome::deferred(Status(4, 4, 3), None, text));
+        }
+        if addresses.is_empty() {
+            let what = if exists { "has no address" } else { "does not exist" };
+            return self.note(match &self.origin {
+                // Where the host is the domain itself, the address is bad; else the way to it is (RFC 3463 §3.5).
+                Origin::Mx(domain, _) if Name::parse(domain.as_str()).as_ref() == Ok(name) => {
+                    Outcome::failed(Status(5, 1, 2), format_args!("the domain {name} {what}"))
+                }
+                Origin::Mx(..) => {
+                    Outcome::failed(Status(5, 4, 4), format_args!("the mail host {name} {what}"))
+                }
+                // The sender cannot help a mistake of the operator, who can.
+                Origin::Route(_) => {
+                    Outcome::deferred(Status(4, 4, 4), None, format_args!("the next hop {name} {what}"))
+                }
+            });
+        }
+        self.use_addresses(name.as_str(), host, addresses);
+    }
+
+    fn use_addresses(&mut self, name: &str, host: &Candidate, mut addresses: Vec<IpAddr>) {
+        let is_own = |address: &IpAddr| self.own.is_address(*address, host.port);
+        if matches!(self.origin, Origin::Mx(..)) && addresses.iter().any(is_own) {
+            self.hosts.retain(|other| other.preference < host.preference);
+            return self.note_loop(name);
+        }
+        self.shuffle(&mut addresses);
+        let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
+        let (first, second) = match self.family {
+            Family::PreferIpv6 | Family::OnlyIpv6 => (v6, v4),
+            Family::PreferIpv4 | Family::OnlyIpv4 => (v4, v6),
+        };
+        let (mut first, mut second) = (first.into_iter(), second.into_iter());
+        while self.addresses.len() < self.limits.addresses_max {
+            let before = self.addresses.len();
+            for address in [first.next(), second.next()].into_iter().flatten() {
+                self.addresses.push_back(Remote { name: name.into(), address, port: host.port });
+            }
+            if self.addresses.len() == before {
+                break;
+            }
+        }
+        self.addresses.truncate(self.limits.addresses_max);
+    }
+
+    fn note_loop(&mut self, name: &(impl std::fmt::Display + ?Sized)) {
+        let text = format_args!("mail for {name} loops back to this host");
+        self.note(Outcome::failed(Status(5, 4, 6), text));
+    }
+
+    /// As long as one host may take the mail later, the recipients are deferred, not failed.
+    fn note(&mut self, outcome: Outcome) {
+        let keep = match (&self.verdict, &outcome) {
+            (Some(Outcome::Deferred(_)), Outcome::Failed(_)) => true,
+            (Some(_) | None, Outcome::Delivered(_) | Outcome::Deferred(_) | Outcome::Failed(_)) => false,
+        };
+        if !keep {
+            self.verdict = Some(outcome);
+        }
+    }
+
+    fn end(&mut self) -> Step {
+        self.waiting = Waiting::Ended;
+        let nowhere = || Outcome::deferred(Status(4, 4, 4), None, "the route names no host");
+        Step::End(self.verdict.take().unwrap_or_else(nowhere))
+    }
+
+    fn session(&mut self) -> Hop {
+        match std::mem::replace(&mut self.waiting, Waiting::Ended) {
+            Waiting::Session(hop) => hop,
+            waiting @ (Waiting::Start | Waiting::Mx(_) | Waiting::Addresses(..) | Waiting::Ended) => {
+                unreachable!("no connection was asked for: {waiting:?}")
+            }
+        }
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, (self.random() % (i as u64 + 1)) as usize);
+        }
+    }
+
+    /// SplitMix64: good enough to spread load.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+impl Own {
+    fn is_host(&self, host: &Candidate) -> bool {
+        match &host.place {
+            Place::Name(name) => {
+                self.ports.contains(&host.port) && self.names.iter().any(|own| **own == *name.as_str())
+            }
+            Place::Address(address) => self.is_address(*address, host.port),
+        }
+    }
+
+    fn is_address(&self, address: IpAddr, port: u16) -> bool {
+        let address = address.to_canonical();
+        self.ports.contains(&port)
+            && (address.is_loopback()
+                || [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)].contains(&address)
+                || self.addresses.contains(&address))
+    }
+}
+
+fn literal(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => format!("[{v4}]"),
+        IpAddr::V6(v6) => format!("[IPv6:{v6}]"),
+    }
+}
+
+#[cfg(test)]
+#[path = "attempt_test.rs"]
+mod test;

@@ -1,0 +1,294 @@
+//! From what a next hop said, or did not say, to delivered, deferred or failed.
+//!
+//! This is the only place where that is decided.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use mail::Status;
+use smtp::client::{Answer, Loss, Reply, ReplyClass, Stage, TransactionOutcome};
+
+/// What came of one recipient (RFC 3464 §2.3.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The next hop is responsible now; or nobody needs to be.
+    Delivered(Report),
+    /// May be tried again.
+    Deferred(Report),
+    /// May not.
+    Failed(Report),
+}
+
+/// Why, for the log and the DSN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The Status field (RFC 3464 §2.3.4).
+    pub status: Status,
+    /// The Remote-MTA field (RFC 3464 §2.3.5); none when no host was reached.
+    pub remote: Option<Arc<Remote>>,
+    /// The Diagnostic-Code field (RFC 3464 §2.3.6), or our own words.
+    pub diagnostic: Diagnostic,
+}
+
+/// Who spoke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Diagnostic {
+    /// The next hop.
+    Reply(Reply),
+    /// We.
+    Text(Box<str>),
+}
+
+/// A host that a connection was made or tried to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// Its name; an address literal when it has none (RFC 3464 §2.3.5).
+    pub name: Box<str>,
+    /// Its address.
+    pub address: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
+/// What is to be done with a recipient after a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its part in this attempt is over.
+    Ended(Outcome),
+    /// It is still to be delivered: by the next transaction when the connection is ready, by another
+    /// connection when it was an old one, else by what the attempt does next.
+    Remains,
+}
+
+/// Octets of a diagnostic that are shown and kept.
+const DIAGNOSTIC_MAX: usize = 1024;
+
+/// The fate of each recipient of a transaction, in order.
+pub fn fates(outcome: &TransactionOutcome, remote: &Arc<Remote>) -> Vec<Fate> {
+    let answers = match outcome {
+        TransactionOutcome::Untried(transaction) => return vec![Fate::Remains; transaction.recipients.len()],
+        TransactionOutcome::Answered(answers) => answers,
+    };
+    // Whoever did not fit in gets another transaction, as long as each of them takes somebody along.
+    let progress = answers.iter().any(|answer| matches!(answer, Answer::Reply(Stage::End, _)));
+    let fate = |answer: &Answer| match answer {
+        Answer::Reply(Stage::Rcpt, reply) if progress && is_too_many_recipients(reply) => Fate::Remains,
+        // Nothing of the message was taken, so another host may be asked at once.
+        Answer::Reply(stage, reply) if reply.code() == 421 && *stage != Stage::End => Fate::Remains,
+        Answer::Lost(stage, _) if *stage != Stage::End => Fate::Remains,
+        Answer::Reply(..) | Answer::Lost(..) | Answer::Unsuitable(_) => {
+            Fate::Ended(Outcome::of(answer, remote))
+        }
+    };
+    answers.iter().map(fate).collect()
+}
+
+impl Outcome {
+    /// From a next hop's answer, or the want of one.
+    pub fn of(answer: &Answer, remote: &Arc<Remote>) -> Self {
+        let report = |status, diagnostic| Report { status, remote: Some(Arc::clone(remote)), diagnostic };
+        match answer {
+            Answer::Reply(stage, reply) => Self::of_reply(*stage, reply, remote),
+            Answer::Lost(stage, loss) => {
+                let diagnostic = Diagnostic::Text(format!("{loss} {}", at(*stage)).into());
+                Self::Deferred(report(loss_status(*loss), diagnostic))
+            }
+            Answer::Unsuitable(why) => {
+                Self::Failed(report(why.status(), Diagnostic::Text(why.to_string().into())))
+            }
+        }
+    }
+
+    /// From a reply that decides: the last one, or a refusal at an earlier stage.
+    pub(crate) fn of_reply(stage: Stage, reply: &Reply, remote: &Arc<Remote>) -> Self {
+        // A code without detail says no more than its class (RFC 3463 §3.1).
+        let plain = Status((reply.code() / 100) as u8, 0, 0);
+        let report = |status| Report {
+            status,
+            remote: Some(Arc::clone(remote)),
+            diagnostic: Diagnostic::Reply(reply.clone()),
+        };
+        match (reply.class(), stage) {
+            (ReplyClass::Completion, Stage::End) => Self::Delivered(report(reply.status().unwrap_or(plain))),
+            // A positive reply where it makes no sense: not delivered, and not the message's fault.
+            (ReplyClass::Completion | ReplyClass::Intermediate, _) => Self::Deferred(report(Status(4, 5, 0))),
+            (ReplyClass::Transient, _) => Self::Deferred(report(reply.status().unwrap_or(plain))),
+            // "the client SHOULD treat a 552 ... as a temporary" one (RFC 5321 §4.5.3.1.10).
+            (ReplyClass::Permanent, Stage::Rcpt) if is_too_many_recipients(reply) => {
+                Self::Deferred(report(Status(4, 5, 3)))
+            }
+            (ReplyClass::Permanent, _) => Self::Failed(report(reply.status().unwrap_or(plain))),
+        }
+    }
+
+    pub(crate) fn deferred(status: Status, remote: Option<Arc<Remote>>, text: impl fmt::Display) -> Self {
+        let diagnostic = Diagnostic::Text(text.to_string().into());
+        Self::Deferred(Report { status, remote, diagnostic })
+    }
+
+    pub(crate) fn failed(status: Status, text: impl fmt::Display) -> Self {
+        let diagnostic = Diagnostic::Text(text.to_string().into());
+        Self::Failed(Report { status, remote: None, diagnostic })
+    }
+
+    pub(crate) fn lost(stage: Stage, loss: Loss, remote: Arc<Remote>) -> Self {
+        Self::deferred(loss_status(loss), Some(remote), format_args!("{loss} {}", at(stage)))
+    }
+
+    /// Delivered to nowhere, by a route that discards.
+    pub fn discarded() -> Self {
+        let diagnostic = Diagnostic::Text("discarded by its route".into());
+        Self::Delivered(Report { status: Status(2, 0, 0), remote: None, diagnostic })
+    }
+
+    /// Why, whichever it is.
+    pub const fn report(&self) -> &Report {
+        match self {
+            Self::Delivered(report) | Self::Deferred(report) | Self::Failed(report) => report,
+        }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    /// In one line, bounded.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reply(reply) => f.write_str(cut(&reply.to_string())),
+            Self::Text(text) => f.write_str(cut(text)),
+        }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]:{}", self.name, self.address, self.port)
+    }
+}
+
+/// RFC 5321 §4.5.3.1.10: `452`, and of old `552`; either may be about storage, which the status tells.
+fn is_too_many_recipients(reply: &Reply) -> bool {
+    let status_agrees = reply.status().is_none_or(|status| (status.1, status.2) == (5, 3));
+    matches!(reply.code(), 452 | 552) && status_agrees
+}
+
+const fn loss_status(loss: Loss) -> Status {
+    match loss {
+        Loss::Closed | Loss::TimedOut => Status(4, 4, 2),
+        Loss::Garbled(_) => Status(4, 5, 0),
+    }
+}
+
+const fn at(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Connect => "while connecting",
+        Stage::Greeting => "waiting for the greeting",
+        Stage::Ehlo => "waiting for the reply to EHLO",
+        Stage::StartTls => "waiting for the reply to STARTTLS",
+        Stage::Handshake => "during the TLS handshake",
+        Stage::Rset => "waiting for the reply to RSET",
+        Stage::Mail => "waiting for the reply to MAIL",
+        Stage::Rcpt => "waiting for the reply to RCPT",
+        Stage::Data => "waiting for the reply to DATA",
+        Stage::Content => "while sending the content",
+        Stage::End => "waiting for the last reply: the message may have been delivered",
+        Stage::Quit => "waiting for the reply to QUIT",
+    }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(DIAGNOSTIC_MAX)]
+}
+
+#[cfg(test)]
+mod test {
+    use mail::{BodyType, Recipient, ReversePath, Utf8};
+    use smtp::client::{ReplyError, Transaction, Unsuitable};
+
+    use super::*;
+
+    fn remote() -> Arc<Remote> {
+        Arc::new(Remote { name: "mx.example".into(), address: [192, 0, 2, 1].into(), port: 25 })
+    }
+
+    fn reply(stage: Stage, text: &str) -> Answer {
+        let mut reader = smtp::client::ReplyReader::new(smtp::client::ReplyLimits::default());
+        Answer::Reply(stage, reader.read(&mut format!("{text}\r\n").as_bytes()).unwrap().unwrap())
+    }
+
+    fn say(fate: &Fate) -> String {
+        match fate {
+            Fate::Remains => "remains".into(),
+            Fate::Ended(Outcome::Delivered(report)) => format!("delivered {}", report.status),
+            Fate::Ended(Outcome::Deferred(report)) => format!("deferred {}", report.status),
+            Fate::Ended(Outcome::Failed(report)) => format!("failed {}", report.status),
+        }
+    }
+
+    fn check(answers: &[Answer], expected: &[&str]) {
+        let outcome = TransactionOutcome::Answered(answers.to_vec());
+        assert_eq!(fates(&outcome, &remote()).iter().map(say).collect::<Vec<_>>(), expected, "{answers:?}");
+    }
+
+    #[test]
+    fn replies_decide() {
+        check(&[reply(Stage::End, "250 ok")], &["delivered 2.0.0"]);
+        check(&[reply(Stage::End, "250 2.6.0 ok")], &["delivered 2.6.0"]);
+        check(&[reply(Stage::End, "550 5.7.1 spam")], &["failed 5.7.1"]);
+        check(&[reply(Stage::End, "451 later")], &["deferred 4.0.0"]);
+        check(&[reply(Stage::End, "421 bye")], &["deferred 4.0.0"]);
+        check(&[reply(Stage::End, "354 what")], &["deferred 4.5.0"]);
+        check(&[reply(Stage::Data, "250 what")], &["deferred 4.5.0"]);
+        check(&[reply(Stage::Mail, "550 no")], &["failed 5.0.0"]);
+        check(&[reply(Stage::Rcpt, "450 4.2.0 greylisted")], &["deferred 4.2.0"]);
+        check(&[reply(Stage::Rcpt, "421 4.3.2 bye")], &["remains"]);
+        check(&[reply(Stage::Rcpt, "552 5.2.2 mailbox full")], &["failed 5.2.2"]);
+    }
+
+    #[test]
+    fn who_does_not_fit_in_goes_with_the_next_transaction() {
+        let (done, full) = (reply(Stage::End, "250 ok"), reply(Stage::Rcpt, "452 4.5.3 too many"));
+        check(&[done.clone(), full.clone()], &["delivered 2.0.0", "remains"]);
+        check(&[done.clone(), reply(Stage::Rcpt, "552 too many")], &["delivered 2.0.0", "remains"]);
+        check(&[done, reply(Stage::Rcpt, "452 4.3.1 disk")], &["delivered 2.0.0", "deferred 4.3.1"]);
+        check(&[full], &["deferred 4.5.3"]);
+        check(&[reply(Stage::Rcpt, "552 too many")], &["deferred 4.5.3"]);
+    }
+
+    #[test]
+    fn silence_decides_when_the_message_may_have_been_taken() {
+        check(&[Answer::Lost(Stage::Mail, Loss::Closed)], &["remains"]);
+        check(&[Answer::Lost(Stage::Content, Loss::TimedOut)], &["remains"]);
+        check(&[Answer::Lost(Stage::End, Loss::TimedOut)], &["deferred 4.4.2"]);
+        check(&[Answer::Lost(Stage::End, Loss::Garbled(ReplyError::Syntax))], &["deferred 4.5.0"]);
+    }
+
+    #[test]
+    fn what_a_hop_cannot_take_fails() {
+        check(&[Answer::Unsuitable(Unsuitable::Utf8)], &["failed 5.6.7"]);
+        check(&[Answer::Unsuitable(Unsuitable::BinaryMime)], &["failed 5.6.3"]);
+        check(&[Answer::Unsuitable(Unsuitable::TooLarge(10))], &["failed 5.3.4"]);
+    }
+
+    #[test]
+    fn the_untried_remain() {
+        let recipient = Recipient::new("bob@mx.example".parse().unwrap());
+        let outcome = TransactionOutcome::Untried(Transaction {
+            reverse_path: ReversePath::Null,
+            recipients: vec![recipient.clone(), recipient],
+            size: 1,
+            body: BodyType::SevenBit,
+            utf8: Utf8::NotNeeded,
+            ret: None,
+            envelope_id: None,
+        });
+        assert_eq!(fates(&outcome, &remote()), [Fate::Remains, Fate::Remains]);
+    }
+
+    #[test]
+    fn diagnostics_are_bounded_lines() {
+        let text = "\u{e9}".repeat(DIAGNOSTIC_MAX);
+        assert_eq!(Diagnostic::Text(text.into()).to_string().len(), DIAGNOSTIC_MAX);
+        let reply = Reply::new(550, Some(Status(5, 1, 1)), "no\nuser");
+        assert_eq!(Diagnostic::Reply(reply).to_string(), "550 5.1.1 no user");
+        assert_eq!(remote().to_string(), "mx.example[192.0.2.1]:25");
+    }
+}

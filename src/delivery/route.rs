@@ -1,0 +1,345 @@
+//! By which road a domain's mail leaves.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use dns::Name;
+use mail::Domain;
+use smtp::client::{Chaining, Chunking, Limits, Options, TlsLevel};
+
+/// All routes, ready to be asked. The pattern that says most of a domain wins; of equal ones, the first.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    routes: Vec<Route>,
+    /// The keys of routes that are the same for all domains.
+    keys: Vec<Option<Arc<str>>>,
+    exact: HashMap<Domain, RouteIndex>,
+    below: HashMap<Box<str>, RouteIndex>,
+    any: Option<RouteIndex>,
+}
+
+/// The number of a route in its [`Routes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteIndex(pub u32);
+
+/// Which domains go where, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// For which domains.
+    pub patterns: Vec<Pattern>,
+    /// Where.
+    pub via: Via,
+    /// How.
+    pub options: RouteOptions,
+}
+
+/// Which domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// `*`: all.
+    Any,
+    /// `*.example.org`: what is below the domain, not the domain.
+    Below(Domain),
+    /// `example.org`: the domain alone.
+    Exact(Domain),
+}
+
+/// Where mail goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// To the hosts that DNS names for the domain (RFC 5321 §5.1), at this port.
+    Mx(u16),
+    /// To these hosts, the best first.
+    NextHop(Vec<HopHost>),
+    /// Nowhere: it counts as delivered.
+    Discard,
+    /// Nowhere yet: it waits for an operator.
+    Hold,
+}
+
+/// A host named by the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HopHost {
+    /// Which.
+    pub place: Place,
+    /// The port.
+    pub port: u16,
+}
+
+/// How a host is named.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// By address.
+    Address(IpAddr),
+    /// By name; its addresses are looked up.
+    Name(Name),
+}
+
+/// How mail of a route is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteOptions {
+    /// How much TLS.
+    pub tls: TlsLevel,
+    /// Where `BDAT` is used.
+    pub chunking: Chunking,
+    /// Whether transactions are chained. Servers that stop at input they did not expect yet may
+    /// dislike it, so it is for next hops one knows.
+    pub chaining: Chaining,
+    /// Connections at once to one destination.
+    pub concurrency_max: u32,
+    /// Transactions in one connection.
+    pub transactions_max: u32,
+    /// How long an idle connection is kept.
+    pub idle_max: Duration,
+    /// Where connections come from.
+    pub sources: Sources,
+    /// Which addresses are tried first, or at all.
+    pub family: Family,
+}
+
+/// Our addresses to connect from; none: the kernel chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Towards IPv4 addresses.
+    pub v4: Option<Ipv4Addr>,
+    /// Towards IPv6 addresses.
+    pub v6: Option<Ipv6Addr>,
+}
+
+/// Which addresses of a host are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// Both in turn, IPv6 first.
+    #[default]
+    PreferIpv6,
+    /// Both in turn, IPv4 first.
+    PreferIpv4,
+    /// IPv4 alone.
+    OnlyIpv4,
+    /// IPv6 alone.
+    OnlyIpv6,
+}
+
+/// Where a domain's mail goes, under the name by which the queue knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Mail with the same key may share a connection: `hop:192.0.2.1:25`, `mx:example.org`.
+    pub key: Arc<str>,
+    /// The route.
+    pub route: RouteIndex,
+}
+
+const MX: &str = "mx:";
+
+impl Default for RouteOptions {
+    fn default() -> Self {
+        Self {
+            tls: TlsLevel::default(),
+            chunking: Chunking::default(),
+            chaining: Chaining::default(),
+            concurrency_max: 20,
+            transactions_max: 1000,
+            idle_max: Duration::from_secs(10),
+            sources: Sources::default(),
+            family: Family::default(),
+        }
+    }
+}
+
+impl RouteOptions {
+    /// How the client is to talk, with the TLS level that was chosen for this connection.
+    pub fn client(&self, hostname: &str, tls: TlsLevel) -> Options {
+        Options {
+            hostname: hostname.into(),
+            tls,
+            chunking: self.chunking,
+            chaining: self.chaining,
+            limits: Limits { transactions_max: self.transactions_max, ..Limits::default() },
+        }
+    }
+}
+
+impl Routes {
+    /// Takes the routes in their order.
+    pub fn new(routes: Vec<Route>) -> Self {
+        let mut all = Self::default();
+        for route in routes {
+            let index = RouteIndex(u32::try_from(all.routes.len()).expect("routes are few"));
+            for pattern in &route.patterns {
+                match pattern {
+                    Pattern::Any => all.any = all.any.or(Some(index)),
+                    Pattern::Below(domain) => {
+                        all.below.entry(domain.as_str().into()).or_insert(index);
+                    }
+                    Pattern::Exact(domain) => {
+                        all.exact.entry(domain.clone()).or_insert(index);
+                    }
+                }
+            }
+            let key = all.shared_key(&route);
+            all.keys.push(key);
+            all.routes.push(route);
+        }
+        all
+    }
+
+    /// Where this domain's mail goes; `None` when no route is for it.
+    pub fn destination(&self, domain: &Domain) -> Option<Destination> {
+        let route = self.find(domain)?;
+        let key = match &self.keys[route.0 as usize] {
+            Some(key) => Arc::clone(key),
+            None => [MX, domain.as_str()].concat().into(),
+        };
+        Some(Destination { key, route })
+    }
+
+    /// The route of a key that [`Routes::destination`] gave, perhaps before a change of configuration;
+    /// `None` when no route gives such a key now: then the domain has to be asked for again.
+    pub fn route_of_key(&self, key: &str) -> Option<RouteIndex> {
+        let route = match Self::domain_of_key(key) {
+            Some(domain) => self.find(&domain)?,
+            None => {
+                let index = self.keys.iter().position(|k| k.as_deref() == Some(key))?;
+                return Some(RouteIndex(index as u32));
+            }
+        };
+        matches!(self.routes[route.0 as usize].via, Via::Mx(_)).then_some(route)
+    }
+
+    /// The domain of a key of an [`Via::Mx`] route, which an attempt needs.
+    pub fn domain_of_key(key: &str) -> Option<Domain> {
+        Domain::parse(key.strip_prefix(MX)?).ok()
+    }
+
+    /// A route.
+    ///
+    /// # Panics
+    /// When the index is from other routes.
+    pub fn route(&self, index: RouteIndex) -> &Route {
+        &self.routes[index.0 as usize]
+    }
+
+    fn find(&self, domain: &Domain) -> Option<RouteIndex> {
+        let exact = self.exact.get(domain).copied();
+        exact
+            .or_else(|| {
+                // The longest suffix first.
+                let text = domain.as_str();
+                let dots = text.bytes().enumerate().filter(|(_, byte)| *byte == b'.');
+                dots.map(|(dot, _)| &text[dot + 1..]).find_map(|suffix| self.below.get(suffix).copied())
+            })
+            .or(self.any)
+    }
+
+    /// Mail for different domains shares the connections to a next hop, but not with a route that
+    /// treats the same next hop otherwise.
+    fn shared_key(&self, route: &Route) -> Option<Arc<str>> {
+        let key = match &route.via {
+            Via::Mx(_) => return None,
+            Via::Discard => "discard".to_owned(),
+            Via::Hold => "hold".to_owned(),
+            Via::NextHop(hosts) => {
+                let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+                format!("hop:{}", hosts.join(","))
+            }
+        };
+        let same = self
+            .routes
+            .iter()
+            .zip(&self.keys)
+            .find(|(other, _)| other.via == route.via && other.options == route.options);
+        if let Some((_, Some(key))) = same {
+            return Some(Arc::clone(key));
+        }
+        let others = self.routes.iter().filter(|other| other.via == route.via).count();
+        Some(if others == 0 { key.into() } else { format!("{key};{}", others + 1).into() })
+    }
+}
+
+impl fmt::Display for HopHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
+            Place::Name(name) => write!(f, "{}:{}", name.as_str(), self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    fn route(patterns: &[&str], via: Via) -> Route {
+        let pattern = |text: &&str| match (*text, text.strip_prefix("*.")) {
+            ("*", _) => Pattern::Any,
+            (_, Some(suffix)) => Pattern::Below(domain(suffix)),
+            (exact, None) => Pattern::Exact(domain(exact)),
+        };
+        let patterns = patterns.iter().map(pattern).collect();
+        Route { patterns, via, options: RouteOptions::default() }
+    }
+
+    fn hop(address: [u8; 4], port: u16) -> Via {
+        Via::NextHop(vec![HopHost { place: Place::Address(address.into()), port }])
+    }
+
+    #[test]
+    fn the_pattern_that_says_most_wins() {
+        let named = Via::NextHop(vec![
+            HopHost { place: Place::Name(Name::parse("relay.example").unwrap()), port: 587 },
+            HopHost { place: Place::Address("2001:db8::1".parse().unwrap()), port: 25 },
+        ]);
+        let mut other = route(&["other.example"], hop([127, 0, 0, 1], 2600));
+        other.options.tls = TlsLevel::None;
+        let routes = Routes::new(vec![
+            route(&["*"], Via::Mx(25)),
+            route(&["*.example", "one.example"], hop([127, 0, 0, 1], 2600)),
+            route(&["*.deep.example"], Via::Discard),
+            route(&["stop.deep.example"], Via::Hold),
+            route(&["named.example"], named),
+            other,
+            route(&["same.example", "*"], hop([127, 0, 0, 1], 2600)),
+        ]);
+        let check = |text: &str, key: &str, index: u32| {
+            let expected = Destination { key: key.into(), route: RouteIndex(index) };
+            assert_eq!(routes.destination(&domain(text)), Some(expected), "{text}");
+        };
+        check("example.org", "mx:example.org", 0);
+        check("EXAMPLE", "mx:example", 0);
+        check("[192.0.2.1]", "mx:[192.0.2.1]", 0);
+        check("a.example", "hop:127.0.0.1:2600", 1);
+        check("deep.example", "hop:127.0.0.1:2600", 1);
+        check("a.b.deep.example", "discard", 2);
+        check("stop.deep.example", "hold", 3);
+        check("named.example", "hop:relay.example:587,[2001:db8::1]:25", 4);
+        check("other.example", "hop:127.0.0.1:2600;2", 5);
+        check("same.example", "hop:127.0.0.1:2600", 6);
+
+        let of_key = |key: &str| routes.route_of_key(key).map(|index| index.0);
+        assert_eq!(of_key("mx:example.org"), Some(0));
+        assert_eq!(of_key("mx:a.example"), None);
+        assert_eq!(of_key("mx:.."), None);
+        assert_eq!(of_key("hop:127.0.0.1:2600"), Some(1));
+        assert_eq!(of_key("hop:127.0.0.1:2600;2"), Some(5));
+        assert_eq!(of_key("hop:127.0.0.1:2601"), None);
+        assert_eq!(of_key(""), None);
+        assert_eq!(Routes::domain_of_key("mx:example.org"), Some(domain("example.org")));
+    }
+
+    #[test]
+    fn without_a_route_there_is_no_destination() {
+        let routes = Routes::new(vec![route(&["*.example"], Via::Hold)]);
+        assert_eq!(routes.destination(&domain("example")), None);
+        assert_eq!(routes.destination(&domain("example.org")), None);
+        assert_eq!(Routes::default().destination(&domain("example.org")), None);
+    }
+}
