@@ -19,7 +19,8 @@ pub struct Findings {
     pub eight_bit: bool,
     /// A line over 998 octets, its CRLF not counted (RFC 5321 §4.5.3.1.6).
     pub long_line: bool,
-    /// The last line does not end in CRLF, which only a message sent in chunks can have.
+    /// The last line does not end in CRLF, which only a message sent in chunks can have. Who sends it on with
+    /// DATA, or keeps it as lines, adds one.
     pub open_end: bool,
 }
 
@@ -161,8 +162,13 @@ impl Survey {
         }
     }
 
+    /// What is known for certain, whatever comes next.
+    pub(crate) const fn findings(&self) -> Findings {
+        self.findings
+    }
+
     /// What is known when the content ends here.
-    pub(crate) fn findings(&self) -> Findings {
+    pub(crate) fn findings_at_end(&self) -> Findings {
         let mut findings = self.findings;
         findings.bare_cr |= self.last == b'\r';
         findings.open_end = findings.size > 0 && self.last != b'\n';
@@ -197,5 +203,50 @@ impl Seen {
         self.bare_lf |= other.bare_lf;
         self.nul |= other.nul;
         self.any |= other.any;
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn check(lines: &[usize], long_line: bool) {
+        let mut survey = Survey::new();
+        for (i, len) in lines.iter().enumerate() {
+            let mut line = vec![b'x'; *len];
+            line.extend(b"\r\n");
+            // Cut at another place each time.
+            let (head, tail) = line.split_at(i * 37 % line.len());
+            survey.content(head);
+            survey.content(tail);
+        }
+        assert_eq!(survey.findings().long_line, long_line, "{lines:?}");
+    }
+
+    #[test]
+    fn long_lines() {
+        check(&[], false);
+        check(&[998, 0, 998, 76, 76, 997, 998], false);
+        check(&[999], true);
+        check(&[76, 76, 999, 76], true);
+        check(&[998, 998, 5000], true);
+        check(&[0; 3000], false);
+        check(&[1; 3000], false);
+    }
+
+    #[test]
+    fn rules_are_applied() {
+        let rules = ContentRules::usual(10);
+        let found = Findings::default();
+        assert_eq!(found.judge(&rules), Ok(()));
+        assert_eq!(Findings { size: 11, ..found }.judge(&rules), Err(Refusal::MessageTooBig));
+        assert_eq!(Findings { size: 11, ..found }.judge_binary(&rules), Err(Refusal::MessageTooBig));
+        assert_eq!(Findings { bare_cr: true, ..found }.judge(&rules), Err(Refusal::BareLineEnd));
+        assert_eq!(Findings { bare_lf: true, ..found }.judge(&rules), Err(Refusal::BareLineEnd));
+        assert_eq!(Findings { bare_lf: true, nul: true, ..found }.judge_binary(&rules), Ok(()));
+        assert_eq!(Findings { nul: true, ..found }.judge(&rules), Err(Refusal::NulByte));
+        assert_eq!(Findings { long_line: true, ..found }.judge(&rules), Ok(()));
+        let strict = ContentRules { long_line: Tolerance::Refuse, ..rules };
+        assert_eq!(Findings { long_line: true, ..found }.judge(&strict), Err(Refusal::DataLineTooLong));
     }
 }

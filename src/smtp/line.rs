@@ -38,12 +38,15 @@ pub enum Line {
     Endless,
 }
 
+const LINE_MAX_MIN: usize = 512;
+
 /// How much of one over-long line is read before the client is told to go.
 const DROPPED_MAX: usize = 1 << 20;
 
 impl LineScanner {
-    /// Lines of at most `line_max` bytes, the CRLF counted (RFC 5321 §4.5.3.1.4).
+    /// Lines of at most `line_max` bytes, the CRLF counted; 512 is the least (RFC 5321 §4.5.3.1.4).
     pub const fn new(line_max: usize) -> Self {
+        let line_max = if line_max < LINE_MAX_MIN { LINE_MAX_MIN } else { line_max };
         Self { line_max, scanned: 0, dropped: 0 }
     }
 
@@ -76,5 +79,69 @@ impl LineScanner {
         let len = window.len() - usize::from(window.len() > 1 && window.ends_with(b"\r"));
         self.dropped = self.dropped.saturating_add(len);
         if self.dropped > DROPPED_MAX { Line::Endless } else { Line::Excess { len } }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    /// Feeds the input in steps and notes what is found.
+    fn scan(input: &[u8], step: usize) -> Vec<String> {
+        let mut scanner = LineScanner::new(0);
+        let (mut buffer, mut found) = (Vec::new(), Vec::new());
+        for piece in input.chunks(step) {
+            buffer.extend(piece);
+            loop {
+                let len = match scanner.find(&buffer) {
+                    Line::Complete { len } => {
+                        found.push(String::from_utf8_lossy(&buffer[..len - 2]).into_owned());
+                        len
+                    }
+                    Line::TooLong { len } => {
+                        found.push("too long".into());
+                        len
+                    }
+                    Line::Excess { len } => len,
+                    Line::Partial => break,
+                    Line::Endless => {
+                        found.push("endless".into());
+                        return found;
+                    }
+                };
+                assert!(len > 0, "no progress");
+                buffer.drain(..len);
+            }
+            assert!(buffer.len() <= 512, "the scanner lets {} bytes gather", buffer.len());
+        }
+        found
+    }
+
+    fn check(input: &[u8], expected: &[&str]) {
+        for step in [1, 2, 3, 7, 511, 512, 513, usize::MAX] {
+            assert_eq!(scan(input, step), expected, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn only_crlf_ends_a_line() {
+        check(b"", &[]);
+        check(b"NOOP\r\n\r\nQUIT\r\nrest", &["NOOP", "", "QUIT"]);
+        check(b"a\nb\rc\r\n", &["a\nb\rc"]);
+        check(b"\n\r\r\n", &["\n\r"]);
+    }
+
+    #[test]
+    fn long_lines_are_dropped() {
+        let lines: Vec<u8> = [510, 511, 512, 4000]
+            .iter()
+            .flat_map(|n| ["x".repeat(*n), "\r\n".into()].concat().into_bytes())
+            .collect();
+        check(&lines, &[&"x".repeat(510), "too long", "too long", "too long"]);
+        check(
+            &[b"x".repeat(511), b"\n".repeat(600), b"\r\nQUIT\r\n".to_vec()].concat(),
+            &["too long", "QUIT"],
+        );
+        assert_eq!(scan(&vec![b'x'; 2 << 20], 4096), ["endless"]);
     }
 }
