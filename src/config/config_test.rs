@@ -351,26 +351,6 @@ fn files_are_found_and_paths_begin_beside_them() {
 }
 
 #[test]
-fn the_route_that_says_most_wins() {
-    let routes = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\n[[route]]\nname = \"below\"\n\
-                  domains = [\"*.example.org\", \"*.org\"]\n[[route]]\nname = \"deep\"\n\
-                  domains = [\"*.deep.example.org\"]\n[[route]]\nname = \"one\"\ndomains = [\"Example.ORG\"]\n";
-    let config = parse(&format!("{LEAST}{routes}")).unwrap();
-    let table = RouteTable::new(&config.routes);
-    let check = |domain, expected| {
-        assert_eq!(config.routes[table.find(domain).unwrap()].name, expected, "{domain}");
-    };
-    check("example.org", "one");
-    check("a.example.org", "below");
-    check("a.deep.example.org", "deep");
-    check("deep.example.org", "below");
-    check("notexample.org", "below");
-    check("example.com", "all");
-    check("[192.0.2.1]", "all");
-    assert_eq!(RouteTable::default().find("example.org"), None);
-}
-
-#[test]
 fn cores_are_counted_with_what_is_left_free() {
     let cores = |count, spare| Cores { count, spare, ..Cores::default() };
     assert_eq!(cores(CoreCount::All, 0).shards(8), 8);

@@ -13,7 +13,6 @@ mod notation;
 mod operating;
 mod parse;
 mod reader;
-mod route_table;
 mod schema;
 mod sending;
 mod serving;
@@ -28,7 +27,6 @@ pub use load::Source;
 pub use machine::{Buffers, CoreCount, Cores, Index, Journal, Ring};
 pub use operating::{Http, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
-pub use route_table::RouteTable;
 pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
 pub use serving::{
     Certificate, DomainKind, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind, ListenerTls,
