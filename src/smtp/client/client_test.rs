@@ -1,1 +1,173 @@
-//! Transcripts.
+//! The client played by transcripts, against nonsense, and against our own server.
+//!
+//! In a transcript `S:` is the next hop and `C:` we; `!` is what the driver tells, `?` what it is told to
+//! do. `S:`, `!` and `#` lines are played, the rest is written anew and must come out the same;
+//! `UPDATE_GOLDEN=1` accepts a change.
+
+use std::{env, fmt::Write as _, fs, path::Path};
+
+use mail::{BodyType, Recipient, ReversePath, Utf8};
+
+use super::*;
+
+struct Player {
+    client: Client,
+    reader: ReplyReader,
+    out: Vec<u8>,
+    text: String,
+}
+
+#[test]
+fn transcripts_come_out_the_same() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("client/transcripts");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        let expected = fs::read_to_string(&file).unwrap();
+        let found = Player::play(&expected);
+        if env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&file, found).unwrap();
+        } else {
+            assert_eq!(found, expected, "{}", file.display());
+        }
+    }
+}
+
+impl Player {
+    fn play(transcript: &str) -> String {
+        let mut player = Self {
+            client: Client::new(options("")),
+            reader: ReplyReader::new(ReplyLimits::default()),
+            out: Vec::new(),
+            text: String::new(),
+        };
+        for line in transcript.lines().filter(|line| !line.starts_with("C:") && !line.starts_with('?')) {
+            writeln!(player.text, "{line}").unwrap();
+            if let Some(words) = line.strip_prefix("! options") {
+                player.client = Client::new(options(words));
+            } else if let Some(action) = player.input(line) {
+                player.follow(action);
+            }
+        }
+        player.text
+    }
+
+    fn input(&mut self, line: &str) -> Option<Action> {
+        let (client, out) = (&mut self.client, &mut self.out);
+        Some(match line.split_once(' ').unwrap_or((line, "")) {
+            ("#" | "", _) => return None,
+            ("S:", reply) => match self.reader.read(&mut format!("{reply}\r\n").as_bytes()) {
+                Ok(reply) => client.on_reply(reply?, out),
+                Err(error) => client.on_garbage(error),
+            },
+            ("!", "connected") => client.on_connected(Channel::Clear),
+            ("!", "connected by TLS") => client.on_connected(Channel::Tls),
+            ("!", "handshake done") => client.on_tls(Ok(()), out),
+            ("!", "handshake failed") => client.on_tls(Err(TlsFailure("bad record".into())), out),
+            ("!", "content sent") => client.on_content_sent(out),
+            ("!", "closed") => client.on_closed(),
+            ("!", "timeout") => client.on_timeout(),
+            ("!", "quit") => client.on_quit(out),
+            ("!", words) => {
+                let message = words.strip_prefix("message ").expect("the driver tells something known");
+                client.on_transaction(transaction(message), out)
+            }
+            (who, _) => panic!("who is {who}?"),
+        })
+    }
+
+    /// Writes down what the client wants; what is finished is acknowledged at once.
+    fn follow(&mut self, action: Action) {
+        for line in String::from_utf8(std::mem::take(&mut self.out)).unwrap().split_terminator("\r\n") {
+            writeln!(self.text, "C: {line}").unwrap();
+        }
+        let text = match action {
+            Action::Read(stage) => format!("read {stage:?}"),
+            Action::StartTls => "start TLS".into(),
+            Action::SendContent(framing) => format!("send content by {framing:?}"),
+            Action::Ready => "ready".into(),
+            Action::Close(ending) => match ending {
+                Ending::Refused(stage, reply) => format!("close: refused at {stage:?}: {reply}"),
+                Ending::TlsFailed(failure) => format!("close: {failure}"),
+                Ending::Lost(stage, loss) => format!("close: {loss} at {stage:?}"),
+                ending @ (Ending::Quit | Ending::TlsNotOffered | Ending::Idle) => {
+                    format!("close: {ending:?}")
+                }
+            },
+            Action::Finished(outcome) => {
+                match outcome {
+                    TransactionOutcome::Untried(transaction) => {
+                        let size = transaction.size;
+                        writeln!(self.text, "? finished: untried, size {size}").unwrap();
+                    }
+                    TransactionOutcome::Answered(answers) => {
+                        for answer in answers {
+                            let answer = match answer {
+                                Answer::Reply(stage, reply) => format!("{stage:?}: {reply}"),
+                                Answer::Lost(stage, loss) => format!("{stage:?}: {loss}"),
+                                Answer::Unsuitable(why) => why.to_string(),
+                            };
+                            writeln!(self.text, "? finished: {answer}").unwrap();
+                        }
+                    }
+                }
+                let action = self.client.on_finished(&mut self.out);
+                return self.follow(action);
+            }
+        };
+        let more = if self.client.takes_next() && text != "ready" { ", or take the next" } else { "" };
+        writeln!(self.text, "? {text}{more}").unwrap();
+    }
+}
+
+/// `tls=Required chunking=WhenOffered chaining=On transactions=2 outstanding=4 eager=10`.
+fn options(words: &str) -> Options {
+    let mut options = Options {
+        hostname: "client.example".into(),
+        tls: TlsLevel::None,
+        chunking: Chunking::WhenNeeded,
+        chaining: Chaining::Off,
+        limits: Limits::default(),
+    };
+    for word in words.split_whitespace() {
+        match word.split_once('=').unwrap() {
+            ("tls", "Opportunistic") => options.tls = TlsLevel::Opportunistic,
+            ("tls", "Required") => options.tls = TlsLevel::Required,
+            ("chunking", "WhenOffered") => options.chunking = Chunking::WhenOffered,
+            ("chaining", "On") => options.chaining = Chaining::On,
+            ("transactions", number) => options.limits.transactions_max = number.parse().unwrap(),
+            ("outstanding", number) => options.limits.outstanding_max = number.parse().unwrap(),
+            ("eager", number) => options.limits.eager_max = number.parse().unwrap(),
+            (name, value) => panic!("no option {name}={value}"),
+        }
+    }
+    options
+}
+
+/// `ann@client.example bob@mx.example, carl@mx.example; 120 EightBitMime Utf8`.
+fn transaction(message: &str) -> Transaction {
+    let (envelope, properties) = message.split_once("; ").unwrap();
+    let (reverse_path, recipients) = envelope.split_once(' ').unwrap();
+    let mut transaction = Transaction {
+        reverse_path: match reverse_path {
+            "<>" => ReversePath::Null,
+            address => ReversePath::Address(address.parse().unwrap()),
+        },
+        recipients: recipients.split(", ").map(|address| Recipient::new(address.parse().unwrap())).collect(),
+        size: 0,
+        body: BodyType::SevenBit,
+        utf8: Utf8::NotNeeded,
+        ret: None,
+        envelope_id: None,
+    };
+    for property in properties.split(' ') {
+        match property {
+            "EightBitMime" => transaction.body = BodyType::EightBitMime,
+            "BinaryMime" => transaction.body = BodyType::BinaryMime,
+            "Utf8" => transaction.utf8 = Utf8::Needed,
+            size => transaction.size = size.parse().unwrap(),
+        }
+    }
+    transaction
+}
