@@ -15,8 +15,8 @@
 use std::{mem, sync::Arc};
 
 use rustls::{
-    AlertDescription, ClientConfig, Error, HandshakeKind, InvalidMessage, PeerIncompatible, ProtocolVersion,
-    ServerConfig,
+    AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, InvalidMessage, PeerIncompatible,
+    ProtocolVersion, ServerConfig,
     client::UnbufferedClientConnection,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
@@ -134,6 +134,11 @@ impl Channel {
         on_plaintext: &mut dyn FnMut(&[u8]),
     ) -> Result<Progress, TlsError> {
         for piece in ciphertext.chunks(PIECE_MAX) {
+            if self.peer_closed {
+                // "Any data received after a closure alert has been received MUST be ignored"
+                // (RFC 8446 §6.1).
+                break;
+            }
             self.incoming.extend_from_slice(piece);
             self.run(Task::Read(on_plaintext))?;
             if self.incoming.len() > INCOMING_MAX {
@@ -219,10 +224,7 @@ impl Channel {
 
     /// What was agreed on, once the handshake is done.
     pub fn session(&self) -> Option<Session> {
-        let common: &rustls::CommonState = match &self.connection {
-            Connection::Client(client) => client,
-            Connection::Server(server) => server,
-        };
+        let common = self.common();
         if common.is_handshaking() {
             return None;
         }
@@ -242,11 +244,7 @@ impl Channel {
 
     /// The chain the server showed to us, its own certificate first.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
-        match &self.connection {
-            Connection::Client(client) => client.peer_certificates(),
-            Connection::Server(server) => server.peer_certificates(),
-        }
-        .unwrap_or_default()
+        self.common().peer_certificates().unwrap_or_default()
     }
 
     fn new(connection: Connection) -> Self {
@@ -262,11 +260,14 @@ impl Channel {
     }
 
     fn handshake_done(&self) -> bool {
-        self.failure.is_none()
-            && match &self.connection {
-                Connection::Client(client) => !client.is_handshaking(),
-                Connection::Server(server) => !server.is_handshaking(),
-            }
+        self.failure.is_none() && !self.common().is_handshaking()
+    }
+
+    fn common(&self) -> &CommonState {
+        match &self.connection {
+            Connection::Client(client) => client,
+            Connection::Server(server) => server,
+        }
     }
 
     /// Processes what has come in, then does the task if it is one of writing.
@@ -291,12 +292,16 @@ impl Channel {
                 Ok(Step::Continue) => {}
                 Ok(Step::PeerClosed) => self.peer_closed = true,
                 Ok(Step::Wait) => break,
-                // Once more around: the alert that tells the peer is still to be encoded.
                 Err(error) if outcome.is_ok() => outcome = Err(error),
                 Err(_) => break,
             }
+            // The alert that tells the peer is still to be encoded. When it is, rustls must not be called
+            // again: it would read the bad record once more and assert that it never sends two alerts.
+            if outcome.is_err() && !self.common().wants_write() {
+                break;
+            }
         }
-        if consumed == self.incoming.len() {
+        if consumed == self.incoming.len() || self.peer_closed {
             self.incoming = Vec::new();
         } else {
             self.incoming.drain(..consumed);
