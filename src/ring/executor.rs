@@ -162,8 +162,9 @@ where
 /// Makes the runtime find out that files cannot be polled for, before anything else makes it find the opposite.
 ///
 /// It tries once per device, by reading from the first file opened past the page cache, and takes a successful read
-/// for proof that completions can be polled. They often cannot; then the executor spins, and each sync costs
-/// milliseconds. Reading from a file that is open for writing only fails, and the answer is kept.
+/// for proof that completions can be polled. But to read from an empty file succeeds on any device; then reads fail,
+/// the executor spins, and each sync costs milliseconds. To read from a file that is open for writing only fails, and
+/// the answer is kept.
 async fn forgo_polling(directory: &std::path::Path) {
     let path = directory.join(format!(".ring-{}-{}", std::process::id(), executor().id()));
     // Whether the file can be opened that way or not does not matter: what is never polled is well too.
