@@ -1,0 +1,253 @@
+//! The bytes of a segment: its header page and the header of each record.
+//!
+//! ```text
+//!  0          header page: magic, version, shard, number, generation, size, CRC; zeros to 4096
+//!  4096       record, record, record …   each at a multiple of 8
+//!
+//!  record     0 magic "RPr1" │ 4 kind, 3 zeros │ 8 meta length │ 12 content length │ 16 generation │ 20 content CRC
+//!            24 sequence │ 32 synced_to │ 40 epoch │ 48 epoch_start │ 56 id │ 64 zero │ 68 CRC of 0..68 and meta
+//!            72 meta │ content │ zeros to a multiple of 8
+//! ```
+//!
+//! All numbers are little-endian, all CRCs are CRC32C.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mail::JournalShard;
+
+use crate::{codec::Reader, record::Extent};
+
+/// The length of the header page that every segment begins with.
+pub const HEADER_PAGE: u64 = 4096;
+/// The length of a record's header.
+pub const RECORD_HEADER: usize = 72;
+/// What the offset of a record is a multiple of.
+pub(crate) const ALIGN: u64 = 8;
+
+/// No meta is longer, whatever the limits say: what recovery must be ready to read at once.
+pub(crate) const META_CEILING: u32 = 16 << 20;
+
+const SEGMENT_MAGIC: &[u8; 8] = b"RINGPOST";
+const SEGMENT_VERSION: u16 = 1;
+const SEGMENT_HEADER: usize = 40;
+const RECORD_MAGIC: &[u8; 4] = b"RPr1";
+const RECORD_CRC_AT: usize = RECORD_HEADER - 4;
+
+/// What the header page of a segment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHeader {
+    /// The journal shard it belongs to.
+    pub shard: JournalShard,
+    /// Its number within the shard: the name of its file.
+    pub number: u32,
+    /// Which use of the file this is; never the same twice within a shard.
+    pub generation: u32,
+    /// The length of the file.
+    pub size: u64,
+}
+
+/// Why bytes are not a segment's header page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SegmentHeaderError {
+    /// Nothing but zeros: the file was never finished.
+    #[error("the header page is blank")]
+    Blank,
+    /// Not ours, cut short or changed.
+    #[error("the header page is damaged")]
+    Damaged,
+    /// Written by a later version of the program.
+    #[error("format version {0} is not known")]
+    Version(u16),
+}
+
+impl SegmentHeader {
+    /// The whole header page.
+    pub fn encode(&self) -> Bytes {
+        let mut page = BytesMut::with_capacity(HEADER_PAGE as usize);
+        page.put_slice(SEGMENT_MAGIC);
+        page.put_u16_le(SEGMENT_VERSION);
+        page.put_u16_le(self.shard.0);
+        page.put_u32_le(self.number);
+        page.put_u32_le(self.generation);
+        page.put_u32_le(0);
+        page.put_u64_le(self.size);
+        page.put_u32_le(0);
+        let crc = crc32c::crc32c(&page);
+        page.put_u32_le(crc);
+        debug_assert_eq!(page.len(), SEGMENT_HEADER);
+        page.resize(HEADER_PAGE as usize, 0);
+        page.freeze()
+    }
+
+    /// Reads a header page.
+    ///
+    /// # Errors
+    /// [`SegmentHeaderError`] says what is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, SegmentHeaderError> {
+        use SegmentHeaderError::{Blank, Damaged, Version};
+        let bytes = bytes.get(..SEGMENT_HEADER).ok_or(Damaged)?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Err(Blank);
+        }
+        let (fields, crc) = bytes.split_at(SEGMENT_HEADER - 4);
+        if !fields.starts_with(SEGMENT_MAGIC) || crc32c::crc32c(fields).to_le_bytes() != crc {
+            return Err(Damaged);
+        }
+        let mut reader = Reader::new(&fields[SEGMENT_MAGIC.len()..]);
+        let version = reader.u16().map_err(|_| Damaged)?;
+        if version != SEGMENT_VERSION {
+            return Err(Version(version));
+        }
+        let mut read = || -> Result<Self, crate::Malformed> {
+            let (shard, number, generation) = (JournalShard(reader.u16()?), reader.u32()?, reader.u32()?);
+            reader.u32()?;
+            Ok(Self { shard, number, generation, size: reader.u64()? })
+        };
+        read().map_err(|_| Damaged)
+    }
+}
+
+/// The header of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: u8,
+    pub(crate) meta_len: u32,
+    pub(crate) content_len: u32,
+    pub(crate) generation: u32,
+    pub(crate) content_crc: u32,
+    /// The record's place in the log; the next record's is one more.
+    pub(crate) sequence: u64,
+    /// Everything before this place was durable when the record was made.
+    pub(crate) synced_to: u64,
+    /// Which run of the machine wrote it.
+    pub(crate) epoch: u64,
+    /// Where that run began: what older epochs wrote from there on does not count.
+    pub(crate) epoch_start: u64,
+    pub(crate) id: u64,
+    crc: u32,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderFault {
+    /// Zeros: nothing was ever written here.
+    Blank,
+    /// No magic.
+    Magic,
+    /// Fewer bytes than it says it has.
+    Short,
+    /// The checksum of header and meta is wrong.
+    Crc,
+}
+
+impl Header {
+    pub(crate) const fn new(
+        kind: u8,
+        generation: u32,
+        sequence: u64,
+        synced_to: u64,
+        epoch: u64,
+        epoch_start: u64,
+        id: u64,
+    ) -> Self {
+        Self {
+            kind,
+            meta_len: 0,
+            content_len: 0,
+            generation,
+            content_crc: 0,
+            sequence,
+            synced_to,
+            epoch,
+            epoch_start,
+            id,
+            crc: 0,
+        }
+    }
+
+    /// Writes the header over the first bytes of `head`, which holds the meta behind them.
+    pub(crate) fn encode_before(&mut self, head: &mut [u8]) {
+        self.meta_len = (head.len() - RECORD_HEADER) as u32;
+        let mut out = &mut head[..RECORD_HEADER];
+        out.put_slice(RECORD_MAGIC);
+        out.put_u32_le(u32::from(self.kind));
+        out.put_u32_le(self.meta_len);
+        out.put_u32_le(self.content_len);
+        out.put_u32_le(self.generation);
+        out.put_u32_le(self.content_crc);
+        out.put_u64_le(self.sequence);
+        out.put_u64_le(self.synced_to);
+        out.put_u64_le(self.epoch);
+        out.put_u64_le(self.epoch_start);
+        out.put_u64_le(self.id);
+        out.put_u32_le(0);
+        self.crc = head_crc(head);
+        head[RECORD_CRC_AT..RECORD_HEADER].copy_from_slice(&self.crc.to_le_bytes());
+    }
+
+    /// Reads the fields; whether they are true only [`Self::checked_meta`] tells.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
+        let bytes = bytes.get(..RECORD_HEADER).ok_or(HeaderFault::Short)?;
+        if !bytes.starts_with(RECORD_MAGIC) {
+            let blank = bytes.iter().all(|byte| *byte == 0);
+            return Err(if blank { HeaderFault::Blank } else { HeaderFault::Magic });
+        }
+        let mut reader = Reader::new(&bytes[RECORD_MAGIC.len()..]);
+        let mut read = || -> Result<Self, crate::Malformed> {
+            let kind = reader.u32()?;
+            let mut header = Self {
+                kind: kind as u8,
+                meta_len: reader.u32()?,
+                content_len: reader.u32()?,
+                generation: reader.u32()?,
+                content_crc: reader.u32()?,
+                sequence: reader.u64()?,
+                synced_to: reader.u64()?,
+                epoch: reader.u64()?,
+                epoch_start: reader.u64()?,
+                id: reader.u64()?,
+                crc: 0,
+            };
+            reader.u32()?;
+            header.crc = reader.u32()?;
+            Ok(header)
+        };
+        read().map_err(|_| HeaderFault::Short)
+    }
+
+    /// The meta behind the header in `bytes`, when both have their checksum.
+    pub(crate) fn checked_meta<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8], HeaderFault> {
+        let head = bytes.get(..RECORD_HEADER + self.meta_len as usize).ok_or(HeaderFault::Short)?;
+        if head_crc(head) == self.crc { Ok(&head[RECORD_HEADER..]) } else { Err(HeaderFault::Crc) }
+    }
+
+    /// The length of the whole record with the zeros behind it.
+    pub(crate) fn len(&self) -> u64 {
+        record_len(u64::from(self.meta_len), u64::from(self.content_len))
+    }
+
+    /// Where the content of the record at `offset` lies.
+    pub(crate) fn content_extent(&self, segment: u32, offset: u64) -> Extent {
+        Extent {
+            segment,
+            generation: self.generation,
+            offset: offset.saturating_add(RECORD_HEADER as u64 + u64::from(self.meta_len)),
+            len: self.content_len,
+            crc: self.content_crc,
+        }
+    }
+}
+
+/// The length of a record with its zeros.
+pub(crate) const fn record_len(meta_len: u64, content_len: u64) -> u64 {
+    (RECORD_HEADER as u64 + meta_len + content_len).next_multiple_of(ALIGN)
+}
+
+/// Where magic stands next in `bytes` at a multiple of [`ALIGN`].
+pub(crate) fn find_magic(bytes: &[u8]) -> Option<usize> {
+    let at = |i: &usize| bytes[*i..].starts_with(RECORD_MAGIC);
+    (0..bytes.len()).step_by(ALIGN as usize).find(at)
+}
+
+fn head_crc(head: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&head[..RECORD_CRC_AT]), &head[RECORD_HEADER..])
+}

@@ -1,0 +1,1 @@
+//! Looking at one segment file, record by record, with every checksum.

@@ -1,0 +1,530 @@
+//! What records say: typed payloads and their bytes.
+//!
+//! A record is a header ([`crate::RECORD_HEADER`] bytes), its meta (the types here) and, for messages and chunks,
+//! content bytes that are never copied on their way.
+
+use bytes::{BufMut, BytesMut};
+use mail::{
+    Address, BodyType, Envelope, Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status,
+    Timestamp, Utf8,
+};
+
+use crate::{
+    Class, Facts, ReturnPath,
+    codec::{Malformed, Reader, put_text},
+    format::{Header, RECORD_HEADER},
+};
+
+/// Longest text of a next hop's last reply that is kept: as much as RFC 5321 §4.5.3.1.5 lets a reply line have.
+pub const TEXT_MAX: usize = 512;
+/// Longest name of a host that is kept.
+const HOST_MAX: usize = 255;
+const ENVELOPE_ID_MAX: usize = 1024;
+
+/// What a record is. Numbers are for ever: a kind that goes out of use keeps its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// First record of a segment: its class, and the next message number at that time.
+    Begin,
+    /// Last record of a segment.
+    End,
+    /// A message: envelope, states that differ from the first, and content or where it lies.
+    Message,
+    /// A part of the content of a large message, written before its end was received.
+    Chunk,
+    /// New states of some recipients of a message.
+    Transition,
+    /// All recipients have ended: the message is forgotten.
+    Retired,
+}
+
+/// Where a recipient is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// To be tried as soon as it is its turn: how every recipient begins, and what a release makes of it.
+    #[default]
+    Queued,
+    /// To be tried again at its due time.
+    Deferred,
+    /// Not to be tried until somebody releases it.
+    Held,
+    /// Ended: the next hop took it.
+    Delivered,
+    /// Ended: refused for good, or given up.
+    Failed,
+    /// Ended: taken out by the operator.
+    Removed,
+}
+
+/// Whether the sender was told of the delay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DelayNotice {
+    /// Not yet, or not wanted.
+    #[default]
+    Unsent,
+    /// Once is enough.
+    Sent,
+}
+
+/// What the last attempt met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    /// The enhanced status, if the reply had one or we have one for what happened.
+    pub status: Option<Status>,
+    /// The host that answered; empty when none did.
+    pub host: Box<str>,
+    /// The reply or what happened instead, cut to [`TEXT_MAX`] octets.
+    pub text: Box<str>,
+}
+
+/// The whole latest state of one recipient: the last one written is the one that counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecipientState {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it is tried next.
+    pub due: Timestamp,
+    /// Whether the sender was told of the delay.
+    pub delay_notice: DelayNotice,
+    /// What the last attempt met.
+    pub last: Option<Last>,
+}
+
+/// A run of content bytes in a segment, with their checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The segment's number.
+    pub segment: u32,
+    /// The segment's generation when the bytes were written; another one there now means they are gone.
+    pub generation: u32,
+    /// Where they begin, from the start of the file.
+    pub offset: u64,
+    /// How many.
+    pub len: u32,
+    /// CRC32C of the bytes.
+    pub crc: u32,
+}
+
+/// A message as read back from its record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Its id.
+    pub id: QueueId,
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// States that this record carries; a recipient that is not listed is as it began. Later transitions count more.
+    pub states: Vec<(u32, RecipientState)>,
+    /// Where the content lies, in order.
+    pub content: Vec<Extent>,
+}
+
+/// Any record's payload, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// See [`Kind::Begin`].
+    Begin {
+        /// The segment's class.
+        class: Class,
+        /// No message had this number or a higher one before.
+        next_number: u64,
+    },
+    /// See [`Kind::End`].
+    End,
+    /// See [`Kind::Message`].
+    Message(StoredMessage),
+    /// See [`Kind::Chunk`].
+    Chunk {
+        /// Which draft it belongs to; unique within one run of the machine.
+        draft: u64,
+    },
+    /// See [`Kind::Transition`].
+    Transition {
+        /// The message.
+        id: QueueId,
+        /// Places in the envelope and their new states.
+        states: Vec<(u32, RecipientState)>,
+    },
+    /// See [`Kind::Retired`].
+    Retired(QueueId),
+}
+
+/// Reads a message record from the bytes that [`crate::Location::head`] names; checks their checksum.
+///
+/// # Errors
+/// [`Malformed`] when the bytes are not the head of a message record of that segment's generation.
+pub fn read_message(bytes: &[u8], segment: u32, offset: u64) -> Result<StoredMessage, Malformed> {
+    let header = Header::decode(bytes).map_err(|_| Malformed("not a record header"))?;
+    let meta = header.checked_meta(bytes).map_err(|_| Malformed("the record head is damaged"))?;
+    if Kind::from_number(header.kind) != Some(Kind::Message) {
+        return Err(Malformed("not a message record"));
+    }
+    decode_message(&header, meta, segment, offset)
+}
+
+impl Kind {
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Begin => 1,
+            Self::End => 2,
+            Self::Message => 3,
+            Self::Chunk => 4,
+            Self::Transition => 5,
+            Self::Retired => 6,
+        }
+    }
+
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Begin,
+            2 => Self::End,
+            3 => Self::Message,
+            4 => Self::Chunk,
+            5 => Self::Transition,
+            6 => Self::Retired,
+            _ => return None,
+        })
+    }
+}
+
+impl Phase {
+    /// Whether nothing will be tried any more.
+    pub const fn has_ended(self) -> bool {
+        match self {
+            Self::Queued | Self::Deferred | Self::Held => false,
+            Self::Delivered | Self::Failed | Self::Removed => true,
+        }
+    }
+
+    const fn number(self) -> u8 {
+        match self {
+            Self::Queued => 0,
+            Self::Deferred => 1,
+            Self::Held => 2,
+            Self::Delivered => 3,
+            Self::Failed => 4,
+            Self::Removed => 5,
+        }
+    }
+}
+
+impl Extent {
+    /// Whether `bytes` are the bytes that were written here.
+    pub fn matches(&self, bytes: &[u8]) -> bool {
+        bytes.len() == self.len as usize && crc32c::crc32c(bytes) == self.crc
+    }
+}
+
+impl Payload {
+    /// Decodes a record whose header and meta have passed their checksum; `None` when the kind is not known here.
+    pub(crate) fn decode(
+        header: &Header,
+        meta: &[u8],
+        segment: u32,
+        offset: u64,
+    ) -> Option<Result<Self, Malformed>> {
+        let kind = Kind::from_number(header.kind)?;
+        let id = QueueId::from_bits(header.id);
+        Some(match kind {
+            Kind::Begin => decode_begin(meta),
+            Kind::End => Ok(Self::End),
+            Kind::Message => decode_message(header, meta, segment, offset).map(Self::Message),
+            Kind::Chunk => Ok(Self::Chunk { draft: header.id }),
+            Kind::Transition => decode_transition(meta).map(|states| Self::Transition { id, states }),
+            Kind::Retired => Ok(Self::Retired(id)),
+        })
+    }
+}
+
+pub(crate) fn encode_begin(buffer: &mut BytesMut, class: Class, next_number: u64) {
+    buffer.put_u8(class.number());
+    buffer.put_u64_le(next_number);
+}
+
+fn decode_begin(meta: &[u8]) -> Result<Payload, Malformed> {
+    let mut reader = Reader::new(meta);
+    let class = Class::from_number(reader.u8()?).ok_or(Malformed("unknown class"))?;
+    let next_number = reader.u64()?;
+    reader.end()?;
+    Ok(Payload::Begin { class, next_number })
+}
+
+// Meta of a message: size, extents, envelope, states. What recovery needs comes first.
+pub(crate) fn encode_message(
+    buffer: &mut BytesMut,
+    envelope: &Envelope,
+    states: &[(u32, RecipientState)],
+    size: u64,
+    extents: &[Extent],
+) {
+    buffer.put_u64_le(size);
+    buffer.put_u32_le(extents.len() as u32);
+    for extent in extents {
+        put_extent(buffer, extent);
+    }
+    buffer.put_u64_le(envelope.received_at.0);
+    buffer.put_u8(envelope_flags(envelope));
+    put_text(buffer, envelope.reverse_path.address().map_or("", Address::as_str), usize::MAX);
+    if let Some(id) = &envelope.envelope_id {
+        put_text(buffer, id, ENVELOPE_ID_MAX);
+    }
+    buffer.put_u32_le(envelope.recipients.len() as u32);
+    for recipient in &envelope.recipients {
+        put_recipient(buffer, recipient);
+    }
+    encode_states(buffer, states);
+}
+
+fn decode_message(
+    header: &Header,
+    meta: &[u8],
+    segment: u32,
+    offset: u64,
+) -> Result<StoredMessage, Malformed> {
+    let mut reader = Reader::new(meta);
+    let size = reader.u64()?;
+    let mut content = decode_extents(&mut reader)?;
+    let envelope = take_envelope(&mut reader)?;
+    let states = decode_states(&mut reader)?;
+    reader.end()?;
+    if header.content_len > 0 {
+        content.push(header.content_extent(segment, offset));
+    }
+    if content.iter().map(|extent| u64::from(extent.len)).sum::<u64>() != size {
+        return Err(Malformed("the parts of the content are not its size"));
+    }
+    Ok(StoredMessage { id: QueueId::from_bits(header.id), envelope, states, content })
+}
+
+/// A message's extents, facts and states, with none of its addresses kept.
+pub(crate) fn decode_message_facts(meta: &[u8]) -> Result<MessageFacts, Malformed> {
+    let mut reader = Reader::new(meta);
+    let size = reader.u64()?;
+    let extents = decode_extents(&mut reader)?;
+    let received_at = Timestamp(reader.u64()?);
+    let flags = reader.u8()?;
+    let return_path = if reader.text()?.is_empty() { ReturnPath::Null } else { ReturnPath::Address };
+    if flags & FLAG_ENVELOPE_ID != 0 {
+        reader.text()?;
+    }
+    let count = reader.count(RECIPIENT_MIN)?;
+    let mut domains = String::new();
+    for i in 0..count {
+        let address = reader.text()?;
+        let (_, domain) = address.rsplit_once('@').ok_or(Malformed("an address without a domain"))?;
+        if i > 0 {
+            domains.push('\n');
+        }
+        domains.push_str(domain);
+        if reader.u8()? & NOTIFY_ORIGINAL != 0 {
+            reader.text()?;
+            reader.text()?;
+        }
+    }
+    let states = decode_states(&mut reader)?;
+    reader.end()?;
+    let facts = Facts { received_at, size, return_path, domains: domains.into() };
+    Ok(MessageFacts { extents, facts, states, recipients: count as u32 })
+}
+
+/// What recovery takes from a message record.
+#[derive(Debug)]
+pub(crate) struct MessageFacts {
+    pub(crate) extents: Vec<Extent>,
+    pub(crate) facts: Facts,
+    pub(crate) states: Vec<(u32, RecipientState)>,
+    pub(crate) recipients: u32,
+}
+
+pub(crate) fn encode_states(buffer: &mut BytesMut, states: &[(u32, RecipientState)]) {
+    buffer.put_u32_le(states.len() as u32);
+    for (index, state) in states {
+        buffer.put_u32_le(*index);
+        put_state(buffer, state);
+    }
+}
+
+pub(crate) fn decode_states(reader: &mut Reader<'_>) -> Result<Vec<(u32, RecipientState)>, Malformed> {
+    let count = reader.count(STATE_MIN)?;
+    (0..count).map(|_| Ok((reader.u32()?, take_state(reader)?))).collect()
+}
+
+pub(crate) fn decode_transition(meta: &[u8]) -> Result<Vec<(u32, RecipientState)>, Malformed> {
+    let mut reader = Reader::new(meta);
+    let states = decode_states(&mut reader)?;
+    reader.end()?;
+    Ok(states)
+}
+
+pub(crate) fn put_extent(buffer: &mut BytesMut, extent: &Extent) {
+    buffer.put_u32_le(extent.segment);
+    buffer.put_u32_le(extent.generation);
+    buffer.put_u64_le(extent.offset);
+    buffer.put_u32_le(extent.len);
+    buffer.put_u32_le(extent.crc);
+}
+
+pub(crate) fn decode_extents(reader: &mut Reader<'_>) -> Result<Vec<Extent>, Malformed> {
+    let count = reader.count(EXTENT_LEN)?;
+    (0..count)
+        .map(|_| {
+            Ok(Extent {
+                segment: reader.u32()?,
+                generation: reader.u32()?,
+                offset: reader.u64()?,
+                len: reader.u32()?,
+                crc: reader.u32()?,
+            })
+        })
+        .collect()
+}
+
+const EXTENT_LEN: usize = 24;
+const RECIPIENT_MIN: usize = 3;
+const STATE_MIN: usize = 4 + 14;
+
+const FLAG_EIGHT_BIT: u8 = 1;
+const FLAG_BINARY: u8 = 2;
+const FLAG_UTF8: u8 = 4;
+const FLAG_RET_FULL: u8 = 8;
+const FLAG_RET_HEADERS: u8 = 16;
+const FLAG_ENVELOPE_ID: u8 = 32;
+
+const NOTIFY_SUCCESS: u8 = 1;
+const NOTIFY_FAILURE: u8 = 2;
+const NOTIFY_DELAY: u8 = 4;
+const NOTIFY_ORIGINAL: u8 = 8;
+
+const STATE_NOTICE_SENT: u8 = 1;
+const STATE_LAST: u8 = 2;
+
+fn envelope_flags(envelope: &Envelope) -> u8 {
+    let body = match envelope.body {
+        BodyType::SevenBit => 0,
+        BodyType::EightBitMime => FLAG_EIGHT_BIT,
+        BodyType::BinaryMime => FLAG_BINARY,
+    };
+    let utf8 = match envelope.utf8 {
+        Utf8::NotNeeded => 0,
+        Utf8::Needed => FLAG_UTF8,
+    };
+    let ret = match envelope.ret {
+        None => 0,
+        Some(Ret::Full) => FLAG_RET_FULL,
+        Some(Ret::Headers) => FLAG_RET_HEADERS,
+    };
+    body | utf8 | ret | if envelope.envelope_id.is_some() { FLAG_ENVELOPE_ID } else { 0 }
+}
+
+fn take_envelope(reader: &mut Reader<'_>) -> Result<Envelope, Malformed> {
+    let received_at = Timestamp(reader.u64()?);
+    let flags = reader.u8()?;
+    let has = |flag: u8| flags & flag != 0;
+    let reverse_path = match reader.text()? {
+        "" => ReversePath::Null,
+        text => ReversePath::Address(address(text)?),
+    };
+    let envelope_id = if has(FLAG_ENVELOPE_ID) { Some(reader.text()?.into()) } else { None };
+    let count = reader.count(RECIPIENT_MIN)?;
+    let recipients = (0..count).map(|_| take_recipient(reader)).collect::<Result<_, _>>()?;
+    let body = match (has(FLAG_EIGHT_BIT), has(FLAG_BINARY)) {
+        (false, false) => BodyType::SevenBit,
+        (true, false) => BodyType::EightBitMime,
+        (false, true) => BodyType::BinaryMime,
+        (true, true) => return Err(Malformed("two body types")),
+    };
+    let ret = match (has(FLAG_RET_FULL), has(FLAG_RET_HEADERS)) {
+        (false, false) => None,
+        (true, false) => Some(Ret::Full),
+        (false, true) => Some(Ret::Headers),
+        (true, true) => return Err(Malformed("two values of RET")),
+    };
+    let utf8 = if has(FLAG_UTF8) { Utf8::Needed } else { Utf8::NotNeeded };
+    Ok(Envelope { received_at, reverse_path, recipients, body, utf8, ret, envelope_id })
+}
+
+fn put_recipient(buffer: &mut BytesMut, recipient: &Recipient) {
+    let Notify { success, failure, delay } = recipient.notify;
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    put_text(buffer, recipient.address.as_str(), usize::MAX);
+    buffer.put_u8(
+        bit(success, NOTIFY_SUCCESS)
+            | bit(failure, NOTIFY_FAILURE)
+            | bit(delay, NOTIFY_DELAY)
+            | bit(recipient.original.is_some(), NOTIFY_ORIGINAL),
+    );
+    if let Some(original) = &recipient.original {
+        put_text(buffer, &original.address_type, usize::MAX);
+        put_text(buffer, &original.address, usize::MAX);
+    }
+}
+
+fn take_recipient(reader: &mut Reader<'_>) -> Result<Recipient, Malformed> {
+    let address = address(reader.text()?)?;
+    let flags = reader.u8()?;
+    let notify = Notify {
+        success: flags & NOTIFY_SUCCESS != 0,
+        failure: flags & NOTIFY_FAILURE != 0,
+        delay: flags & NOTIFY_DELAY != 0,
+    };
+    let original = if flags & NOTIFY_ORIGINAL == 0 {
+        None
+    } else {
+        Some(OriginalRecipient { address_type: reader.text()?.into(), address: reader.text()?.into() })
+    };
+    Ok(Recipient { address, notify, original })
+}
+
+fn address(text: &str) -> Result<Address, Malformed> {
+    Address::parse(text.as_bytes()).map_err(|_| Malformed("not an address"))
+}
+
+fn put_state(buffer: &mut BytesMut, state: &RecipientState) {
+    let notice = match state.delay_notice {
+        DelayNotice::Unsent => 0,
+        DelayNotice::Sent => STATE_NOTICE_SENT,
+    };
+    buffer.put_u8(state.phase.number());
+    buffer.put_u8(notice | if state.last.is_some() { STATE_LAST } else { 0 });
+    buffer.put_u32_le(state.attempts);
+    buffer.put_u64_le(state.due.0);
+    if let Some(last) = &state.last {
+        let Status(class, subject, detail) = last.status.unwrap_or(Status(0, 0, 0));
+        buffer.put_u8(class);
+        buffer.put_u16_le(subject);
+        buffer.put_u16_le(detail);
+        put_text(buffer, &last.host, HOST_MAX);
+        put_text(buffer, &last.text, TEXT_MAX);
+    }
+}
+
+fn take_state(reader: &mut Reader<'_>) -> Result<RecipientState, Malformed> {
+    let phase = match reader.u8()? {
+        0 => Phase::Queued,
+        1 => Phase::Deferred,
+        2 => Phase::Held,
+        3 => Phase::Delivered,
+        4 => Phase::Failed,
+        5 => Phase::Removed,
+        _ => return Err(Malformed("unknown state")),
+    };
+    let flags = reader.u8()?;
+    let delay_notice = if flags & STATE_NOTICE_SENT == 0 { DelayNotice::Unsent } else { DelayNotice::Sent };
+    let (attempts, due) = (reader.u32()?, Timestamp(reader.u64()?));
+    let last = if flags & STATE_LAST == 0 { None } else { Some(take_last(reader)?) };
+    Ok(RecipientState { phase, attempts, due, delay_notice, last })
+}
+
+fn take_last(reader: &mut Reader<'_>) -> Result<Last, Malformed> {
+    let status = match (reader.u8()?, reader.u16()?, reader.u16()?) {
+        (0, _, _) => None,
+        (class, subject, detail) => Some(Status(class, subject, detail)),
+    };
+    Ok(Last { status, host: reader.text()?.into(), text: reader.text()?.into() })
+}
+
+/// The bytes of a record before its content, if its content begins within a `usize`.
+pub(crate) const fn head_len(meta_len: u32) -> usize {
+    RECORD_HEADER + meta_len as usize
+}

@@ -1,0 +1,438 @@
+//! The life of segment files: made ahead, filled, sealed, recycled in order.
+//!
+//! ```text
+//!   Create ─▶ Preparing ─▶ Ready ─▶ Active ─▶ Sealed ──nothing live, first in its class──▶ Preparing (Recycle)
+//!                                                   └─────────── spares enough ──────────▶ Removing
+//! ```
+//!
+//! Order matters: a message must be gone from the disk before the record that retired it is. Within a class that is
+//! so because segments go first in, first out. Across the classes it is so because the record that retires a message
+//! is written to the class its message is in, and a cold segment waits for every hot one that is older than its end.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
+
+use bytes::Bytes;
+use mail::{JournalShard, QueueId};
+
+use crate::{AppendError, Limits, SegmentHeader, record::Kind};
+
+/// Which stream a segment belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Where everything new goes; drains by itself.
+    Hot,
+    /// Where survivors of recycling go.
+    Cold,
+}
+
+/// What the shard must do with files, in its own time. Each is given once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Make the file, fill it with zeros to `size`, write the header page, sync file and directory, then call
+    /// [`crate::Journal::on_prepared`], or [`crate::Journal::on_create_failed`].
+    Create {
+        /// The segment's number.
+        segment: u32,
+        /// The length of the file.
+        size: u64,
+        /// Its first bytes.
+        header: Bytes,
+    },
+    /// Write the header page over the old one and sync, then call [`crate::Journal::on_prepared`].
+    Recycle {
+        /// The segment's number.
+        segment: u32,
+        /// Its first bytes.
+        header: Bytes,
+    },
+    /// Unlink the file, sync the directory, then call [`crate::Journal::on_removed`].
+    Remove {
+        /// The segment's number.
+        segment: u32,
+    },
+    /// Move what keeps the oldest segment: answer each id once, with [`crate::Journal::append_rescued`],
+    /// [`crate::Journal::append_states`], [`crate::Journal::append_retired`] or
+    /// [`crate::Journal::on_rescue_failed`].
+    Rescue {
+        /// Messages whose content or record is there: read it and call `append_rescued`.
+        content: Vec<QueueId>,
+        /// Messages of which only states are there: call `append_states`.
+        states: Vec<QueueId>,
+    },
+}
+
+/// What room is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// New mail: leaves the reserve alone.
+    Mail,
+    /// What must be written to keep promises or to make room.
+    Upkeep,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Preparing,
+    Ready,
+    Active,
+    Sealed,
+    Removing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) generation: u32,
+    pub(crate) size: u64,
+    pub(crate) state: State,
+    pub(crate) class: Class,
+    /// Sequence of its first record.
+    pub(crate) begin: u64,
+    /// No record in it has this sequence or a higher one.
+    pub(crate) end: u64,
+    /// How many live things are in it.
+    pub(crate) live: u32,
+    /// Their bytes.
+    pub(crate) live_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Segments {
+    shard: JournalShard,
+    limits: Limits,
+    table: BTreeMap<u32, Segment>,
+    /// Active, sealed and going segments by age.
+    ages: [VecDeque<u32>; 2],
+    ready: VecDeque<u32>,
+    next_generation: u32,
+    next_number: u32,
+    wanted: Wanted,
+    creation: Creation,
+    /// Bytes released since orders were last thought about; `None` asks for thought at once.
+    released: Option<u64>,
+    remakes: Vec<(u32, Remake)>,
+}
+
+/// How a file becomes a segment again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remake {
+    /// It was never finished.
+    Create,
+    /// It is whole but what it holds does not count.
+    Recycle,
+}
+
+// A journal shard that nobody writes to takes no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    No,
+    Yes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Creation {
+    Possible,
+    /// The disk had no room the last time.
+    Blocked,
+}
+
+impl Class {
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Hot => 0,
+            Self::Cold => 1,
+        }
+    }
+
+    pub(crate) const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Hot),
+            1 => Some(Self::Cold),
+            _ => None,
+        }
+    }
+}
+
+impl Segments {
+    pub(crate) fn new(shard: JournalShard, limits: Limits, next_generation: u32, next_number: u32) -> Self {
+        Self {
+            shard,
+            limits,
+            table: BTreeMap::new(),
+            ages: [VecDeque::new(), VecDeque::new()],
+            ready: VecDeque::new(),
+            next_generation,
+            next_number,
+            wanted: Wanted::No,
+            creation: Creation::Possible,
+            released: None,
+            remakes: Vec::new(),
+        }
+    }
+
+    /// Takes over a segment that recovery found; those of a class oldest first.
+    pub(crate) fn adopt(&mut self, number: u32, segment: Segment) {
+        match segment.state {
+            State::Ready => self.ready.push_back(number),
+            State::Active | State::Sealed => {
+                self.ages[segment.class as usize].push_back(number);
+                self.wanted = Wanted::Yes;
+            }
+            State::Preparing | State::Removing => {}
+        }
+        self.next_number = self.next_number.max(number + 1);
+        self.table.insert(number, segment);
+    }
+
+    /// Takes over a file that holds nothing of worth and must be made anew.
+    pub(crate) fn adopt_blank(&mut self, number: u32, remake: Remake) {
+        self.next_number = self.next_number.max(number + 1);
+        self.remakes.push((number, remake));
+    }
+
+    /// Makes a ready segment the active one of a class.
+    pub(crate) fn open(&mut self, class: Class, begin: u64, purpose: Purpose) -> Result<u32, AppendError> {
+        self.may_open(purpose)?;
+        let number = self.ready.pop_front().expect("may_open found one");
+        let segment = self.table.get_mut(&number).expect("a ready segment is in the table");
+        (segment.state, segment.class, segment.begin) = (State::Active, class, begin);
+        self.ages[class as usize].push_back(number);
+        self.released = None;
+        Ok(number)
+    }
+
+    /// Whether [`Self::open`] will succeed.
+    pub(crate) fn may_open(&mut self, purpose: Purpose) -> Result<(), AppendError> {
+        if self.wanted == Wanted::No {
+            (self.wanted, self.released) = (Wanted::Yes, None);
+        }
+        let left_alone = match purpose {
+            Purpose::Mail => self.limits.reserve_segments as usize,
+            Purpose::Upkeep => 0,
+        };
+        if self.ready.len() > left_alone {
+            Ok(())
+        } else if self.available() > left_alone {
+            Err(AppendError::NotReady)
+        } else {
+            Err(AppendError::StorageFull)
+        }
+    }
+
+    pub(crate) fn seal(&mut self, number: u32, end: u64) {
+        let segment = self.table.get_mut(&number).expect("the active segment is in the table");
+        (segment.state, segment.end) = (State::Sealed, end);
+        self.released = None;
+    }
+
+    pub(crate) fn hold(&mut self, number: u32, bytes: u64) {
+        if let Some(segment) = self.table.get_mut(&number) {
+            segment.live += 1;
+            segment.live_bytes += bytes;
+        }
+    }
+
+    pub(crate) fn release(&mut self, number: u32, bytes: u64) {
+        let Some(segment) = self.table.get_mut(&number) else { return };
+        segment.live = segment.live.checked_sub(1).expect("released as often as held");
+        segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
+        let enough = |released: &u64| *released < segment.size / 16;
+        self.released = self.released.map(|sum| sum + bytes).filter(enough).filter(|_| segment.live > 0);
+    }
+
+    /// The file is there with its header page, durable.
+    pub(crate) fn on_prepared(&mut self, number: u32) {
+        let segment = self.table.get_mut(&number).expect("prepared a segment we know");
+        assert_eq!(segment.state, State::Preparing, "segment {number} was not ordered");
+        segment.state = State::Ready;
+        self.forget_age(number);
+        self.ready.push_back(number);
+    }
+
+    /// The file is not there; until [`Self::on_space`] no other is ordered.
+    pub(crate) fn on_create_failed(&mut self, number: u32) {
+        let segment = self.table.remove(&number);
+        assert!(segment.is_some_and(|s| s.state == State::Preparing), "segment {number} was not ordered");
+        self.creation = Creation::Blocked;
+    }
+
+    pub(crate) fn on_removed(&mut self, number: u32) {
+        let segment = self.table.remove(&number);
+        assert!(segment.is_some_and(|s| s.state == State::Removing), "segment {number} was not to go");
+        self.forget_age(number);
+        self.on_space();
+    }
+
+    pub(crate) fn on_space(&mut self) {
+        (self.creation, self.released) = (Creation::Possible, None);
+    }
+
+    /// Appends what is to be done with files. `durable`: everything before it is.
+    /// Answers whether it was time to think about it.
+    pub(crate) fn orders(&mut self, durable: u64, orders: &mut Vec<Order>) -> bool {
+        if self.released.is_some() {
+            return false;
+        }
+        self.released = Some(0);
+        for (number, remake) in mem::take(&mut self.remakes) {
+            let (size, header) = (self.limits.segment_size, self.prepare(number));
+            orders.push(match remake {
+                Remake::Create => Order::Create { segment: number, size, header },
+                Remake::Recycle => Order::Recycle { segment: number, header },
+            });
+        }
+        for class in [Class::Hot, Class::Cold] {
+            if let Some(number) = self.recyclable(class, durable) {
+                orders.push(self.recycle(number));
+            }
+        }
+        if self.wanted == Wanted::Yes && self.creation == Creation::Possible {
+            while self.spares() < self.limits.reserve_segments as usize + 1
+                && self.table.len() < self.limits.segments_max as usize
+            {
+                orders.push(self.create());
+            }
+        }
+        true
+    }
+
+    /// The oldest segment of a class, when it is worth moving out what lives in it.
+    pub(crate) fn worth_rescue(&self) -> Option<u32> {
+        let pressed = self.available() <= self.limits.reserve_segments as usize + 1;
+        [Class::Hot, Class::Cold].into_iter().find_map(|class| {
+            let ages = &self.ages[class as usize];
+            let number = *ages.front()?;
+            let oldest = &self.table[&number];
+            if oldest.state != State::Sealed || oldest.live == 0 {
+                return None;
+            }
+            let sealed = ages.iter().map(|n| &self.table[n]).filter(|s| s.state == State::Sealed);
+            let dead: u64 = sealed.map(|s| s.size.saturating_sub(s.live_bytes)).sum();
+            let few = oldest.live_bytes * 100 <= oldest.size * u64::from(self.limits.rescue_percent);
+            // Less than a segment's worth of dead bytes would not give a segment back.
+            (dead >= oldest.size && (few || pressed)).then_some(number)
+        })
+    }
+
+    /// The active hot segment, when it alone keeps a cold one from being recycled while room is scarce.
+    pub(crate) fn worth_sealing(&self, durable: u64) -> Option<u32> {
+        let pressed = self.available() <= self.limits.reserve_segments as usize + 1;
+        let cold = *self.ages[Class::Cold as usize].front()?;
+        let hot = *self.ages[Class::Hot as usize].front()?;
+        let cold = &self.table[&cold];
+        let waits = cold.state == State::Sealed
+            && cold.live == 0
+            && cold.end <= durable
+            && self.table[&hot].state == State::Active
+            && self.table[&hot].begin < cold.end;
+        (pressed && waits && !self.ready.is_empty()).then_some(hot)
+    }
+
+    pub(crate) fn is_active(&self, number: u32) -> bool {
+        self.table.get(&number).is_some_and(|segment| segment.state == State::Active)
+    }
+
+    pub(crate) fn get(&self, number: u32) -> Option<&Segment> {
+        self.table.get(&number)
+    }
+
+    /// How many files there are, and how many of them wait to be used.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.table.len(), self.ready.len())
+    }
+
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        self.table.values().fold((0, 0), |(size, live), s| (size + s.size, live + s.live_bytes))
+    }
+
+    pub(crate) const fn next_generation(&self) -> u32 {
+        self.next_generation
+    }
+
+    /// Segments that are or can be made ready without moving anything.
+    fn available(&self) -> usize {
+        let creatable = match self.creation {
+            Creation::Possible => (self.limits.segments_max as usize).saturating_sub(self.table.len()),
+            Creation::Blocked => 0,
+        };
+        let dead = |class: Class| {
+            let dead = |n: &&u32| {
+                let segment = &self.table[*n];
+                segment.state == State::Sealed && segment.live == 0
+            };
+            self.ages[class as usize].iter().take_while(dead).count()
+        };
+        self.spares() + creatable + dead(Class::Hot) + dead(Class::Cold)
+    }
+
+    fn spares(&self) -> usize {
+        self.table.values().filter(|s| matches!(s.state, State::Ready | State::Preparing)).count()
+    }
+
+    fn recyclable(&self, class: Class, durable: u64) -> Option<u32> {
+        let number = *self.ages[class as usize].front()?;
+        let segment = &self.table[&number];
+        let dead = segment.state == State::Sealed && segment.live == 0 && segment.end <= durable;
+        let waits_for_hot = class == Class::Cold
+            && self.ages[Class::Hot as usize].iter().any(|hot| self.table[hot].begin < segment.end);
+        (dead && !waits_for_hot).then_some(number)
+    }
+
+    fn recycle(&mut self, number: u32) -> Order {
+        let segment = self.table.get_mut(&number).expect("a segment with an age is in the table");
+        if segment.size != self.limits.segment_size
+            || self.spares() >= self.limits.reserve_segments as usize + self.limits.spares_max as usize
+        {
+            self.table.get_mut(&number).expect("seen above").state = State::Removing;
+            return Order::Remove { segment: number };
+        }
+        let header = self.prepare(number);
+        Order::Recycle { segment: number, header }
+    }
+
+    fn create(&mut self) -> Order {
+        let (segment, size) = (self.next_number, self.limits.segment_size);
+        self.next_number += 1;
+        let header = self.prepare(segment);
+        Order::Create { segment, size, header }
+    }
+
+    /// Gives the segment a new generation, and its header page.
+    fn prepare(&mut self, number: u32) -> Bytes {
+        let generation = self.next_generation;
+        self.next_generation = generation.checked_add(1).expect("a generation is left");
+        let size = self.limits.segment_size;
+        let segment = Segment {
+            generation,
+            size,
+            state: State::Preparing,
+            class: Class::Hot,
+            begin: 0,
+            end: 0,
+            live: 0,
+            live_bytes: 0,
+        };
+        // The class it had decides in whose order it stands until the new header page is durable.
+        self.table.insert(number, segment);
+        SegmentHeader { shard: self.shard, number, generation, size }.encode()
+    }
+
+    fn forget_age(&mut self, number: u32) {
+        for ages in &mut self.ages {
+            ages.retain(|n| *n != number);
+        }
+        self.released = None;
+    }
+}
+
+impl Kind {
+    /// Whether a group that holds such a record must be synced for it.
+    pub(crate) const fn needs_sync(self) -> bool {
+        match self {
+            Self::Message | Self::Transition | Self::Retired => true,
+            Self::Begin | Self::End | Self::Chunk => false,
+        }
+    }
+}
