@@ -1,1 +1,18 @@
 //! Operations: queue, accounts, configuration; HTTP and CLI.
+//!
+//! [`Operations`] answers over HTTP: everything on the control socket, which only the server's own user
+//! can open, and on a TCP port what monitoring needs, the rest for whoever has the token. [`cli`] is the
+//! other end: `ringpost queue`, a client of the control socket.
+
+pub mod cli;
+mod client;
+mod operations;
+mod problem;
+mod table;
+
+pub use client::ClientError;
+pub use operations::{Facts, Listener, Operations};
+pub use problem::Problem;
+
+/// The name of the control socket in the data directory.
+pub const CONTROL_SOCKET: &str = "control.sock";

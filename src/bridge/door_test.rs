@@ -141,7 +141,7 @@ async fn answers_are_put_together() {
     assert_eq!(door.drain(Duration::ZERO).await, Ok(1));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_shard_that_is_gone_or_stuck_is_named() {
     let (door, mut hatches) = Door::new(3, LIMITS);
     tokio::spawn(shard(0, 1, hatches.remove(0)));

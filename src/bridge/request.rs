@@ -61,12 +61,25 @@ pub enum Action {
     Remove,
 }
 
+impl Action {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Remove => "remove",
+        }
+    }
+}
+
 /// How far a change has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
     /// Recipients that this step changed.
     pub changed: u64,
     /// Where to go on, unless this was the last step.
+    #[serde(with = "crate::text::option", default)]
     pub next: Option<u64>,
 }
 

@@ -67,7 +67,8 @@ pub enum State {
 pub struct Page {
     /// What was found; a page may be empty and yet not the last.
     pub entries: Vec<Entry>,
-    /// Where to go on, unless this was the last page.
+    /// Where to go on, unless this was the last page: as text, since JavaScript rounds such numbers.
+    #[serde(with = "text::option", default)]
     pub next: Option<u64>,
 }
 

@@ -1,0 +1,254 @@
+//! The server's end: what can be asked over HTTP.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{
+        DefaultBodyLimit, Path, Query, Request, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bridge::{Action, Door, Entry, Filter, Page, Progress, Selector, ShardHealth, Summary};
+use config::Secret;
+use mail::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Problem;
+
+/// What is asked about beside the shards.
+#[derive(Clone)]
+pub struct Facts {
+    /// Which version runs.
+    pub version: &'static str,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// On which data directory.
+    pub data_dir: PathBuf,
+    /// Where it listens.
+    pub listeners: Vec<Listener>,
+    /// The time.
+    pub clock: fn() -> Timestamp,
+    /// All metrics now, in the Prometheus text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// A listener, as the status shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it listens.
+    pub address: String,
+}
+
+/// The operations, ready to be served.
+#[derive(Clone)]
+pub struct Operations(Arc<Inner>);
+
+struct Inner {
+    door: Door,
+    facts: Facts,
+}
+
+impl Operations {
+    /// Operations on the shards behind a door.
+    pub fn new(door: Door, facts: Facts) -> Self {
+        Self(Arc::new(Inner { door, facts }))
+    }
+
+    /// Everything: for the control socket.
+    pub fn everything(&self) -> Router {
+        self.serving(self.monitoring().merge(api()))
+    }
+
+    /// For a port: what monitoring needs; the rest for whoever shows the token.
+    pub fn guarded(&self, token: Option<Secret>) -> Router {
+        let guard = middleware::from_fn(move |request, next| authorize(token.clone(), request, next));
+        self.serving(self.monitoring().merge(api().route_layer(guard)))
+    }
+
+    fn monitoring(&self) -> Router<Self> {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+    }
+
+    fn serving(&self, router: Router<Self>) -> Router {
+        router
+            .method_not_allowed_fallback(|| async { Problem::Method })
+            .fallback(|| async { Problem::Path })
+            .layer(DefaultBodyLimit::max(BODY_MAX))
+            .with_state(self.clone())
+    }
+}
+
+/// A selector is short.
+const BODY_MAX: usize = 64 << 10;
+/// Entries of a page, unless asked otherwise.
+const PAGE: usize = 50;
+/// Entries of a page at most.
+const PAGE_MAX: usize = 1_000;
+/// Destinations of a summary.
+const DESTINATIONS: usize = 20;
+
+fn api() -> Router<Operations> {
+    Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/queue", get(list))
+        .route("/api/v1/queue/summary", get(summary))
+        // An id to look at or an action to do: both are one path segment.
+        .route("/api/v1/queue/{name}", get(show).post(change))
+}
+
+async fn authorize(token: Option<Secret>, request: Request, next: Next) -> Result<Response, Problem> {
+    let token = token.ok_or(Problem::NoToken)?;
+    let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    // The scheme's case does not matter (RFC 9110 §11.1).
+    let shown =
+        shown.and_then(|value| value.split_once(' ')).filter(|(s, _)| s.eq_ignore_ascii_case("bearer"));
+    match shown {
+        Some((_, shown)) if same_secret(shown.trim(), token.expose()) => Ok(next.run(request).await),
+        Some(_) | None => Err(Problem::WrongToken),
+    }
+}
+
+/// Compares in a time that tells the length and nothing else.
+fn same_secret(a: &str, b: &str) -> bool {
+    let differences = a.bytes().zip(b.bytes()).fold(0, |sum, (a, b)| std::hint::black_box(sum | (a ^ b)));
+    !b.is_empty() && a.len() == b.len() && differences == 0
+}
+
+async fn metrics(State(operations): State<Operations>) -> impl IntoResponse {
+    let text = (operations.0.facts.metrics)();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Whether a load balancer should send mail here.
+async fn ready(State(operations): State<Operations>) -> (StatusCode, String) {
+    let mut failings = String::new();
+    for health in operations.0.door.health().await {
+        match health {
+            Ok(health) if health.is_ready() => {}
+            Ok(ShardHealth { shard, stage, journal, .. }) => {
+                failings += &format!("shard {shard}: {stage:?}, journal {journal:?}\n").to_lowercase();
+            }
+            Err(error) => failings += &format!("{error}\n"),
+        }
+    }
+    if failings.is_empty() {
+        (StatusCode::OK, "ready\n".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, failings)
+    }
+}
+
+/// The answer of `/api/v1/status`.
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    uptime_seconds: u64,
+    data_dir: PathBuf,
+    listeners: Vec<Listener>,
+    shards: Vec<Shard>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shard {
+    Answers(ShardHealth),
+    Silent { error: String },
+}
+
+async fn status(State(operations): State<Operations>) -> Json<Status> {
+    let Facts { version, started_at, ref data_dir, ref listeners, clock, .. } = operations.0.facts;
+    let shards = operations.0.door.health().await.into_iter();
+    Json(Status {
+        version,
+        uptime_seconds: clock().saturating_since(started_at).as_secs(),
+        data_dir: data_dir.clone(),
+        listeners: listeners.clone(),
+        shards: shards
+            .map(|health| health.map_or_else(|e| Shard::Silent { error: e.to_string() }, Shard::Answers))
+            .collect(),
+    })
+}
+
+/// The query of a listing: the filter's fields, and the page.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    id: Option<String>,
+    sender: Option<String>,
+    recipient: Option<String>,
+    destination: Option<String>,
+    state: Option<bridge::State>,
+    cursor: Option<u64>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(operations): State<Operations>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Page>, Problem> {
+    let Query(query) = query.map_err(|rejection| Problem::Query(rejection.body_text()))?;
+    let filter = Filter {
+        id: query.id.map(|id| id.parse()).transpose()?,
+        sender: query.sender.map(|pattern| pattern.parse()).transpose()?,
+        recipient: query.recipient.map(|pattern| pattern.parse()).transpose()?,
+        destination: query.destination,
+        state: query.state,
+    };
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+    Ok(Json(operations.0.door.list(&filter, query.cursor, limit).await?))
+}
+
+async fn show(State(operations): State<Operations>, Path(id): Path<String>) -> Result<Json<Entry>, Problem> {
+    let id = id.parse()?;
+    operations.0.door.show(id).await?.map(Json).ok_or(Problem::NotQueued(id))
+}
+
+async fn summary(State(operations): State<Operations>) -> Result<Json<Summary>, Problem> {
+    Ok(Json(operations.0.door.summary(DESTINATIONS).await?))
+}
+
+/// The body of a change.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeBody {
+    pub(crate) selector: Selector,
+    /// Where an earlier call stopped, as it said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cursor: Option<String>,
+}
+
+async fn change(
+    State(operations): State<Operations>,
+    Path(action): Path<String>,
+    body: Result<Json<ChangeBody>, JsonRejection>,
+) -> Result<Json<Progress>, Problem> {
+    let action = ACTIONS.into_iter().find(|a| a.as_str() == action).ok_or(Problem::Path)?;
+    let Json(ChangeBody { selector, cursor }) =
+        body.map_err(|rejection| Problem::Body(rejection.body_text()))?;
+    if let Selector::Matching(filter) = &selector
+        && filter.is_empty()
+    {
+        return Err(Problem::NothingChosen);
+    }
+    let cursor = cursor.map(|c| c.parse()).transpose().map_err(|_| bridge::AskError::Cursor)?;
+    Ok(Json(operations.0.door.change(action, &selector, cursor).await?))
+}
+
+const ACTIONS: [Action; 4] = [Action::Retry, Action::Hold, Action::Release, Action::Remove];
+
+/// The longest time a request may take: a change of a long queue, step by step.
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+#[path = "operations_test.rs"]
+pub(crate) mod test;

@@ -1,0 +1,191 @@
+//! The operations without a socket: requests into the router, scripted shards behind the door.
+
+use axum::body::{Body, to_bytes};
+use bridge::{Counts, Hatch, JournalHealth, Limits, Recipient, Stage};
+use mail::{JournalShard, QueueId, Status};
+use tower::ServiceExt as _;
+
+use super::*;
+
+/// A queue of one message, held by a shard that says so.
+pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
+    while let Some(request) = hatch.recv().await {
+        match request {
+            bridge::Request::List(listing, reply) => {
+                let sender_matches = listing
+                    .filter
+                    .sender
+                    .is_none_or(|p| p.matches(&mail::Address::parse(b"ann@example.org").unwrap()));
+                let entries = if sender_matches { vec![entry()] } else { Vec::new() };
+                reply.send(Page { entries, next: None });
+            }
+            bridge::Request::Show(id, reply) => reply.send(Some(entry()).filter(|entry| entry.id == id)),
+            bridge::Request::Change { selector, cursor, reply, .. } => {
+                // Everything takes two steps.
+                let next = Some(1).filter(|_| selector == Selector::All && cursor == 0);
+                reply.send(Progress { changed: 1, next });
+            }
+            bridge::Request::Summary(_, reply) => reply.send(Summary {
+                messages: 1,
+                recipients: Counts { deferred: 2, ..Counts::default() },
+                oldest: Some(entry().received_at),
+                destinations: vec![bridge::Destination {
+                    name: "mx:example.net".into(),
+                    recipients: Counts { deferred: 2, ..Counts::default() },
+                    attempts: 0,
+                    failures: 3,
+                    blocked_until: Some(Timestamp::from_secs(1_000_600)),
+                }],
+            }),
+            bridge::Request::Health(reply) => reply.send(ShardHealth {
+                shard: 0,
+                stage: Stage::Serving,
+                journal,
+                journal_error: None,
+                inbound: 1,
+                outbound: 0,
+                messages: 1,
+            }),
+            bridge::Request::Reload(_, reply) => reply.send(()),
+            bridge::Request::Drain(_, reply) => reply.send(0),
+        }
+    }
+}
+
+pub(crate) fn entry() -> Entry {
+    let recipient = |index, address: &str| Recipient {
+        index,
+        address: address.into(),
+        state: bridge::State::Deferred,
+        destination: "mx:example.net".into(),
+        attempts: 4,
+        due: Some(Timestamp::from_secs(1_000_300)),
+        status: Some(Status(4, 2, 2)),
+        reply: Some("452 4.2.2 mailbox\u{1b}[2J full".into()),
+    };
+    Entry {
+        id: QueueId::new(JournalShard(2), 7),
+        received_at: Timestamp::from_secs(992_000),
+        size: 4301,
+        sender: "ann@example.org".into(),
+        recipients_total: 2,
+        recipients: vec![recipient(0, "bob@example.net"), recipient(1, "eve@example.net")],
+    }
+}
+
+pub(crate) fn operations(journal: JournalHealth) -> Operations {
+    let (door, hatches) = Door::new(1, Limits::default());
+    for hatch in hatches {
+        tokio::spawn(shard(hatch, journal));
+    }
+    let facts = Facts {
+        version: "0.1.0",
+        started_at: Timestamp::from_secs(10),
+        data_dir: "/var/lib/ringpost".into(),
+        listeners: vec![Listener { name: "smtp".into(), address: "[::]:2525".into() }],
+        clock: || Timestamp::from_secs(70),
+        metrics: Arc::new(|| "ringpost_up 1\n".into()),
+    };
+    Operations::new(door, facts)
+}
+
+async fn ask(router: Router, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+    let mut request = axum::http::Request::builder().method(method).uri(path);
+    request = request.header("content-type", "application/json");
+    if let Some(token) = token {
+        request = request.header("authorization", token);
+    }
+    let response = router.oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn everything_answers_on_the_control_socket() {
+    let router = operations(JournalHealth::Healthy).everything();
+    let id = entry().id;
+    let show = format!("/api/v1/queue/{id}");
+    for (method, path, body, status, part) in [
+        ("GET", "/metrics", "", 200, "ringpost_up 1"),
+        ("GET", "/healthz", "", 200, "ok"),
+        ("GET", "/readyz", "", 200, "ready"),
+        ("GET", "/api/v1/status", "", 200, r#""uptime_seconds":60"#),
+        ("GET", "/api/v1/status", "", 200, r#""stage":"serving""#),
+        ("GET", "/api/v1/queue", "", 200, r#""next":null"#),
+        ("GET", "/api/v1/queue?sender=example.org&limit=5&state=held", "", 200, "ann@example.org"),
+        ("GET", "/api/v1/queue?sender=example.net", "", 200, r#"{"entries":[],"next":null}"#),
+        ("GET", &show, "", 200, r#""recipients_total":2"#),
+        ("GET", "/api/v1/queue/summary", "", 200, r#""messages":1"#),
+        ("POST", "/api/v1/queue/retry", r#"{"selector":"all"}"#, 200, r#"{"changed":2,"next":null}"#),
+        (
+            "POST",
+            "/api/v1/queue/remove",
+            r#"{"selector":{"matching":{"state":"held"}}}"#,
+            200,
+            r#""changed":1"#,
+        ),
+        // What goes wrong says what to do.
+        ("GET", "/api/v1/queue/0000000000000", "", 404, "search the log"),
+        ("GET", "/api/v1/queue/xyz", "", 400, "13 characters"),
+        ("GET", "/api/v1/queue?sender=a%20b", "", 400, "write an address"),
+        ("GET", "/api/v1/queue?from=a", "", 400, "known are id, sender"),
+        ("GET", "/api/v1/queue?cursor=18446744073709551615", "", 400, "start again without"),
+        ("POST", "/api/v1/queue/retry", r#"{"selector":{"matching":{}}}"#, 400, "nothing is chosen"),
+        ("POST", "/api/v1/queue/retry", "{}", 400, "the body is wrong"),
+        ("POST", "/api/v1/queue/shred", r#"{"selector":"all"}"#, 404, "nothing at this path"),
+        ("DELETE", "/api/v1/queue", "", 405, "read with GET"),
+        ("GET", "/nowhere", "", 404, "see /metrics"),
+    ] {
+        let answer = ask(router.clone(), method, path, None, body).await;
+        assert!(answer.0 == status && answer.1.contains(part), "{method} {path} {body}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_cannot_keep_mail_is_not_ready() {
+    let router = operations(JournalHealth::Full).everything();
+    let answer = ask(router, "GET", "/readyz", None, "").await;
+    assert_eq!(answer, (503, "shard 0: serving, journal full\n".into()));
+}
+
+#[tokio::test]
+async fn a_stopped_shard_is_not_ready_but_the_process_is_alive() {
+    let (door, hatches) = Door::new(1, Limits::default());
+    drop(hatches);
+    let facts = operations(JournalHealth::Healthy).0.facts.clone();
+    let router = Operations::new(door, facts).everything();
+    for (path, status) in
+        [("/readyz", 503), ("/healthz", 200), ("/api/v1/status", 200), ("/api/v1/queue", 503)]
+    {
+        assert_eq!(ask(router.clone(), "GET", path, None, "").await.0, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_guards_the_queue() {
+    let operations = operations(JournalHealth::Healthy);
+    let without = operations.guarded(None);
+    let with = operations.guarded(Some(Secret::new("abc123")));
+    for (router, path, token, status) in [
+        (&without, "/metrics", None, 200),
+        (&without, "/readyz", None, 200),
+        (&without, "/api/v1/queue", None, 403),
+        (&without, "/api/v1/status", Some("Bearer "), 403),
+        (&with, "/metrics", None, 200),
+        (&with, "/api/v1/queue", None, 401),
+        (&with, "/api/v1/queue", Some("Bearer abc12"), 401),
+        (&with, "/api/v1/queue", Some("Bearer abc124"), 401),
+        (&with, "/api/v1/queue", Some("Basic abc123"), 401),
+        (&with, "/api/v1/queue", Some("bearer abc123"), 200),
+        (&with, "/api/v1/queue/summary", Some("Bearer abc123"), 200),
+        (&with, "/api/v1/queue/0000000000000", None, 401),
+    ] {
+        let answer = ask(router.clone(), "GET", path, token, "").await;
+        assert_eq!(answer.0, status, "{path} {token:?}: {}", answer.1);
+    }
+    let body = r#"{"selector":"all"}"#;
+    assert_eq!(ask(with, "POST", "/api/v1/queue/remove", None, body).await.0, 401);
+    let empty = operations.guarded(Some(Secret::new("")));
+    assert_eq!(ask(empty, "GET", "/api/v1/queue", Some("Bearer "), "").await.0, 401);
+}

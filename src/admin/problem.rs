@@ -1,0 +1,124 @@
+//! What an operator is told when a request cannot be answered (RFC 9457), with what to do about it.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bridge::{AskError, PatternError};
+use mail::{QueueId, QueueIdError};
+use serde::Serialize;
+
+/// Why a request was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A shard does not answer.
+    #[error(transparent)]
+    Shard(#[from] AskError),
+    /// No such message.
+    #[error("message {0} is not in the queue: every recipient has ended, or it was never here")]
+    NotQueued(QueueId),
+    /// The id is not one.
+    #[error(transparent)]
+    Id(#[from] QueueIdError),
+    /// The pattern is not one.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// A parameter of the query does not say what it must.
+    #[error("the query is wrong: {0}")]
+    Query(String),
+    /// The body does not say what it must.
+    #[error("the body is wrong: {0}")]
+    Body(String),
+    /// A change without a choice.
+    #[error("nothing is chosen")]
+    NothingChosen,
+    /// Nothing at this path.
+    #[error("there is nothing at this path")]
+    Path,
+    /// The path is there, but not for this method.
+    #[error("this path has another method")]
+    Method,
+    /// The port serves the API only by token, and has none.
+    #[error("the queue cannot be seen or changed on this port")]
+    NoToken,
+    /// The token is missing or wrong.
+    #[error("the token is missing or wrong")]
+    WrongToken,
+}
+
+#[derive(Serialize)]
+struct Body {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    remedy: &'static str,
+}
+
+impl Problem {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::Shard(AskError::Gone(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Shard(AskError::Late(_)) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Shard(AskError::Cursor)
+            | Self::Id(_)
+            | Self::Pattern(_)
+            | Self::Query(_)
+            | Self::Body(_)
+            | Self::NothingChosen => StatusCode::BAD_REQUEST,
+            Self::NotQueued(_) | Self::Path => StatusCode::NOT_FOUND,
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoToken => StatusCode::FORBIDDEN,
+            Self::WrongToken => StatusCode::UNAUTHORIZED,
+        }
+    }
+
+    const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Shard(AskError::Gone(_)) => "look at the log of the server, and at /readyz",
+            Self::Shard(AskError::Late(_)) => {
+                "try again; when it stays so, look at ringpost_executor_stall_seconds"
+            }
+            Self::Shard(AskError::Cursor) => "start again without the cursor",
+            Self::NotQueued(_) => "search the log for its id",
+            Self::Id(_) => "copy the id from a listing or the log",
+            Self::Pattern(_) => "write it in one of these forms",
+            Self::Query(_) => {
+                "known are id, sender, recipient, destination, state (ready, running, deferred, held), cursor, limit"
+            }
+            Self::Body(_) => {
+                "send {\"selector\": \"all\"} or {\"selector\": {\"matching\": {\"id\": …, \"sender\": …, \
+                 \"recipient\": …, \"destination\": …, \"state\": …}}} as application/json"
+            }
+            Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
+            Self::Path => "see /metrics, /healthz, /readyz, /api/v1/status and /api/v1/queue",
+            Self::Method => "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove",
+            Self::NoToken => {
+                "use the control socket (ringpost queue), or set http.token in the configuration"
+            }
+            Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let title = status.canonical_reason().unwrap_or_default();
+        let body = Body {
+            r#type: "about:blank",
+            title,
+            status: status.as_u16(),
+            detail: self.to_string(),
+            remedy: self.remedy(),
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

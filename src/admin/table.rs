@@ -1,0 +1,169 @@
+//! Answers as people read them.
+//!
+//! Addresses and replies were written by strangers: what would move a terminal's cursor is not printed.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use bridge::{Counts, Entry, Recipient, Summary};
+use mail::{Span, Timestamp};
+
+/// One entry of a listing: a line, and under it why it still waits.
+pub(crate) fn entry(out: &mut dyn Write, entry: &Entry, now: Timestamp, line: usize) -> io::Result<()> {
+    if line == 0 {
+        writeln!(
+            out,
+            "{:13}  {:>7}  {:>9}  {:8}  {:>5}  {:>8}  SENDER -> RECIPIENTS",
+            "ID", "AGE", "SIZE", "STATE", "TRIES", "NEXT"
+        )?;
+    }
+    let Some(first) = entry.recipients.first() else { return Ok(()) };
+    let others = match entry.recipients_total {
+        0 | 1 => String::new(),
+        total => format!(" and {} more", total - 1),
+    };
+    writeln!(
+        out,
+        "{:13}  {:>7}  {:>9}  {:8}  {:>5}  {:>8}  {} -> {}{others}",
+        entry.id.to_string(),
+        age(now.saturating_since(entry.received_at)),
+        size(entry.size),
+        first.state.as_str(),
+        first.attempts,
+        next(first, now),
+        sender(entry),
+        printable(&first.address),
+    )?;
+    match why(first) {
+        Some(why) => writeln!(out, "{:13}  {}: {why}", "", printable(&first.destination)),
+        None => Ok(()),
+    }
+}
+
+/// One message, and a paragraph for each recipient.
+pub(crate) fn message(out: &mut dyn Write, entry: &Entry, now: Timestamp) -> io::Result<()> {
+    writeln!(out, "id          {}", entry.id)?;
+    writeln!(out, "received    {} ago", age(now.saturating_since(entry.received_at)))?;
+    writeln!(out, "size        {}", size(entry.size))?;
+    writeln!(out, "sender      {}", sender(entry))?;
+    writeln!(out, "recipients  {} not yet ended", entry.recipients_total)?;
+    for recipient in &entry.recipients {
+        writeln!(out, "\n{}", printable(&recipient.address))?;
+        writeln!(out, "  state        {}", recipient.state.as_str())?;
+        writeln!(out, "  destination  {}", printable(&recipient.destination))?;
+        writeln!(out, "  attempts     {}", recipient.attempts)?;
+        if recipient.due.is_some() {
+            writeln!(out, "  next         {}", next(recipient, now))?;
+        }
+        if let Some(why) = why(recipient) {
+            writeln!(out, "  last reply   {why}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The queue in figures.
+pub(crate) fn summary(out: &mut dyn Write, summary: &Summary, now: Timestamp) -> io::Result<()> {
+    let Counts { ready, running, deferred, held } = summary.recipients;
+    writeln!(out, "messages    {}", summary.messages)?;
+    writeln!(
+        out,
+        "recipients  {}: {ready} ready, {running} running, {deferred} deferred, {held} held",
+        summary.recipients.total()
+    )?;
+    if let Some(oldest) = summary.oldest {
+        writeln!(out, "oldest      {}", age(now.saturating_since(oldest)))?;
+    }
+    for (i, destination) in summary.destinations.iter().enumerate() {
+        if i == 0 {
+            writeln!(out, "\n   READY  RUNNING  DEFERRED     HELD  DESTINATION")?;
+        }
+        let Counts { ready, running, deferred, held } = destination.recipients;
+        let name = printable(&destination.name);
+        write!(out, "{ready:>8} {running:>8}  {deferred:>8} {held:>8}  {name}")?;
+        match destination.blocked_until.filter(|until| *until > now) {
+            Some(until) => writeln!(
+                out,
+                " (not reached {} times, left alone for {})",
+                destination.failures,
+                age(until.saturating_since(now))
+            )?,
+            None => writeln!(out)?,
+        }
+    }
+    Ok(())
+}
+
+fn sender(entry: &Entry) -> String {
+    if entry.sender.is_empty() { "<>".into() } else { printable(&entry.sender) }
+}
+
+fn next(recipient: &Recipient, now: Timestamp) -> String {
+    match recipient.due {
+        Some(due) if due > now => format!("in {}", age(due.saturating_since(now))),
+        Some(_) => "now".into(),
+        None => "-".into(),
+    }
+}
+
+fn why(recipient: &Recipient) -> Option<String> {
+    match (&recipient.reply, recipient.status) {
+        (Some(reply), _) => Some(printable(reply)),
+        (None, Some(status)) => Some(status.to_string()),
+        (None, None) => None,
+    }
+}
+
+/// The two largest units: nobody wants the seconds of a day.
+fn age(duration: Duration) -> String {
+    let secs = duration.as_secs();
+    let step = match secs {
+        0..3_600 => 1,
+        3_600..86_400 => 60,
+        86_400.. => 3_600,
+    };
+    Span(Duration::from_secs(secs - secs % step)).to_string()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one digit behind the point is shown")]
+fn size(bytes: u64) -> String {
+    let mut scaled = bytes as f64;
+    for unit in ["B", "KiB", "MiB"] {
+        if scaled < 1024.0 {
+            return if unit == "B" { format!("{bytes} B") } else { format!("{scaled:.1} {unit}") };
+        }
+        scaled /= 1024.0;
+    }
+    format!("{scaled:.1} GiB")
+}
+
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_turning(c) { '?' } else { c }).collect()
+}
+
+/// Characters that turn the direction of what follows, or end the line for some terminals.
+const fn is_turning(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn ages_and_sizes_are_short() {
+        for (secs, text) in [(0, "0s"), (75, "1m15s"), (7_265, "2h1m"), (187_265, "2d4h")] {
+            assert_eq!(age(Duration::from_secs(secs)), text);
+        }
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (4301, "4.2 KiB"), (5 << 30, "5.0 GiB")] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_reply_cannot_move_the_cursor() {
+        assert_eq!(printable("\u{1b}[2Jé\r\n\u{202e}x"), "?[2Jé???x");
+    }
+}
