@@ -1,1 +1,162 @@
 //! The table of refusals, and the page made from it.
+
+use std::{collections::BTreeSet, env, fmt::Write as _, fs, path::Path};
+
+use mail::Class;
+
+use super::*;
+use crate::Reply;
+
+#[test]
+fn codes_and_statuses_agree() {
+    for refusal in Refusal::ALL {
+        let class = match refusal.code() / 100 {
+            4 => Class::Transient,
+            5 => Class::Permanent,
+            other => panic!("{refusal:?}: class {other}"),
+        };
+        assert_eq!(refusal.status().class(), Some(class), "{refusal:?}");
+        let mut line = Vec::new();
+        Reply::from(*refusal).write_to(&mut line);
+        // RFC 5321 §4.5.3.1.5.
+        assert!(line.len() <= 512 && line.is_ascii() && line.ends_with(b"\r\n"), "{refusal:?}");
+    }
+}
+
+#[test]
+fn labels_are_the_names() {
+    let mut labels = BTreeSet::new();
+    for refusal in Refusal::ALL {
+        let mut name = String::new();
+        for c in format!("{refusal:?}").chars() {
+            if c.is_ascii_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.push(c.to_ascii_lowercase());
+        }
+        assert_eq!(refusal.label(), name);
+        assert!(labels.insert(name), "{refusal:?} has the label of another");
+    }
+}
+
+#[test]
+fn the_page_of_replies_is_true() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/replies.md");
+    let page = page();
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, &page).unwrap();
+    }
+    let there = fs::read_to_string(&file).unwrap_or_default();
+    assert!(there == page, "docs/replies.md is out of date: run this test with UPDATE_GOLDEN=1");
+}
+
+fn page() -> String {
+    let mut page = String::from(
+        "# Replies\n\n\
+        Every reply that ringpost sends as an SMTP server, written from the table in `src/smtp/reply.rs` by its\n\
+        test (`UPDATE_GOLDEN=1 cargo test -p smtp`). The label names a refusal in metrics and in the log.\n\n\
+        ## When all is well\n\n\
+        | reply | when |\n|---|---|\n",
+    );
+    for (reply, when) in [
+        (Reply::greeting("mx.example"), "The connection is accepted."),
+        (Reply::helo("mx.example"), "`HELO`. After `EHLO` the extensions follow, one a line."),
+        (Reply::SENDER_OK, "`MAIL` is accepted."),
+        (Reply::RECIPIENT_OK, "`RCPT` is accepted."),
+        (Reply::SEND_DATA, "`DATA` is accepted; the message may come."),
+        (Reply::chunk(86), "A chunk arrived with `BDAT`, and more may follow."),
+        (
+            Reply::queued(mail::QueueId::new(mail::JournalShard(0), 42)),
+            "The message is on stable storage, under this queue id: we are responsible for it from here on.",
+        ),
+        (Reply::OK, "`RSET`, `NOOP`."),
+        (Reply::HELP, "`HELP`."),
+        (Reply::NOT_VERIFIED, "`VRFY`: neither confirmed nor denied."),
+        (Reply::START_TLS, "`STARTTLS`: the handshake may begin."),
+        (Reply::CLOSING, "`QUIT`."),
+    ] {
+        writeln!(page, "| `{reply}` | {when} |").unwrap();
+    }
+    page.push_str(
+        "\n## When not\n\n\
+        | reply | label | when | the other side | the operator |\n|---|---|---|---|---|\n",
+    );
+    let mut refusals = Refusal::ALL.to_vec();
+    refusals.sort_by_key(|refusal| refusal.code());
+    for refusal in refusals {
+        let (reply, label, when) = (Reply::from(refusal), refusal.label(), refusal.when());
+        let (then, advice) = (other_side(refusal), advice(refusal));
+        writeln!(page, "| `{reply}` | `{label}` | {when} | {then} | {advice} |").unwrap();
+    }
+    page
+}
+
+/// What a client does with the refusal, if it obeys RFC 5321 §4.2.1.
+fn other_side(refusal: Refusal) -> &'static str {
+    match (refusal, refusal.code()) {
+        (Refusal::TooManyRecipients, _) => "sends to the others in another transaction",
+        (Refusal::TlsUnavailable, _) => "goes on without TLS, or comes back later",
+        (_, 421) => "comes back later, with a new connection",
+        (_, 400..=499) => "keeps the message and tries again",
+        (_, 500..=504 | 530 | 555) => "is at fault: gives up, or goes on without what was refused",
+        _ => "gives up and tells the sender",
+    }
+}
+
+/// What whoever runs the server may want to do about it.
+fn advice(refusal: Refusal) -> &'static str {
+    const NOTHING: &str = "nothing";
+    match refusal {
+        Refusal::UnknownCommand
+        | Refusal::NotImplemented
+        | Refusal::Argument
+        | Refusal::ControlCharacter
+        | Refusal::ReversePathSyntax
+        | Refusal::ForwardPathSyntax
+        | Refusal::ParameterSyntax
+        | Refusal::EhloFirst
+        | Refusal::MailFirst
+        | Refusal::RcptFirst
+        | Refusal::TransactionOpen
+        | Refusal::ChunkingBegun
+        | Refusal::BinaryByData
+        | Refusal::TlsActive
+        | Refusal::HeaderMalformed
+        | Refusal::NoSuchDomain
+        | Refusal::NullMx
+        | Refusal::Greylisted
+        | Refusal::ShuttingDown => NOTHING,
+        Refusal::LineTooLong | Refusal::LineEndless => "nothing; the limit of a command line is configured",
+        Refusal::Utf8Needed | Refusal::ParameterUnknown => "see which extensions the listener offers",
+        Refusal::TlsRequired => "tell the client's owner to turn TLS on",
+        Refusal::TlsUnavailable => "look at the certificate and its key",
+        Refusal::AuthenticationRequired => "tell the client's owner to log in",
+        Refusal::TooManyRecipients => "nothing, or raise the limit of recipients",
+        Refusal::TooManyTransactions | Refusal::TooManyCommands => {
+            "nothing, or raise the limit of the session"
+        }
+        Refusal::TooManyErrors => "look at the client: a broken program, or an attack",
+        Refusal::TooManyConnections => "raise the limit of connections, or block the client",
+        Refusal::ConnectionRefused => "see the rule that refuses the client",
+        Refusal::Timeout => "nothing; if it happens to many, look at the network",
+        Refusal::MessageTooBig => "nothing, or raise the limit of the message's size",
+        Refusal::BareLineEnd => "have the client repaired; to accept such mail helps to smuggle messages",
+        Refusal::NulByte | Refusal::DataLineTooLong => {
+            "have the client repaired, or accept it by configuration"
+        }
+        Refusal::EightBitUndeclared | Refusal::EightBitHeader => "have the client repaired",
+        Refusal::Loop => "find the forwarding that leads back here",
+        Refusal::RelayDenied => "if the client is yours, add its network to those that may relay",
+        Refusal::NoSuchRecipient => "nothing; many from one client are a harvest of addresses",
+        Refusal::MailboxFull => "raise the quota, or ask the owner to tidy up",
+        Refusal::MailboxDisabled => "enable the mailbox, or remove it",
+        Refusal::SenderNotAllowed => "see which senders the client or login may use",
+        Refusal::SenderDomainUnknown => "look the domain up; see that DNS works",
+        Refusal::EhloNameRefused | Refusal::Policy => "see the rule that refuses it",
+        Refusal::PolicyUnavailable => "see that DNS and the filters answer",
+        Refusal::RateLimited => "nothing, or raise the rate",
+        Refusal::Busy => "if it lasts, give the server more memory or more cores",
+        Refusal::StorageFull => "make room in the data directory at once",
+        Refusal::StorageFailed => "look at the log and the disk at once",
+    }
+}

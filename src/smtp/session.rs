@@ -621,3 +621,7 @@ const fn allowed_without_tls(command: &Command<'_>) -> bool {
 #[cfg(test)]
 #[path = "session_test.rs"]
 mod test;
+
+#[cfg(test)]
+#[path = "session/simulation_test.rs"]
+mod simulation;

@@ -1,0 +1,256 @@
+//! Random sessions, with a much simpler idea of a transaction beside each.
+//!
+//! `SEED=17 cargo test -p smtp` replays one.
+
+use std::{env, panic};
+
+use mail::{Domain, JournalShard};
+
+use super::*;
+
+const LIMITS: Limits = Limits {
+    recipients_max: 3,
+    line_max: 512,
+    message_size_max: 1000,
+    discard_max: 2000,
+    errors_max: 20,
+    commands_max: 60,
+    transactions_max: 12,
+};
+
+const LINES: [&[u8]; 34] = [
+    b"EHLO c.example",
+    b"EHLO c.example",
+    b"HELO c.example",
+    b"EHLO",
+    b"MAIL FROM:<ann@c.example>",
+    b"MAIL FROM:<ann@c.example>",
+    b"MAIL FROM:<>",
+    b"MAIL FROM:<\xc3\xb6@c.example> SMTPUTF8",
+    b"MAIL FROM:<\xc3\xb6@c.example>",
+    b"MAIL FROM:<ann@c.example> BODY=BINARYMIME",
+    b"MAIL FROM:<ann@c.example> SIZE=1001",
+    b"MAIL FROM:<ann",
+    b"RCPT TO:<a@mx.example>",
+    b"RCPT TO:<b@mx.example>",
+    b"RCPT TO:<c@mx.example>",
+    b"RCPT TO:<d@mx.example>",
+    b"RCPT TO:<\xc3\xb6@mx.example>",
+    b"RCPT TO:<postmaster>",
+    b"RCPT TO:<>",
+    b"DATA",
+    b"DATA",
+    b"DATA",
+    b"BDAT 400",
+    b"BDAT 400 LAST",
+    b"BDAT 0 LAST",
+    b"BDAT 1001",
+    b"BDAT x",
+    b"RSET",
+    b"NOOP",
+    b"VRFY a",
+    b"HELP",
+    b"STARTTLS",
+    b"\0\xff",
+    b"QUIT",
+];
+
+/// What a transaction is, to somebody who watches.
+#[derive(Default)]
+struct Watcher {
+    /// The reverse-path and the recipients that policy took since MAIL.
+    transaction: Option<(ReversePath, Vec<String>)>,
+    chunks: u64,
+    data: DataSeen,
+    errors: u32,
+    hello: bool,
+}
+
+#[derive(Default, PartialEq, Eq, Debug)]
+enum DataSeen {
+    #[default]
+    None,
+    /// Policy agreed to take it.
+    Agreed,
+    Complete,
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        match self.below(12) {
+            0 => Err(Refusal::Policy),
+            1 => Err(Refusal::StorageFull),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Watcher {
+    fn forget(&mut self) {
+        (self.transaction, self.chunks, self.data) = (None, 0, DataSeen::None);
+    }
+
+    /// What a reply to `line` means for the transaction.
+    fn replied(&mut self, line: &[u8], reply: &Reply) {
+        let mut wire = Vec::new();
+        reply.write_to(&mut wire);
+        assert!(wire.ends_with(b"\r\n"));
+        for line in wire.strip_suffix(b"\r\n").unwrap().split(|b| *b == b'\n') {
+            assert!(line.len() < 512 && line.starts_with(reply.code().to_string().as_bytes()));
+        }
+        let good = reply.code() / 100 == 2;
+        if let Some(status) = reply.status() {
+            assert_eq!(u16::from(status.0), reply.code() / 100, "{reply}");
+        }
+        assert!(!String::from_utf8_lossy(&wire).contains("queued"), "only a commit queues");
+        if good && matches!(line, b"RSET" | b"EHLO c.example" | b"HELO c.example") {
+            self.forget();
+        }
+        self.hello |= good && line.ends_with(b"LO c.example");
+        self.errors += u32::from(matches!(reply.code(), 500..=504 | 530 | 555));
+    }
+}
+
+fn live(seed: u64) {
+    let mut random = Random(seed);
+    let mut options = Options::new(Domain::parse("mx.example").unwrap());
+    options.limits = LIMITS;
+    options.extensions = Extensions::USUAL.with(Extension::BinaryMime);
+    options.tls = [TlsState::Absent, TlsState::Offered, TlsState::Required][random.below(3)];
+    let (mut session, mut action) = Session::open(options.shared());
+    let mut watcher = Watcher::default();
+    let mut line: &[u8] = b"";
+    for step in 0.. {
+        assert!(step < 500, "the session does not end");
+        action = match action {
+            Action::Reply(_) | Action::Read => {
+                if let Action::Reply(reply) = action {
+                    watcher.replied(line, &reply);
+                }
+                line = LINES[random.below(LINES.len())];
+                match random.below(100) {
+                    0 => session.on_timeout(),
+                    1 => session.on_shutdown(),
+                    2 => session.on_line_too_long(),
+                    _ => session.on_line(line),
+                }
+            }
+            Action::Close(reply) => {
+                assert!(matches!(reply.code(), 221 | 421 | 501 | 552), "{reply}");
+                assert!(watcher.errors < LIMITS.errors_max, "too many errors were borne");
+                return;
+            }
+            Action::Judge(stage) => {
+                let verdict = random.verdict();
+                match (&stage, verdict) {
+                    (Stage::Mail { reverse_path, parameters }, Ok(())) => {
+                        assert!(watcher.hello, "MAIL before EHLO");
+                        assert!(watcher.transaction.is_none(), "MAIL inside a transaction");
+                        assert!(parameters.utf8 == Utf8::Needed || reverse_path.to_string().is_ascii());
+                        watcher.transaction = Some((reverse_path.clone(), Vec::new()));
+                    }
+                    (Stage::Rcpt { forward_path, .. }, Ok(())) => {
+                        let path = match forward_path {
+                            ForwardPath::Postmaster => "postmaster@mx.example".into(),
+                            ForwardPath::Address(address) => address.to_string(),
+                        };
+                        let (_, recipients) = watcher.transaction.as_mut().expect("RCPT after MAIL");
+                        recipients.push(path);
+                    }
+                    (Stage::Data { .. }, verdict) => {
+                        let envelope = session.envelope().expect("there is one");
+                        assert!(!envelope.recipients.is_empty(), "mail data for nobody");
+                        match verdict {
+                            Ok(()) => watcher.data = DataSeen::Agreed,
+                            Err(_) => watcher.forget(),
+                        }
+                    }
+                    (Stage::Ehlo { .. } | Stage::Mail { .. } | Stage::Rcpt { .. }, _) => {}
+                }
+                session.on_verdict(stage, verdict)
+            }
+            Action::Receive(reply) => {
+                assert_eq!((reply.code(), &watcher.data, watcher.chunks), (354, &DataSeen::Agreed, 0));
+                assert!(session.is_receiving());
+                let outcome = random.verdict();
+                match outcome {
+                    Ok(()) => watcher.data = DataSeen::Complete,
+                    Err(_) => watcher.forget(),
+                }
+                session.on_data_end(outcome)
+            }
+            Action::ReceiveChunk { size, first, last } => {
+                assert_eq!(watcher.data, DataSeen::Agreed);
+                assert_eq!(first, watcher.chunks == 0);
+                // All chunks with octets have the same size here; an empty one is always the last.
+                watcher.chunks += size.max(1);
+                assert!(watcher.chunks <= LIMITS.message_size_max + 1, "chunks beyond the limit");
+                let outcome = random.verdict();
+                match outcome {
+                    Ok(()) if last => watcher.data = DataSeen::Complete,
+                    Ok(()) => {}
+                    Err(_) => watcher.forget(),
+                }
+                session.on_chunk_end(outcome)
+            }
+            Action::DiscardChunk { size } => {
+                assert!(size <= LIMITS.discard_max);
+                assert!(!session.is_receiving());
+                watcher.forget();
+                session.on_chunk_end(Ok(()))
+            }
+            Action::Commit(envelope) => {
+                assert_eq!(watcher.data, DataSeen::Complete, "a commit without its mail data");
+                let (reverse_path, recipients) = watcher.transaction.take().expect("a transaction");
+                assert_eq!(envelope.reverse_path, reverse_path);
+                let committed: Vec<_> = envelope.recipients.iter().map(|r| r.address.to_string()).collect();
+                assert_eq!(committed, recipients);
+                assert!((1..=LIMITS.recipients_max).contains(&committed.len()));
+                watcher.forget();
+                line = b"";
+                let outcome = random.verdict().map(|()| QueueId::new(JournalShard(1), seed));
+                let action = session.on_commit(outcome);
+                let Action::Reply(reply) = action else { panic!("a commit is answered") };
+                assert_eq!(reply.code() == 250, outcome.is_ok());
+                Action::Read
+            }
+            Action::StartTls(reply) => {
+                assert_eq!(reply.code(), 220);
+                let action = session.on_tls();
+                assert_eq!((session.client(), session.envelope()), (None, None));
+                watcher.forget();
+                watcher.hello = false;
+                line = b"";
+                action
+            }
+        };
+    }
+}
+
+#[test]
+fn random_sessions_keep_the_rules() {
+    let seeds = match env::var("SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..3000,
+    };
+    for seed in seeds {
+        if let Err(failure) = panic::catch_unwind(|| live(seed)) {
+            println!("SEED={seed}");
+            panic::resume_unwind(failure);
+        }
+    }
+}
