@@ -481,3 +481,7 @@ impl Client {
 #[cfg(test)]
 #[path = "client/client_test.rs"]
 mod test;
+
+#[cfg(test)]
+#[path = "client/both_ends_test.rs"]
+mod both_ends_test;

@@ -267,7 +267,6 @@ impl Pipeline {
                 self.offers.pipelining
                     && self.rules.chaining == Chaining::On
                     && flight.due == Due::Sent
-                    && self.expected.back() == Some(&Expected::End)
             }
             _ => false,
         }
