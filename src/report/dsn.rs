@@ -160,8 +160,12 @@ pub fn dsn(facts: &Facts<'_>, original: &[Bytes], limits: &Limits) -> Result<Opt
         // Nobody is told what becomes of a report.
         recipients: vec![Recipient { notify: Notify::NEVER, ..Recipient::new(sender.clone()) }],
         body: if ascii { BodyType::SevenBit } else { BodyType::EightBitMime },
-        // The report's own header holds the sender's address and nothing else that could be UTF-8.
-        utf8: if sender.is_ascii() { Utf8::NotNeeded } else { Utf8::Needed },
+        // In the report's own header only these two could be UTF-8; its parts ask for no more than 8BITMIME.
+        utf8: if sender.is_ascii() && facts.host.as_str().is_ascii() {
+            Utf8::NotNeeded
+        } else {
+            Utf8::Needed
+        },
         ret: None,
         envelope_id: None,
     };

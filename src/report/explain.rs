@@ -33,6 +33,7 @@ pub(crate) fn text(facts: &Facts<'_>, recipients: &[&RecipientFacts<'_>], diagno
         "",
         &format!("If you ask for help, please give the number of your message: {}", facts.message_id),
     );
+    text.pop();
     text
 }
 
@@ -60,9 +61,9 @@ fn one(text: &mut String, facts: &RecipientFacts<'_>, diagnostic_max: usize) {
     if let Some(diagnostic) = facts.diagnostic {
         let said = match (diagnostic, facts.remote_mta) {
             (Diagnostic::Smtp(reply), Some(host)) => {
-                format!("The server {} said: {}", quoted(host.as_bytes(), 255), quoted(reply, diagnostic_max))
+                format!("The server {} said: {}", quoted(host.as_bytes(), 255), spoken(reply, diagnostic_max))
             }
-            (Diagnostic::Smtp(reply), None) => format!("The server said: {}", quoted(reply, diagnostic_max)),
+            (Diagnostic::Smtp(reply), None) => format!("The server said: {}", spoken(reply, diagnostic_max)),
             (Diagnostic::Local(found), _) => format!("Details: {}", quoted(found.as_bytes(), diagnostic_max)),
         };
         paragraph(text, "    ", &said);
@@ -75,6 +76,25 @@ fn one(text: &mut String, facts: &RecipientFacts<'_>, diagnostic_max: usize) {
     if !todo.is_empty() {
         paragraph(text, "    ", &format!("What you can do: {todo}"));
     }
+}
+
+/// A reply as one would read it aloud: its code and status once, though every line has them (RFC 5321 §4.2.1).
+fn spoken(reply: &[u8], size_max: usize) -> String {
+    let mut words = Vec::new();
+    for (i, line) in reply[..reply.len().min(size_max)].split(|b| *b == b'\n').enumerate() {
+        let code = matches!(line, [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', b'-' | b' ', ..]);
+        let (code, mut text) = if code { line.split_at(4) } else { (&[][..], line) };
+        if i == 0 {
+            words.extend_from_slice(code.get(..3).unwrap_or_default());
+        } else {
+            let first = text.split(|b| *b == b' ').next().unwrap_or_default();
+            let status = std::str::from_utf8(first).is_ok_and(|word| word.parse::<Status>().is_ok());
+            text = if status { &text[first.len()..] } else { text };
+        }
+        words.push(b' ');
+        words.extend_from_slice(text);
+    }
+    quoted(&words, size_max)
 }
 
 /// What a status means (RFC 3463 §3), and what its reader can do about it.
@@ -168,4 +188,33 @@ fn paragraph(text: &mut String, indent: &str, words: &str) {
         column += before.len() + width;
     }
     text.push_str("\n\n");
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn replies_read_aloud() {
+        let check = |reply: &str, expected| assert_eq!(spoken(reply.as_bytes(), 800), expected);
+        check("550 5.1.1 No such user", "550 5.1.1 No such user");
+        check(
+            "550-5.1.1 No such user\r\n550-5.1.1 here,\r\n550 5.1.1  see",
+            "550 5.1.1 No such user here, see",
+        );
+        check("554-no\n554 5 apples", "554 no 5 apples");
+        check("", "");
+        check("5\n\n550-", "5");
+        check("gone", "gone");
+    }
+
+    #[test]
+    fn paragraphs_keep_their_width() {
+        let mut text = String::new();
+        paragraph(&mut text, "    ", &"word ".repeat(40));
+        assert!(
+            text.lines().all(|line| line.is_empty() || (line.starts_with("    w") && line.len() <= WIDTH))
+        );
+        assert!(text.ends_with("word\n\n"));
+    }
 }
