@@ -1,1 +1,96 @@
 //! Sled behind a small trait: ordered trees, checkpoints, rebuild.
+//!
+//! An index tells what lives in one journal shard, up to a [`Checkpoint`]. It is derived: the journal alone is the truth,
+//! and a lost or damaged index costs a longer start and nothing else. It is written in batches, in the background: a
+//! message that is gone before the next batch never comes here.
+
+mod digest;
+mod memory;
+mod sled_index;
+
+pub use memory::MemoryIndex;
+pub use sled_index::{OpenReport, SledIndex};
+
+use journal::{Checkpoint, Entry, QueueId};
+
+/// What has changed since the checkpoint before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Messages that are new or lie or stand otherwise than before.
+    pub put: Vec<(QueueId, Entry)>,
+    /// Messages that are gone; one that was never here may be named.
+    pub remove: Vec<QueueId>,
+    /// What the index tells when this batch is in. Store it only when [`journal::Journal::durable_to`] has reached its
+    /// position.
+    pub checkpoint: Checkpoint,
+}
+
+/// All that an index holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The position the entries are true at.
+    pub checkpoint: Checkpoint,
+    /// The live messages in order of their ids.
+    pub entries: Vec<(QueueId, Entry)>,
+}
+
+/// Why an index cannot be used. Clear it and rebuild it from the journal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// The store below it does not work.
+    #[error("the index cannot be read or written: {0}")]
+    Store(String),
+    /// What it holds is not what was put in.
+    #[error("the index is damaged: {0}")]
+    Damaged(&'static str),
+}
+
+/// An ordered store of the live messages of one journal shard.
+///
+/// The methods block for a disk at times: call them from a thread that may wait, never from a shard.
+pub trait Index: Send {
+    /// Reads all; `None` when nothing was ever stored.
+    ///
+    /// # Errors
+    /// [`IndexError`]: then rebuild.
+    fn load(&self) -> Result<Option<Loaded>, IndexError>;
+
+    /// Stores a batch, all of it or nothing.
+    ///
+    /// # Errors
+    /// [`IndexError`]: then rebuild.
+    fn apply(&mut self, batch: &Batch) -> Result<(), IndexError>;
+
+    /// The checkpoint that is stored.
+    ///
+    /// # Errors
+    /// [`IndexError`]: then rebuild.
+    fn checkpoint(&self) -> Result<Option<Checkpoint>, IndexError>;
+
+    /// Brings what was applied to the disk, as far as the store below can promise it.
+    ///
+    /// # Errors
+    /// [`IndexError`]: then rebuild.
+    fn flush(&mut self) -> Result<(), IndexError>;
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// [`IndexError`]: the index cannot be used at all.
+    fn clear(&mut self) -> Result<(), IndexError>;
+
+    /// Begins anew from what a recovery of the whole journal found.
+    ///
+    /// # Errors
+    /// [`IndexError`]: the index cannot be used at all.
+    fn rebuild(&mut self, entries: &[(QueueId, Entry)], checkpoint: &Checkpoint) -> Result<(), IndexError> {
+        self.clear()?;
+        // In parts, and the checkpoint with the last one: until then there is nothing that could be trusted.
+        let batch = Batch { put: entries.to_vec(), remove: Vec::new(), checkpoint: checkpoint.clone() };
+        self.apply(&batch)?;
+        self.flush()
+    }
+}
+
+#[cfg(test)]
+mod test;

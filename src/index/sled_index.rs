@@ -1,0 +1,183 @@
+//! The index on disk: one sled database per journal shard, one tree, the checkpoint under a key of its own.
+//!
+//! Measured with sled 0.34.7: its flush does not survive a power loss, sixteen `flush_async` at once deadlock, an
+//! insert stalls for 20 ms now and then, and a damaged directory may panic instead of failing. So: flushed only from
+//! here and one at a time, never in the way of a reply, and whatever it says is checked against a digest. What fails
+//! the check is put aside and rebuilt from the journal.
+
+use std::{
+    fmt, fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use journal::{Checkpoint, Entry, QueueId};
+use sled::{Db, IVec};
+
+use crate::{Batch, Index, IndexError, Loaded, digest::Digest};
+
+/// The live messages of one journal shard, in a sled database.
+///
+/// Open it from the main thread: sled's threads would inherit a shard's CPU.
+pub struct SledIndex {
+    db: Db,
+    digest: Digest,
+}
+
+/// What opening met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenReport {
+    /// A database that works, or a new one.
+    Sound,
+    /// The directory was damaged; it lies aside and an empty one took its place.
+    PutAside {
+        /// Where it is now.
+        path: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+// Entries have keys of 8 bytes; this one sorts before them all.
+const META_KEY: &[u8] = b"";
+const DIGEST_LEN: usize = 16;
+
+impl SledIndex {
+    /// Opens the database in a directory, with that many bytes of cache. A directory that sled cannot open is put
+    /// aside: see the report, and rebuild when [`Index::load`] then finds nothing.
+    ///
+    /// # Errors
+    /// [`IndexError::Store`] when even an empty directory cannot be opened.
+    pub fn open(path: &Path, cache_bytes: u64) -> Result<(Self, OpenReport), IndexError> {
+        match open(path, cache_bytes) {
+            Ok(index) => Ok((index, OpenReport::Sound)),
+            Err(error) => {
+                let aside = put_aside(path).map_err(|e| IndexError::Store(e.to_string()))?;
+                let report = OpenReport::PutAside { path: aside, reason: error.to_string() };
+                Ok((open(path, cache_bytes)?, report))
+            }
+        }
+    }
+
+    fn meta(&self) -> Result<Option<(Checkpoint, Digest)>, IndexError> {
+        let Some(bytes) = guarded(|| self.db.get(META_KEY))? else { return Ok(None) };
+        let (digest, checkpoint) = bytes
+            .split_first_chunk::<DIGEST_LEN>()
+            .ok_or(IndexError::Damaged("the checkpoint is cut short"))?;
+        let checkpoint = Checkpoint::decode(checkpoint)
+            .map_err(|_| IndexError::Damaged("the checkpoint does not decode"))?;
+        Ok(Some((checkpoint, Digest::from_bytes(*digest))))
+    }
+}
+
+impl fmt::Debug for SledIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledIndex").field("digest", &self.digest).finish_non_exhaustive()
+    }
+}
+
+impl Index for SledIndex {
+    fn load(&self) -> Result<Option<Loaded>, IndexError> {
+        let Some((checkpoint, digest)) = self.meta()? else { return Ok(None) };
+        let (mut found, mut entries) = (Digest::default(), Vec::new());
+        let mut items = self.db.range::<&[u8], _>([0].as_slice()..);
+        while let Some((key, value)) = guarded(|| items.next().transpose())? {
+            found.add(&key, &value);
+            let id = id(&key).ok_or(IndexError::Damaged("a key is not a queue id"))?;
+            let entry = Entry::decode(&value).map_err(|_| IndexError::Damaged("an entry does not decode"))?;
+            entries.push((id, entry));
+        }
+        if found != digest {
+            return Err(IndexError::Damaged("the entries are not those of the checkpoint"));
+        }
+        Ok(Some(Loaded { checkpoint, entries }))
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<(), IndexError> {
+        let (mut changes, mut digest) = (sled::Batch::default(), self.digest);
+        // The last change of a key is the one that counts, for the digest as for sled.
+        let removed = batch.remove.iter().map(|id| (*id, None));
+        let put = batch.put.iter().map(|(id, entry)| (*id, Some(entry.encode())));
+        let keyed: std::collections::BTreeMap<QueueId, _> = put.chain(removed).collect();
+        for (id, value) in keyed {
+            let key = key(id);
+            let before = guarded(|| self.db.get(key))?;
+            if let Some(before) = &before {
+                digest.subtract(&key, before);
+            }
+            match value {
+                Some(value) => {
+                    digest.add(&key, &value);
+                    changes.insert(&key, &value[..]);
+                }
+                None if before.is_some() => changes.remove(&key),
+                None => {}
+            }
+        }
+        let meta = [&digest.to_bytes()[..], &batch.checkpoint.encode()].concat();
+        changes.insert(META_KEY, meta);
+        guarded(|| self.db.apply_batch(changes))?;
+        self.digest = digest;
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Result<Option<Checkpoint>, IndexError> {
+        Ok(self.meta()?.map(|(checkpoint, _)| checkpoint))
+    }
+
+    // `&mut self`: one flush in flight at most.
+    fn flush(&mut self) -> Result<(), IndexError> {
+        guarded(|| self.db.flush()).map(|_| ())
+    }
+
+    fn clear(&mut self) -> Result<(), IndexError> {
+        // The checkpoint first: a crash half way leaves an index that is not trusted.
+        guarded(|| self.db.remove(META_KEY))?;
+        guarded(|| self.db.clear())?;
+        self.digest = Digest::default();
+        Ok(())
+    }
+}
+
+fn open(path: &Path, cache_bytes: u64) -> Result<SledIndex, IndexError> {
+    let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+    let db = guarded(|| config.open())?;
+    let mut index = SledIndex { db, digest: Digest::default() };
+    if let Some((_, digest)) = index.meta()? {
+        index.digest = digest;
+    }
+    Ok(index)
+}
+
+/// Moves a directory out of the way, over the one that was put aside before it.
+fn put_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".damaged");
+    let aside = PathBuf::from(aside);
+    match fs::symlink_metadata(&aside) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&aside)?,
+        Ok(_) => fs::remove_file(&aside)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// Calls sled, whose panics over damaged files are errors to us.
+fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(IndexError::Store(error.to_string())),
+        Err(_) => Err(IndexError::Store("sled panicked over its files".to_owned())),
+    }
+}
+
+// Big-endian, so that keys sort as ids do.
+const fn key(id: QueueId) -> [u8; 8] {
+    id.to_bits().to_be_bytes()
+}
+
+fn id(key: &IVec) -> Option<QueueId> {
+    key[..].try_into().ok().map(|bytes| QueueId::from_bits(u64::from_be_bytes(bytes)))
+}
