@@ -39,7 +39,7 @@ fn listings_are_tables() {
     assert_eq!(
         ringpost_queue("list --sender ann@example.org").unwrap(),
         "ID                 AGE       SIZE  STATE     TRIES      NEXT  SENDER -> RECIPIENTS\n\
-         0040000000007    2h13m    4.2 KiB  deferred      4     in 5m  ann@example.org -> bob@example.net and 1 more\n\
+         0080000000007    2h13m    4.2 KiB  deferred      4     in 5m  ann@example.org -> bob@example.net and 1 more\n\
          \x20              mx:example.net: 452 4.2.2 mailbox?[2J full\n"
     );
     assert_eq!(ringpost_queue("list --sender example.net").unwrap(), "nothing in the queue matches\n");

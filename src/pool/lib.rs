@@ -1,1 +1,171 @@
 //! The tokio side: listeners, TLS, HTTP plumbing for the rooms above.
+//!
+//! Started by the main thread, before any shard: a thread started from a pinned one would share its
+//! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
+
+mod http;
+mod listen;
+mod usage;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use axum::Router;
+use tokio::{
+    runtime::{self, Runtime},
+    sync::watch::{self as signal, Sender},
+    task::JoinSet,
+};
+use watch::{ProcessMetrics, Registry};
+
+pub use listen::ListenError;
+
+/// How the pool is to be.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Threads of the runtime.
+    pub worker_threads: usize,
+    /// Where HTTP is served to monitoring, and to whoever has the token.
+    pub http: Vec<SocketAddr>,
+    /// Where everything is served to our own user.
+    pub control_socket: PathBuf,
+    /// Upper bounds.
+    pub limits: Limits,
+}
+
+/// Upper bounds. Everything has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of one listener; more wait in its backlog.
+    pub connections_max: usize,
+    /// How long a client may take for the head of a request, and be idle between two.
+    pub head_max: Duration,
+    /// How long a request may take.
+    pub request_max: Duration,
+}
+
+/// What the pool serves and looks after.
+#[derive(Debug)]
+pub struct Services {
+    /// For the TCP port.
+    pub guarded: Router,
+    /// For the control socket.
+    pub everything: Router,
+    /// The metrics, which want upkeep.
+    pub registry: Arc<Registry>,
+    /// The process's own, measured now and then.
+    pub process: Arc<ProcessMetrics>,
+}
+
+/// The pool cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The runtime.
+    #[error(
+        "cannot start the threads of the pool: {0}; look at the limit of processes (ulimit -u, TasksMax)"
+    )]
+    Runtime(io::Error),
+}
+
+/// The running pool. Dropping it ends what is under way at once; [`Handle::stop`] lets it finish.
+#[derive(Debug)]
+pub struct Handle {
+    runtime: Runtime,
+    listeners: JoinSet<()>,
+    stop: Sender<Stage>,
+    http: Vec<SocketAddr>,
+    control_socket: PathBuf,
+}
+
+/// What the pool does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Serving,
+    Stopping,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 256,
+            head_max: Duration::from_secs(10),
+            request_max: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Binds every listener and starts to serve. Call it from the main thread.
+///
+/// # Errors
+/// [`StartError`]; its text names the address and what to do.
+pub fn start(options: Options, services: Services) -> Result<Handle, StartError> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(options.worker_threads.max(1))
+        .thread_name("pool")
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let _entered = runtime.enter();
+    let (stop, stage) = signal::channel(Stage::Serving);
+    let mut listeners = JoinSet::new();
+    let control = listen::control(&options.control_socket)?;
+    listeners.spawn(http::serve(control, services.everything, options.limits, stage.clone()));
+    let mut addresses = Vec::new();
+    for address in options.http {
+        let listener = listen::tcp(address)?;
+        addresses.push(listener.local_addr().map_err(|error| ListenError::new(address, error))?);
+        let router = services.guarded.clone();
+        listeners.spawn(http::serve(listener, router, options.limits, stage.clone()));
+    }
+    runtime.spawn(upkeep(services.registry, services.process));
+    drop(_entered);
+    Ok(Handle { runtime, listeners, stop, http: addresses, control_socket: options.control_socket })
+}
+
+impl Handle {
+    /// Takes no more requests and lets those under way finish within the grace.
+    pub fn stop(mut self, grace: Duration) {
+        // Nobody hears it when every listener has ended already.
+        let _ = self.stop.send(Stage::Stopping);
+        let all = async { while self.listeners.join_next().await.is_some() {} };
+        // The error is that the grace is over: what is left ends with the runtime.
+        let _ = self.runtime.block_on(async { tokio::time::timeout(grace, all).await });
+        listen::remove(&self.control_socket);
+        self.runtime.shutdown_background();
+    }
+
+    /// To start tasks from other threads.
+    pub fn runtime(&self) -> &runtime::Handle {
+        self.runtime.handle()
+    }
+
+    /// Where HTTP is served, with the port the system chose for port 0.
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        &self.http
+    }
+}
+
+/// Between two rounds of [`upkeep`].
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Keeps the recorder small and looks at the process.
+async fn upkeep(registry: Arc<Registry>, process: Arc<ProcessMetrics>) {
+    let mut rounds = tokio::time::interval(UPKEEP);
+    loop {
+        rounds.tick().await;
+        registry.upkeep();
+        process.set_log_lines_dropped(watch::log::lines_dropped());
+        process.set_usage(usage::now());
+    }
+}
+
+/// As many threads as a host of this size gives to people: shards have the rest.
+pub fn worker_threads_default() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(8).min(4))
+}
+
+#[cfg(test)]
+#[path = "pool_test.rs"]
+mod test;

@@ -1,0 +1,64 @@
+//! Connections of HTTP: taken, bounded, served, ended.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    serve::Listener,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use tokio::{
+    sync::{Semaphore, watch::Receiver},
+    time::timeout,
+};
+
+use crate::{Limits, Stage};
+
+/// Serves a socket until the pool stops, then until its connections have ended.
+pub(crate) async fn serve<L: Listener>(
+    mut listener: L,
+    router: Router,
+    limits: Limits,
+    mut stage: Receiver<Stage>,
+) {
+    let request_max = limits.request_max;
+    let router = router.layer(middleware::from_fn(move |request, next| bounded(request_max, request, next)));
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_max);
+    let open = GracefulShutdown::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            // Waits a little by itself when there are no file descriptors left.
+            (place, listener.accept().await)
+        };
+        let (place, (stream, _)) = tokio::select! {
+            taken = next => taken,
+            _ = stage.wait_for(|stage| *stage == Stage::Stopping) => break,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = open.watch(http.serve_connection(TokioIo::new(stream), service));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    open.shutdown().await;
+}
+
+async fn bounded(request_max: Duration, request: Request, next: Next) -> Response {
+    let late = |_| (StatusCode::GATEWAY_TIMEOUT, "the request took too long\n").into_response();
+    timeout(request_max, next.run(request)).await.unwrap_or_else(late)
+}

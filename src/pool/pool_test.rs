@@ -1,0 +1,76 @@
+//! The whole pool through real sockets.
+
+use std::os::unix::net::UnixStream;
+
+use axum::routing::get;
+
+use super::*;
+
+fn pool(control_socket: PathBuf) -> Handle {
+    let registry = Arc::new(Registry::new());
+    let process = Arc::new(registry.process("0.1.0", 0));
+    let scraped = Arc::clone(&registry);
+    let services = Services {
+        guarded: Router::new().route("/", get(|| async { "guarded" })),
+        everything: Router::new()
+            .route("/", get(|| async { "everything" }))
+            .route("/metrics", get(|| async move { scraped.render() }))
+            .route("/panic", get(panics)),
+        registry,
+        process,
+    };
+    let http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let options = Options { worker_threads: 1, http, control_socket, limits: Limits::default() };
+    start(options, services).unwrap()
+}
+
+async fn panics() -> &'static str {
+    panic!("a fault of ours")
+}
+
+fn ask(mut stream: impl std::io::Read + std::io::Write, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn requests_are_answered_until_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let pool = pool(path.clone());
+    let control = || UnixStream::connect(&path).unwrap();
+    assert!(ask(control(), "/").ends_with("everything"));
+    assert!(!ask(control(), "/panic").contains("200 OK"), "a panic ends its connection");
+    assert!(ask(control(), "/metrics").contains("ringpost_build_info"), "and no other");
+
+    let address = pool.http_addresses()[0];
+    let connect = || pool.runtime().block_on(tokio::net::TcpStream::connect(address)).unwrap();
+    let tcp = connect().into_std().unwrap();
+    tcp.set_nonblocking(false).unwrap();
+    assert!(ask(tcp, "/").ends_with("guarded"));
+
+    // An idle connection does not hold up the end.
+    let idle = control();
+    pool.stop(Duration::from_secs(20));
+    drop(idle);
+    assert!(!path.exists());
+    assert!(UnixStream::connect(&path).is_err());
+}
+
+#[test]
+fn a_failed_start_names_the_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = pool(dir.path().join("control.sock"));
+    let address = first.http_addresses()[0];
+    let registry = Arc::new(Registry::new());
+    let process = Arc::new(registry.process("0.1.0", 0));
+    let services = Services { guarded: Router::new(), everything: Router::new(), registry, process };
+    let control_socket = dir.path().join("other.sock");
+    let options =
+        Options { worker_threads: 1, http: vec![address], control_socket, limits: Limits::default() };
+    let error = start(options, services).unwrap_err().to_string();
+    assert!(error.contains(&address.to_string()) && error.contains("another program"), "{error}");
+    first.stop(Duration::ZERO);
+}
