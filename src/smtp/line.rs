@@ -54,11 +54,11 @@ impl LineScanner {
     ///
     /// After [`Line::Partial`] the next input must begin with the same bytes.
     pub fn find(&mut self, input: &[u8]) -> Line {
-        // The last byte seen may have been the CR of a CRLF.
-        let from = self.scanned.saturating_sub(1).min(input.len());
         let window = &input[..input.len().min(self.line_max)];
-        let begun = window.get(from..).unwrap_or_default();
-        let end = memchr_iter(b'\n', begun).map(|at| from + at).find(|at| *at > 0 && input[at - 1] == b'\r');
+        let fresh = window.get(self.scanned..).unwrap_or_default();
+        let end = memchr_iter(b'\n', fresh)
+            .map(|at| self.scanned + at)
+            .find(|at| *at > 0 && input[at - 1] == b'\r');
         self.scanned = 0;
         match end {
             Some(at) if self.dropped > 0 => {
