@@ -1,11 +1,16 @@
 //! The example file and the reference page, printed from the types.
 
-use std::{fmt::Write as _, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use mail::Domain;
 
 use crate::{
-    Certificate, Config, DomainPattern, ListenAddress, Listener, ListenerKind, ListenerTls, Route,
+    Certificate, Config, DomainPattern, Hop, Host, ListenAddress, Listener, ListenerKind, ListenerTls, Route,
+    RouteTls, Via,
     schema::{Key, Section, Shape},
 };
 
@@ -46,11 +51,20 @@ impl Config {
                 key: options.key.clone(),
                 domains: Vec::new(),
             }],
-            routes: vec![Route {
-                name: "internet".into(),
-                domains: vec![DomainPattern::Any],
-                ..Route::default()
-            }],
+            routes: vec![
+                Route { name: "internet".into(), domains: vec![DomainPattern::Any], ..Route::default() },
+                // For the load generator's sink. Nobody can own the name (RFC 6761 §6.4).
+                Route {
+                    name: "loadtest".into(),
+                    domains: vec![DomainPattern::Exact(
+                        Domain::parse("loadtest.invalid").expect("our own text"),
+                    )],
+                    via: Via::Hop,
+                    hosts: vec![Hop { host: Host::Address(Ipv4Addr::LOCALHOST.into()), port: 2600 }],
+                    tls: RouteTls::None,
+                    ..Route::default()
+                },
+            ],
             ..Self::default()
         };
         config.to_toml()
