@@ -104,6 +104,7 @@ fn handshake_and_words_both_ways() {
         pair.client.channel.write(b"EHLO client.example\r\n").unwrap();
         pair.carry(piece).unwrap();
         assert_eq!(pair.server.received, b"EHLO client.example\r\n");
+        assert_eq!(pair.client.received, b"220 mx.example ESMTP\r\n", "the greeting came once");
 
         let session = pair.server.channel.session().unwrap();
         assert_eq!(session.version, Version::Tls13);
