@@ -140,7 +140,7 @@ impl Level {
 /// [`LogError`] when the file cannot be opened, or the log was started before.
 pub fn start(options: Options) -> Result<Log, LogError> {
     let (level, rooms) = (options.level, options.rooms.clone());
-    let log = Core::start(options)?;
+    let log = Core::start(options, SLEEP)?;
     CORE.set(Arc::clone(&log.core)).map_err(|_| LogError::Twice)?;
     trace::install(level, &rooms);
     log.set_levels(level, &rooms);
@@ -234,6 +234,7 @@ thread_local! {
 #[derive(Debug)]
 struct Core {
     options: Options,
+    sleep: Duration,
     slots: Mutex<Vec<Arc<Slot>>>,
     requests: mpsc::Sender<Request>,
     /// The writer found nothing to do: whoever writes next sends [`Request::Wake`].
@@ -299,11 +300,12 @@ impl Local {
 }
 
 impl Core {
-    fn start(options: Options) -> Result<Log, LogError> {
+    fn start(options: Options, sleep: Duration) -> Result<Log, LogError> {
         let sink = open(&options.output)?;
         let (requests, inbox) = mpsc::channel();
         let core = Arc::new(Self {
             options,
+            sleep,
             slots: Mutex::default(),
             requests,
             asleep: AtomicBool::new(false),
@@ -328,7 +330,7 @@ struct Writer {
 
 /// How long lines gather before they are written together.
 const GATHER: Duration = Duration::from_millis(20);
-/// The longest sleep.
+/// The longest sleep: one line late by this much is the worst that a lost wake could do.
 const SLEEP: Duration = Duration::from_secs(1);
 
 impl Writer {
@@ -359,7 +361,8 @@ impl Writer {
     fn sleep(&mut self, inbox: &mpsc::Receiver<Request>) -> Result<Request, RecvTimeoutError> {
         self.core.asleep.store(true, SeqCst);
         fence(SeqCst);
-        let request = if self.write_waiting() { Ok(Request::Wake) } else { inbox.recv_timeout(SLEEP) };
+        let request =
+            if self.write_waiting() { Ok(Request::Wake) } else { inbox.recv_timeout(self.core.sleep) };
         self.core.asleep.store(false, SeqCst);
         request
     }
