@@ -2,7 +2,13 @@
 
 use mail::{QueueId, Timestamp};
 
-use crate::{Cursor, Destination, Order, Queue};
+use crate::{
+    Cursor, Destination, Order, Queue, Recipients, State,
+    destination::Phase,
+    group::{self, Group, Tagged},
+    machine::Standing,
+    slab::NIL,
+};
 
 /// What an operator asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +47,14 @@ pub struct Progress {
     pub next: Option<Cursor>,
 }
 
+/// Groups that one step looks at.
+const STEP_MAX: u32 = 4096;
+
 impl Queue {
     /// Does one step of a command; call again with `next` until there is none.
     ///
-    /// Messages accepted meanwhile may be met or not. To keep back what is still to come for a
-    /// destination, use [`Queue::set_attempts_max`] with zero.
+    /// A message is one step. Messages accepted meanwhile may be met or not: to keep back what is still
+    /// to come for a destination, use [`Queue::set_attempts_max`] with zero.
     pub fn on_command(
         &mut self,
         command: Command,
@@ -54,7 +63,176 @@ impl Queue {
         now: Timestamp,
         orders: &mut Vec<Order>,
     ) -> Progress {
-        let _ = (command, selector, cursor, now, orders);
-        todo!()
+        let progress = match selector {
+            Selector::All => self.command_some(command, None, cursor, now, orders),
+            Selector::Destination(destination) => {
+                self.command_some(command, Some(destination), cursor, now, orders)
+            }
+            Selector::Message(id) => self.command_message(command, id, None, now, orders),
+            Selector::Recipient(id, recipient) => {
+                self.command_message(command, id, Some(recipient), now, orders)
+            }
+        };
+        self.dispatch(orders);
+        progress
+    }
+
+    fn command_some(
+        &mut self,
+        command: Command,
+        destination: Option<Destination>,
+        cursor: Cursor,
+        now: Timestamp,
+        orders: &mut Vec<Order>,
+    ) -> Progress {
+        let end = self.groups.end().min(cursor.0.saturating_add(STEP_MAX));
+        let mut changed = 0;
+        for index in cursor.0..end {
+            let meant = |group: &Group| destination.is_none_or(|meant| meant.0 == group.destination);
+            if self.groups.get(index).is_some_and(meant) {
+                changed += self.command_group(command, index, None, now, orders);
+            }
+        }
+        Progress { changed, next: (end < self.groups.end()).then_some(Cursor(end)) }
+    }
+
+    fn command_message(
+        &mut self,
+        command: Command,
+        id: QueueId,
+        recipient: Option<u32>,
+        now: Timestamp,
+        orders: &mut Vec<Order>,
+    ) -> Progress {
+        let mut changed = 0;
+        let mut next = self.ids.find(&self.messages, id.to_bits()).map_or(NIL, |i| self.messages[i].groups);
+        while next != NIL {
+            let group = &self.groups[next];
+            let index = std::mem::replace(&mut next, group.sibling_after);
+            let mut places = group::recipients(&self.nodes, group.recipients).map(Tagged::recipient);
+            if recipient.is_none_or(|recipient| places.any(|place| place == recipient)) {
+                drop(places);
+                changed += self.command_group(command, index, recipient, now, orders);
+            }
+        }
+        Progress { changed, next: None }
+    }
+
+    /// Does a command for a group, or for one of its recipients.
+    fn command_group(
+        &mut self,
+        command: Command,
+        index: u32,
+        only: Option<u32>,
+        now: Timestamp,
+        orders: &mut Vec<Order>,
+    ) -> u64 {
+        let tick = self.clock.now(now);
+        let group = self.groups[index].clone();
+        let state = match (command, group.state) {
+            (_, State::Running) => return self.command_running(command, index, only, orders),
+            (Command::Retry, State::Ready | State::Deferred) => State::Ready,
+            (Command::Hold, State::Ready | State::Deferred) => State::Held,
+            (Command::Release, State::Held) => State::Ready,
+            (Command::Remove, State::Ready | State::Deferred | State::Held) => State::Held,
+            (Command::Retry, State::Held)
+            | (Command::Hold, State::Held)
+            | (Command::Release, State::Ready | State::Deferred) => return 0,
+        };
+        if command == Command::Retry {
+            self.probe_now(group.destination);
+            if group.state == State::Ready {
+                return 0;
+            }
+        }
+        let (meant, others): (Vec<u32>, Vec<u32>) = group::recipients(&self.nodes, group.recipients)
+            .map(Tagged::recipient)
+            .partition(|place| only.is_none_or(|only| only == *place));
+        let id = QueueId::from_bits(self.messages[group.message].id);
+        let standing = Standing {
+            site: group.destination,
+            state: group.state,
+            attempts: group.attempts,
+            due: group.due,
+            status: group.status.get(),
+        };
+        self.remove_group(index, tick);
+        if !others.is_empty() {
+            self.add_group(group.message, &standing, &others);
+        }
+        if command == Command::Remove {
+            orders.push(Order::Remove { id, recipients: Recipients::from(&*meant) });
+            self.retire_if_ended(group.message, orders);
+            return meant.len() as u64;
+        }
+        let standing = Standing { state, ..standing };
+        self.add_group(group.message, &standing, &meant);
+        if command == Command::Release {
+            self.extend_life(group.message, now);
+            self.disarm(group.message);
+            self.arm(group.message, tick);
+        }
+        // A retry need not be noted: after a restart it is due again when it was due before.
+        if command != Command::Retry {
+            self.note(id, &meant, &standing, orders);
+        }
+        meant.len() as u64
+    }
+
+    /// Tags recipients, so that the command takes effect when their attempt ends.
+    fn command_running(
+        &mut self,
+        command: Command,
+        index: u32,
+        only: Option<u32>,
+        orders: &mut Vec<Order>,
+    ) -> u64 {
+        let (set, clear, state) = match command {
+            Command::Retry => return 0,
+            Command::Hold => (Tagged::HOLD, 0, State::Held),
+            Command::Release => (0, Tagged::HOLD, State::Ready),
+            Command::Remove => (Tagged::REMOVE, 0, State::Held),
+        };
+        let mut changed = Vec::new();
+        let mut tag = |tagged: &mut Tagged| {
+            let tags = (tagged.0 | set) & !clear;
+            if tags != tagged.0 && only.is_none_or(|only| only == tagged.recipient()) {
+                tagged.0 = tags;
+                changed.push(tagged.recipient());
+            }
+        };
+        let group = &mut self.groups[index];
+        if group.recipients.has(Tagged::SINGLE) {
+            tag(&mut group.recipients);
+        } else {
+            let mut next = group.recipients.0;
+            while next != NIL {
+                tag(&mut self.nodes[next].recipient);
+                next = self.nodes[next].after;
+            }
+        }
+        // What is removed is ordered when the attempt has ended: it may yet be delivered.
+        if !changed.is_empty() && command != Command::Remove {
+            let group = &self.groups[index];
+            let id = QueueId::from_bits(self.messages[group.message].id);
+            let standing = Standing {
+                site: group.destination,
+                state,
+                attempts: group.attempts,
+                due: group.due,
+                status: group.status.get(),
+            };
+            self.note(id, &changed, &standing, orders);
+        }
+        changed.len() as u64
+    }
+
+    /// Lets a destination that is left alone be probed at once.
+    fn probe_now(&mut self, index: u32) {
+        let site = &mut self.sites.slab[index];
+        if let Phase::Blocked(_) = site.phase {
+            site.phase = Phase::Probing;
+            self.sites.enlist(index);
+        }
     }
 }

@@ -69,7 +69,7 @@ pub struct RecipientState {
 }
 
 /// The state of a recipient that has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum State {
     /// May be tried as soon as a slot is free and its destination answers.

@@ -19,11 +19,13 @@
 //! All state is in slabs with 32-bit links, so that a million recipients fit in a hundred
 //! megabytes; docs/queue.md has the arithmetic and the figures.
 
+mod ages;
 mod clock;
 mod command;
 mod destination;
 mod event;
 mod group;
+mod ids;
 mod machine;
 mod order;
 mod schedule;

@@ -1,8 +1,20 @@
 //! The machine: events in, orders out.
 
-use mail::Timestamp;
+use std::{mem, time::Duration};
 
-use crate::{Accepted, AttemptId, Destination, Order, Outcome, Restored, Schedule};
+use mail::{QueueId, Status, Timestamp};
+
+use crate::{
+    Accepted, AttemptId, Destination, Kind, MessageState, Order, Outcome, Recipients, Restored, ReturnReason,
+    Schedule, State, Warning,
+    ages::Ages,
+    clock::{self, Clock},
+    destination::{Phase, Site, Sites},
+    group::{self, Group, Message, Node, PackedStatus, Tagged, Vacant},
+    ids::Ids,
+    slab::{Links, NIL, Slab},
+    wheel::{Step, Wheel},
+};
 
 /// Upper bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +31,62 @@ pub struct Limits {
 
 /// One shard's partition of the queue.
 #[derive(Debug)]
-pub struct Queue {}
+pub struct Queue {
+    pub(crate) limits: Limits,
+    pub(crate) schedule: Schedule,
+    seed: u64,
+    pub(crate) clock: Clock,
+    pub(crate) messages: Slab<Message>,
+    pub(crate) groups: Slab<Group>,
+    pub(crate) nodes: Slab<Node>,
+    pub(crate) sites: Sites,
+    pub(crate) ids: Ids,
+    pub(crate) ages: Ages,
+    /// Deferred groups, by their next try.
+    retries: Wheel,
+    /// Messages, by warning and give-up time.
+    deadlines: Wheel,
+    /// Destinations, by probe, or by the end of their idle time.
+    probes: Wheel,
+    /// Recipients by [`State`].
+    pub(crate) counts: [u64; 4],
+    attempts: u32,
+    sorted: Sorted,
+}
+
+/// Recipients of an ended attempt by what becomes of them. Kept to save allocations.
+#[derive(Debug, Default)]
+struct Sorted {
+    kept: Vec<u32>,
+    held: Vec<u32>,
+    failed: Vec<u32>,
+    removed: Vec<u32>,
+    status: Option<Status>,
+}
+
+/// How an attempt ended as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Attempted,
+    Postponed,
+}
+
+/// What a group is made of, besides its recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Standing {
+    pub(crate) site: u32,
+    pub(crate) state: State,
+    pub(crate) attempts: u16,
+    pub(crate) due: u32,
+    pub(crate) status: Option<Status>,
+}
+
+/// Entries that one tick looks at in each wheel; the rest has its turn at once, in the next tick.
+const TICK_WORK_MAX: usize = 4096;
+/// How long an unused destination is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// With more destinations than this, an unused one is not kept.
+const IDLE_SITES_MAX: u32 = 65_536;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -33,16 +100,37 @@ impl Default for Limits {
 }
 
 impl Queue {
-    /// An empty queue. The seed spreads retries; any number will do, and a test's makes them reproducible.
+    /// An empty queue. The seed spreads retries and keys the table of names: a secret number in a
+    /// server, a known one in a test, which it makes reproducible.
     pub fn new(limits: Limits, schedule: Schedule, seed: u64, now: Timestamp) -> Self {
-        let _ = (limits, schedule, seed, now);
-        todo!()
+        Self {
+            limits,
+            schedule,
+            seed,
+            clock: Clock::new(now),
+            messages: Slab::new(),
+            groups: Slab::new(),
+            nodes: Slab::new(),
+            sites: Sites::new(seed),
+            ids: Ids::new(),
+            ages: Ages::default(),
+            retries: Wheel::new(),
+            deadlines: Wheel::new(),
+            probes: Wheel::new(),
+            counts: [0; 4],
+            attempts: 0,
+            sorted: Sorted::default(),
+        }
     }
 
     /// The number of a destination. See [`Destination`] for how long it is good.
     pub fn intern(&mut self, name: &str, now: Timestamp) -> Destination {
-        let _ = (name, now);
-        todo!()
+        let tick = self.clock.now(now);
+        let site = self.sites.intern(name, self.limits.destination_attempts_max, tick);
+        if self.sites.slab[site].is_idle() {
+            self.on_idle(site, tick);
+        }
+        Destination(site)
     }
 
     /// A message was accepted: its recipients are ready.
@@ -50,18 +138,71 @@ impl Queue {
     /// # Panics
     /// When the id is queued already or a destination is not ours.
     pub fn on_accepted(&mut self, accepted: &Accepted<'_>, now: Timestamp, orders: &mut Vec<Order>) {
-        let _ = (accepted, now, orders);
-        todo!()
+        let tick = self.clock.now(now);
+        let Accepted { id, received_at, size, priority, kind, warning, recipients } = *accepted;
+        let message = self.add_message(&MessageState {
+            id,
+            received_at,
+            size,
+            priority,
+            kind,
+            warning,
+            give_up_at: None,
+        });
+        let standing = |site| Standing { site, state: State::Ready, attempts: 0, due: tick, status: None };
+        match recipients {
+            [] => {}
+            [(recipient, destination)] => {
+                self.add_group(message, &standing(destination.0), &[*recipient]);
+            }
+            recipients => {
+                let list = recipients.iter().map(|(recipient, site)| (standing(site.0), *recipient));
+                self.add_groups(message, list.collect());
+            }
+        }
+        self.arm(message, tick);
+        self.retire_if_ended(message, orders);
+        self.dispatch(orders);
     }
 
     /// Takes in a message from before a restart. What is due waits for the next [`Queue::on_tick`],
-    /// so restore everything first.
+    /// so restore everything first. A message whose recipients have all ended is retired.
     ///
     /// # Panics
     /// When the id is queued already or a destination is not ours.
-    pub fn restore(&mut self, restored: &Restored<'_>, now: Timestamp) {
-        let _ = (restored, now);
-        todo!()
+    pub fn restore(&mut self, restored: &Restored<'_>, now: Timestamp, orders: &mut Vec<Order>) {
+        let tick = self.clock.now(now);
+        let message = self.add_message(&restored.message);
+        self.extend_life(message, now);
+        // A time that was noted while the clock was wrong must not keep a recipient waiting.
+        let due_max = clock::after(tick, self.schedule.retry_max);
+        let list = restored.recipients.iter().map(|recipient| {
+            let state = match recipient.state {
+                State::Ready | State::Running => State::Ready,
+                State::Deferred => State::Deferred,
+                State::Held => State::Held,
+            };
+            let standing = Standing {
+                site: recipient.destination.0,
+                state,
+                attempts: recipient.attempts,
+                due: self.clock.at(recipient.due).min(due_max),
+                status: recipient.status,
+            };
+            (standing, recipient.recipient)
+        });
+        match list.len() {
+            1 => {
+                let (standing, recipient) = list.into_iter().next().expect("there is one");
+                self.add_group(message, &standing, &[recipient]);
+            }
+            _ => {
+                let list = list.collect();
+                self.add_groups(message, list);
+            }
+        }
+        self.arm(message, tick);
+        self.retire_if_ended(message, orders);
     }
 
     /// An attempt ended. A recipient without an outcome counts as deferred.
@@ -75,8 +216,7 @@ impl Queue {
         now: Timestamp,
         orders: &mut Vec<Order>,
     ) {
-        let _ = (attempt, outcomes, now, orders);
-        todo!()
+        self.end_attempt(attempt, outcomes, End::Attempted, now, orders);
     }
 
     /// An attempt could not begin, for want of a lease or in a shutdown: nothing was tried, nothing
@@ -85,62 +225,541 @@ impl Queue {
     /// # Panics
     /// When this attempt is not under way.
     pub fn on_postponed(&mut self, attempt: AttemptId, now: Timestamp, orders: &mut Vec<Order>) {
-        let _ = (attempt, now, orders);
-        todo!()
+        self.end_attempt(attempt, &[], End::Postponed, now, orders);
     }
 
     /// A destination could not be reached at all: leave it alone for a while, then probe it with one
     /// attempt. Call this before [`Queue::on_attempted`] for the attempt that found out.
     pub fn on_destination_failed(&mut self, destination: Destination, now: Timestamp) {
-        let _ = (destination, now);
-        todo!()
+        let tick = self.clock.now(now);
+        let Some(site) = self.sites.slab.get(destination.0) else { return };
+        // Attempts that began before the first of them failed tell nothing new.
+        if matches!(site.phase, Phase::Blocked(until) if until > tick) {
+            return;
+        }
+        let failures = site.failures.saturating_add(1);
+        let until = clock::after(tick, self.schedule.destination_wait(failures, destination.0, self.seed));
+        let site = &mut self.sites.slab[destination.0];
+        site.failures = failures;
+        site.phase = Phase::Blocked(until);
+        self.set_probe(destination.0, until);
     }
 
     /// Time has passed. Does a bounded amount of work; [`Queue::wake_after`] says when to call again.
     pub fn on_tick(&mut self, now: Timestamp, orders: &mut Vec<Order>) {
-        let _ = (now, orders);
-        todo!()
+        let tick = self.clock.now(now);
+        for _ in 0..TICK_WORK_MAX {
+            match self.probes.step(&mut self.sites.slab, tick) {
+                Step::Due(site) => self.on_probe(site, tick),
+                Step::Moved => {}
+                Step::Nothing => break,
+            }
+        }
+        for _ in 0..TICK_WORK_MAX {
+            match self.deadlines.step(&mut self.messages, tick) {
+                Step::Due(message) => self.on_deadline(message, tick, orders),
+                Step::Moved => {}
+                Step::Nothing => break,
+            }
+        }
+        for _ in 0..TICK_WORK_MAX {
+            match self.retries.step(&mut self.groups, tick) {
+                Step::Due(group) => self.make_ready(group),
+                Step::Moved => {}
+                Step::Nothing => break,
+            }
+        }
+        self.dispatch(orders);
     }
 
     /// Sets how many attempts may be under way at once for a destination (a lease granted, a
     /// throttle, zero for a pause), as long as the queue knows it.
-    pub fn set_attempts_max(
-        &mut self,
-        destination: Destination,
-        attempts_max: u32,
-        now: Timestamp,
-        orders: &mut Vec<Order>,
-    ) {
-        let _ = (destination, attempts_max, now, orders);
-        todo!()
+    pub fn set_attempts_max(&mut self, destination: Destination, attempts_max: u32, orders: &mut Vec<Order>) {
+        if self.sites.slab.get(destination.0).is_some() {
+            self.sites.slab[destination.0].attempts_max = attempts_max;
+            self.sites.enlist(destination.0);
+            self.dispatch(orders);
+        }
     }
 
     /// Takes new limits, as after a change of configuration, or to stop all attempts before a shutdown.
-    pub fn set_limits(&mut self, limits: Limits, now: Timestamp, orders: &mut Vec<Order>) {
-        let _ = (limits, now, orders);
-        todo!()
+    /// Destinations with a limit of their own keep it.
+    pub fn set_limits(&mut self, limits: Limits, orders: &mut Vec<Order>) {
+        let old = mem::replace(&mut self.limits, limits);
+        for site in 0..self.sites.slab.end() {
+            let has_default = |site: &Site| site.attempts_max == old.destination_attempts_max;
+            if self.sites.slab.get(site).is_some_and(has_default) {
+                self.sites.slab[site].attempts_max = limits.destination_attempts_max;
+                self.sites.enlist(site);
+            }
+        }
+        self.dispatch(orders);
     }
 
-    /// Takes a new schedule; give-up times already set stay.
+    /// Takes a new schedule; give-up times and waits already set stay.
     pub fn set_schedule(&mut self, schedule: Schedule) {
-        let _ = schedule;
-        todo!()
+        self.schedule = schedule;
     }
 
     /// When to call [`Queue::on_tick`] next; never earlier than `now`. It may turn out that nothing is due.
     pub fn wake_after(&self, now: Timestamp) -> Option<Timestamp> {
-        let _ = now;
-        todo!()
+        if self.sites.is_waiting() && self.attempts < self.limits.attempts_max {
+            return Some(now);
+        }
+        let next =
+            [&self.retries, &self.deadlines, &self.probes].into_iter().filter_map(Wheel::next).min()?;
+        let mut clock = self.clock;
+        clock.now(now);
+        Some(clock.time(next).max(now))
     }
 
     /// How many more recipients may be accepted; below what a message needs, refuse it for now.
     pub fn room(&self) -> u64 {
-        todo!()
+        self.limits.recipients_max.saturating_sub(self.counts.iter().sum())
     }
 
     /// The name of a destination.
     pub fn name(&self, destination: Destination) -> Option<&str> {
-        let _ = destination;
-        todo!()
+        self.sites.slab.get(destination.0).map(|site| &*site.name)
+    }
+}
+
+/// Attempts.
+impl Queue {
+    /// Begins attempts as long as one may begin.
+    pub(crate) fn dispatch(&mut self, orders: &mut Vec<Order>) {
+        while self.attempts < self.limits.attempts_max {
+            let Some(index) = self.sites.next() else { return };
+            let message = &self.messages[self.groups[index].message];
+            let (id, priority) = (QueueId::from_bits(message.id), message.priority);
+            self.sites.unlink(&mut self.groups, priority, index);
+            self.set_state(index, State::Running);
+            self.attempts += 1;
+            let group = &self.groups[index];
+            let site = group.destination;
+            self.sites.slab[site].attempts += 1;
+            self.sites.enlist(site);
+            orders.push(Order::Attempt {
+                attempt: AttemptId(index),
+                id,
+                destination: Destination(site),
+                recipients: self.recipients(group.recipients),
+                number: group.attempts.saturating_add(1),
+            });
+        }
+    }
+
+    fn end_attempt(
+        &mut self,
+        AttemptId(index): AttemptId,
+        outcomes: &[(u32, Outcome)],
+        end: End,
+        now: Timestamp,
+        orders: &mut Vec<Order>,
+    ) {
+        let tick = self.clock.now(now);
+        let group = self.groups.get(index).filter(|group| group.state == State::Running);
+        let Group { message, destination: site, attempts, status, .. } =
+            *group.expect("an attempt ended that was not under way");
+        let mut sorted = mem::take(&mut self.sorted);
+        sorted.fill(group::recipients(&self.nodes, self.groups[index].recipients), outcomes);
+        self.attempts -= 1;
+        self.sites.slab[site].attempts -= 1;
+        if end == End::Attempted {
+            self.sites.slab[site].on_attempted(outcomes);
+        }
+        self.remove_group(index, tick);
+
+        let id = QueueId::from_bits(self.messages[message].id);
+        let attempts = attempts.saturating_add(u16::from(end == End::Attempted));
+        let status = sorted.status.or(status.get());
+        let mut standing = Standing { site, state: State::Held, attempts, due: tick, status };
+        if !sorted.failed.is_empty() {
+            let recipients = Recipients::from(&*sorted.failed);
+            orders.push(Order::Return { id, recipients, reason: ReturnReason::Failed });
+        }
+        if !sorted.removed.is_empty() {
+            orders.push(Order::Remove { id, recipients: Recipients::from(&*sorted.removed) });
+        }
+        if !sorted.held.is_empty() {
+            self.add_group(message, &standing, &sorted.held);
+            self.note(id, &sorted.held, &standing, orders);
+        }
+        if !sorted.kept.is_empty() {
+            let recipients = Recipients::from(&*sorted.kept);
+            if self.clock.at(self.messages[message].give_up_at()) <= tick {
+                orders.push(Order::Return { id, recipients, reason: ReturnReason::GaveUp });
+            } else if end == End::Attempted {
+                standing.state = State::Deferred;
+                standing.due = clock::after(tick, self.schedule.wait(attempts, id, self.seed));
+                self.add_group(message, &standing, &sorted.kept);
+                self.note(id, &sorted.kept, &standing, orders);
+            } else {
+                standing.state = State::Running;
+                let group = self.add_group(message, &standing, &sorted.kept);
+                self.set_state(group, State::Ready);
+                let priority = self.messages[message].priority;
+                self.sites.push_front(&mut self.groups, priority, group);
+            }
+        }
+        self.sorted = sorted;
+        self.sites.enlist(site);
+        self.retire_if_ended(message, orders);
+        self.dispatch(orders);
+    }
+
+    pub(crate) fn note(&self, id: QueueId, recipients: &[u32], standing: &Standing, orders: &mut Vec<Order>) {
+        orders.push(Order::Note {
+            id,
+            recipients: recipients.into(),
+            state: standing.state,
+            attempts: standing.attempts,
+            due: self.clock.time(standing.due),
+        });
+    }
+}
+
+/// What time brings.
+impl Queue {
+    /// A deferred group is due; it has left the wheel.
+    fn make_ready(&mut self, index: u32) {
+        self.set_state(index, State::Ready);
+        let priority = self.messages[self.groups[index].message].priority;
+        self.sites.push(&mut self.groups, priority, index);
+    }
+
+    /// Sets the next deadline of a message that is not in the wheel.
+    pub(crate) fn arm(&mut self, index: u32, tick: u32) {
+        let message = &self.messages[index];
+        let give_up = self.clock.at(message.give_up_at());
+        let due = match (message.warning, self.warn_tick(message)) {
+            (Warning::Wanted, Some(warn)) if message.kind == Kind::Message => {
+                // Overdue, because it was held or we were down: first let it be tried.
+                let grace = self.schedule.grace.max(Duration::from_secs(1));
+                let warn = if warn > tick { warn } else { clock::after(tick, grace) };
+                warn.min(give_up)
+            }
+            (Warning::Wanted | Warning::Unwanted | Warning::Sent, _) => give_up,
+        };
+        self.messages[index].due = due;
+        self.deadlines.insert(&mut self.messages, index);
+    }
+
+    /// Whether the sender should have been warned by now.
+    fn is_overdue(&self, index: u32, tick: u32) -> bool {
+        let message = &self.messages[index];
+        message.warning == Warning::Wanted
+            && message.kind == Kind::Message
+            && self.warn_tick(message).is_some_and(|warn| warn <= tick)
+    }
+
+    fn warn_tick(&self, message: &Message) -> Option<u32> {
+        let after = self.schedule.warn_after?;
+        Some(self.clock.at(message.received_at().saturating_add(after)))
+    }
+
+    pub(crate) fn disarm(&mut self, index: u32) {
+        if self.messages[index].links != Links::NONE {
+            self.deadlines.remove(&mut self.messages, index);
+        }
+    }
+
+    /// Sees to it that a message is tried for a while from now on before it is given up.
+    pub(crate) fn extend_life(&mut self, index: u32, now: Timestamp) {
+        let message = &mut self.messages[index];
+        let grace = self.schedule.grace.min(self.schedule.lifetime(message.kind));
+        message.give_up = message.give_up.max(seconds_up(now.saturating_add(grace)));
+    }
+
+    /// The warning or the give-up time of a message has come; it has left the wheel.
+    fn on_deadline(&mut self, index: u32, tick: u32, orders: &mut Vec<Order>) {
+        let message = &self.messages[index];
+        let id = QueueId::from_bits(message.id);
+        let give_up = self.clock.at(message.give_up_at()) <= tick;
+        let mut recipients = Vec::new();
+        let mut next = message.groups;
+        while next != NIL {
+            let index = next;
+            let group = &self.groups[index];
+            next = group.sibling_after;
+            // What is held stays; an attempt under way ends first.
+            let meant = match group.state {
+                State::Ready | State::Deferred => true,
+                State::Running => !give_up,
+                State::Held => false,
+            };
+            if meant {
+                recipients.extend(group::recipients(&self.nodes, group.recipients).map(Tagged::recipient));
+                if give_up {
+                    self.remove_group(index, tick);
+                }
+            }
+        }
+        if give_up {
+            if !recipients.is_empty() {
+                let recipients = Recipients::from(&*recipients);
+                orders.push(Order::Return { id, recipients, reason: ReturnReason::GaveUp });
+            }
+            self.retire_if_ended(index, orders);
+            return;
+        }
+        if !recipients.is_empty() && self.is_overdue(index, tick) {
+            self.messages[index].warning = Warning::Sent;
+            orders.push(Order::Warn { id, recipients: Recipients::from(&*recipients) });
+        }
+        self.arm(index, tick);
+    }
+
+    /// The time of a destination has come; it has left the wheel.
+    fn on_probe(&mut self, index: u32, tick: u32) {
+        let keep = self.idle_time();
+        let site = &mut self.sites.slab[index];
+        if let Phase::Blocked(_) = site.phase {
+            site.phase = Phase::Probing;
+        }
+        if !site.is_idle() {
+            self.sites.enlist(index);
+            return;
+        }
+        let end = clock::after(site.idle_since, keep);
+        if end > tick {
+            self.set_probe(index, end);
+        } else if site.is_unused() {
+            self.sites.release(index);
+        } else {
+            self.set_probe(index, clock::after(tick, keep));
+        }
+    }
+
+    /// Nothing is queued for a destination any more, or nothing yet.
+    fn on_idle(&mut self, index: u32, tick: u32) {
+        let keep = self.idle_time();
+        let site = &mut self.sites.slab[index];
+        site.idle_since = tick;
+        // If it is in the wheel, its time is looked at again when that comes.
+        if site.links == Links::NONE {
+            self.set_probe(index, clock::after(tick, keep));
+        }
+    }
+
+    fn set_probe(&mut self, index: u32, due: u32) {
+        if self.sites.slab[index].links != Links::NONE {
+            self.probes.remove(&mut self.sites.slab, index);
+        }
+        self.sites.slab[index].due = due;
+        self.probes.insert(&mut self.sites.slab, index);
+    }
+
+    fn idle_time(&self) -> Duration {
+        if self.sites.slab.len() > IDLE_SITES_MAX { Duration::from_millis(100) } else { IDLE }
+    }
+}
+
+/// Slab entries.
+impl Queue {
+    fn add_message(&mut self, state: &MessageState) -> u32 {
+        let MessageState { id, received_at, size, priority, kind, warning, give_up_at } = *state;
+        let give_up = give_up_at.unwrap_or_else(|| received_at.saturating_add(self.schedule.lifetime(kind)));
+        let received = seconds(received_at);
+        let message = self.messages.insert(Message {
+            id: id.to_bits(),
+            received,
+            give_up: seconds_up(give_up),
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            groups: NIL,
+            links: Links::NONE,
+            due: 0,
+            priority,
+            kind,
+            warning,
+            vacant: Vacant::No,
+        });
+        self.ids.insert(&self.messages, id.to_bits(), message);
+        self.ages.insert(received);
+        message
+    }
+
+    /// Makes groups of what stands alike, none larger than an attempt may be.
+    fn add_groups(&mut self, message: u32, mut list: Vec<(Standing, u32)>) {
+        list.sort_unstable();
+        let mut places = Vec::with_capacity(list.len());
+        for alike in list.chunk_by(|(one, _), (other, _)| one == other) {
+            for part in alike.chunks(self.limits.recipients_per_attempt_max.max(1)) {
+                places.clear();
+                places.extend(part.iter().map(|(_, place)| *place));
+                self.add_group(message, &part[0].0, &places);
+            }
+        }
+    }
+
+    /// Makes a group, and puts it where its state says.
+    pub(crate) fn add_group(&mut self, message: u32, standing: &Standing, recipients: &[u32]) -> u32 {
+        let Standing { site, state, attempts, due, status } = *standing;
+        let recipients = self.add_recipients(recipients);
+        let sibling_after = self.messages[message].groups;
+        let index = self.groups.insert(Group {
+            message,
+            sibling_before: NIL,
+            sibling_after,
+            destination: site,
+            links: Links::NONE,
+            due,
+            recipients: recipients.0,
+            status: PackedStatus::new(status),
+            attempts,
+            state,
+        });
+        if sibling_after != NIL {
+            self.groups[sibling_after].sibling_before = index;
+        }
+        self.messages[message].groups = index;
+        assert!(self.sites.slab.get(site).is_some(), "a recipient for a destination that is not ours");
+        self.counts[state as usize] += u64::from(recipients.1);
+        *self.sites.slab[site].count_mut(state) += recipients.1;
+        match state {
+            State::Ready => self.sites.push(&mut self.groups, self.messages[message].priority, index),
+            State::Deferred => self.retries.insert(&mut self.groups, index),
+            State::Running | State::Held => {}
+        }
+        index
+    }
+
+    /// Takes a group out of everything. Its message may be left without any.
+    pub(crate) fn remove_group(&mut self, index: u32, tick: u32) {
+        let (message, state) = (self.groups[index].message, self.groups[index].state);
+        match state {
+            State::Ready => self.sites.unlink(&mut self.groups, self.messages[message].priority, index),
+            State::Deferred => self.retries.remove(&mut self.groups, index),
+            State::Running | State::Held => {}
+        }
+        let group = self.groups.remove(index);
+        match group.sibling_before {
+            NIL => self.messages[message].groups = group.sibling_after,
+            before => self.groups[before].sibling_after = group.sibling_after,
+        }
+        if group.sibling_after != NIL {
+            self.groups[group.sibling_after].sibling_before = group.sibling_before;
+        }
+        let recipients = self.remove_recipients(group.recipients);
+        self.counts[state as usize] -= u64::from(recipients);
+        let site = &mut self.sites.slab[group.destination];
+        *site.count_mut(state) -= recipients;
+        if site.is_idle() {
+            self.on_idle(group.destination, tick);
+        }
+    }
+
+    /// Forgets a message whose recipients have all ended.
+    pub(crate) fn retire_if_ended(&mut self, index: u32, orders: &mut Vec<Order>) {
+        if self.messages[index].groups != NIL {
+            return;
+        }
+        self.disarm(index);
+        let id = self.messages[index].id;
+        self.ids.remove(id, index);
+        let message = self.messages.remove(index);
+        self.ages.remove(message.received);
+        orders.push(Order::Retire { id: QueueId::from_bits(id) });
+    }
+
+    /// Recounts a group's recipients under another state. Lists are the caller's affair.
+    fn set_state(&mut self, index: u32, state: State) {
+        let group = &mut self.groups[index];
+        let old = mem::replace(&mut group.state, state);
+        let recipients = group::recipients(&self.nodes, group.recipients).count() as u32;
+        self.counts[old as usize] -= u64::from(recipients);
+        self.counts[state as usize] += u64::from(recipients);
+        let site = &mut self.sites.slab[group.destination];
+        *site.count_mut(old) -= recipients;
+        *site.count_mut(state) += recipients;
+    }
+
+    /// Recipients as a group keeps them, and how many they are.
+    fn add_recipients(&mut self, recipients: &[u32]) -> (Tagged, u32) {
+        assert!(recipients.iter().all(|recipient| *recipient < Tagged::END), "a place of 2^29 or more");
+        if let [one] = recipients {
+            return (Tagged(one | Tagged::SINGLE), 1);
+        }
+        let mut first = NIL;
+        for recipient in recipients.iter().rev() {
+            first = self.nodes.insert(Node { recipient: Tagged(*recipient), after: first });
+        }
+        let first = if first == NIL { Tagged::NOBODY } else { Tagged(first) };
+        (first, recipients.len() as u32)
+    }
+
+    fn remove_recipients(&mut self, first: Tagged) -> u32 {
+        if first.has(Tagged::SINGLE) {
+            return 1;
+        }
+        let (mut next, mut count) = (first.0, 0);
+        while next != NIL {
+            next = self.nodes.remove(next).after;
+            count += 1;
+        }
+        count
+    }
+
+    pub(crate) fn recipients(&self, first: Tagged) -> Recipients {
+        if first.has(Tagged::SINGLE) {
+            return Recipients::One(first.recipient());
+        }
+        Recipients::Many(group::recipients(&self.nodes, first).map(Tagged::recipient).collect())
+    }
+}
+
+impl Sorted {
+    fn fill(&mut self, recipients: impl Iterator<Item = Tagged>, outcomes: &[(u32, Outcome)]) {
+        for list in [&mut self.kept, &mut self.held, &mut self.failed, &mut self.removed] {
+            list.clear();
+        }
+        self.status = None;
+        for (i, tagged) in recipients.enumerate() {
+            let place = tagged.recipient();
+            // Outcomes nearly always come in the order of the recipients.
+            let outcome = outcomes.get(i).filter(|(other, _)| *other == place);
+            let outcome = outcome.or_else(|| outcomes.iter().find(|(other, _)| *other == place));
+            match outcome.map(|(_, outcome)| *outcome) {
+                Some(Outcome::Delivered) => {}
+                Some(_) | None if tagged.has(Tagged::REMOVE) => self.removed.push(place),
+                Some(Outcome::Failed) => self.failed.push(place),
+                outcome @ (Some(Outcome::Deferred(_)) | None) => {
+                    if let Some(Outcome::Deferred(status)) = outcome {
+                        self.status = Some(status);
+                    }
+                    if tagged.has(Tagged::HOLD) { &mut self.held } else { &mut self.kept }.push(place);
+                }
+            }
+        }
+    }
+}
+
+fn seconds(time: Timestamp) -> u32 {
+    u32::try_from(time.secs()).unwrap_or(u32::MAX)
+}
+
+/// Whole seconds, rounded up.
+fn seconds_up(time: Timestamp) -> u32 {
+    seconds(time.saturating_add(Duration::from_micros(999_999)))
+}
+
+#[cfg(test)]
+impl Queue {
+    /// What must hold between any two calls.
+    pub(crate) fn check(&self) {
+        let mut counts = [0_u64; 4];
+        let mut attempts = vec![0; self.sites.slab.end() as usize];
+        for group in (0..self.groups.end()).filter_map(|index| self.groups.get(index)) {
+            counts[group.state as usize] += group::recipients(&self.nodes, group.recipients).count() as u64;
+            attempts[group.destination as usize] += u32::from(group.state == State::Running);
+            assert!(self.messages.get(group.message).is_some(), "a group without a message");
+        }
+        assert_eq!(counts, self.counts);
+        assert_eq!(attempts.iter().sum::<u32>(), self.attempts);
+        assert!(self.attempts <= self.limits.attempts_max);
+        for (index, attempts) in attempts.iter().enumerate() {
+            let site = self.sites.slab.get(index as u32);
+            assert!(site.map_or(0, |site| site.attempts) == *attempts, "attempts of a destination");
+        }
     }
 }

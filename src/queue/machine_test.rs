@@ -1,1 +1,248 @@
-//! To be filled.
+//! Single situations, by hand.
+
+use std::time::Duration;
+
+use mail::{JournalShard, QueueId, Status, Timestamp};
+
+use crate::*;
+
+const START: Timestamp = Timestamp::from_secs(1_763_629_500);
+const BUSY: Status = Status(4, 3, 2);
+
+struct Desk {
+    queue: Queue,
+    now: Timestamp,
+    orders: Vec<Order>,
+}
+
+impl Desk {
+    fn new(limits: Limits) -> Self {
+        let schedule = Schedule { jitter_percent: 0, ..Schedule::default() };
+        Self { queue: Queue::new(limits, schedule, 1, START), now: START, orders: Vec::new() }
+    }
+
+    fn accept(&mut self, number: u64, names: &[&str], priority: Priority) {
+        let recipients: Vec<_> =
+            (0..).zip(names).map(|(place, name)| (place, self.queue.intern(name, self.now))).collect();
+        let accepted = Accepted {
+            id: id(number),
+            received_at: self.now,
+            size: 4096,
+            priority,
+            kind: Kind::Message,
+            warning: Warning::Wanted,
+            recipients: &recipients,
+        };
+        self.queue.on_accepted(&accepted, self.now, &mut self.orders);
+    }
+
+    /// The attempts ordered since the last look: message number, recipients.
+    fn attempts(&mut self) -> Vec<(AttemptId, u64, Vec<u32>)> {
+        let attempt = |order| match order {
+            Order::Attempt { attempt, id, recipients, .. } => {
+                Some((attempt, id.number(), recipients.to_vec()))
+            }
+            Order::Note { .. }
+            | Order::Return { .. }
+            | Order::Warn { .. }
+            | Order::Remove { .. }
+            | Order::Retire { .. } => None,
+        };
+        self.orders.drain(..).filter_map(attempt).collect()
+    }
+
+    fn end(&mut self, attempt: AttemptId, outcomes: &[(u32, Outcome)]) {
+        self.queue.on_attempted(attempt, outcomes, self.now, &mut self.orders);
+    }
+
+    fn pass(&mut self, duration: Duration) {
+        let end = self.now.saturating_add(duration);
+        while let Some(wake) = self.queue.wake_after(self.now).filter(|wake| *wake <= end) {
+            self.now = wake;
+            self.queue.on_tick(wake, &mut self.orders);
+        }
+        self.now = end;
+    }
+}
+
+fn id(number: u64) -> QueueId {
+    QueueId::new(JournalShard(0), number)
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+#[test]
+fn a_message_from_acceptance_to_its_end() {
+    let mut desk = Desk::new(Limits { recipients_per_attempt_max: 2, ..Limits::default() });
+    desk.accept(1, &["a", "b", "a", "a"], Priority::Normal);
+    let attempts = desk.attempts();
+    let recipients: Vec<_> = attempts.iter().map(|(_, _, recipients)| recipients.as_slice()).collect();
+    assert_eq!(recipients, [&[0, 2][..], &[1], &[3]]);
+    desk.end(attempts[0].0, &[(0, Outcome::Delivered), (2, Outcome::Deferred(BUSY))]);
+    let due = START.saturating_add(minutes(5));
+    let note =
+        |state, due| Order::Note { id: id(1), recipients: Recipients::One(2), state, attempts: 1, due };
+    assert_eq!(desk.orders, [note(State::Deferred, due)]);
+    desk.orders.clear();
+    desk.end(attempts[1].0, &[(1, Outcome::Failed)]);
+    let reason = ReturnReason::Failed;
+    assert_eq!(desk.orders, [Order::Return { id: id(1), recipients: Recipients::One(1), reason }]);
+    desk.end(attempts[2].0, &[(3, Outcome::Delivered)]);
+    let states: Vec<_> = desk.queue.states(id(1)).collect();
+    assert_eq!((states.len(), states[0].recipient, states[0].status), (1, 2, Some(BUSY)));
+    desk.orders.clear();
+    desk.pass(minutes(5));
+    let attempts = desk.attempts();
+    assert_eq!((attempts[0].1, &*attempts[0].2, desk.now), (1, &[2][..], due));
+    desk.end(attempts[0].0, &[(2, Outcome::Delivered)]);
+    assert_eq!(desk.orders, [Order::Retire { id: id(1) }]);
+}
+
+#[test]
+fn warned_after_four_hours_and_given_up_after_five_days() {
+    let mut desk = Desk::new(Limits::default());
+    desk.accept(1, &["a"], Priority::Normal);
+    let mut seen = Vec::new();
+    for _ in 0..5 * 24 * 60 + 60 {
+        desk.pass(minutes(1));
+        let age = desk.now.saturating_since(START);
+        for order in std::mem::take(&mut desk.orders) {
+            match order {
+                Order::Attempt { attempt, .. } => desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]),
+                Order::Note { .. } => {}
+                Order::Warn { .. } | Order::Return { .. } | Order::Remove { .. } | Order::Retire { .. } => {
+                    seen.push((age.as_secs() / 3600, std::mem::discriminant(&order)));
+                }
+            }
+        }
+    }
+    let recipients = Recipients::One(0);
+    let expected = [
+        (4, Order::Warn { id: id(1), recipients: recipients.clone() }),
+        (120, Order::Return { id: id(1), recipients, reason: ReturnReason::GaveUp }),
+        (120, Order::Retire { id: id(1) }),
+    ];
+    assert_eq!(seen, expected.map(|(hour, order)| (hour, std::mem::discriminant(&order))));
+}
+
+#[test]
+fn destinations_take_turns_and_bulk_waits_but_not_for_ever() {
+    let limits = Limits { attempts_max: 1, ..Limits::default() };
+    let mut desk = Desk::new(limits);
+    desk.accept(0, &["a"], Priority::Normal);
+    for number in 1..7 {
+        desk.accept(number, &["a"], Priority::Normal);
+    }
+    desk.accept(7, &["b"], Priority::Normal);
+    desk.accept(8, &["a"], Priority::Bulk);
+    let mut order = Vec::new();
+    loop {
+        let attempts = desk.attempts();
+        let [(attempt, number, _)] = &attempts[..] else { break };
+        order.push(*number);
+        desk.end(*attempt, &[(0, Outcome::Delivered)]);
+    }
+    assert_eq!(order, [0, 1, 7, 2, 8, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_dead_destination_is_probed_by_one() {
+    let mut desk = Desk::new(Limits { destination_attempts_max: 2, ..Limits::default() });
+    for number in 0..10 {
+        desk.accept(number, &["a"], Priority::Normal);
+    }
+    let destination = desk.queue.intern("a", desk.now);
+    let fail = |desk: &mut Desk, attempts: Vec<(AttemptId, u64, Vec<u32>)>| {
+        for (attempt, ..) in attempts {
+            desk.queue.on_destination_failed(destination, desk.now);
+            desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]);
+        }
+    };
+    let attempts = desk.attempts();
+    assert_eq!(attempts.len(), 2);
+    fail(&mut desk, attempts);
+    assert_eq!(desk.attempts(), []);
+    // Both failed in the same breath: that counts once.
+    assert_eq!(desk.queue.destination(destination).unwrap().failures, 1);
+    desk.pass(Duration::from_secs(59));
+    assert_eq!(desk.attempts(), []);
+    desk.pass(Duration::from_secs(1));
+    let probe = desk.attempts();
+    assert_eq!(probe.iter().map(|(_, number, _)| *number).collect::<Vec<_>>(), [2]);
+    fail(&mut desk, probe);
+    desk.pass(minutes(2));
+    let probe = desk.attempts();
+    assert_eq!(probe.len(), 1);
+    // Greylisted is not dead: the others may go.
+    desk.end(probe[0].0, &[(0, Outcome::Deferred(BUSY))]);
+    assert_eq!(desk.attempts().len(), 2);
+    assert_eq!(desk.queue.destination(destination).unwrap().failures, 0);
+}
+
+#[test]
+fn a_crowd_of_due_recipients_is_taken_in_steps() {
+    let mut desk = Desk::new(Limits { attempts_max: 0, ..Limits::default() });
+    let destination = desk.queue.intern("a", desk.now);
+    let restored = |number| MessageState {
+        id: id(number),
+        received_at: START,
+        size: 1,
+        priority: Priority::Normal,
+        kind: Kind::Message,
+        warning: Warning::Sent,
+        give_up_at: None,
+    };
+    for number in 0..10_000 {
+        let state = RecipientState {
+            recipient: 0,
+            destination,
+            state: State::Deferred,
+            attempts: 3,
+            due: START,
+            status: None,
+        };
+        let restored = Restored { message: restored(number), recipients: &[state] };
+        desk.queue.restore(&restored, desk.now, &mut desk.orders);
+    }
+    let mut ticks = 0;
+    while desk.queue.counts().deferred > 0 {
+        assert_eq!(desk.queue.wake_after(desk.now), Some(desk.now));
+        desk.queue.on_tick(desk.now, &mut desk.orders);
+        ticks += 1;
+    }
+    assert_eq!(ticks, 3);
+    desk.queue.set_limits(Limits::default(), &mut desk.orders);
+    assert_eq!(desk.attempts().len(), Limits::default().destination_attempts_max as usize);
+    // A message whose last recipient had ended when the server went down.
+    let message = restored(20_000);
+    desk.queue.restore(&Restored { message, recipients: &[] }, desk.now, &mut desk.orders);
+    assert_eq!(desk.orders, [Order::Retire { id: id(20_000) }]);
+}
+
+#[test]
+fn what_lay_still_is_tried_before_it_is_given_up() {
+    let mut desk = Desk::new(Limits::default());
+    let destination = desk.queue.intern("a", desk.now);
+    let message = MessageState {
+        id: id(1),
+        received_at: Timestamp::from_secs(START.secs() - 10 * 86_400),
+        size: 1,
+        priority: Priority::Normal,
+        kind: Kind::Message,
+        warning: Warning::Wanted,
+        give_up_at: None,
+    };
+    let state = State::Held;
+    let recipient =
+        RecipientState { recipient: 0, destination, state, attempts: 9, due: START, status: None };
+    desk.queue.restore(&Restored { message, recipients: &[recipient] }, desk.now, &mut desk.orders);
+    desk.pass(minutes(60 * 24));
+    assert_eq!(desk.orders, [], "held is held");
+    let selector = Selector::Message(id(1));
+    let progress =
+        desk.queue.on_command(Command::Release, selector, Cursor::default(), desk.now, &mut desk.orders);
+    assert_eq!(progress, Progress { changed: 1, next: None });
+    assert_eq!(desk.attempts().len(), 1);
+}

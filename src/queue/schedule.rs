@@ -98,7 +98,7 @@ impl Schedule {
         let micros = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
         let width = (u128::from(micros) * u128::from(percent) / 100) as u64;
         // A point in [0, 2 × width], moved down by width.
-        let point = ((u128::from(width) * 2 + 1) * u128::from(hash) >> 64) as u64;
+        let point = (((u128::from(width) * 2 + 1) * u128::from(hash)) >> 64) as u64;
         Duration::from_micros(micros - width + point)
     }
 }

@@ -1,1 +1,558 @@
-//! To be filled.
+//! Simulated days of a queue: hundreds of lives, each from its seed, with everything that may happen to it.
+//!
+//! The world accepts messages, ends attempts well and badly, lets destinations go down, gives operator's
+//! commands, changes limits, sets the clock back and restarts the server. The model beside the queue
+//! knows of each recipient only what the orders said. `SEED=17 cargo test -p queue` lives one life.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
+
+use mail::{JournalShard, QueueId, Status, Timestamp};
+
+use crate::{schedule::mix, *};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const MESSAGES: u64 = 60;
+const NAMES: [&str; 4] = ["mx:a.example", "mx:b.example", "mx:c.example", "hop:192.0.2.1:25"];
+const LIMITS: Limits = Limits {
+    attempts_max: 7,
+    destination_attempts_max: 3,
+    recipients_per_attempt_max: 3,
+    recipients_max: 10_000,
+};
+/// Operators and accidents rest after this.
+const DISTURBANCES_END: Duration = Duration::from_secs(8 * 3600);
+
+fn schedule() -> Schedule {
+    Schedule {
+        intervals: vec![MINUTE, MINUTE * 5],
+        retry_max: MINUTE * 30,
+        jitter_percent: 20,
+        give_up: HOUR * 5,
+        notification_give_up: HOUR,
+        warn_after: Some(HOUR),
+        grace: MINUTE * 20,
+        destination_retry_min: MINUTE / 2,
+        destination_retry_max: MINUTE * 10,
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(1);
+        mix(self.0) % end
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// What the world will do.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Accept,
+    End(AttemptId),
+    Command,
+    Limit,
+    SetClockBack,
+    Restart,
+    Look,
+}
+
+/// What the model knows of a recipient.
+#[derive(Clone, Debug)]
+struct Known {
+    name: &'static str,
+    running: bool,
+    /// An operator wants it held, removed.
+    held: bool,
+    removed: bool,
+    ended: bool,
+    /// As the orders noted it: all that a journal has.
+    state: State,
+    attempts: u16,
+    due: Timestamp,
+}
+
+struct Attempt {
+    id: QueueId,
+    recipients: Vec<u32>,
+    name: &'static str,
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    queue: Queue,
+    /// Time that passes, and what the wall clock is away from it.
+    elapsed: Duration,
+    wall: Duration,
+    future: BTreeMap<(Duration, u64), Event>,
+    serial: u64,
+    accepted: u64,
+    messages: BTreeMap<QueueId, MessageState>,
+    recipients: BTreeMap<(QueueId, u32), Known>,
+    attempts: HashMap<AttemptId, Attempt>,
+    /// Destinations that are to be left alone until then.
+    blocked: HashMap<&'static str, Duration>,
+    orders: u64,
+}
+
+#[test]
+fn lives() {
+    if let Ok(seed) = std::env::var("SEED") {
+        return live(seed.parse().expect("SEED is a number"));
+    }
+    for seed in 0..200 {
+        let result = std::panic::catch_unwind(|| live(seed));
+        assert!(result.is_ok(), "SEED={seed} cargo test -p queue");
+    }
+}
+
+fn live(seed: u64) {
+    let mut world = World::new(seed);
+    while world.step() {
+        let waiting = world.queue.wake_after(world.now()).map(|wake| wake.saturating_since(world.now()));
+        if world.queue.counts().deferred > 0 {
+            assert!(waiting.is_some_and(|wait| wait <= schedule().retry_max), "the next try: {waiting:?}");
+        }
+        let last = DISTURBANCES_END + schedule().give_up * 2 + HOUR * 4;
+        assert!(world.elapsed < last, "somebody waits for ever: {:?}", world.queue.counts());
+    }
+    let forgotten: Vec<_> = world.recipients.iter().filter(|(_, known)| !known.ended).collect();
+    assert!(forgotten.is_empty(), "forgotten: {forgotten:?}");
+    assert!(world.messages.is_empty(), "not retired: {:?}", world.messages);
+    assert_eq!((world.queue.counts(), world.queue.messages()), (Counts::default(), 0));
+    assert_eq!((world.queue.nodes.len(), world.queue.groups.len()), (0, 0), "entries are left");
+    assert_eq!(world.queue.oldest(), None);
+    assert_eq!(world.queue.destinations(), 0, "unused destinations are left");
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let wall = Duration::from_secs(1_763_629_500);
+        let queue = Queue::new(LIMITS, schedule(), seed, Timestamp(wall.as_micros() as u64));
+        let mut world = Self {
+            seed,
+            random: Random(mix(seed)),
+            queue,
+            elapsed: Duration::ZERO,
+            wall,
+            future: BTreeMap::new(),
+            serial: 0,
+            accepted: 0,
+            messages: BTreeMap::new(),
+            recipients: BTreeMap::new(),
+            attempts: HashMap::new(),
+            blocked: HashMap::new(),
+            orders: 0,
+        };
+        for _ in 0..MESSAGES {
+            let at = Duration::from_millis(world.random.below(4 * 3_600_000));
+            world.plan(at, Event::Accept);
+        }
+        let disturbances = [
+            (Event::Command, 20),
+            (Event::Limit, 6),
+            (Event::SetClockBack, 2),
+            (Event::Restart, 2),
+            (Event::Look, 30),
+        ];
+        for (event, count) in disturbances {
+            for _ in 0..world.random.below(count + 1) {
+                let at = Duration::from_millis(world.random.below(DISTURBANCES_END.as_millis() as u64));
+                world.plan(at, event);
+            }
+        }
+        world
+    }
+
+    fn plan(&mut self, at: Duration, event: Event) {
+        self.serial += 1;
+        self.future.insert((at, self.serial), event);
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp((self.wall + self.elapsed).as_micros() as u64)
+    }
+
+    /// Lets one thing happen. At the end of the story all that is held is released, until all is quiet.
+    fn step(&mut self) -> bool {
+        let mut orders = Vec::new();
+        let wake = self.queue.wake_after(self.now()).map(|at| self.elapsed + at.saturating_since(self.now()));
+        match (self.future.first_key_value().map(|(key, event)| (*key, *event)), wake) {
+            (Some((key, event)), wake) if wake.is_none_or(|wake| key.0 <= wake) => {
+                self.elapsed = key.0;
+                self.future.remove(&key);
+                self.happen(event, &mut orders);
+            }
+            (_, Some(wake)) => {
+                self.elapsed = wake;
+                self.queue.on_tick(self.now(), &mut orders);
+            }
+            (_, None) => {
+                let left = self.queue.counts();
+                self.open_all(&mut orders);
+                if left == Counts::default() {
+                    return false;
+                }
+                self.command(Command::Release, Selector::All, &mut orders);
+                assert!(!orders.is_empty(), "nothing moves: {left:?}");
+            }
+        }
+        self.obey(orders);
+        true
+    }
+
+    fn happen(&mut self, event: Event, orders: &mut Vec<Order>) {
+        match event {
+            Event::Accept => self.accept(orders),
+            Event::End(attempt) => self.end(attempt, orders),
+            Event::Command => self.random_command(orders),
+            Event::Limit => {
+                let name = NAMES[self.random.below(4) as usize];
+                let destination = self.intern(name);
+                let attempts_max = self.random.below(6) as u32;
+                self.queue.set_attempts_max(destination, attempts_max, orders);
+                let view = self.queue.destination(destination).unwrap();
+                assert_eq!((view.attempts_max, &*view.name), (attempts_max, name));
+                if self.elapsed > DISTURBANCES_END - HOUR {
+                    self.open_all(orders);
+                }
+            }
+            Event::SetClockBack => {
+                self.wall -= Duration::from_millis(self.random.below(2 * 3_600_000));
+            }
+            Event::Restart => self.restart(orders),
+            Event::Look => self.look(),
+        }
+    }
+
+    fn open_all(&mut self, orders: &mut Vec<Order>) {
+        for name in NAMES {
+            let known = self.recipients.values().any(|known| known.name == name && !known.ended);
+            if known {
+                let destination = self.queue.intern(name, self.now());
+                self.queue.set_attempts_max(destination, LIMITS.destination_attempts_max, orders);
+            }
+        }
+    }
+
+    fn intern(&mut self, name: &'static str) -> Destination {
+        let sites = self.queue.list_destinations(Cursor::default(), 100).items;
+        if sites.iter().all(|site| &*site.name != name) {
+            // Forgotten for want of recipients, but not while it was to be left alone.
+            assert!(self.blocked.remove(name).is_none_or(|until| until <= self.elapsed));
+        }
+        self.queue.intern(name, self.now())
+    }
+
+    fn accept(&mut self, orders: &mut Vec<Order>) {
+        let id = QueueId::new(JournalShard(3), self.accepted * 7919 % 1009);
+        self.accepted += 1;
+        let count = [0, 1, 1, 1, 2, 5, 11][self.random.below(7) as usize];
+        let mut recipients = Vec::new();
+        for place in 0..count {
+            let name = NAMES[self.random.below(4) as usize];
+            recipients.push((place, self.intern(name)));
+            let known = Known {
+                name,
+                running: false,
+                held: false,
+                removed: false,
+                ended: false,
+                state: State::Ready,
+                attempts: 0,
+                due: self.now(),
+            };
+            self.recipients.insert((id, place), known);
+        }
+        let message = MessageState {
+            id,
+            received_at: Timestamp::from_secs(self.now().secs()),
+            size: self.random.below(1 << 34),
+            priority: [Priority::Normal, Priority::Bulk][self.random.below(2) as usize],
+            kind: [Kind::Message, Kind::Message, Kind::Notification][self.random.below(3) as usize],
+            warning: [Warning::Wanted, Warning::Unwanted][self.random.below(2) as usize],
+            give_up_at: None,
+        };
+        self.messages.insert(id, message);
+        let MessageState { received_at, size, priority, kind, warning, .. } = message;
+        let accepted = Accepted { id, received_at, size, priority, kind, warning, recipients: &recipients };
+        let now = self.now();
+        self.queue.on_accepted(&accepted, now, orders);
+        if count == 0 {
+            assert_eq!(*orders, [Order::Retire { id }]);
+        }
+    }
+
+    fn end(&mut self, attempt: AttemptId, orders: &mut Vec<Order>) {
+        // A restart has forgotten it.
+        let Some(Attempt { id, recipients, name }) = self.attempts.remove(&attempt) else { return };
+        let now = self.now();
+        for place in &recipients {
+            self.recipients.get_mut(&(id, *place)).unwrap().running = false;
+        }
+        if self.random.one_in(20) {
+            let destination = self.queue.intern(name, now);
+            let before = self.queue.destination(destination).unwrap().attempts_max;
+            self.queue.set_attempts_max(destination, 0, orders);
+            self.queue.on_postponed(attempt, now, orders);
+            self.queue.set_attempts_max(destination, before, orders);
+            return;
+        }
+        // A destination that is down stays so for a while.
+        let down = (now.secs() / 1200 + name.len() as u64 + self.seed).is_multiple_of(3);
+        let mut outcomes = Vec::new();
+        for place in &recipients {
+            let outcome = match self.random.below(if down { 3 } else { 7 }) {
+                0..3 => Outcome::Deferred(Status(4, 4, 1)),
+                3 => Outcome::Failed,
+                _ => Outcome::Delivered,
+            };
+            // The driver may forget one, or change their order.
+            if !matches!(outcome, Outcome::Deferred(_)) || !self.random.one_in(5) {
+                outcomes.push((*place, outcome));
+            }
+            let known = self.recipients.get_mut(&(id, *place)).unwrap();
+            known.ended = outcome == Outcome::Delivered;
+        }
+        if self.random.one_in(5) {
+            outcomes.reverse();
+        }
+        let destination = self.queue.intern(name, now);
+        if down && !self.random.one_in(3) {
+            self.queue.on_destination_failed(destination, now);
+            let until = self.queue.destination(destination).unwrap().blocked_until;
+            let wait = until.expect("it was just blocked").saturating_since(now);
+            self.blocked.insert(name, self.elapsed + wait);
+        }
+        let answered = outcomes.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Deferred(_)));
+        // A probe without a failure of the destination is an answer, too.
+        if answered || self.blocked.get(name).is_some_and(|until| *until <= self.elapsed) {
+            self.blocked.remove(name);
+        }
+        self.queue.on_attempted(attempt, &outcomes, now, orders);
+        let returned = |order: &Order| matches!(order, Order::Return { id: other, .. } if *other == id);
+        let failed = outcomes
+            .iter()
+            .any(|(place, outcome)| *outcome == Outcome::Failed && !self.recipients[&(id, *place)].removed);
+        assert!(!failed || orders.iter().any(returned), "a failure that nobody is told of");
+    }
+
+    fn random_command(&mut self, orders: &mut Vec<Order>) {
+        use Command::{Hold, Release, Remove, Retry};
+        let command = [Retry, Hold, Hold, Release, Release, Remove][self.random.below(6) as usize];
+        let anybody = self.random.below(self.recipients.len() as u64 + 1) as usize;
+        let Some(((id, place), known)) = self.recipients.iter().nth(anybody) else { return };
+        let (id, place, name) = (*id, *place, known.name);
+        let selector = match self.random.below(8) {
+            0 if command != Remove => Selector::All,
+            1 if command != Remove => Selector::Destination(self.intern(name)),
+            0..4 => Selector::Message(id),
+            _ => Selector::Recipient(id, place),
+        };
+        self.command(command, selector, orders);
+    }
+
+    fn command(&mut self, command: Command, selector: Selector, orders: &mut Vec<Order>) {
+        let mut meant = BTreeSet::new();
+        for ((id, place), known) in &mut self.recipients {
+            let is_meant = match selector {
+                Selector::All => true,
+                Selector::Message(other) => other == *id,
+                Selector::Recipient(other, only) => other == *id && only == *place,
+                Selector::Destination(destination) => self.queue.name(destination) == Some(known.name),
+            };
+            if !is_meant || known.ended {
+                continue;
+            }
+            meant.insert((*id, *place));
+            match command {
+                Command::Retry => drop(self.blocked.remove(known.name)),
+                Command::Hold => known.held = true,
+                Command::Release => known.held = false,
+                Command::Remove => known.removed = true,
+            }
+        }
+        let mut cursor = Cursor::default();
+        loop {
+            let progress = self.queue.on_command(command, selector, cursor, self.now(), orders);
+            let Some(next) = progress.next else { break };
+            cursor = next;
+        }
+        for order in &*orders {
+            if let Order::Remove { id, recipients } = order {
+                assert!(recipients.iter().all(|place| meant.contains(&(*id, *place))), "removed unasked");
+            }
+        }
+    }
+
+    /// Builds the queue anew, from its own states or from what the orders noted.
+    fn restart(&mut self, orders: &mut Vec<Order>) {
+        let now = self.now();
+        let mut queue = Queue::new(LIMITS, schedule(), self.seed, now);
+        let from_states = self.random.one_in(2);
+        let (mut cursor, mut restored) = (Some(Cursor::default()), BTreeSet::new());
+        let mut messages = Vec::new();
+        while let Some(from) = cursor {
+            let page = self.queue.list_messages(from, 10);
+            messages.extend(page.items);
+            cursor = page.next;
+        }
+        for message in messages {
+            let mut recipients: Vec<_> = self.queue.states(message.id).collect();
+            let mut message = message;
+            for state in &mut recipients {
+                let known = &self.recipients[&(message.id, state.recipient)];
+                assert_eq!(self.queue.name(state.destination), Some(known.name));
+                assert_eq!(state.state == State::Held, known.held, "{:?} {state:?} {known:?}", message.id);
+                assert_eq!(state.attempts, known.attempts);
+                assert!(restored.insert((message.id, state.recipient)), "a recipient is there twice");
+                if !from_states {
+                    (state.state, state.attempts, state.due) = (known.state, known.attempts, known.due);
+                    message = MessageState { give_up_at: None, ..self.messages[&message.id] };
+                }
+                state.destination = queue.intern(known.name, now);
+            }
+            queue.restore(&Restored { message, recipients: &recipients }, now, orders);
+        }
+        let known = self.recipients.iter().filter(|(_, known)| !known.ended).map(|(key, _)| *key);
+        assert_eq!(restored, known.collect(), "restored, known");
+        assert_eq!(queue.counts().total(), self.queue.counts().total());
+        // What was under way is forgotten, and so are the removals that waited for it.
+        self.attempts.clear();
+        self.blocked.clear();
+        for known in self.recipients.values_mut() {
+            known.running = false;
+            known.removed &= known.ended;
+        }
+        self.future.retain(|_, event| !matches!(event, Event::End(_)));
+        self.queue = queue;
+    }
+
+    /// Compares what the queue shows with what the model knows.
+    fn look(&mut self) {
+        let counts = self.queue.counts();
+        let left: Vec<_> = self.recipients.values().filter(|known| !known.ended).collect();
+        assert_eq!(counts.total(), left.len() as u64);
+        assert_eq!(counts.running, left.iter().filter(|known| known.running).count() as u64);
+        let held = left.iter().filter(|known| known.held && !known.running).count() as u64;
+        assert_eq!(counts.held, held);
+        assert_eq!(self.queue.room(), LIMITS.recipients_max - counts.total());
+        assert_eq!(self.queue.messages() as usize, self.messages.len());
+        let oldest = self.messages.values().map(|message| message.received_at.secs() / 60 * 60).min();
+        assert_eq!(self.queue.oldest().map(Timestamp::secs), oldest);
+        for state in [State::Ready, State::Running, State::Deferred, State::Held] {
+            let filter = Filter { state: Some(state), ..Filter::default() };
+            let (mut cursor, mut sum) = (Some(Cursor::default()), 0);
+            while let Some(from) = cursor {
+                let page = self.queue.list(&filter, from, 3);
+                assert!(page.items.len() <= 3 && page.items.iter().all(|group| group.state == state));
+                sum += page.items.iter().map(|group| u64::from(group.recipients)).sum::<u64>();
+                cursor = page.next;
+            }
+            let Counts { ready, running, deferred, held } = counts;
+            assert_eq!(sum, [ready, running, deferred, held][state as usize]);
+        }
+        let sites = self.queue.list_destinations(Cursor::default(), 100).items;
+        assert_eq!(sites.iter().map(|site| site.counts.total()).sum::<u64>(), counts.total());
+        assert!(sites.iter().all(|site| Some(&*site.name) == self.queue.name(site.destination)));
+    }
+
+    fn obey(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            self.orders += 1;
+            match order {
+                Order::Attempt { attempt, id, destination, recipients, number } => {
+                    self.begin(attempt, id, destination, &recipients, number);
+                }
+                Order::Note { id, recipients, state, attempts, due } => {
+                    for place in &*recipients {
+                        let known = self.recipients.get_mut(&(id, *place)).expect("a note of nobody");
+                        assert!(!known.ended, "a note after the end");
+                        (known.state, known.attempts, known.due) = (state, attempts, due);
+                    }
+                }
+                Order::Return { id, recipients, reason } => {
+                    for place in &*recipients {
+                        let known = self.end_of(id, *place);
+                        assert!(!known.removed, "returned, though removed");
+                        assert!(reason == ReturnReason::Failed || !known.held, "given up, though held");
+                    }
+                    let message = &self.messages[&id];
+                    let age = self.now().saturating_since(message.received_at);
+                    let lifetime = schedule().lifetime(message.kind);
+                    // The clock may have been set back since, by four hours in all.
+                    let early = age + HOUR * 4 < lifetime;
+                    assert!(reason == ReturnReason::Failed || !early, "given up after {age:?}");
+                }
+                Order::Remove { id, recipients } => {
+                    for place in &*recipients {
+                        assert!(self.end_of(id, *place).removed, "removed unasked");
+                    }
+                }
+                Order::Warn { id, recipients } => {
+                    let message = self.messages.get_mut(&id).expect("a warning for nothing");
+                    assert_eq!((message.warning, message.kind), (Warning::Wanted, Kind::Message));
+                    message.warning = Warning::Sent;
+                    for place in &*recipients {
+                        let known = &self.recipients[&(id, *place)];
+                        assert!(!known.ended && (!known.held || known.running));
+                    }
+                }
+                Order::Retire { id } => {
+                    assert!(self.messages.remove(&id).is_some(), "retired twice");
+                    let all = self.recipients.range((id, 0)..=(id, u32::MAX));
+                    assert!(all.into_iter().all(|(_, known)| known.ended), "retired too early");
+                    assert_eq!(self.queue.show(id), None);
+                }
+            }
+        }
+        // It looks at every entry.
+        if self.random.one_in(16) {
+            self.queue.check();
+        }
+    }
+
+    fn begin(&mut self, attempt: AttemptId, id: QueueId, to: Destination, recipients: &[u32], number: u16) {
+        assert!(!recipients.is_empty() && recipients.len() <= LIMITS.recipients_per_attempt_max);
+        let name = self.recipients[&(id, recipients[0])].name;
+        for place in recipients {
+            let known = self.recipients.get_mut(&(id, *place)).expect("an attempt for nobody");
+            assert!(!known.ended, "{id} {place} tried after its end");
+            assert!(!known.running, "{id} {place} tried twice at once");
+            assert!(!known.held && !known.removed, "{id} {place} tried against the operator's will");
+            assert_eq!((known.name, known.attempts + 1), (name, number));
+            known.running = true;
+        }
+        assert_eq!(self.queue.name(to), Some(name));
+        if let Some(until) = self.blocked.get(name) {
+            assert!(*until <= self.elapsed, "{name} is to be left alone until {until:?}");
+            let others = self.attempts.values().filter(|attempt| attempt.name == name).count();
+            assert_eq!(others, 0, "more than one probe");
+        }
+        let attempt_of = Attempt { id, recipients: recipients.to_vec(), name };
+        assert!(self.attempts.insert(attempt, attempt_of).is_none());
+        assert!(self.attempts.len() <= LIMITS.attempts_max as usize);
+        let latency = Duration::from_millis(1 + self.random.below(600_000));
+        self.plan(self.elapsed + latency, Event::End(attempt));
+        let view = self.queue.destination(to).unwrap();
+        let busy = self.attempts.values().filter(|attempt| attempt.name == name).count() as u32;
+        // Orders of one call are obeyed one by one.
+        assert!(busy <= view.attempts && busy <= view.attempts_max.max(LIMITS.destination_attempts_max + 2));
+    }
+
+    fn end_of(&mut self, id: QueueId, place: u32) -> &Known {
+        let known = self.recipients.get_mut(&(id, place)).expect("an end of nobody");
+        assert!(!known.ended && !known.running, "{id} {place} ended twice or while tried");
+        known.ended = true;
+        known
+    }
+}

@@ -2,7 +2,12 @@
 
 use mail::{QueueId, Status, Timestamp};
 
-use crate::{Destination, MessageState, Queue, RecipientState, State};
+use crate::{
+    Destination, MessageState, Queue, RecipientState, State,
+    destination::{Phase, Site},
+    group::{self, Group, Message, Tagged},
+    slab::{Entry, NIL, Slab},
+};
 
 /// Recipients by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,55 +95,140 @@ impl Counts {
     }
 }
 
+/// Entries that one page looks at.
+const PAGE_WORK_MAX: u32 = 8192;
+
 impl Queue {
     /// Recipients by state.
-    pub fn counts(&self) -> Counts {
-        todo!()
+    pub const fn counts(&self) -> Counts {
+        let [ready, running, deferred, held] = self.counts;
+        Counts { ready, running, deferred, held }
     }
 
     /// Queued messages.
-    pub fn messages(&self) -> u64 {
-        todo!()
+    pub const fn messages(&self) -> u32 {
+        self.messages.len()
+    }
+
+    /// Known destinations.
+    pub const fn destinations(&self) -> u32 {
+        self.sites.slab.len()
     }
 
     /// When the oldest queued message was received, to the minute.
     pub fn oldest(&self) -> Option<Timestamp> {
-        todo!()
+        self.ages.oldest().map(|secs| Timestamp::from_secs(u64::from(secs)))
     }
 
     /// Groups, in no order that means anything.
     pub fn list(&self, filter: &Filter, cursor: Cursor, limit: usize) -> Page<GroupView> {
-        let _ = (filter, cursor, limit);
-        todo!()
+        let due_by = filter.due_by.map(|time| self.clock.at(time));
+        page(&self.groups, cursor, limit, |_, group| {
+            let meant = filter.destination.is_none_or(|meant| meant.0 == group.destination)
+                && filter.state.is_none_or(|meant| meant == group.state)
+                && due_by.is_none_or(|due_by| group.state == State::Deferred && group.due <= due_by);
+            meant.then(|| self.view_group(group))
+        })
     }
 
     /// Queued messages, in no order that means anything: what a checkpoint walks over.
     pub fn list_messages(&self, cursor: Cursor, limit: usize) -> Page<MessageState> {
-        let _ = (cursor, limit);
-        todo!()
+        page(&self.messages, cursor, limit, |_, message| Some(view_message(message)))
     }
 
-    /// Destinations that the queue knows, in no order that means anything.
+    /// Destinations that the queue knows, in no order that means anything. For the largest, keep the
+    /// best of all pages.
     pub fn list_destinations(&self, cursor: Cursor, limit: usize) -> Page<DestinationView> {
-        let _ = (cursor, limit);
-        todo!()
+        page(&self.sites.slab, cursor, limit, |index, site| Some(self.view_site(index, site)))
     }
 
     /// What the queue knows of a message as a whole.
     pub fn show(&self, id: QueueId) -> Option<MessageState> {
-        let _ = id;
-        todo!()
+        let index = self.ids.find(&self.messages, id.to_bits())?;
+        Some(view_message(&self.messages[index]))
     }
 
-    /// Where each recipient of a message stands that has not ended.
+    /// Where each recipient of a message stands that has not ended. One that is to be held when its
+    /// attempt ends counts as held.
     pub fn states(&self, id: QueueId) -> impl Iterator<Item = RecipientState> {
-        let _ = id;
-        std::iter::empty()
+        let first = self.ids.find(&self.messages, id.to_bits()).map_or(NIL, |i| self.messages[i].groups);
+        let groups =
+            std::iter::successors(self.groups.get(first), |group| self.groups.get(group.sibling_after));
+        groups.flat_map(|group| {
+            group::recipients(&self.nodes, group.recipients).map(|tagged| RecipientState {
+                recipient: tagged.recipient(),
+                destination: Destination(group.destination),
+                state: if tagged.has(Tagged::HOLD) { State::Held } else { group.state },
+                attempts: group.attempts,
+                due: self.clock.time(group.due),
+                status: group.status.get(),
+            })
+        })
     }
 
     /// One destination.
     pub fn destination(&self, destination: Destination) -> Option<DestinationView> {
-        let _ = destination;
-        todo!()
+        let site = self.sites.slab.get(destination.0)?;
+        Some(self.view_site(destination.0, site))
     }
+
+    fn view_group(&self, group: &Group) -> GroupView {
+        let message = &self.messages[group.message];
+        GroupView {
+            id: QueueId::from_bits(message.id),
+            received_at: message.received_at(),
+            size: u64::from(message.size),
+            destination: Destination(group.destination),
+            state: group.state,
+            attempts: group.attempts,
+            due: self.clock.time(group.due),
+            status: group.status.get(),
+            recipients: group::recipients(&self.nodes, group.recipients).count() as u32,
+        }
+    }
+
+    fn view_site(&self, index: u32, site: &Site) -> DestinationView {
+        DestinationView {
+            destination: Destination(index),
+            name: site.name.clone(),
+            counts: site.counts(),
+            attempts: site.attempts,
+            attempts_max: site.attempts_max,
+            failures: site.failures,
+            blocked_until: match site.phase {
+                Phase::Blocked(until) => Some(self.clock.time(until)),
+                Phase::Open | Phase::Probing => None,
+            },
+        }
+    }
+}
+
+fn view_message(message: &Message) -> MessageState {
+    MessageState {
+        id: QueueId::from_bits(message.id),
+        received_at: message.received_at(),
+        size: u64::from(message.size),
+        priority: message.priority,
+        kind: message.kind,
+        warning: message.warning,
+        give_up_at: Some(message.give_up_at()),
+    }
+}
+
+/// The entries of a slab from the cursor on, until enough are found or looked at.
+fn page<T: Entry, V>(
+    slab: &Slab<T>,
+    Cursor(start): Cursor,
+    limit: usize,
+    view: impl Fn(u32, &T) -> Option<V>,
+) -> Page<V> {
+    let mut items = Vec::new();
+    let end = slab.end().min(start.saturating_add(PAGE_WORK_MAX));
+    for index in start..end {
+        if items.len() >= limit.max(1) {
+            return Page { items, next: Some(Cursor(index)) };
+        }
+        items.extend(slab.get(index).and_then(|entry| view(index, entry)));
+    }
+    Page { items, next: (end < slab.end()).then_some(Cursor(end)) }
 }
