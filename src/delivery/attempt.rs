@@ -102,7 +102,8 @@ pub struct Attempt {
     hosts: VecDeque<Candidate>,
     /// Addresses of the host that is tried, still to be tried.
     addresses: VecDeque<Remote>,
-    connections: usize,
+    /// Where connections were tried: two hosts may share an address.
+    tried: Vec<(IpAddr, u16)>,
     /// What [`Step::End`] will say, as things stand.
     verdict: Option<Outcome>,
     waiting: Waiting,
@@ -161,7 +162,7 @@ impl Attempt {
             origin,
             hosts: VecDeque::new(),
             addresses: VecDeque::new(),
-            connections: 0,
+            tried: Vec::new(),
             verdict: None,
             waiting: Waiting::Start,
         }
@@ -182,6 +183,11 @@ impl Attempt {
         };
         if let Some(address) = domain.literal() {
             self.hosts.push_back(Candidate { place: Place::Address(address), port, preference: 0 });
+            return self.next();
+        }
+        if domain.as_str().starts_with('[') {
+            let text = format_args!("{domain} is no address that we can connect to");
+            self.note(Outcome::failed(Status(5, 1, 2), text));
             return self.next();
         }
         match Name::parse(domain.as_str()) {
@@ -246,11 +252,11 @@ impl Attempt {
     /// The next address, the next host, or the end.
     fn next(&mut self) -> Step {
         loop {
-            if self.connections >= self.limits.connections_max {
+            if self.tried.len() >= self.limits.connections_max {
                 return self.end();
             }
             if let Some(remote) = self.addresses.pop_front() {
-                self.connections += 1;
+                self.tried.push((remote.address, remote.port));
                 let source = match remote.address {
                     IpAddr::V4(_) => self.sources.v4.map(IpAddr::V4),
                     IpAddr::V6(_) => self.sources.v6.map(IpAddr::V6),
@@ -281,7 +287,7 @@ impl Attempt {
         let Origin::Mx(_, port) = self.origin else { unreachable!("MX is asked by MX routes alone") };
         let implicit = |domain| Candidate { place: Place::Name(domain), port, preference: 0 };
         let exchanges = match answer {
-            // "the domain is treated as an implicit MX" of preference 0 (RFC 5321 §5.1).
+            // "treated as if it was associated with an implicit MX RR, with a preference of 0" (RFC 5321 §5.1).
             Dns::NoData => return self.hosts.push_back(implicit(domain)),
             Dns::NxDomain => {
                 let text = format_args!("the domain {domain} does not exist");
@@ -372,6 +378,9 @@ impl Attempt {
             self.hosts.retain(|other| other.preference < host.preference);
             return self.note_loop(name);
         }
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.retain(|address| !self.tried.contains(&(*address, host.port)));
         self.shuffle(&mut addresses);
         let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
         let (first, second) = match self.family {

@@ -112,7 +112,7 @@ impl Outcome {
             // A positive reply where it makes no sense: not delivered, and not the message's fault.
             (ReplyClass::Completion | ReplyClass::Intermediate, _) => Self::Deferred(report(Status(4, 5, 0))),
             (ReplyClass::Transient, _) => Self::Deferred(report(reply.status().unwrap_or(plain))),
-            // "the client SHOULD treat a 552 ... as a temporary" one (RFC 5321 §4.5.3.1.10).
+            // An old code for 452, to be taken as temporary (RFC 5321 §4.5.3.1.10).
             (ReplyClass::Permanent, Stage::Rcpt) if is_too_many_recipients(reply) => {
                 Self::Deferred(report(Status(4, 5, 3)))
             }
