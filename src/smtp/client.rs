@@ -211,7 +211,7 @@ impl Client {
             Phase::Greeting if reply.is_completion() => self.ehlo(out),
             Phase::Greeting => self.refused(Stage::Greeting, reply, out),
             Phase::Ehlo if reply.is_completion() => self.on_offers(Offers::parse(&reply), out),
-            // "If the server does not support EHLO" it says 5yz, and HELO is left (RFC 5321 §3.2).
+            // A server without extensions does not know EHLO; HELO is left (RFC 5321 §3.2).
             Phase::Ehlo if reply.class() == ReplyClass::Permanent => {
                 command::helo(&self.options.hostname, out);
                 self.phase = Phase::Helo;

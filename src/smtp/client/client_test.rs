@@ -25,6 +25,10 @@ fn transcripts_come_out_the_same() {
     assert!(!files.is_empty());
     for file in files {
         let expected = fs::read_to_string(&file).unwrap();
+        assert!(
+            expected.lines().next().is_some_and(|l| l.starts_with("# ") && l.contains("RFC ")),
+            "{file:?}"
+        );
         let found = Player::play(&expected);
         if env::var_os("UPDATE_GOLDEN").is_some() {
             fs::write(&file, found).unwrap();

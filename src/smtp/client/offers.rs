@@ -68,7 +68,7 @@ impl Offers {
 
     fn limit(&mut self, limit: &str) {
         let Some((name, value)) = limit.split_once('=') else { return };
-        // A value of zero would forbid all mail; it is malformed (RFC 9422 §4: one to six digits, not "0").
+        // A value of zero would forbid all mail; it cannot be meant (RFC 9422 §4).
         let value = value.parse().ok().filter(|value| *value > 0);
         match name.to_ascii_uppercase().as_str() {
             "MAILMAX" => self.transactions_max = value,

@@ -196,7 +196,7 @@ impl Pipeline {
             Expected::Rcpt => flight.on_rcpt_reply(reply),
             Expected::Data if reply.code() == 354 && flight.accepted > 0 => flight.due = Due::Content,
             Expected::Data if reply.code() == 354 => {
-                // "the client SHOULD send a single dot" when no recipient is left (RFC 2920 §3.1).
+                // "the client SMTP should send a single dot" when no recipient is left (RFC 2920 §3.1).
                 out.extend_from_slice(command::LONE_DOT);
                 self.expected.push_back(Expected::LoneDot);
                 flight.outstanding += 1;
@@ -264,9 +264,7 @@ impl Pipeline {
         match (self.flights.len(), self.flights.back()) {
             (0, _) => true,
             (1, Some(flight)) => {
-                self.offers.pipelining
-                    && self.rules.chaining == Chaining::On
-                    && flight.due == Due::Sent
+                self.offers.pipelining && self.rules.chaining == Chaining::On && flight.due == Due::Sent
             }
             _ => false,
         }

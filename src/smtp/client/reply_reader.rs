@@ -107,7 +107,7 @@ impl ReplyReader {
         let (code, rest) = line.split_first_chunk::<3>().ok_or(ReplyError::Syntax)?;
         let code = reply_code(*code).ok_or(ReplyError::Syntax)?;
         let (last, text) = match rest {
-            // "the client SHOULD accept" a code without text (RFC 5321 §4.2.1).
+            // A client "SHOULD be prepared to process the code alone" (RFC 5321 §4.2).
             [] => (true, rest),
             [b' ', text @ ..] => (true, text),
             [b'-', text @ ..] => (false, text),
