@@ -166,11 +166,11 @@ impl Queue {
     }
 
     /// Takes in a message from before a restart. What is due waits for the next [`Queue::on_tick`],
-    /// so restore everything first. A message whose recipients have all ended is retired.
+    /// so restore everything first; that also retires a message whose recipients have all ended.
     ///
     /// # Panics
     /// When the id is queued already or a destination is not ours.
-    pub fn restore(&mut self, restored: &Restored<'_>, now: Timestamp, orders: &mut Vec<Order>) {
+    pub fn restore(&mut self, restored: &Restored<'_>, now: Timestamp) {
         let tick = self.clock.now(now);
         let message = self.add_message(&restored.message);
         self.extend_life(message, now);
@@ -201,8 +201,12 @@ impl Queue {
                 self.add_groups(message, list);
             }
         }
-        self.arm(message, tick);
-        self.retire_if_ended(message, orders);
+        if self.messages[message].groups == NIL {
+            self.messages[message].due = tick;
+            self.deadlines.insert(&mut self.messages, message);
+        } else {
+            self.arm(message, tick);
+        }
     }
 
     /// An attempt ended. A recipient without an outcome counts as deferred.
@@ -274,7 +278,14 @@ impl Queue {
 
     /// Sets how many attempts may be under way at once for a destination (a lease granted, a
     /// throttle, zero for a pause), as long as the queue knows it.
-    pub fn set_attempts_max(&mut self, destination: Destination, attempts_max: u32, orders: &mut Vec<Order>) {
+    pub fn set_attempts_max(
+        &mut self,
+        destination: Destination,
+        attempts_max: u32,
+        now: Timestamp,
+        orders: &mut Vec<Order>,
+    ) {
+        self.clock.now(now);
         if self.sites.slab.get(destination.0).is_some() {
             self.sites.slab[destination.0].attempts_max = attempts_max;
             self.sites.enlist(destination.0);
@@ -284,7 +295,8 @@ impl Queue {
 
     /// Takes new limits, as after a change of configuration, or to stop all attempts before a shutdown.
     /// Destinations with a limit of their own keep it.
-    pub fn set_limits(&mut self, limits: Limits, orders: &mut Vec<Order>) {
+    pub fn set_limits(&mut self, limits: Limits, now: Timestamp, orders: &mut Vec<Order>) {
+        self.clock.now(now);
         let old = mem::replace(&mut self.limits, limits);
         for site in 0..self.sites.slab.end() {
             let has_default = |site: &Site| site.attempts_max == old.destination_attempts_max;
@@ -473,6 +485,9 @@ impl Queue {
 
     /// The warning or the give-up time of a message has come; it has left the wheel.
     fn on_deadline(&mut self, index: u32, tick: u32, orders: &mut Vec<Order>) {
+        if self.messages[index].groups == NIL {
+            return self.retire_if_ended(index, orders); // Restored without a recipient.
+        }
         let message = &self.messages[index];
         let id = QueueId::from_bits(message.id);
         let give_up = self.clock.at(message.give_up_at()) <= tick;

@@ -90,7 +90,7 @@ fn a_message_from_acceptance_to_its_end() {
     let reason = ReturnReason::Failed;
     assert_eq!(desk.orders, [Order::Return { id: id(1), recipients: Recipients::One(1), reason }]);
     desk.end(attempts[2].0, &[(3, Outcome::Delivered)]);
-    let states: Vec<_> = desk.queue.states(id(1)).collect();
+    let states = desk.queue.states(id(1)).unwrap();
     assert_eq!((states.len(), states[0].recipient, states[0].status), (1, 2, Some(BUSY)));
     desk.orders.clear();
     desk.pass(minutes(5));
@@ -204,7 +204,7 @@ fn a_crowd_of_due_recipients_is_taken_in_steps() {
             status: None,
         };
         let restored = Restored { message: restored(number), recipients: &[state] };
-        desk.queue.restore(&restored, desk.now, &mut desk.orders);
+        desk.queue.restore(&restored, desk.now);
     }
     let mut ticks = 0;
     while desk.queue.counts().deferred > 0 {
@@ -213,11 +213,12 @@ fn a_crowd_of_due_recipients_is_taken_in_steps() {
         ticks += 1;
     }
     assert_eq!(ticks, 3);
-    desk.queue.set_limits(Limits::default(), &mut desk.orders);
+    desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
     assert_eq!(desk.attempts().len(), Limits::default().destination_attempts_max as usize);
     // A message whose last recipient had ended when the server went down.
     let message = restored(20_000);
-    desk.queue.restore(&Restored { message, recipients: &[] }, desk.now, &mut desk.orders);
+    desk.queue.restore(&Restored { message, recipients: &[] }, desk.now);
+    desk.queue.on_tick(desk.now, &mut desk.orders);
     assert_eq!(desk.orders, [Order::Retire { id: id(20_000) }]);
 }
 
@@ -237,7 +238,7 @@ fn what_lay_still_is_tried_before_it_is_given_up() {
     let state = State::Held;
     let recipient =
         RecipientState { recipient: 0, destination, state, attempts: 9, due: START, status: None };
-    desk.queue.restore(&Restored { message, recipients: &[recipient] }, desk.now, &mut desk.orders);
+    desk.queue.restore(&Restored { message, recipients: &[recipient] }, desk.now);
     desk.pass(minutes(60 * 24));
     assert_eq!(desk.orders, [], "held is held");
     let selector = Selector::Message(id(1));

@@ -219,7 +219,7 @@ impl World {
                 let name = NAMES[self.random.below(4) as usize];
                 let destination = self.intern(name);
                 let attempts_max = self.random.below(6) as u32;
-                self.queue.set_attempts_max(destination, attempts_max, orders);
+                self.queue.set_attempts_max(destination, attempts_max, self.now(), orders);
                 let view = self.queue.destination(destination).unwrap();
                 assert_eq!((view.attempts_max, &*view.name), (attempts_max, name));
                 if self.elapsed > DISTURBANCES_END - HOUR {
@@ -229,7 +229,7 @@ impl World {
             Event::SetClockBack => {
                 self.wall -= Duration::from_millis(self.random.below(2 * 3_600_000));
             }
-            Event::Restart => self.restart(orders),
+            Event::Restart => self.restart(),
             Event::Look => self.look(),
         }
     }
@@ -239,7 +239,7 @@ impl World {
             let known = self.recipients.values().any(|known| known.name == name && !known.ended);
             if known {
                 let destination = self.queue.intern(name, self.now());
-                self.queue.set_attempts_max(destination, LIMITS.destination_attempts_max, orders);
+                self.queue.set_attempts_max(destination, LIMITS.destination_attempts_max, self.now(), orders);
             }
         }
     }
@@ -302,9 +302,9 @@ impl World {
         if self.random.one_in(20) {
             let destination = self.queue.intern(name, now);
             let before = self.queue.destination(destination).unwrap().attempts_max;
-            self.queue.set_attempts_max(destination, 0, orders);
+            self.queue.set_attempts_max(destination, 0, now, orders);
             self.queue.on_postponed(attempt, now, orders);
-            self.queue.set_attempts_max(destination, before, orders);
+            self.queue.set_attempts_max(destination, before, now, orders);
             return;
         }
         // A destination that is down stays so for a while.
@@ -395,7 +395,7 @@ impl World {
     }
 
     /// Builds the queue anew, from its own states or from what the orders noted.
-    fn restart(&mut self, orders: &mut Vec<Order>) {
+    fn restart(&mut self) {
         let now = self.now();
         let mut queue = Queue::new(LIMITS, schedule(), self.seed, now);
         let from_states = self.random.one_in(2);
@@ -407,7 +407,7 @@ impl World {
             cursor = page.next;
         }
         for message in messages {
-            let mut recipients: Vec<_> = self.queue.states(message.id).collect();
+            let mut recipients = self.queue.states(message.id).unwrap();
             let mut message = message;
             for state in &mut recipients {
                 let known = &self.recipients[&(message.id, state.recipient)];
@@ -421,7 +421,7 @@ impl World {
                 }
                 state.destination = queue.intern(known.name, now);
             }
-            queue.restore(&Restored { message, recipients: &recipients }, now, orders);
+            queue.restore(&Restored { message, recipients: &recipients }, now);
         }
         let known = self.recipients.iter().filter(|(_, known)| !known.ended).map(|(key, _)| *key);
         assert_eq!(restored, known.collect(), "restored, known");
@@ -511,12 +511,12 @@ impl World {
                     assert!(self.messages.remove(&id).is_some(), "retired twice");
                     let all = self.recipients.range((id, 0)..=(id, u32::MAX));
                     assert!(all.into_iter().all(|(_, known)| known.ended), "retired too early");
-                    assert_eq!(self.queue.show(id), None);
+                    assert_eq!(self.queue.message(id), None);
                 }
             }
         }
         // It looks at every entry.
-        if self.random.one_in(16) {
+        if self.random.one_in(64) {
             self.queue.check();
         }
     }

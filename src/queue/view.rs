@@ -143,27 +143,34 @@ impl Queue {
     }
 
     /// What the queue knows of a message as a whole.
-    pub fn show(&self, id: QueueId) -> Option<MessageState> {
+    pub fn message(&self, id: QueueId) -> Option<MessageState> {
         let index = self.ids.find(&self.messages, id.to_bits())?;
         Some(view_message(&self.messages[index]))
     }
 
     /// Where each recipient of a message stands that has not ended. One that is to be held when its
     /// attempt ends counts as held.
-    pub fn states(&self, id: QueueId) -> impl Iterator<Item = RecipientState> {
-        let first = self.ids.find(&self.messages, id.to_bits()).map_or(NIL, |i| self.messages[i].groups);
-        let groups =
-            std::iter::successors(self.groups.get(first), |group| self.groups.get(group.sibling_after));
-        groups.flat_map(|group| {
-            group::recipients(&self.nodes, group.recipients).map(|tagged| RecipientState {
+    pub fn states(&self, id: QueueId) -> Option<Vec<RecipientState>> {
+        let mut next = self.messages[self.ids.find(&self.messages, id.to_bits())?].groups;
+        let mut states = Vec::new();
+        while next != NIL {
+            let group = &self.groups[next];
+            next = group.sibling_after;
+            let recipients = group::recipients(&self.nodes, group.recipients);
+            states.extend(recipients.map(|tagged| RecipientState {
                 recipient: tagged.recipient(),
                 destination: Destination(group.destination),
-                state: if tagged.has(Tagged::HOLD) { State::Held } else { group.state },
+                state: if group.state == State::Running && tagged.has(Tagged::HOLD) {
+                    State::Held
+                } else {
+                    group.state
+                },
                 attempts: group.attempts,
                 due: self.clock.time(group.due),
                 status: group.status.get(),
-            })
-        })
+            }));
+        }
+        Some(states)
     }
 
     /// One destination.
