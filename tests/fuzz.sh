@@ -18,7 +18,7 @@ export RUSTFLAGS="${RUSTFLAGS:-} --cfg fuzzing -Cpasses=sancov-module -Cllvm-arg
 triple=$(rustc -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-../target}/fuzz
 # With --target the flags reach our code and not the build scripts, which have no libFuzzer to call.
-cargo build --release --locked --target "$triple" --target-dir "$target_dir"
+cargo build --release --locked --target "$triple" --target-dir "$target_dir" "${targets[@]/#/--bin=}"
 
 for target in "${targets[@]}"; do
     mkdir -p "corpus/$target" "artifacts/$target"

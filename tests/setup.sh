@@ -4,7 +4,7 @@ set -euo pipefail
 
 # Program and the package it is in.
 needed=(
-    "cc gcc" "g++ g++" "cmake cmake" "pkg-config pkg-config"
+    "cc gcc" "g++ g++"
     "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound"
 )
 
