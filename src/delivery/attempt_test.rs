@@ -304,7 +304,7 @@ fn live(seed: u64) {
     let route = route(Via::Mx(25), tls, family);
     let domain = Domain::parse("b.example").unwrap();
     let mut attempt = Attempt::new(&route, &domain, own(), LIMITS, below(u64::MAX));
-    let mut preferences = HashMap::new();
+    let (mut preferences, mut addresses) = (HashMap::new(), HashMap::new());
     let (mut steps, mut connections, mut in_clear, mut last_preference) = (0, 0, 0, 0);
     let (mut may_wait, mut previous) = (false, None::<Hop>);
     let mut step = attempt.start();
@@ -366,6 +366,9 @@ fn live(seed: u64) {
                 } else {
                     assert_eq!(hop.tls, tls, "seed {seed}");
                     connections += 1;
+                    let of_host = addresses.entry(hop.remote.name.clone()).or_insert(0);
+                    *of_host += 1;
+                    assert!(*of_host <= LIMITS.addresses_max, "seed {seed}: too many addresses");
                 }
                 assert!(!own().is_address(hop.remote.address, 25), "seed {seed}: connects to ourselves");
                 assert_ne!(&*hop.remote.name, "us.example", "seed {seed}");
