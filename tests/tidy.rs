@@ -98,7 +98,7 @@ fn runtimes_stay_in_their_rooms() {
             continue;
         }
         for file in files(&folder, "rs").iter().filter(|file| !is_test(file)) {
-            let text = fs::read_to_string(file).unwrap();
+            let text = read(file);
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
             for (at, _) in
                 code.match_indices("tokio::").filter(|(at, _)| !code[*at..].starts_with("tokio::sync"))
@@ -145,7 +145,7 @@ fn manifests_are_all_alike() {
 
 #[test]
 fn cited_rfcs_are_listed() {
-    let list = fs::read_to_string(root().join("docs/rfc.md")).unwrap();
+    let list = read(&root().join("docs/rfc.md"));
     let listed: BTreeSet<_> =
         list.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next()).collect();
     let mut wrong = BTreeSet::new();
@@ -178,14 +178,12 @@ fn every_fuzz_target_is_on_the_list() {
     let manifest = manifest(&folder).text;
     let mut wrong = Vec::new();
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(&folder).unwrap() {
-        let file = entry.unwrap().path();
+    for file in entries(&folder) {
         let is_rust = file.extension().is_some_and(|extension| extension == "rs");
-        let text = if is_rust { fs::read_to_string(&file).unwrap() } else { String::new() };
-        if !text.contains("fuzz_target!") {
+        if !is_rust || !read(&file).contains("fuzz_target!") {
             continue;
         }
-        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let name = name_of(&file);
         if !listed.contains(name.as_str()) {
             wrong.push(format!("fuzz/{name}.rs is not in fuzz/targets.txt, so nobody runs it"));
         }
@@ -202,8 +200,8 @@ fn every_fuzz_target_is_on_the_list() {
 
 #[test]
 fn the_readme_shows_how_to_begin() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let makefile = fs::read_to_string(root().join("Makefile")).unwrap();
+    let readme = read(&root().join("README.md"));
+    let makefile = read(&root().join("Makefile"));
     let mut wrong = Vec::new();
     for verb in ["run", "test", "load"] {
         if !readme.contains(&format!("make {verb}")) {
@@ -231,12 +229,12 @@ fn assert_clean(wrong: &[String]) {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is a folder of the root").to_owned()
 }
 
 /// The room table: | `room` | caption | `import` `import` |.
 fn plan() -> BTreeMap<String, Room> {
-    let text = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let text = read(&root().join("docs/ARCHITECTURE.md"));
     let mut plan: BTreeMap<String, Room> = BTreeMap::new();
     for line in text.lines() {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
@@ -255,13 +253,8 @@ fn plan() -> BTreeMap<String, Room> {
 
 /// Name and folder of every room.
 fn rooms() -> Vec<(String, PathBuf)> {
-    let folders = fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap().path());
-    let mut rooms: Vec<_> = folders
-        .filter(|folder| folder.is_dir())
-        .map(|folder| (folder.file_name().unwrap().to_string_lossy().into_owned(), folder))
-        .collect();
-    rooms.sort();
-    rooms
+    let folders = entries(&root().join("src")).into_iter().filter(|path| path.is_dir());
+    folders.map(|folder| (name_of(&folder), folder)).collect()
 }
 
 /// The folders of all crates of the workspace.
@@ -275,7 +268,7 @@ struct Manifest {
 }
 
 fn manifest(folder: &Path) -> Manifest {
-    Manifest { text: fs::read_to_string(folder.join("Cargo.toml")).unwrap() }
+    Manifest { text: read(&folder.join("Cargo.toml")) }
 }
 
 impl Manifest {
@@ -294,8 +287,8 @@ impl Manifest {
 
 /// The first sentence of the room's `lib.rs` or `main.rs`, less the full stop.
 fn caption(folder: &Path) -> String {
-    let file = ["lib.rs", "main.rs"].map(|name| folder.join(name)).into_iter().find(|file| file.exists());
-    let text = fs::read_to_string(file.unwrap()).unwrap();
+    let file = folder.join(if folder.join("lib.rs").exists() { "lib.rs" } else { "main.rs" });
+    let text = read(&file);
     let first = text.lines().next().and_then(|line| line.strip_prefix("//! ")).unwrap_or_default();
     first.strip_suffix('.').unwrap_or(first).to_owned()
 }
@@ -304,14 +297,12 @@ fn caption(folder: &Path) -> String {
 fn sources(extension: &'static str) -> impl Iterator<Item = (String, String)> {
     let folders = ["src", "bench", "loadtest", "tests", "fuzz", "docs"].map(|name| root().join(name));
     let files = folders.into_iter().flat_map(move |folder| files(&folder, extension));
-    files.map(|file| (shown(&file), fs::read_to_string(&file).unwrap_or_default()))
+    files.map(|file| (shown(&file), read(&file)))
 }
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let Ok(entries) = fs::read_dir(folder) else { return found };
-    for entry in entries {
-        let path = entry.unwrap().path();
+    for path in entries(folder) {
         if path.is_dir() {
             // What builds and fuzzing leave behind is not ours.
             if !["target", "corpus", "artifacts", "coverage"].iter().any(|name| path.ends_with(name)) {
@@ -321,12 +312,28 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
             found.push(path);
         }
     }
-    found.sort();
     found
 }
 
+/// What is in a folder, by name; nothing when there is no such folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
+    paths.sort();
+    paths
+}
+
+fn read(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 fn is_test(file: &Path) -> bool {
-    file.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("_test") || stem == "test")
+    let name = name_of(file);
+    name.ends_with("_test") || name == "test"
 }
 
 fn shown(file: &Path) -> String {
