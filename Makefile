@@ -26,8 +26,12 @@ run/ringpost.toml: | build
 run: build run/ringpost.toml
 	exec $(RELEASE)/ringpost serve --config run/ringpost.toml $(ARGS)
 
+# The sink ends by itself when nothing has come for a while: then all that was sent has arrived.
 load: build
-	$(RELEASE)/loadtest $(ARGS)
+	@$(RELEASE)/loadtest sink --quiet --idle 5s $(filter --json,$(ARGS)) & sink=$$!; \
+	trap 'kill $$sink 2>/dev/null' INT TERM; \
+	$(RELEASE)/loadtest source 127.0.0.1:2525 --domains loadtest.invalid $(ARGS) && wait $$sink || \
+	{ kill $$sink 2>/dev/null; exit 1; }
 
 test:
 	tests/setup.sh
