@@ -107,7 +107,7 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let _entered = runtime.enter();
+    let entered = runtime.enter();
     let (stop, stage) = signal::channel(Stage::Serving);
     let mut listeners = JoinSet::new();
     let control = listen::control(&options.control_socket)?;
@@ -120,7 +120,7 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
         listeners.spawn(http::serve(listener, router, options.limits, stage.clone()));
     }
     runtime.spawn(upkeep(services.registry, services.process));
-    drop(_entered);
+    drop(entered);
     Ok(Handle { runtime, listeners, stop, http: addresses, control_socket: options.control_socket })
 }
 

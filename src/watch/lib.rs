@@ -20,7 +20,7 @@ mod trace;
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
     Buffers, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, Inbound, Journal,
-    JournalHealth, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState, Reload, SegmentState,
+    JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState, Reload, SegmentState,
     ShardMetrics, TlsMetrics, Verb,
 };
 pub use registry::Registry;
