@@ -116,28 +116,23 @@ impl Survey {
     /// Octets in the order of the wire, dots of transparency included.
     pub(crate) fn octets(&mut self, octets: &[u8]) {
         let Some((first, last)) = octets.first().zip(octets.last()) else { return };
-        let mut seen = Seen::default();
-        seen.pair(self.last, *first);
-        // Long runs go in blocks that the compiler turns into vector instructions.
         let (befores, afters) = (&octets[..octets.len() - 1], &octets[1..]);
-        let (befores, befores_rest) = befores.as_chunks::<BLOCK>();
-        let (afters, afters_rest) = afters.as_chunks::<BLOCK>();
-        for (before, after) in befores.iter().zip(afters) {
-            let mut block = Seen::default();
-            for i in 0..BLOCK {
-                block.pair(before[i], after[i]);
-            }
-            seen.add(block);
+        let mut seen = Seen::default();
+        seen.pair(0, self.last, *first);
+        seen.pairs(befores, afters);
+        if seen.mismatch.iter().any(|lane| *lane != 0) {
+            // Which of the two it is, is worth a second look: hardly any message comes here.
+            self.mismatches(self.last, *first);
+            befores.iter().zip(afters).for_each(|(before, after)| self.mismatches(*before, *after));
         }
-        for (before, after) in befores_rest.iter().zip(afters_rest) {
-            seen.pair(*before, *after);
-        }
+        self.findings.nul |= seen.least.contains(&0);
+        self.findings.eight_bit |= !seen.any.is_ascii();
         self.last = *last;
-        let findings = &mut self.findings;
-        findings.bare_cr |= seen.bare_cr != 0;
-        findings.bare_lf |= seen.bare_lf != 0;
-        findings.nul |= seen.nul != 0;
-        findings.eight_bit |= seen.any >= 128;
+    }
+
+    fn mismatches(&mut self, before: u8, after: u8) {
+        self.findings.bare_cr |= before == b'\r' && after != b'\n';
+        self.findings.bare_lf |= before != b'\r' && after == b'\n';
     }
 
     /// The same octets as content: without dots of transparency.
@@ -176,33 +171,42 @@ impl Survey {
     }
 }
 
-const BLOCK: usize = 64;
-
-/// What pairs of neighbours show. Bytes, since a `bool` would keep the compiler from vectors.
-#[derive(Default)]
+/// What pairs of neighbours show: lanes of octets, which the compiler turns into vector instructions.
 struct Seen {
-    bare_cr: u8,
-    bare_lf: u8,
-    nul: u8,
-    any: u8,
+    /// Not zero: a CR without its LF, or an LF without its CR.
+    mismatch: [u8; LANES],
+    any: [u8; LANES],
+    least: [u8; LANES],
+}
+
+// Measured with `bench/smtp.rs`: 16 lanes 5 GiB/s, 32 lanes 7, 64 lanes 11.
+const LANES: usize = 64;
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { mismatch: [0; LANES], any: [0; LANES], least: [u8::MAX; LANES] }
+    }
 }
 
 impl Seen {
-    #[inline(always)]
-    fn pair(&mut self, before: u8, after: u8) {
-        let (cr, lf) = (u8::from(before == b'\r'), u8::from(after == b'\n'));
-        self.bare_cr |= cr & !lf;
-        self.bare_lf |= lf & !cr;
-        self.nul |= u8::from(after == 0);
-        self.any |= after;
+    fn pairs(&mut self, befores: &[u8], afters: &[u8]) {
+        let (before_blocks, before_rest) = befores.as_chunks::<LANES>();
+        let (after_blocks, after_rest) = afters.as_chunks::<LANES>();
+        for (before, after) in before_blocks.iter().zip(after_blocks) {
+            for lane in 0..LANES {
+                self.pair(lane, before[lane], after[lane]);
+            }
+        }
+        for (lane, (before, after)) in before_rest.iter().zip(after_rest).enumerate() {
+            self.pair(lane, *before, *after);
+        }
     }
 
     #[inline(always)]
-    fn add(&mut self, other: Self) {
-        self.bare_cr |= other.bare_cr;
-        self.bare_lf |= other.bare_lf;
-        self.nul |= other.nul;
-        self.any |= other.any;
+    fn pair(&mut self, lane: usize, before: u8, after: u8) {
+        self.mismatch[lane] |= u8::from(before == b'\r') ^ u8::from(after == b'\n');
+        self.any[lane] |= after;
+        self.least[lane] = self.least[lane].min(after);
     }
 }
 
