@@ -298,13 +298,16 @@ pub(crate) struct Opening {
     pub(crate) segments: Segments,
     pub(crate) next_number: u64,
     pub(crate) sequence: u64,
+    /// Less than `sequence` when there is something to settle.
+    pub(crate) durable: u64,
     pub(crate) epoch: u64,
     pub(crate) unsettled: Vec<u32>,
 }
 
 impl Journal {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { shard, limits, segments, next_number, sequence, epoch, unsettled } = opening;
+        let Opening { shard, limits, segments, next_number, sequence, durable, epoch, unsettled } =
+            opening;
         Self {
             shard,
             limits,
@@ -315,7 +318,7 @@ impl Journal {
             next_number,
             next_draft: 0,
             sequence,
-            durable: sequence,
+            durable,
             epoch,
             epoch_start: sequence,
             unsettled,
@@ -367,12 +370,35 @@ impl Journal {
     /// # Errors
     /// [`AppendError`]; then nothing was appended.
     pub fn append_message(&mut self, message: &AppendMessage<'_>) -> Result<Appended, AppendError> {
+        let id = self.reserve_id();
+        let end = self.append_reserved(id, message)?;
+        Ok(Appended { id, end })
+    }
+
+    /// The id of a message that is to be appended: its trace fields name it before its end is received. An id that
+    /// is never appended is not given out again, unless a crash comes before the next append.
+    ///
+    /// # Panics
+    /// When the 2^52 numbers of the journal shard are used up.
+    pub fn reserve_id(&mut self) -> QueueId {
         let number = self.next_number;
         assert!(number <= QueueId::NUMBER_MAX, "message numbers are used up");
-        let id = QueueId::new(self.shard, number);
-        self.put_message(id, message, Class::Hot, Purpose::Mail)?;
         self.next_number = number + 1;
-        Ok(Appended { id, end: Position(self.sequence) })
+        QueueId::new(self.shard, number)
+    }
+
+    /// Appends new mail under an id of [`Self::reserve_id`].
+    ///
+    /// # Errors
+    /// [`AppendError`]; then nothing was appended, and the id may be used for another try.
+    ///
+    /// # Panics
+    /// When the id was not reserved, or is in use.
+    pub fn append_reserved(&mut self, id: QueueId, message: &AppendMessage<'_>) -> Result<Position, AppendError> {
+        assert!(id.shard() == self.shard && id.number() < self.next_number, "the id was not reserved");
+        assert!(!self.live.contains_key(&id.number()), "the id is in use");
+        self.put_message(id, message, Class::Hot, Purpose::Mail)?;
+        Ok(Position(self.sequence))
     }
 
     /// Appends a live message once more, among the survivors; this copy takes the place of the one before it.
@@ -517,7 +543,9 @@ impl Journal {
     /// Appends what is to be done with files. Call it after each [`Self::on_durable`], [`Self::on_prepared`],
     /// [`Self::on_removed`] and [`AppendError::NotReady`].
     pub fn orders(&mut self, orders: &mut Vec<Order>) {
-        if self.failure.is_some() {
+        // Before that, what recovery took for dead may come back to life.
+        let settled = self.durable >= self.epoch_start;
+        if self.failure.is_some() || !settled {
             return;
         }
         let due = self.segments.orders(self.durable, orders);
@@ -949,7 +977,7 @@ impl Journal {
         let segment = match self.rescue.segment {
             Some(segment) => segment,
             None => {
-                let Some(segment) = self.segments.worth_rescue() else { return };
+                let Some(segment) = self.segments.worth_rescue(self.durable) else { return };
                 let live = self.segments.get(segment).map_or(0, |segment| segment.live);
                 if self.rescue.barren == Some((segment, live)) {
                     return;
@@ -1093,6 +1121,9 @@ const fn chunk_len(extent: &Extent) -> u64 {
     record_len(0, extent.len as u64)
 }
 
+#[cfg(test)]
+#[path = "crash_test.rs"]
+mod crash_test;
 #[cfg(test)]
 #[path = "journal_test.rs"]
 mod test;

@@ -1,1 +1,190 @@
 //! One core: listeners, sessions, queue partition, journal, and the loop.
+//!
+//! The path of a message, in the order in which it takes it:
+//!
+//! - `accept`      a socket arrives: limits, TLS
+//! - `connection`  session ⇄ policy ⇄ journal, until the 250; `intake` has the mail data, `socket` the bytes,
+//!   `facts` what policy wants to know, `trace` the fields we put in front
+//! - `journals`    groups written and synced; segments made and recycled
+//! - `schedule`    queue events in, orders out
+//! - `hops`        lanes: what waits for a destination, and who has a connection there
+//! - `attempt`     one worker: hosts, sessions, transactions
+//! - `outcomes`    what became of it, told to queue, journal, log and metrics
+//! - `reports`     notifications to senders
+//!
+//! Beside it: `resolve` (DNS sockets), `leases` (limits of the whole host), `recover` (after a start), `upkeep`
+//! (checkpoints, survivors, gauges), `control` (the pool's requests), `settings` (the configuration).
+
+mod accept;
+mod attempt;
+mod connection;
+mod control;
+mod facts;
+mod hops;
+mod intake;
+mod journals;
+mod leases;
+mod outcomes;
+mod recover;
+mod reports;
+mod resolve;
+mod schedule;
+mod settings;
+mod shard;
+mod socket;
+mod trace;
+mod upkeep;
+
+use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
+
+use arc_swap::ArcSwap;
+use bridge::Hatch;
+use index::{Batch, Loaded};
+use mail::JournalShard;
+use queue::Queue;
+use ring::{Pool, PoolOptions};
+use tokio::sync::{mpsc, oneshot};
+use watch::{ShardMetrics, events::Recovered};
+
+pub use accept::ListenerSocket;
+pub use leases::{Lease, Leases};
+pub use recover::RecoverError;
+pub use settings::Snapshot;
+pub use upkeep::{IndexChange, IndexOrder};
+
+use crate::{
+    journals::{Committer, Journals},
+    resolve::Resolve,
+    settings::{Settings, to_usize},
+    shard::{Parts, Shard},
+    upkeep::Changes,
+};
+
+/// What a shard is started with.
+pub struct Setup {
+    /// Its number, counted from 0.
+    pub number: usize,
+    /// How many shards there are.
+    pub shards: usize,
+    /// The configuration, exchanged at reloads.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where it takes connections.
+    pub listeners: Vec<ListenerSocket>,
+    /// The journal shards that it takes over; new mail goes into the first.
+    pub journals: Vec<JournalSetup>,
+    /// Limits of the whole host.
+    pub leases: Leases,
+    /// What it counts with.
+    pub metrics: ShardMetrics,
+    /// What the pool asks.
+    pub hatch: Hatch,
+    /// To the thread that keeps the indexes.
+    pub index: mpsc::Sender<IndexOrder>,
+}
+
+/// A journal shard to be taken over.
+pub struct JournalSetup {
+    /// Which.
+    pub shard: JournalShard,
+    /// Where its segments are.
+    pub directory: PathBuf,
+    /// What the index says; none when there is none, or none of use.
+    pub loaded: Option<Loaded>,
+}
+
+/// What a shard says once it serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Serving {
+    /// Messages in the queue.
+    pub messages: u64,
+}
+
+/// Takes over the journal, says so, and serves until told to stop.
+///
+/// # Errors
+/// When the journal cannot be read back.
+///
+/// # Panics
+/// Without a journal shard.
+pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), RecoverError> {
+    let Setup { number, shards, snapshot, listeners, journals, leases, metrics, hatch, index } = setup;
+    let settings = Settings::new(&snapshot.load());
+    let config = settings.config.clone();
+    let metrics = Rc::new(metrics);
+    let now = facts::now();
+    let seed = ring::clock::unix_micros() ^ (number as u64) << 48;
+    let mut queue = Queue::new(settings.queue_limits(shards), settings.schedule(), seed, now);
+    let (mut committers, mut lasts) = (Vec::new(), HashMap::new());
+    let began = ring::clock::now();
+    let (mut recipients, mut records) = (0, 0);
+    for JournalSetup { shard, directory, loaded } in journals {
+        let from_nothing = loaded.is_none();
+        let limits = recover::journal_limits(&config);
+        let found = recover::read(shard, &directory, limits, loaded, now).await?;
+        recover::tell_damage(number, &found.report, now.0);
+        records += found.report.records;
+        for (id, entry) in &found.entries {
+            recipients += recover::restore(&mut queue, &settings, *id, entry, now) as u64;
+            let words = recover::lasts(entry);
+            if !words.is_empty() {
+                lasts.insert(*id, words);
+            }
+        }
+        let changes = Changes::with(found.entries.iter().map(|(id, _)| *id));
+        let checkpoint = found.journal.checkpoint();
+        if from_nothing {
+            let batch = Batch { put: found.entries, remove: Vec::new(), checkpoint };
+            // Nobody listens only when the program ends.
+            let _ = index.send(IndexOrder { shard, change: IndexChange::Rebuild(batch) }).await;
+        } else {
+            let batch = Batch { put: found.entries, remove: Vec::new(), checkpoint };
+            let _ = index.send(IndexOrder { shard, change: IndexChange::Apply(batch) }).await;
+        }
+        committers.push(Committer::new(found.journal, number, directory, metrics.clone(), changes));
+    }
+    let messages = u64::from(queue.messages());
+    let took = ring::clock::now().saturating_sub(began);
+    Recovered { shard: number, messages, recipients, records, torn: 0, took }.emit(facts::now().0);
+    let buffers = &config.buffers;
+    let pool = Pool::new(PoolOptions {
+        small: to_usize(buffers.small),
+        large: to_usize(buffers.large),
+        budget: to_usize(buffers.budget),
+        ..PoolOptions::default()
+    });
+    let resolve = Resolve::new(&config.dns, metrics.clone());
+    let journals = Journals::new(committers);
+    let shard = Shard::new(Parts {
+        number,
+        shards,
+        settings,
+        journals,
+        queue,
+        lasts,
+        resolve,
+        leases,
+        pool,
+        metrics,
+    });
+    for committer in shard.journals.iter() {
+        let (rescued, owner) = (shard.clone(), committer.clone());
+        ring::spawn(committer.clone().run(move |rescue| {
+            ring::spawn(upkeep::rescue(rescued.clone(), owner.clone(), rescue));
+        }));
+    }
+    shard.journals.active().prepare().await;
+    ring::spawn(schedule::run(shard.clone()));
+    ring::spawn(shard.resolve.clone().run());
+    ring::spawn(upkeep::measure(shard.clone()));
+    ring::spawn(upkeep::checkpoints(shard.clone(), index.clone()));
+    for listener in listeners {
+        ring::spawn(accept::accept(shard.clone(), listener));
+    }
+    // Nobody waits for it only when the program ends.
+    let _ = serving.send(Serving { messages });
+    control::answer(shard.clone(), hatch, snapshot).await;
+    for committer in shard.journals.iter() {
+        upkeep::save(&shard, committer, &index).await;
+    }
+    Ok(())
+}

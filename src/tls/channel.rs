@@ -12,7 +12,7 @@
 //! After every [`Channel::feed`], also one that failed, send what [`Channel::take_output`] has: the
 //! handshake goes on by it, and an alert tells the peer what was wrong.
 
-use std::{mem, sync::Arc};
+use std::{fmt, mem, sync::Arc};
 
 use rustls::{
     AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, InvalidMessage, PeerIncompatible,
@@ -60,6 +60,13 @@ pub struct Session {
     pub server_name: Option<Box<str>>,
     /// Whether an earlier session was taken up again.
     pub resumed: bool,
+}
+
+impl fmt::Display for Session {
+    /// `TLSv1.3 TLS_AES_256_GCM_SHA384`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.version, self.cipher_suite)
+    }
 }
 
 /// Why a connection's TLS has ended. Nothing more can be read or written.

@@ -3,7 +3,7 @@
 //! One provider does all cryptography (aws-lc-rs). Key exchange begins with X25519MLKEM768, so that what is
 //! recorded today stays secret from the machines of tomorrow; TLS 1.2 is the least we speak (RFC 8996).
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
@@ -31,6 +31,15 @@ pub enum Version {
     Tls12,
     /// TLS 1.3 (RFC 8446).
     Tls13,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        })
+    }
 }
 
 /// What a client asks of a server's certificate.

@@ -1,0 +1,437 @@
+//! Outbound delivery: a worker finds a host for its destination and sends messages as long as there are any.
+//!
+//! `delivery` decides which host is next and what an answer means, `smtp::client` what is said; here is the socket.
+
+use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use delivery::{
+    Attempt, AttemptLimits, ConnectFailure, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step, TlsLevel, fates,
+};
+use mail::{Domain, Status};
+use queue::AttemptId;
+use ring::{ConnectOptions, Stream};
+use smtp::client::{
+    Action, Channel, Client, Ending, ReplyLimits, ReplyReader, Stage, TlsFailure, Transaction, TransactionOutcome,
+};
+use watch::events::TlsFailed;
+
+use crate::{
+    facts,
+    hops::{self, Job, Lane, Place},
+    leases::Lease,
+    outcomes,
+    settings::Settings,
+    shard::{Message, Shard},
+    socket::Socket,
+};
+
+/// Sends what is in the lane until there is nothing left.
+pub(crate) async fn work(shard: Rc<Shard>, lane: Rc<Lane>, place: Place, taken: Rc<RefCell<Vec<AttemptId>>>) {
+    while let Some(job) = lane.pop() {
+        let settings = shard.settings();
+        let Some(index) = settings.routes.route_of_key(&lane.key) else {
+            hops::postpone(&shard, job);
+            break;
+        };
+        let Some(lease) = lease(&shard, &lane, &settings, index).await else {
+            hops::postpone(&shard, job);
+            continue;
+        };
+        let mut worker = Worker {
+            shard: &shard,
+            lane: &lane,
+            route: settings.routes.route(index).clone(),
+            settings: settings.clone(),
+            flights: VecDeque::new(),
+            given: 0,
+            untried: Untried::No,
+            connected: false,
+            taken: &taken,
+        };
+        worker.take(job).await;
+        worker.deliver().await;
+        drop(lease);
+    }
+    drop(place);
+}
+
+/// Waits until the host may have another connection there; `None` when the core stops first.
+async fn lease(shard: &Shard, lane: &Lane, settings: &Settings, index: RouteIndex) -> Option<Lease> {
+    // Only where there are more shards than connections does anybody wait here.
+    const PAUSE: Duration = Duration::from_millis(20);
+    let max = settings.routes.route(index).options.concurrency_max;
+    loop {
+        if let Some(lease) = shard.leases.take(&lane.key, max) {
+            return Some(lease);
+        }
+        if shard.is_stopping() {
+            return None;
+        }
+        ring::sleep(PAUSE).await;
+    }
+}
+
+struct Worker<'a> {
+    shard: &'a Rc<Shard>,
+    lane: &'a Rc<Lane>,
+    route: Route,
+    settings: Rc<Settings>,
+    /// The oldest first; those at the front have been given to the client.
+    flights: VecDeque<Flight>,
+    given: usize,
+    untried: Untried,
+    connected: bool,
+    taken: &'a RefCell<Vec<AttemptId>>,
+}
+
+/// A message on its way out.
+struct Flight {
+    job: Job,
+    message: Rc<Message>,
+    /// Places in the envelope of those who have no outcome yet.
+    remaining: Vec<u32>,
+    ended: Vec<(u32, Outcome)>,
+    began: Duration,
+    tls: Option<String>,
+}
+
+/// Whether a connection turned out to be of no use before a message was tried on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Untried {
+    Yes,
+    No,
+}
+
+/// How often a message that was never tried is given to a fresh connection.
+const RESTARTS_MAX: u32 = 3;
+/// Content is written in blocks of this size, each with its own time (RFC 5321 §4.5.3.2.5).
+const BLOCK: usize = 256 << 10;
+
+impl Worker<'_> {
+    /// Takes a message on; one that cannot be read ends here.
+    async fn take(&mut self, job: Job) {
+        self.taken.borrow_mut().push(job.attempt);
+        match self.shard.message(job.id).await {
+            Ok(message) => {
+                let remaining = job.recipients.to_vec();
+                let began = ring::clock::now();
+                self.flights.push_back(Flight { job, message, remaining, ended: Vec::new(), began, tls: None });
+            }
+            Err(error) => {
+                self.untake(job.attempt);
+                let text = format!("the message cannot be read: {error}");
+                outcomes::end_unattempted(self.shard, job, &outcomes::deferred(Status(4, 3, 0), &text));
+            }
+        }
+    }
+
+    fn untake(&self, attempt: AttemptId) {
+        self.taken.borrow_mut().retain(|taken| *taken != attempt);
+    }
+
+    async fn deliver(&mut self) {
+        let mut attempt = self.attempt();
+        let mut step = attempt.start();
+        let mut restarts = 0;
+        while !self.flights.is_empty() {
+            step = match step {
+                Step::Ask(questions) => {
+                    let mut answers = Vec::with_capacity(questions.len());
+                    let asked: Vec<_> =
+                        questions.iter().map(|question| self.shard.resolve.ask(question)).collect();
+                    for answer in asked {
+                        answers.push(answer.await);
+                    }
+                    attempt.on_answers(&answers)
+                }
+                Step::Connect(hop) => match self.connect(&hop).await {
+                    Err(failure) => {
+                        self.shard.metrics.outbound.failed.one();
+                        attempt.on_connect_failed(&failure)
+                    }
+                    Ok(socket) => {
+                        let ending = self.session(socket, &hop).await;
+                        if self.flights.is_empty() {
+                            return;
+                        }
+                        self.remember_tls(&hop, &ending);
+                        if mem::replace(&mut self.untried, Untried::No) == Untried::Yes && restarts < RESTARTS_MAX {
+                            restarts += 1;
+                            attempt = self.attempt();
+                            attempt.start()
+                        } else {
+                            attempt.on_ending(&ending)
+                        }
+                    }
+                },
+                Step::End(outcome) => return self.give_up(&outcome),
+            };
+        }
+    }
+
+    fn attempt(&self) -> Attempt {
+        let domain = Routes::domain_of_key(&self.lane.key).unwrap_or_else(|| self.some_domain());
+        let seed = self.shard.resolve.random();
+        Attempt::new(&self.route, &domain, self.settings.own.clone(), AttemptLimits::default(), seed)
+    }
+
+    /// Any recipient's domain: a route to named hosts does not ask.
+    fn some_domain(&self) -> Domain {
+        let first = self.flights.front().and_then(|flight| flight.message.envelope.recipients.first());
+        first.map_or_else(|| self.settings.config.hostname.clone(), |recipient| recipient.address.domain())
+    }
+
+    async fn connect(&self, hop: &Hop) -> Result<Socket, ConnectFailure> {
+        let to = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
+        let options = ConnectOptions { local: hop.source, timeout: self.settings.client_timeouts.connect };
+        let stream = Stream::connect(to, options).await.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
+            io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ConnectFailure::Unreachable,
+            _ => ConnectFailure::Other(error.to_string().into()),
+        })?;
+        Ok(Socket::new(stream, self.shard.pool.clone()))
+    }
+
+    /// Runs one session: the messages taken on, then whatever the lane has.
+    async fn session(&mut self, mut socket: Socket, hop: &Hop) -> Ending {
+        let open = OpenConnection::new(self.shard);
+        self.connected = true;
+        let now = ring::clock::now();
+        let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
+        let hostname = self.settings.config.hostname.as_str();
+        let mut client = Client::new(self.route.options.client(hostname, level));
+        let mut talk = Talk { reader: ReplyReader::new(ReplyLimits::default()), out: Vec::new() };
+        let mut action = client.on_connected(Channel::Clear);
+        let ending = loop {
+            action = match action {
+                Action::Read(stage) => talk.read(&mut client, &mut socket, self.timeout(stage)).await,
+                Action::StartTls => self.start_tls(&mut client, &mut socket, hop, level, &mut talk).await,
+                Action::SendContent(framing) => {
+                    let flight = &mut self.flights[self.given - 1];
+                    flight.tls = socket.tls_session().map(|tls| tls.to_string());
+                    let mut slices = Vec::with_capacity(8);
+                    if !talk.out.is_empty() {
+                        slices.push(Bytes::from(mem::take(&mut talk.out)));
+                    }
+                    framing.frame(&flight.message.content, &mut slices);
+                    self.shard.metrics.outbound.bytes.add(flight.message.size);
+                    let mut next = client.on_content_sent(&mut talk.out);
+                    if client.takes_next()
+                        && let Some(transaction) = self.next_transaction(Duration::ZERO).await
+                    {
+                        next = client.on_transaction(transaction, &mut talk.out);
+                    }
+                    if !talk.out.is_empty() {
+                        slices.push(Bytes::from(mem::take(&mut talk.out)));
+                    }
+                    match send(&mut socket, &slices, self.timeout(Stage::Content)).await {
+                        Ok(()) => next,
+                        Err(error) if error.kind() == io::ErrorKind::TimedOut => client.on_timeout(),
+                        Err(_) => client.on_closed(),
+                    }
+                }
+                Action::Finished(outcome) => {
+                    self.finished(&outcome, hop);
+                    client.on_finished(&mut talk.out)
+                }
+                Action::Ready => {
+                    // An idle connection holds no memory.
+                    socket.input().release();
+                    match self.next_transaction(self.route.options.idle_max).await {
+                        Some(transaction) => client.on_transaction(transaction, &mut talk.out),
+                        None => client.on_quit(&mut talk.out),
+                    }
+                }
+                Action::Close(ending) => break ending,
+            };
+        };
+        socket.send(|output| output.append(&mut talk.out));
+        socket.stream().deadline().set_after(self.timeout(Stage::Quit));
+        let _ = socket.flush().await;
+        drop(open);
+        ending
+    }
+
+    fn timeout(&self, stage: Stage) -> Duration {
+        self.settings.client_timeouts.of(stage)
+    }
+
+    async fn start_tls(
+        &self,
+        client: &mut Client,
+        socket: &mut Socket,
+        hop: &Hop,
+        level: TlsLevel,
+        talk: &mut Talk,
+    ) -> Action {
+        socket.send(|output| output.append(&mut talk.out));
+        socket.stream().deadline().set_after(self.timeout(Stage::Handshake));
+        let config = self.settings.client_tls(level);
+        let metrics = &self.shard.metrics.outbound.tls;
+        let result = match config {
+            Some(config) => socket.connect_tls(&config, &hop.remote.name).await.map_err(|error| error.to_string()),
+            None => Err("TLS is not configured".to_owned()),
+        };
+        match result {
+            Ok(()) => {
+                metrics.done.one();
+                client.on_tls(Ok(()), &mut talk.out)
+            }
+            Err(error) => {
+                metrics.failed.one();
+                let peer = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
+                TlsFailed { peer, side: "out", error: &error }.emit(ring::clock::unix_micros());
+                client.on_tls(Err(TlsFailure(error.into())), &mut talk.out)
+            }
+        }
+    }
+
+    fn remember_tls(&self, hop: &Hop, ending: &Ending) {
+        if matches!(ending, Ending::TlsFailed(_) | Ending::Lost(Stage::Handshake, _)) {
+            self.shard.hops.tls_memory.borrow_mut().remember(hop.remote.address, ring::clock::now());
+        }
+    }
+
+    /// The next message to send, if there is one or one comes in time.
+    async fn next_transaction(&mut self, patience: Duration) -> Option<Transaction> {
+        while self.flights.len() <= self.given {
+            let job = match self.lane.pop() {
+                Some(job) => job,
+                None if patience.is_zero() => return None,
+                None => self.lane.wait(self.shard, patience).await?,
+            };
+            self.take(job).await;
+        }
+        let flight = &self.flights[self.given];
+        let envelope = &flight.message.envelope;
+        let recipients = flight.remaining.iter().filter_map(|place| envelope.recipients.get(*place as usize));
+        let transaction = Transaction {
+            reverse_path: envelope.reverse_path.clone(),
+            recipients: recipients.cloned().collect(),
+            size: flight.message.size,
+            body: envelope.body,
+            utf8: envelope.utf8,
+            ret: envelope.ret,
+            envelope_id: envelope.envelope_id.clone(),
+        };
+        self.given += 1;
+        Some(transaction)
+    }
+
+    /// The client is done with the oldest message it was given.
+    fn finished(&mut self, outcome: &TransactionOutcome, hop: &Hop) {
+        let mut flight = self.flights.pop_front().expect("the client was given it");
+        self.given -= 1;
+        if matches!(outcome, TransactionOutcome::Untried(_)) {
+            self.untried = Untried::Yes;
+        }
+        let places = mem::take(&mut flight.remaining);
+        for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote)) {
+            match fate {
+                Fate::Ended(outcome) => flight.ended.push((place, outcome)),
+                Fate::Remains => flight.remaining.push(place),
+            }
+        }
+        if flight.remaining.is_empty() {
+            self.end(flight);
+        } else {
+            self.flights.push_back(flight);
+        }
+    }
+
+    fn end(&self, flight: Flight) {
+        self.untake(flight.job.attempt);
+        let took = ring::clock::now().saturating_sub(flight.began);
+        let ended = outcomes::Ended {
+            outcomes: &flight.ended,
+            envelope: Some(&flight.message.envelope),
+            took,
+            tls: flight.tls.as_deref(),
+        };
+        outcomes::end(self.shard, &flight.job, &self.lane.key, &ended);
+    }
+
+    /// No host is left to try: all that remain get this outcome.
+    fn give_up(&mut self, outcome: &Outcome) {
+        if !self.connected && matches!(outcome, Outcome::Deferred(_)) {
+            // The destination as a whole is out of reach: leave it alone for a while. What waits was not tried.
+            if let Some(flight) = self.flights.front() {
+                self.shard.queue.borrow_mut().on_destination_failed(flight.job.destination, facts::now());
+            }
+            for job in self.lane.clear() {
+                hops::postpone(self.shard, job);
+            }
+        }
+        for mut flight in mem::take(&mut self.flights) {
+            let remaining = mem::take(&mut flight.remaining);
+            flight.ended.extend(remaining.into_iter().map(|place| (place, outcome.clone())));
+            self.end(flight);
+        }
+        self.given = 0;
+    }
+}
+
+/// What goes over the wire, besides content.
+struct Talk {
+    reader: ReplyReader,
+    out: Vec<u8>,
+}
+
+impl Talk {
+    /// Sends what the client said and reads one reply.
+    async fn read(&mut self, client: &mut Client, socket: &mut Socket, patience: Duration) -> Action {
+        socket.send(|output| output.append(&mut self.out));
+        socket.stream().deadline().set_after(patience);
+        loop {
+            let input = socket.input();
+            let mut bytes = input.bytes();
+            let before = bytes.len();
+            let read = self.reader.read(&mut bytes);
+            let consumed = before - bytes.len();
+            input.consume(consumed);
+            match read {
+                Ok(Some(reply)) => return client.on_reply(reply, &mut self.out),
+                Ok(None) => {}
+                Err(error) => return client.on_garbage(error),
+            }
+            match socket.fill().await {
+                Ok(0) => return client.on_closed(),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return client.on_timeout(),
+                Err(_) => return client.on_closed(),
+            }
+        }
+    }
+}
+
+async fn send(socket: &mut Socket, slices: &[Bytes], patience: Duration) -> io::Result<()> {
+    let (mut first, mut gathered) = (0, 0);
+    for (next, slice) in (1..).zip(slices) {
+        gathered += slice.len();
+        if gathered >= BLOCK || next == slices.len() {
+            socket.stream().deadline().set_after(patience);
+            socket.send_slices(&slices[first..next]).await?;
+            (first, gathered) = (next, 0);
+        }
+    }
+    Ok(())
+}
+
+/// Counts a connection as open until it is dropped.
+struct OpenConnection<'a>(&'a Shard);
+
+impl<'a> OpenConnection<'a> {
+    fn new(shard: &'a Shard) -> Self {
+        shard.metrics.outbound.open.up();
+        shard.metrics.outbound.connections.one();
+        Self(shard)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.outbound.open.down();
+    }
+}

@@ -1,0 +1,448 @@
+//! One inbound connection, from greeting to close: the whole inbound data path.
+
+use std::{io, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use journal::Draft;
+use mail::{BodyType, Envelope, ForwardPath, QueueId, Timestamp};
+use message::HeaderLimits;
+use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage};
+use watch::events::{Accepted, Connected, Disconnected, Refused};
+
+use crate::{
+    accept::{client_address, note_handshake},
+    facts,
+    intake::{Found, Intake, field_text},
+    settings::{Door, TlsStart, to_usize},
+    shard::{Arrived, Shard},
+    socket::Socket,
+    trace::{self, Arrival},
+};
+
+/// Does what the session asks until one side hangs up.
+pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket) {
+    let (session, greeting) = Session::open(door.options());
+    let began = ring::clock::now();
+    let client = client_address(socket.stream().peer());
+    Connected { client, listener: &door.name }.emit(ring::clock::unix_micros());
+    let mut connection = Connection {
+        shard,
+        door,
+        session,
+        lines: LineScanner::new(to_usize(door.limits.command_line_max)),
+        until: began + door.timeouts.session,
+        socket,
+        receiving: None,
+        messages: 0,
+    };
+    let ending = connection.run(greeting).await;
+    connection.drop_receiving();
+    let Connection { socket, messages, .. } = connection;
+    let time = ring::clock::now().saturating_sub(began);
+    Disconnected { client, reason: ending.label(), messages, time }.emit(ring::clock::unix_micros());
+    match ending {
+        Ending::Quit | Ending::Dismissed => socket.close().await,
+        Ending::Closed | Ending::TimedOut | Ending::Failed => {}
+    }
+}
+
+struct Connection<'a> {
+    shard: &'a Rc<Shard>,
+    door: &'a Rc<Door>,
+    session: Session,
+    socket: Socket,
+    lines: LineScanner,
+    /// When the session ends, however busy it is.
+    until: Duration,
+    /// The mail data being received.
+    receiving: Option<Receiving>,
+    messages: u64,
+}
+
+/// A message on its way in.
+struct Receiving {
+    id: QueueId,
+    intake: Intake,
+    began: Timestamp,
+    /// The fields that stand before the content, from when they are made until they are written.
+    prefix: Option<Bytes>,
+    /// What is written out already.
+    draft: Option<Draft>,
+    /// Why the message will be refused.
+    failed: Option<Refusal>,
+}
+
+/// How the connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The client said goodbye.
+    Quit,
+    /// We did.
+    Dismissed,
+    /// The client went away.
+    Closed,
+    /// It took too long, even to take our last reply.
+    TimedOut,
+    /// The connection broke, or what came was not TLS.
+    Failed,
+}
+
+impl Ending {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Quit => "quit",
+            Self::Dismissed => "dismissed",
+            Self::Closed => "closed",
+            Self::TimedOut => "timeout",
+            Self::Failed => "error",
+        }
+    }
+}
+
+impl From<io::Error> for Ending {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl Connection<'_> {
+    async fn run(&mut self, greeting: Action) -> Ending {
+        let mut action = greeting;
+        loop {
+            let next = match action {
+                Action::Reply(reply) => {
+                    self.reply(&reply);
+                    self.next_line().await
+                }
+                Action::Read => self.next_line().await,
+                Action::Judge(stage) => Ok(self.judge(stage)),
+                Action::Receive(reply) => self.receive_data(&reply).await,
+                Action::ReceiveChunk { size, first, last } => self.receive_chunk(size, first, last).await,
+                Action::DiscardChunk { size } => self.discard_chunk(size).await,
+                Action::Commit(envelope) => Ok(self.commit(envelope).await),
+                Action::StartTls(reply) => self.start_tls(&reply).await,
+                Action::Close(reply) => {
+                    self.reply(&reply);
+                    return if reply.code() == 221 { Ending::Quit } else { Ending::Dismissed };
+                }
+            };
+            action = match next {
+                Ok(action) => action,
+                Err(ending) => return ending,
+            };
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        self.socket.send(|output| reply.write_to(output));
+    }
+
+    /// Reads one command line and tells the session.
+    async fn next_line(&mut self) -> Result<Action, Ending> {
+        loop {
+            let input = self.socket.input();
+            match self.lines.find(input.bytes()) {
+                Line::Complete { len } => {
+                    let line = &input.bytes()[..len - 2];
+                    self.shard.metrics.inbound.commands.of(facts::verb(line)).one();
+                    let action = self.session.on_line(line);
+                    input.consume(len);
+                    return Ok(action);
+                }
+                Line::Excess { len } => input.consume(len),
+                Line::TooLong { len } => {
+                    input.consume(len);
+                    return Ok(self.session.on_line_too_long());
+                }
+                Line::Endless => return Ok(self.session.on_line_endless()),
+                Line::Partial => {
+                    if let Some(action) = self.fill(self.door.timeouts.command).await? {
+                        return Ok(action);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for more input. What comes of waiting in vain is an action of the session: a 421.
+    async fn fill(&mut self, patience: Duration) -> Result<Option<Action>, Ending> {
+        if self.shard.is_stopping() && !self.in_transaction() {
+            return Ok(Some(self.session.on_shutdown()));
+        }
+        let now = ring::clock::now();
+        self.socket.stream().deadline().set((now + patience).min(self.until));
+        match self.socket.fill().await {
+            Ok(0) => Err(Ending::Closed),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                if self.shard.is_stopping() {
+                    // We were woken to look; a transaction in flight may go on for as long as the grace lasts.
+                    return if self.in_transaction() { Ok(None) } else { Ok(Some(self.session.on_shutdown())) };
+                }
+                // Room for the last reply to leave.
+                self.socket.stream().deadline().set_after(self.door.timeouts.send);
+                Ok(Some(self.session.on_timeout()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.session.envelope().is_some() || self.receiving.is_some()
+    }
+
+    fn judge(&mut self, stage: Stage) -> Action {
+        let client = self.socket.stream().peer();
+        let verdict = facts::judge(self.shard, self.door, client.ip(), &self.session, &stage);
+        if let Err(refusal) = verdict {
+            let (name, forward_path) = match &stage {
+                Stage::Ehlo { .. } => ("ehlo", None),
+                Stage::Mail { .. } => ("mail", None),
+                Stage::Rcpt { forward_path, .. } => ("rcpt", Some(forward_path)),
+                Stage::Data { .. } => ("data", None),
+            };
+            self.note_refusal(name, refusal, forward_path);
+        }
+        self.session.on_verdict(stage, verdict)
+    }
+
+    async fn receive_data(&mut self, reply: &Reply) -> Result<Action, Ending> {
+        self.reply(reply);
+        let intake = Intake::data(self.header_limits(), self.door.limits.message_size_max);
+        self.begin(intake);
+        if let Some(action) = self.receive().await? {
+            return Ok(action);
+        }
+        let outcome = self.judge_content();
+        Ok(self.session.on_data_end(outcome))
+    }
+
+    async fn receive_chunk(&mut self, size: u64, first: bool, last: bool) -> Result<Action, Ending> {
+        if first || self.receiving.is_none() {
+            let intake = Intake::chunks(self.header_limits(), self.door.limits.message_size_max);
+            self.begin(intake);
+        }
+        self.receiving().intake.begin_chunk(size);
+        if size > 0
+            && let Some(action) = self.receive().await?
+        {
+            return Ok(action);
+        }
+        let outcome = if last { self.judge_content() } else { Ok(()) };
+        Ok(self.session.on_chunk_end(outcome))
+    }
+
+    async fn discard_chunk(&mut self, mut size: u64) -> Result<Action, Ending> {
+        self.drop_receiving();
+        while size > 0 {
+            let input = self.socket.input();
+            let len = usize::try_from(size).map_or(input.len(), |size| size.min(input.len()));
+            input.consume(len);
+            size -= len as u64;
+            if size > 0
+                && let Some(action) = self.fill(self.door.timeouts.data_block).await?
+            {
+                return Ok(action);
+            }
+        }
+        Ok(self.session.on_chunk_end(Ok(())))
+    }
+
+    /// Reads mail data to its end, or to the end of its chunk; an action when there was none.
+    async fn receive(&mut self) -> Result<Option<Action>, Ending> {
+        loop {
+            if self.socket.input().is_empty()
+                && let Some(action) = self.fill(self.door.timeouts.data_block).await?
+            {
+                self.drop_receiving();
+                return Ok(Some(action));
+            }
+            let Some(receiving) = &mut self.receiving else { unreachable!("mail data is received into something") };
+            if receiving.intake.receive(self.socket.input()) == Found::End {
+                return Ok(None);
+            }
+            if receiving.intake.held() > self.shard.spill_above() && receiving.intake.header_done() {
+                self.spill().await;
+            }
+        }
+    }
+
+    fn begin(&mut self, intake: Intake) {
+        self.drop_receiving();
+        let id = self.shard.journals.active().next_id();
+        self.receiving =
+            Some(Receiving { id, intake, began: facts::now(), prefix: None, draft: None, failed: None });
+    }
+
+    fn receiving(&mut self) -> &mut Receiving {
+        self.receiving.as_mut().expect("mail data is received into something")
+    }
+
+    fn drop_receiving(&mut self) {
+        if let Some(Receiving { draft: Some(draft), .. }) = self.receiving.take() {
+            self.shard.journals.active().drop_draft(draft);
+        }
+    }
+
+    /// Writes what is held to the journal, so that it needs no memory.
+    async fn spill(&mut self) {
+        let failed = match self.receiving().failed {
+            Some(refusal) => Err(refusal),
+            None => self.complete(),
+        };
+        let receiving = self.receiving();
+        let mut content = receiving.intake.take();
+        if let Err(refusal) = failed {
+            // Refused at the end of the mail data, which is read for the sake of the reply.
+            receiving.failed = Some(refusal);
+            return;
+        }
+        content.splice(..0, receiving.prefix.take());
+        let journal = self.shard.journals.active().clone();
+        let receiving = self.receiving();
+        let draft = receiving.draft.get_or_insert_with(|| journal.begin_draft());
+        if let Err(refusal) = journal.append_chunk(draft, &content).await {
+            receiving.failed = Some(refusal);
+        }
+    }
+
+    fn header_limits(&self) -> HeaderLimits {
+        HeaderLimits { header_size_max: to_usize(self.door.limits.header_size_max) }
+    }
+
+    /// Judges what was received as a whole.
+    fn judge_content(&mut self) -> Result<(), Refusal> {
+        let binary = self.session.envelope().is_some_and(|envelope| envelope.body == BodyType::BinaryMime);
+        let rules = self.door.rules;
+        let receiving = self.receiving();
+        let findings = receiving.intake.findings();
+        let octets = if binary { findings.judge_binary(&rules) } else { findings.judge(&rules) };
+        let verdict = octets.and(receiving.failed.map_or(Ok(()), Err)).and_then(|()| self.complete());
+        if verdict.is_err() {
+            self.drop_receiving();
+        }
+        verdict
+    }
+
+    /// Judges the header section and makes the fields that stand before it, once.
+    fn complete(&mut self) -> Result<(), Refusal> {
+        if self.receiving().draft.is_some() || self.receiving().prefix.is_some() {
+            return Ok(());
+        }
+        let summary = self.receiving().intake.summary();
+        let envelope = self.session.envelope().expect("mail data belongs to a transaction");
+        let policy = &self.shard.settings().policy;
+        let completion = policy.content(self.door.role, &summary, envelope.utf8, &self.door.limits)?;
+        let tls = self.socket.tls_session();
+        let receiving = self.receiving.as_ref().expect("mail data is received into something");
+        let arrival = Arrival {
+            session: &self.session,
+            envelope,
+            client: self.socket.stream().peer().ip(),
+            tls: tls.as_ref(),
+            id: receiving.id,
+            at: receiving.began,
+        };
+        let prefix = trace::fields(self.shard, &arrival, completion);
+        self.receiving().prefix = Some(prefix);
+        Ok(())
+    }
+
+    /// Makes the message durable; only then is there a 250.
+    async fn commit(&mut self, mut envelope: Envelope) -> Action {
+        let began = ring::clock::now();
+        let mut receiving = self.receiving.take().expect("mail data was received");
+        envelope.received_at = facts::now();
+        let msgid = receiving.message_id();
+        let findings = receiving.intake.findings();
+        let prefix = receiving.prefix.take();
+        let prefix_len = prefix.as_ref().map_or(0, Bytes::len);
+        let mut content = receiving.intake.take();
+        content.splice(..0, prefix);
+        let size = findings.size + prefix_len as u64;
+        let arrived =
+            Arrived { id: receiving.id, envelope: Rc::new(envelope), size, draft: receiving.draft, content };
+        let envelope = arrived.envelope.clone();
+        let outcome = self.shard.take_over(arrived).await;
+        if outcome.is_ok() {
+            self.messages += 1;
+            self.shard.metrics.journal.commit.record_duration(ring::clock::now().saturating_sub(began));
+            self.note_accepted(receiving.id, &envelope, size, msgid.as_deref());
+        }
+        self.session.on_commit(outcome.map(|()| receiving.id))
+    }
+
+    async fn start_tls(&mut self, reply: &Reply) -> Result<Action, Ending> {
+        self.reply(reply);
+        let TlsStart::OnRequest(config) = &self.door.tls else { unreachable!("STARTTLS is not offered here") };
+        self.socket.stream().deadline().set_after(self.door.timeouts.handshake);
+        let outcome = self.socket.accept_tls(config).await;
+        note_handshake(self.shard, self.socket.stream().peer(), outcome.as_ref().err());
+        // What was scanned of the clear text is gone with it.
+        self.lines = LineScanner::new(to_usize(self.door.limits.command_line_max));
+        if outcome.is_err() { Err(Ending::Failed) } else { Ok(self.session.on_tls()) }
+    }
+
+    fn note_accepted(&self, id: QueueId, envelope: &Envelope, size: u64, msgid: Option<&str>) {
+        let metrics = &self.shard.metrics.inbound;
+        metrics.messages.one();
+        metrics.recipients.add(envelope.recipients.len() as u64);
+        metrics.bytes.add(size);
+        metrics.message_bytes.record(size);
+        if !Accepted::enabled() {
+            return;
+        }
+        let tls = self.socket.tls_session().map(|tls| tls.to_string());
+        Accepted {
+            id: &id,
+            from: envelope.reverse_path.address().map_or("", |address| address.as_str()),
+            nrcpt: envelope.recipients.len(),
+            size,
+            client: client_address(self.socket.stream().peer()),
+            helo: self.session.client().map_or("", |(_, name)| name),
+            proto: self.session.protocol(envelope.utf8),
+            tls: tls.as_deref(),
+            msgid,
+        }
+        .emit(envelope.received_at.0);
+    }
+
+    /// Counts and logs a refusal.
+    fn note_refusal(&self, stage: &'static str, refusal: Refusal, forward_path: Option<&ForwardPath>) {
+        self.shard.metrics.inbound.refusal(refusal.label()).one();
+        if !Refused::enabled() {
+            return;
+        }
+        let envelope = self.session.envelope();
+        let from = envelope.map(|envelope| envelope.reverse_path.to_string());
+        let to = forward_path.map(ToString::to_string);
+        let status = refusal.status();
+        Refused {
+            client: client_address(self.socket.stream().peer()),
+            helo: self.session.client().map(|(_, name)| name),
+            stage,
+            from: from.as_deref(),
+            to: to.as_deref(),
+            code: refusal.code(),
+            status: Some(&status),
+            reason: refusal.label(),
+        }
+        .emit(ring::clock::unix_micros());
+    }
+}
+
+impl Receiving {
+    /// The Message-ID, for the log; large mail is written out by the time it is asked for.
+    fn message_id(&self) -> Option<String> {
+        const LENGTH_MAX: usize = 250;
+        if !Accepted::enabled() || self.draft.is_some() {
+            return None;
+        }
+        let range = self.intake.summary().message_id?;
+        Some(field_text(self.intake.content(), range, LENGTH_MAX))
+    }
+}

@@ -1,0 +1,277 @@
+//! Requests of the pool: what operators ask, answered from the queue in bounded steps.
+
+use std::{rc::Rc, time::Duration};
+
+use arc_swap::ArcSwap;
+use bridge::{
+    Action, Counts, Destination, Entry, Filter, Hatch, JournalHealth, Listing, Page, Progress, Recipient, Request,
+    Selector, ShardHealth, Stage, Summary,
+};
+use mail::QueueId;
+use queue::{Command, Cursor};
+use watch::events::Operated;
+
+use crate::{
+    facts,
+    schedule,
+    settings::{Settings, Snapshot},
+    shard::Shard,
+};
+
+/// Answers for as long as the pool asks.
+pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sync::Arc<ArcSwap<Snapshot>>) {
+    while let Some(request) = hatch.recv().await {
+        shard.metrics.executor.bridge_requests.one();
+        match request {
+            // A page may have to read envelopes; the next request does not wait for that.
+            Request::List(listing, reply) => {
+                let shard = shard.clone();
+                ring::spawn(async move { reply.send(list(&shard, &listing).await) });
+            }
+            Request::Show(id, reply) => {
+                let shard = shard.clone();
+                ring::spawn(async move { reply.send(show(&shard, id).await) });
+            }
+            Request::Change { action, selector, cursor, reply } => {
+                let shard = shard.clone();
+                ring::spawn(async move { reply.send(change(&shard, action, &selector, cursor).await) });
+            }
+            Request::Summary(destinations_max, reply) => reply.send(summary(&shard, destinations_max)),
+            Request::Health(reply) => reply.send(health(&shard)),
+            Request::Reload(_, reply) => {
+                shard.reload(Settings::new(&snapshot.load()));
+                reply.send(());
+            }
+            Request::Drain(grace, reply) => {
+                let shard = shard.clone();
+                ring::spawn(async move { reply.send(drain(&shard, grace).await) });
+            }
+        }
+    }
+}
+
+/// Groups that one step of a listing reads envelopes for.
+const STEP: usize = 100;
+
+async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
+    let filter = &listing.filter;
+    if let Some(id) = filter.id {
+        let entries = show(shard, id).await.into_iter().filter_map(|entry| matching(entry, filter)).collect();
+        return Page { entries, next: None };
+    }
+    let Some(mut cursor) = cursor(listing.cursor) else { return Page::default() };
+    let mut entries = Vec::new();
+    let limit = listing.limit.clamp(1, STEP);
+    let page = {
+        let mut queue = shard.queue.borrow_mut();
+        let destination = match &filter.destination {
+            Some(name) => match known_destination(&mut queue, name) {
+                Some(destination) => Some(destination),
+                None => return Page::default(),
+            },
+            None => None,
+        };
+        let wanted = queue::Filter { destination, state: filter.state.map(Into::into), due_by: None };
+        let page = queue.list(&wanted, cursor, limit);
+        cursor = page.next.unwrap_or_default();
+        page
+    };
+    let mut seen: Option<QueueId> = None;
+    for group in page.items {
+        // Groups of one message stand beside each other as long as they were accepted together.
+        if seen.replace(group.id) == Some(group.id) {
+            continue;
+        }
+        entries.extend(show(shard, group.id).await.and_then(|entry| matching(entry, filter)));
+    }
+    Page { entries, next: page.next.map(|_| u64::from(cursor.0)) }
+}
+
+fn known_destination(queue: &mut queue::Queue, name: &str) -> Option<queue::Destination> {
+    // To intern an unknown name would make it known for a while; the listing is empty all the same.
+    Some(queue.intern(name, facts::now()))
+}
+
+/// The entry without the recipients that the filter does not mean; none when nobody is left.
+fn matching(mut entry: Entry, filter: &Filter) -> Option<Entry> {
+    let sender = match &filter.sender {
+        None => true,
+        Some(pattern) => {
+            let path = match entry.sender.parse() {
+                Ok(address) => mail::ReversePath::Address(address),
+                Err(_) => mail::ReversePath::Null,
+            };
+            pattern.matches_reverse_path(&path)
+        }
+    };
+    entry.recipients.retain(|recipient| {
+        filter.destination.as_ref().is_none_or(|name| *name == recipient.destination)
+            && filter.state.is_none_or(|state| state == recipient.state)
+            && filter.recipient.as_ref().is_none_or(|pattern| {
+                recipient.address.parse().is_ok_and(|address: mail::Address| pattern.matches(&address))
+            })
+    });
+    (sender && !entry.recipients.is_empty()).then_some(entry)
+}
+
+async fn show(shard: &Rc<Shard>, id: QueueId) -> Option<Entry> {
+    shard.queue.borrow().message(id)?;
+    let envelope = shard.envelope(id).await.ok()?;
+    let queue = shard.queue.borrow();
+    let message = queue.message(id)?;
+    let recipients: Vec<_> = queue
+        .states(id)?
+        .into_iter()
+        .map(|state| {
+            let address = envelope.recipients.get(state.recipient as usize);
+            let due = matches!(state.state, queue::State::Deferred).then_some(state.due);
+            Recipient {
+                index: state.recipient,
+                address: address.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
+                state: state.state.into(),
+                destination: queue.name(state.destination).unwrap_or_default().to_owned(),
+                attempts: state.attempts.into(),
+                due,
+                status: state.status,
+                reply: shard.last(id, state.recipient).map(|last| last.text.into()),
+            }
+        })
+        .collect();
+    Some(Entry {
+        id,
+        received_at: message.received_at,
+        size: message.size,
+        sender: envelope.reverse_path.address().map(ToString::to_string).unwrap_or_default(),
+        recipients_total: recipients.len().try_into().unwrap_or(u32::MAX),
+        recipients,
+    })
+}
+
+async fn change(shard: &Rc<Shard>, action: Action, selector: &Selector, at: u64) -> Progress {
+    let command = match action {
+        Action::Retry => Command::Retry,
+        Action::Hold => Command::Hold,
+        Action::Release => Command::Release,
+        Action::Remove => Command::Remove,
+    };
+    let progress = match selector {
+        Selector::All => step(shard, command, queue::Selector::All, at),
+        Selector::Matching(filter) => match simple(shard, filter) {
+            Some(selector) => step(shard, command, selector, at),
+            None => change_matching(shard, command, filter, at).await,
+        },
+    };
+    let id = match selector {
+        Selector::Matching(Filter { id, .. }) => *id,
+        Selector::All => None,
+    };
+    let id: Option<&dyn std::fmt::Display> = id.as_ref().map(|id| id as _);
+    if progress.changed > 0 {
+        Operated { action: action.as_str(), id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
+    }
+    progress
+}
+
+/// What the queue can select by itself.
+fn simple(shard: &Shard, filter: &Filter) -> Option<queue::Selector> {
+    let only = |other: Filter| *filter == other;
+    if let Some(id) = filter.id {
+        return only(Filter { id: Some(id), ..Filter::default() }).then_some(queue::Selector::Message(id));
+    }
+    let name = filter.destination.as_ref()?;
+    if !only(Filter { destination: Some(name.clone()), ..Filter::default() }) {
+        return None;
+    }
+    let mut queue = shard.queue.borrow_mut();
+    Some(queue::Selector::Destination(queue.intern(name, facts::now())))
+}
+
+fn step(shard: &Rc<Shard>, command: Command, selector: queue::Selector, at: u64) -> Progress {
+    let Some(cursor) = cursor(at) else { return Progress::default() };
+    let mut orders = Vec::new();
+    let progress = shard.queue.borrow_mut().on_command(command, selector, cursor, facts::now(), &mut orders);
+    schedule::follow(shard, orders);
+    shard.due.notify_all();
+    Progress { changed: progress.changed, next: progress.next.map(|cursor| cursor.0.into()) }
+}
+
+/// Changes those of a page whose envelopes match.
+async fn change_matching(shard: &Rc<Shard>, command: Command, filter: &Filter, at: u64) -> Progress {
+    let page = list(shard, &Listing { filter: filter.clone(), cursor: at, limit: STEP }).await;
+    let mut changed = 0;
+    for entry in page.entries {
+        for recipient in entry.recipients {
+            let selector = queue::Selector::Recipient(entry.id, recipient.index);
+            changed += step(shard, command, selector, 0).changed;
+        }
+    }
+    Progress { changed, next: page.next }
+}
+
+fn cursor(cursor: u64) -> Option<Cursor> {
+    u32::try_from(cursor).ok().map(Cursor)
+}
+
+fn summary(shard: &Shard, destinations_max: usize) -> Summary {
+    let queue = shard.queue.borrow();
+    let mut destinations = Vec::new();
+    let mut next = Some(Cursor::default());
+    // The largest of all pages.
+    while let Some(cursor) = next {
+        let page = queue.list_destinations(cursor, STEP);
+        next = page.next;
+        destinations.extend(page.items);
+        destinations.sort_by_key(|destination| std::cmp::Reverse(destination.counts.total()));
+        destinations.truncate(destinations_max);
+    }
+    let view = |destination: queue::DestinationView| Destination {
+        name: destination.name.into(),
+        recipients: destination.counts.into(),
+        attempts: destination.attempts.into(),
+        failures: destination.failures.into(),
+        blocked_until: destination.blocked_until,
+    };
+    Summary {
+        messages: queue.messages().into(),
+        recipients: Counts::from(queue.counts()),
+        oldest: queue.oldest(),
+        destinations: destinations.into_iter().map(view).collect(),
+    }
+}
+
+fn health(shard: &Shard) -> ShardHealth {
+    let failed = shard.journals.iter().any(|committer| committer.has_failed());
+    let full = shard.journals.active().accepts_mail() == Err(smtp::Refusal::StorageFull);
+    ShardHealth {
+        shard: shard.number,
+        stage: if shard.is_stopping() { Stage::Stopping } else { Stage::Serving },
+        journal: match (failed, full) {
+            (true, _) => JournalHealth::Failed,
+            (false, true) => JournalHealth::Full,
+            (false, false) => JournalHealth::Healthy,
+        },
+        journal_error: failed.then(|| "a write or a sync failed; look at the log, then restart".to_owned()),
+        inbound: shard.metrics.inbound.open.value(),
+        outbound: shard.metrics.outbound.open.value(),
+        messages: shard.queue.borrow().messages().into(),
+    }
+}
+
+/// Ends what is under way within the grace; says how many sessions are cut off.
+async fn drain(shard: &Rc<Shard>, grace: Duration) -> u64 {
+    shard.stop();
+    let until = ring::clock::now() + grace;
+    loop {
+        let changed = shard.changed.wait();
+        let sessions = shard.sessions.borrow().len();
+        let left = until.saturating_sub(ring::clock::now());
+        if (sessions == 0 && shard.hops.workers.get() == 0) || left.is_zero() {
+            // What is decided is written down, so that it is not done again after the restart.
+            for committer in shard.journals.iter() {
+                committer.settle().await;
+            }
+            return sessions as u64;
+        }
+        let _ = ring::timeout(left, changed).await;
+    }
+}

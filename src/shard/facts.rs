@@ -1,0 +1,97 @@
+//! What policy wants to know: who the client is, where the recipient's mail goes, how full we are.
+
+use std::net::IpAddr;
+
+use mail::{ForwardPath, Timestamp};
+use policy::{Client, Routed, Storage};
+use smtp::{Refusal, Session, Stage, Verdict};
+use watch::Verb;
+
+use crate::{settings::Door, shard::Shard};
+
+/// Gathers the facts of a stage and asks policy.
+pub(crate) fn judge(
+    shard: &Shard,
+    door: &Door,
+    client: Option<IpAddr>,
+    session: &Session,
+    stage: &Stage,
+) -> Verdict {
+    let settings = shard.settings();
+    let policy = &settings.policy;
+    let client = Client { standing: policy.standing(client), role: session.role() };
+    match stage {
+        Stage::Ehlo { name, hello } => policy.ehlo(client, name, *hello),
+        Stage::Mail { reverse_path, .. } => policy.mail(client, reverse_path),
+        Stage::Rcpt { forward_path, .. } => {
+            let domain = match forward_path {
+                ForwardPath::Postmaster => settings.config.hostname.clone(),
+                ForwardPath::Address(address) => address.domain(),
+            };
+            let routed = if settings.routes.destination(&domain).is_some() { Routed::Yes } else { Routed::No };
+            policy.rcpt(client, forward_path, routed)
+        }
+        Stage::Data { .. } => policy.data(storage(shard, door, session)),
+    }
+}
+
+/// Whether there is room for another message, on disk, in the queue and in memory.
+fn storage(shard: &Shard, _door: &Door, session: &Session) -> Storage {
+    match shard.journals.active().accepts_mail() {
+        Ok(()) => {}
+        Err(Refusal::StorageFull) => return Storage::Full,
+        Err(_) => return Storage::Failed,
+    }
+    let recipients = session.envelope().map_or(0, |envelope| envelope.recipients.len() as u64);
+    if shard.queue.borrow().room() < recipients {
+        return Storage::Full;
+    }
+    if shard.is_short_of_memory() { Storage::Busy } else { Storage::Room }
+}
+
+/// Wall-clock time.
+pub(crate) fn now() -> Timestamp {
+    Timestamp(ring::clock::unix_micros())
+}
+
+/// Which command a line is, for the metrics.
+pub(crate) fn verb(line: &[u8]) -> Verb {
+    const VERBS: [(&[u8], Verb); 15] = [
+        (b"RCPT", Verb::Rcpt),
+        (b"MAIL", Verb::Mail),
+        (b"DATA", Verb::Data),
+        (b"BDAT", Verb::Bdat),
+        (b"QUIT", Verb::Quit),
+        (b"EHLO", Verb::Ehlo),
+        (b"RSET", Verb::Rset),
+        (b"NOOP", Verb::Noop),
+        (b"HELO", Verb::Helo),
+        (b"LHLO", Verb::Lhlo),
+        (b"HELP", Verb::Help),
+        (b"VRFY", Verb::Vrfy),
+        (b"EXPN", Verb::Expn),
+        (b"STARTTLS", Verb::StartTls),
+        (b"AUTH", Verb::Auth),
+    ];
+    let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+    VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map_or(Verb::Other, |(_, verb)| *verb)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted_by_their_verb() {
+        for (line, verb) in [
+            ("MAIL FROM:<a@b.example>", Verb::Mail),
+            ("quit", Verb::Quit),
+            ("StartTLS", Verb::StartTls),
+            ("BDAT 5 LAST", Verb::Bdat),
+            ("", Verb::Other),
+            ("MAILX", Verb::Other),
+        ] {
+            assert_eq!(super::verb(line.as_bytes()), verb, "{line}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Mail data on its way in: slices of what was received, the header section read as it passes, large mail
+//! written out before its end.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use message::{HeaderLimits, HeaderScan, HeaderSummary};
+use smtp::{ChunkScanner, Findings, MailDataScanner, Piece, Progress};
+
+/// The mail data of one message.
+pub(crate) struct Intake {
+    scanner: Scanner,
+    header: HeaderScan,
+    /// What is in memory: the end of the message, or all of it.
+    content: Vec<Bytes>,
+    /// Octets in `content`.
+    held: u64,
+    size_max: u64,
+}
+
+enum Scanner {
+    Data(MailDataScanner),
+    Chunks(ChunkScanner),
+}
+
+/// What one look at the input found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// More is to come.
+    More,
+    /// The mail data, or the chunk, is complete.
+    End,
+}
+
+impl Intake {
+    /// For what follows DATA.
+    pub(crate) fn data(limits: HeaderLimits, size_max: u64) -> Self {
+        Self::new(Scanner::Data(MailDataScanner::new()), limits, size_max)
+    }
+
+    /// For what follows the BDATs of one message.
+    pub(crate) fn chunks(limits: HeaderLimits, size_max: u64) -> Self {
+        Self::new(Scanner::Chunks(ChunkScanner::new()), limits, size_max)
+    }
+
+    fn new(scanner: Scanner, limits: HeaderLimits, size_max: u64) -> Self {
+        Self { scanner, header: HeaderScan::new(limits), content: Vec::new(), held: 0, size_max }
+    }
+
+    /// A chunk of so many octets begins.
+    ///
+    /// # Panics
+    /// When this is not for chunks.
+    pub(crate) fn begin_chunk(&mut self, size: u64) {
+        let Scanner::Chunks(scanner) = &mut self.scanner else { panic!("a chunk within DATA") };
+        scanner.begin(size);
+    }
+
+    /// Takes what belongs to the mail data out of `input`.
+    pub(crate) fn receive(&mut self, input: &mut ring::Input) -> Found {
+        match &mut self.scanner {
+            Scanner::Data(scanner) => {
+                let mut pieces = Pieces::default();
+                let available = input.len();
+                let progress = scanner.scan(input.bytes(), |piece| pieces.push(piece));
+                let (consumed, found) = match progress {
+                    Progress::More => (available, Found::More),
+                    Progress::Ended { consumed } => (consumed, Found::End),
+                };
+                let received = input.take(consumed);
+                pieces.for_each(|piece| {
+                    self.keep(match piece {
+                        Piece::Input(range) => received.slice(range),
+                        Piece::CarriedCr => Bytes::from_static(b"\r"),
+                    });
+                });
+                found
+            }
+            Scanner::Chunks(scanner) => {
+                let len = scanner.scan(input.bytes());
+                let found = if scanner.open() == 0 { Found::End } else { Found::More };
+                let received = input.take(len);
+                if !received.is_empty() {
+                    self.keep(received);
+                }
+                found
+            }
+        }
+    }
+
+    fn keep(&mut self, slice: Bytes) {
+        if !self.header.is_done() {
+            self.header.push(&slice);
+        }
+        // What is too large is read to its end, for the sake of the reply, but not kept.
+        if self.findings().size > self.size_max {
+            self.content.clear();
+            self.held = 0;
+            return;
+        }
+        self.held += slice.len() as u64;
+        self.content.push(slice);
+    }
+
+    /// What is known of the octets so far.
+    pub(crate) fn findings(&self) -> Findings {
+        match &self.scanner {
+            Scanner::Data(scanner) => scanner.findings(),
+            Scanner::Chunks(scanner) => scanner.findings(),
+        }
+    }
+
+    /// Octets held in memory.
+    pub(crate) const fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Whether the header section has been read, so that what is held may be written out.
+    pub(crate) const fn header_done(&self) -> bool {
+        self.header.is_done()
+    }
+
+    /// Takes what is held.
+    pub(crate) fn take(&mut self) -> Vec<Bytes> {
+        self.held = 0;
+        std::mem::take(&mut self.content)
+    }
+
+    /// What is held, while nothing was taken: for looking at header fields.
+    pub(crate) fn content(&self) -> &[Bytes] {
+        &self.content
+    }
+
+    /// What the header section has.
+    pub(crate) fn summary(&self) -> HeaderSummary {
+        self.header.clone().finish()
+    }
+}
+
+/// Pieces of one input: nearly always one, which costs no allocation.
+#[derive(Default)]
+struct Pieces {
+    first: Option<Piece>,
+    more: Vec<Piece>,
+}
+
+impl Pieces {
+    fn push(&mut self, piece: Piece) {
+        match self.first {
+            None => self.first = Some(piece),
+            Some(_) => self.more.push(piece),
+        }
+    }
+
+    fn for_each(self, keep: impl FnMut(Piece)) {
+        self.first.into_iter().chain(self.more).for_each(keep);
+    }
+}
+
+/// The text of a header field's value, cut to `max` octets, for the log.
+pub(crate) fn field_text(content: &[Bytes], range: Range<usize>, max: usize) -> String {
+    let end = range.end.min(range.start.saturating_add(max));
+    let value = message::content::gather(content, range.start..end);
+    String::from_utf8_lossy(&value).trim().to_owned()
+}

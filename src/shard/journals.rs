@@ -1,0 +1,562 @@
+//! The journal shards of one core, on their files: groups written and synced, segments made and recycled.
+//!
+//! [`journal::Journal`] decides; here it is done. One task per journal shard takes what has gathered, writes it,
+//! syncs once and wakes everybody whose record is durable now (group commit by natural batching). There is no
+//! timer: under load the groups grow by themselves.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    path::{Path, PathBuf},
+    rc::Rc,
+    task::{Poll, Waker},
+};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use journal::{
+    AppendError, AppendMessage, Class, Content, Draft, Failure, Group, Journal, Order, Position, RecipientState, Span,
+};
+use mail::{Envelope, JournalShard, QueueId};
+use ring::{Event, File, OpenMode};
+use smtp::Refusal;
+use watch::{
+    JournalHealth, SegmentState, ShardMetrics,
+    events::{CommitFailed, JournalFull, JournalHealthy},
+};
+
+use crate::upkeep::Changes;
+
+/// The journal shards that this core has taken over. New mail goes into the first.
+pub(crate) struct Journals {
+    all: Vec<Rc<Committer>>,
+}
+
+impl Journals {
+    /// # Panics
+    /// Without a journal shard: a core with none is not started.
+    pub(crate) fn new(all: Vec<Rc<Committer>>) -> Self {
+        assert!(!all.is_empty(), "a core has at least one journal shard");
+        Self { all }
+    }
+
+    /// Where new mail goes.
+    pub(crate) fn active(&self) -> &Rc<Committer> {
+        &self.all[0]
+    }
+
+    /// Where a message lies.
+    pub(crate) fn of(&self, id: QueueId) -> Option<&Rc<Committer>> {
+        self.all.iter().find(|committer| committer.number == id.shard())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rc<Committer>> {
+        self.all.iter()
+    }
+}
+
+/// One journal shard and its files.
+pub(crate) struct Committer {
+    number: JournalShard,
+    /// The number of the core, for the log.
+    core: usize,
+    directory: PathBuf,
+    journal: RefCell<Journal>,
+    files: RefCell<HashMap<u32, Rc<File>>>,
+    metrics: Rc<ShardMetrics>,
+    /// Something was appended, or a file order is done.
+    work: Event,
+    /// Room was made: who found the journal not ready may try again.
+    room: Event,
+    waiting: RefCell<VecDeque<Waiter>>,
+    /// Notes that found the journal not ready, in order.
+    notes: RefCell<VecDeque<Note>>,
+    full: Cell<bool>,
+    /// For the index.
+    pub(crate) changes: RefCell<Changes>,
+}
+
+struct Waiter {
+    end: Position,
+    waker: Waker,
+}
+
+/// What became of recipients, to be written in the order in which it happened.
+#[derive(Debug)]
+pub(crate) enum Note {
+    /// New states of recipients.
+    Transition(QueueId, Vec<(u32, RecipientState)>),
+    /// All recipients have ended.
+    Retired(QueueId),
+}
+
+/// A journal order that the queue has to help with.
+#[derive(Debug)]
+pub(crate) struct Rescue {
+    pub(crate) content: Vec<QueueId>,
+    pub(crate) states: Vec<QueueId>,
+}
+
+/// A message read back.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) envelope: Envelope,
+    pub(crate) states: Vec<(u32, RecipientState)>,
+    pub(crate) content: Vec<Bytes>,
+}
+
+/// A message cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// It has ended in the meantime.
+    #[error("the message is no longer in the journal")]
+    Gone,
+    /// The medium does not give it.
+    #[error("segment {segment}: {error}")]
+    Io { segment: u32, error: io::Error },
+    /// The bytes are not those that were written.
+    #[error("segment {segment}, offset {offset}: {reason}")]
+    Damaged { segment: u32, offset: u64, reason: String },
+}
+
+impl Committer {
+    pub(crate) fn new(
+        journal: Journal,
+        core: usize,
+        directory: PathBuf,
+        metrics: Rc<ShardMetrics>,
+        changes: Changes,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            number: journal.shard(),
+            core,
+            directory,
+            journal: RefCell::new(journal),
+            files: RefCell::default(),
+            metrics,
+            work: Event::new(),
+            room: Event::new(),
+            waiting: RefCell::default(),
+            notes: RefCell::default(),
+            full: Cell::new(false),
+            changes: RefCell::new(changes),
+        })
+    }
+
+    /// Which one this is.
+    pub(crate) const fn number(&self) -> JournalShard {
+        self.number
+    }
+
+    /// Waits until a segment is ready for mail, or none can be made.
+    pub(crate) async fn prepare(&self) {
+        loop {
+            let room = self.room.wait();
+            let usage = self.with(Journal::usage);
+            if usage.segments_ready > 0 || usage.segments > 1 || self.full.get() || self.has_failed() {
+                return;
+            }
+            self.work.notify_one();
+            room.await;
+        }
+    }
+
+    /// Writes and syncs what gathers, for as long as the core lives; `rescue` is given what the queue must help with.
+    pub(crate) async fn run(self: Rc<Self>, rescue: impl Fn(Rescue) + 'static) {
+        let rescue = Rc::new(rescue);
+        self.follow_orders(&rescue);
+        loop {
+            let work = self.work.wait();
+            self.write_notes();
+            let group = self.journal.borrow_mut().begin_group();
+            match group {
+                Some(group) => {
+                    drop(work);
+                    self.commit(group).await;
+                    self.follow_orders(&rescue);
+                }
+                None => {
+                    self.follow_orders(&rescue);
+                    work.await;
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, group: Group) {
+        let (id, end) = (group.id, group.end);
+        let before = self.journal.borrow().durable_to();
+        let began = ring::clock::now();
+        match self.write(&group).await {
+            Ok(()) => {
+                let records = end.0.saturating_sub(before.0);
+                let bytes = group.writes.iter().map(|write| write.len).sum();
+                if !group.syncs.is_empty() {
+                    let metrics = &self.metrics.journal;
+                    metrics.sync.record_duration(ring::clock::now().saturating_sub(began));
+                    metrics.group_records.record(records);
+                    metrics.group_bytes.record(bytes);
+                }
+                self.journal.borrow_mut().on_durable(id);
+            }
+            Err((failure, error)) => {
+                let records = self.journal.borrow().end().0.saturating_sub(before.0);
+                self.metrics.journal.failed.one();
+                self.metrics.journal.set_health(JournalHealth::Failed);
+                CommitFailed { shard: self.core, records, error: &format!("{failure}: {error}") }
+                    .emit(ring::clock::unix_micros());
+                self.journal.borrow_mut().on_failed(id, failure);
+            }
+        }
+        self.wake();
+        self.room.notify_all();
+    }
+
+    async fn write(&self, group: &Group) -> Result<(), (Failure, io::Error)> {
+        for write in &group.writes {
+            let file = self.file(write.segment).await.map_err(|error| (Failure::Write, error))?;
+            file.write_slices_at(&write.slices, write.offset).map_err(|error| (Failure::Write, error))?;
+        }
+        for segment in &group.syncs {
+            let file = self.file(*segment).await.map_err(|error| (Failure::Sync, error))?;
+            file.sync_data().await.map_err(|error| (Failure::Sync, error))?;
+        }
+        Ok(())
+    }
+
+    /// Wakes those whose record is durable, or will never be.
+    fn wake(&self) {
+        let (durable, failed) = {
+            let journal = self.journal.borrow();
+            (journal.durable_to(), journal.failure().is_some())
+        };
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some(waiter) = waiting.pop_front_if(|waiter| failed || waiter.end <= durable) {
+            waiter.waker.wake();
+        }
+    }
+
+    /// Waits until everything before `end` is durable.
+    ///
+    /// # Errors
+    /// [`Refusal::StorageFailed`] when it will never be.
+    pub(crate) async fn durable(&self, end: Position) -> Result<(), Refusal> {
+        poll_fn(|context| {
+            let journal = self.journal.borrow();
+            if journal.durable_to() >= end {
+                return Poll::Ready(Ok(()));
+            }
+            if journal.failure().is_some() {
+                return Poll::Ready(Err(Refusal::StorageFailed));
+            }
+            // Ends grow as records are appended, so the list is in order but for who is polled twice.
+            let mut waiting = self.waiting.borrow_mut();
+            let place = waiting.partition_point(|waiter| waiter.end <= end);
+            waiting.insert(place, Waiter { end, waker: context.waker().clone() });
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The id for a message whose mail data begins to arrive. Ids of messages that are refused are not used again.
+    pub(crate) fn next_id(&self) -> QueueId {
+        self.journal.borrow_mut().reserve_id()
+    }
+
+    /// Whether mail can be expected to find room.
+    pub(crate) fn accepts_mail(&self) -> Result<(), Refusal> {
+        let accepts = self.journal.borrow_mut().accepts_mail();
+        let full = accepts == Err(AppendError::StorageFull);
+        if self.full.replace(full) != full {
+            let now = ring::clock::unix_micros();
+            if full {
+                JournalFull { shard: self.core, error: "the disk budget is used up" }.emit(now);
+                self.work.notify_all();
+            } else {
+                JournalHealthy { shard: self.core }.emit(now);
+            }
+        }
+        accepts.map_err(refusal)
+    }
+
+    /// Appends a message; it is ours once [`Committer::durable`] says so of the place returned.
+    ///
+    /// # Errors
+    /// Why the client has to try again.
+    pub(crate) async fn append(
+        &self,
+        id: QueueId,
+        envelope: &Envelope,
+        states: &[(u32, RecipientState)],
+        draft: Option<&Draft>,
+        content: &[Bytes],
+    ) -> Result<Position, Refusal> {
+        let content = draft.map_or(Content::Whole(content), |draft| Content::Draft(draft, content));
+        let message = AppendMessage { envelope, states, content };
+        let end = self.when_ready(|journal| journal.append_reserved(id, &message)).await.map_err(refusal)?;
+        self.changes.borrow_mut().changed(id);
+        Ok(end)
+    }
+
+    /// Appends a live message once more, out of the way of recycling.
+    pub(crate) async fn append_rescued(&self, id: QueueId, stored: &Stored) -> Result<(), AppendError> {
+        let Stored { envelope, states, content } = stored;
+        let message = AppendMessage { envelope, states, content: Content::Whole(content) };
+        self.when_ready(|journal| journal.append_rescued(id, &message)).await.map(drop)
+    }
+
+    /// Appends the states of a live message once more.
+    pub(crate) async fn append_states(
+        &self,
+        id: QueueId,
+        states: &[(u32, RecipientState)],
+    ) -> Result<(), AppendError> {
+        self.when_ready(|journal| journal.append_states(id, states)).await.map(drop)
+    }
+
+    /// A message that was to be moved cannot be.
+    pub(crate) fn on_rescue_failed(&self, id: QueueId) {
+        self.journal.borrow_mut().on_rescue_failed(id);
+        self.work.notify_all();
+    }
+
+    pub(crate) fn begin_draft(&self) -> Draft {
+        self.journal.borrow_mut().begin_draft(Class::Hot)
+    }
+
+    /// Writes a part of a large message.
+    pub(crate) async fn append_chunk(&self, draft: &Draft, content: &[Bytes]) -> Result<(), Refusal> {
+        self.when_ready(|journal| journal.append_chunk(draft, content)).await.map_err(refusal)
+    }
+
+    pub(crate) fn drop_draft(&self, draft: Draft) {
+        self.journal.borrow_mut().drop_draft(draft);
+    }
+
+    async fn when_ready<T>(&self, mut append: impl FnMut(&mut Journal) -> Result<T, AppendError>) -> Result<T, AppendError> {
+        loop {
+            let room = self.room.wait();
+            let appended = append(&mut self.journal.borrow_mut());
+            self.work.notify_one();
+            match appended {
+                Err(AppendError::NotReady) => room.await,
+                other => return other,
+            }
+        }
+    }
+
+    /// Writes down what became of recipients. Nobody waits for it: what is lost in a crash happens again.
+    pub(crate) fn note(&self, note: Note) {
+        match &note {
+            Note::Transition(id, _) => self.changes.borrow_mut().changed(*id),
+            Note::Retired(id) => self.changes.borrow_mut().retired(*id),
+        }
+        self.notes.borrow_mut().push_back(note);
+        self.work.notify_one();
+    }
+
+    fn write_notes(&self) {
+        let mut notes = self.notes.borrow_mut();
+        let mut journal = self.journal.borrow_mut();
+        while let Some(note) = notes.front() {
+            let written = match note {
+                Note::Transition(id, states) => journal.append_transition(*id, states),
+                Note::Retired(id) => journal.append_retired(*id),
+            };
+            if written == Err(AppendError::NotReady) {
+                return;
+            }
+            // Any other error is final, and the next attempt of these recipients all that it costs.
+            notes.pop_front();
+        }
+    }
+
+    /// Does what the journal wants done with files, each in a task of its own.
+    fn follow_orders(self: &Rc<Self>, rescue: &Rc<impl Fn(Rescue) + 'static>) {
+        let mut orders = Vec::new();
+        self.journal.borrow_mut().orders(&mut orders);
+        for order in orders {
+            match order {
+                Order::Create { segment, size, header } => {
+                    ring::spawn(self.clone().create(segment, size, header));
+                }
+                Order::Recycle { segment, header } => ring::spawn(self.clone().recycle(segment, header)),
+                Order::Remove { segment } => ring::spawn(self.clone().remove(segment)),
+                Order::Rescue { content, states } => rescue(Rescue { content, states }),
+            }
+        }
+    }
+
+    async fn create(self: Rc<Self>, segment: u32, size: u64, header: Bytes) {
+        let path = segment_path(&self.directory, segment);
+        match make_segment(&self.directory, &path, size, &header).await {
+            Ok(file) => {
+                self.files.borrow_mut().insert(segment, Rc::new(file));
+                self.journal.borrow_mut().on_prepared(segment);
+            }
+            Err(error) => {
+                JournalFull { shard: self.core, error: &format!("cannot make {}: {error}", path.display()) }
+                    .emit(ring::clock::unix_micros());
+                self.full.set(true);
+                // The name may be there without the content.
+                let _ = ring::remove(path).await;
+                self.journal.borrow_mut().on_create_failed(segment);
+            }
+        }
+        self.file_order_done();
+    }
+
+    async fn recycle(self: Rc<Self>, segment: u32, header: Bytes) {
+        let recycled = async {
+            let file = self.file(segment).await?;
+            file.write_slices_at(&[header], 0)?;
+            file.sync_data().await
+        };
+        match recycled.await {
+            Ok(()) => self.journal.borrow_mut().on_prepared(segment),
+            // The file is not used again before a restart; another is made in its place.
+            Err(error) => {
+                let path = segment_path(&self.directory, segment);
+                JournalFull { shard: self.core, error: &format!("cannot reuse {}: {error}", path.display()) }
+                    .emit(ring::clock::unix_micros());
+                self.journal.borrow_mut().on_create_failed(segment);
+            }
+        }
+        self.file_order_done();
+    }
+
+    async fn remove(self: Rc<Self>, segment: u32) {
+        self.files.borrow_mut().remove(&segment);
+        let removed = ring::remove(segment_path(&self.directory, segment)).await;
+        if removed.is_ok() && ring::sync_directory(self.directory.clone()).await.is_ok() {
+            self.journal.borrow_mut().on_removed(segment);
+        }
+        self.file_order_done();
+    }
+
+    fn file_order_done(&self) {
+        self.room.notify_all();
+        self.work.notify_one();
+    }
+
+    /// The disk may have room again: look once more.
+    pub(crate) fn on_space(&self) {
+        if self.full.get() {
+            self.journal.borrow_mut().on_space();
+            self.work.notify_one();
+        }
+    }
+
+    async fn file(&self, segment: u32) -> io::Result<Rc<File>> {
+        if let Some(file) = self.files.borrow().get(&segment) {
+            return Ok(file.clone());
+        }
+        let file = Rc::new(File::open(segment_path(&self.directory, segment), OpenMode::ReadWrite).await?);
+        self.files.borrow_mut().insert(segment, file.clone());
+        Ok(file)
+    }
+
+    /// Reads a message back: envelope, states at the time it was written, content.
+    pub(crate) async fn read(&self, id: QueueId) -> Result<Stored, ReadError> {
+        let message = self.read_head(id).await?;
+        let mut content = Vec::with_capacity(message.content.len());
+        for extent in &message.content {
+            let bytes = self.read_span(extent.span()).await?;
+            if !extent.matches(&bytes) {
+                let reason = "the content's checksum is wrong".to_owned();
+                return Err(ReadError::Damaged { segment: extent.segment, offset: extent.offset, reason });
+            }
+            content.push(bytes);
+        }
+        Ok(Stored { envelope: message.envelope, states: message.states, content })
+    }
+
+    /// Reads the envelope of a message alone.
+    pub(crate) async fn read_envelope(&self, id: QueueId) -> Result<Envelope, ReadError> {
+        Ok(self.read_head(id).await?.envelope)
+    }
+
+    async fn read_head(&self, id: QueueId) -> Result<journal::record::StoredMessage, ReadError> {
+        let located = self.journal.borrow().locate(id);
+        let head = located.ok_or(ReadError::Gone)?.head;
+        let bytes = self.read_span(head).await?;
+        journal::record::read_message(&bytes, head.segment, head.offset).map_err(|error| ReadError::Damaged {
+            segment: head.segment,
+            offset: head.offset,
+            reason: error.to_string(),
+        })
+    }
+
+    async fn read_span(&self, span: Span) -> Result<Bytes, ReadError> {
+        let failed = |error| ReadError::Io { segment: span.segment, error };
+        let file = self.file(span.segment).await.map_err(failed)?;
+        let length = usize::try_from(span.len).map_err(|_| failed(io::ErrorKind::InvalidData.into()))?;
+        let bytes = file.read_at(span.offset, length).await.map_err(failed)?;
+        if bytes.len() < length { Err(failed(io::ErrorKind::UnexpectedEof.into())) } else { Ok(bytes.into()) }
+    }
+
+    /// Waits until everything that was appended is durable, as before a stop.
+    pub(crate) async fn settle(&self) {
+        loop {
+            let room = self.room.wait();
+            self.work.notify_one();
+            let (settled, failed) = {
+                let journal = self.journal.borrow();
+                (journal.durable_to() >= journal.end() && self.notes.borrow().is_empty(), journal.failure().is_some())
+            };
+            if settled || failed {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Looks at the journal itself: for checkpoints and figures.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&Journal) -> T) -> T {
+        look(&self.journal.borrow())
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.journal.borrow().failure().is_some()
+    }
+
+    /// Brings the gauges up to date.
+    pub(crate) fn measure(&self) {
+        let (usage, failed) = self.with(|journal| (journal.usage(), journal.failure().is_some()));
+        let metrics = &self.metrics.journal;
+        let ready = usage.segments_ready as u64;
+        metrics.segments.of(SegmentState::Free).set(ready);
+        metrics.segments.of(SegmentState::Sealed).set((usage.segments as u64).saturating_sub(ready));
+        metrics.segment_bytes.of(SegmentState::Sealed).set(usage.bytes);
+        metrics.live_bytes.set(usage.live_bytes);
+        metrics.set_health(match (failed, self.full.get()) {
+            (true, _) => JournalHealth::Failed,
+            (false, true) => JournalHealth::Full,
+            (false, false) => JournalHealth::Healthy,
+        });
+    }
+}
+
+async fn make_segment(directory: &Path, path: &Path, size: u64, header: &Bytes) -> io::Result<File> {
+    let file = File::create_zeroed(path, size).await?;
+    file.write_slices_at(&[header], 0)?;
+    file.sync_data().await?;
+    ring::sync_directory(directory).await?;
+    Ok(file)
+}
+
+/// The file of a segment.
+pub(crate) fn segment_path(directory: &Path, segment: u32) -> PathBuf {
+    directory.join(format!("{segment:08}.segment"))
+}
+
+const fn refusal(error: AppendError) -> Refusal {
+    match error {
+        AppendError::NotReady => Refusal::Busy,
+        AppendError::StorageFull => Refusal::StorageFull,
+        AppendError::TooLarge => Refusal::MessageTooBig,
+        AppendError::Failed | AppendError::UnknownMessage | AppendError::UnknownDraft => Refusal::StorageFailed,
+    }
+}

@@ -1,0 +1,143 @@
+//! What became of an attempt: told to the queue, the journal, the log and the metrics.
+
+use std::{rc::Rc, time::Duration};
+
+use delivery::{Diagnostic, Outcome, Report};
+use journal::{Last, Phase};
+use mail::{Envelope, Status};
+use queue::Order;
+use watch::{Outcome as Counted, events};
+
+use crate::{
+    facts,
+    hops::Job,
+    schedule,
+    shard::{Shard, since},
+};
+
+/// How an attempt ended.
+pub(crate) struct Ended<'a> {
+    /// Places in the envelope, and what became of each.
+    pub(crate) outcomes: &'a [(u32, Outcome)],
+    /// For the log.
+    pub(crate) envelope: Option<&'a Envelope>,
+    pub(crate) took: Duration,
+    pub(crate) tls: Option<&'a str>,
+}
+
+/// Tells everybody.
+pub(crate) fn end(shard: &Rc<Shard>, job: &Job, destination: &str, ended: &Ended<'_>) {
+    let now = facts::now();
+    shard.metrics.delivery.attempt.record_duration(ended.took);
+    let mut told = Vec::with_capacity(ended.outcomes.len());
+    let mut delivered = Vec::new();
+    for (place, outcome) in ended.outcomes {
+        told.push((*place, for_queue(outcome)));
+        match outcome {
+            Outcome::Delivered(_) => delivered.push(*place),
+            Outcome::Deferred(report) | Outcome::Failed(report) => {
+                shard.remember_last(job.id, *place, last(report));
+            }
+        }
+    }
+    if !delivered.is_empty() {
+        shard.metrics.outbound.messages.one();
+        shard.metrics.outbound.recipients.add(delivered.len() as u64);
+    }
+    let mut orders = Vec::new();
+    shard.queue.borrow_mut().on_attempted(job.attempt, &told, now, &mut orders);
+    for (place, outcome) in ended.outcomes {
+        note(shard, job, destination, ended, *place, outcome, &orders);
+    }
+    let retired = orders.iter().any(|order| matches!(order, Order::Retire { id } if *id == job.id));
+    if !retired && !delivered.is_empty() {
+        // Others are still to come; a restart must not send to these again.
+        schedule::note_end(shard, job.id, &delivered, Phase::Delivered);
+    }
+    schedule::follow(shard, orders);
+}
+
+/// Ends an attempt that was not made: all its recipients get this outcome.
+pub(crate) fn end_unattempted(shard: &Rc<Shard>, job: Job, outcome: &Outcome) {
+    let outcomes: Vec<_> = job.recipients.iter().map(|place| (*place, outcome.clone())).collect();
+    let envelope = shard.contents.borrow().get(&job.id).map(|message| message.envelope.clone());
+    let name: Box<str> =
+        shard.queue.borrow().name(job.destination).map_or_else(Box::default, Into::into);
+    let ended = Ended { outcomes: &outcomes, envelope: envelope.as_deref(), took: Duration::ZERO, tls: None };
+    end(shard, &job, &name, &ended);
+}
+
+/// Our own words for something that may be better later.
+pub(crate) fn deferred(status: Status, text: &str) -> Outcome {
+    Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()) })
+}
+
+fn note(
+    shard: &Shard,
+    job: &Job,
+    destination: &str,
+    ended: &Ended<'_>,
+    place: u32,
+    outcome: &Outcome,
+    orders: &[Order],
+) {
+    let (result, counted) = match outcome {
+        Outcome::Delivered(_) => ("delivered", Counted::Delivered),
+        Outcome::Deferred(_) => ("deferred", Counted::Deferred),
+        Outcome::Failed(_) => ("failed", Counted::Failed),
+    };
+    shard.metrics.delivery.sites.borrow_mut().count(destination, counted, 1);
+    let delay = ended.envelope.map_or(Duration::ZERO, |envelope| since(envelope.received_at));
+    if matches!(outcome, Outcome::Delivered(_)) {
+        shard.metrics.queue.time.record_duration(delay);
+    }
+    if !events::Outcome::enabled() {
+        return;
+    }
+    let report = outcome.report();
+    let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
+    let next = orders.iter().find_map(|order| match order {
+        Order::Note { recipients, due, .. } if recipients.contains(&place) => {
+            Some(due.saturating_since(facts::now()))
+        }
+        Order::Note { .. }
+        | Order::Attempt { .. }
+        | Order::Return { .. }
+        | Order::Warn { .. }
+        | Order::Remove { .. }
+        | Order::Retire { .. } => None,
+    });
+    let reply = report.diagnostic.to_string();
+    events::Outcome {
+        id: &job.id,
+        to: recipient.map_or("", |recipient| recipient.address.as_str()),
+        result,
+        destination,
+        host: report.remote.as_ref().map(|remote| &*remote.name),
+        address: report.remote.as_ref().map(|remote| std::net::SocketAddr::new(remote.address, remote.port)),
+        status: Some(&report.status),
+        reply: &reply,
+        tls: ended.tls,
+        attempt: job.number.into(),
+        took: ended.took,
+        delay,
+        next,
+    }
+    .emit(ring::clock::unix_micros());
+}
+
+fn for_queue(outcome: &Outcome) -> queue::Outcome {
+    match outcome {
+        Outcome::Delivered(_) => queue::Outcome::Delivered,
+        Outcome::Deferred(report) => queue::Outcome::Deferred(report.status),
+        Outcome::Failed(_) => queue::Outcome::Failed,
+    }
+}
+
+fn last(report: &Report) -> Last {
+    Last {
+        status: Some(report.status),
+        host: report.remote.as_ref().map_or_else(Box::default, |remote| remote.name.clone()),
+        text: report.diagnostic.to_string().into(),
+    }
+}

@@ -1,0 +1,190 @@
+//! After a start: the journal is read back, and the queue is as it was.
+
+use std::{collections::HashMap, io, path::Path};
+
+use index::Loaded;
+use journal::{DelayNotice, Entry, Journal, Last, Phase, Recovery, Report, ReturnPath, SegmentFile, Start, Step};
+use mail::{JournalShard, QueueId, Timestamp};
+use queue::{Kind, MessageState, Priority, Queue, RecipientState, Restored, State, Warning};
+use ring::{File, OpenMode};
+use watch::events::Damaged;
+
+use crate::{journals::segment_path, settings::Settings, shard::Held};
+
+/// A journal shard read back.
+pub(crate) struct Found {
+    pub(crate) journal: Journal,
+    pub(crate) entries: Vec<(QueueId, Entry)>,
+    pub(crate) report: Report,
+}
+
+/// A journal shard cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The directory or a file in it.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// What the files hold.
+    #[error("{path}: {error}")]
+    Journal {
+        /// The directory.
+        path: String,
+        /// Why.
+        error: journal::RecoveryError,
+    },
+}
+
+/// Reads the journal shard in `directory`, from the index's checkpoint where there is one.
+pub(crate) async fn read(
+    shard: JournalShard,
+    directory: &Path,
+    limits: journal::Limits,
+    loaded: Option<Loaded>,
+    now: Timestamp,
+) -> Result<Found, RecoverError> {
+    let failed = |path: &Path, error| RecoverError::Io { path: path.display().to_string(), error };
+    ring::create_directory(directory).await.map_err(|error| failed(directory, error))?;
+    let listed = ring::list(directory).await.map_err(|error| failed(directory, error))?;
+    let files = listed.iter().filter_map(|entry| {
+        let number = entry.name.strip_suffix(".segment")?.parse().ok()?;
+        Some(SegmentFile { number, len: entry.size })
+    });
+    let (start, entries) = match loaded {
+        Some(Loaded { checkpoint, entries }) => (Start::Checkpoint(checkpoint), entries),
+        None => (Start::Beginning, Vec::new()),
+    };
+    let mut recovery = Recovery::new(shard, limits, now, files.collect(), start);
+    for (id, entry) in entries {
+        recovery.restore(id, entry);
+    }
+    let mut open: Option<(u32, File)> = None;
+    let mut buffer = Vec::new();
+    while let Step::Read(read) = recovery.step() {
+        if open.as_ref().is_none_or(|(number, _)| *number != read.segment) {
+            let path = segment_path(directory, read.segment);
+            let file = File::open(path.clone(), OpenMode::Read).await.map_err(|error| failed(&path, error))?;
+            open = Some((read.segment, file));
+        }
+        let Some((_, file)) = &open else { unreachable!("it was opened") };
+        buffer.resize(read.len, 0);
+        match file.read_into(read.offset, &mut buffer).await {
+            Ok(length) => recovery.on_read(&buffer[..length]),
+            // Reported as damage, not skipped in silence.
+            Err(_) => recovery.on_read(&[]),
+        }
+    }
+    let path = directory.display().to_string();
+    let recovered = recovery.finish().map_err(|error| RecoverError::Journal { path, error })?;
+    Ok(Found { journal: recovered.journal, entries: recovered.entries, report: recovered.report })
+}
+
+/// Logs what is damaged within the log.
+pub(crate) fn tell_damage(core: usize, report: &Report, at: u64) {
+    for bad in &report.bad {
+        let error = bad.damage.to_string();
+        Damaged { shard: core, segment: bad.segment.into(), offset: bad.offset, error: &error }.emit(at);
+    }
+}
+
+/// Gives a message back to the queue; says how many recipients it still has.
+pub(crate) fn restore(
+    queue: &mut Queue,
+    settings: &Settings,
+    id: QueueId,
+    entry: &Entry,
+    now: Timestamp,
+) -> usize {
+    let states: HashMap<u32, &journal::RecipientState> =
+        entry.states.iter().map(|(place, state)| (*place, state)).collect();
+    let mut recipients = Vec::new();
+    for (place, domain) in (0..entry.placement.recipients).zip(entry.facts.domains()) {
+        let state = states.get(&place);
+        let (state, attempts, due, status) = match state {
+            Some(state) => match state.phase {
+                Phase::Delivered | Phase::Failed | Phase::Removed => continue,
+                phase @ (Phase::Queued | Phase::Deferred | Phase::Held) => (
+                    queue_state(phase),
+                    state.attempts.try_into().unwrap_or(u16::MAX),
+                    state.due,
+                    state.last.as_ref().and_then(|last| last.status),
+                ),
+            },
+            None => (State::Ready, 0, now, None),
+        };
+        let Ok(domain) = mail::Domain::parse(domain) else { continue };
+        let way = settings.way(&domain);
+        // A route that holds now holds what was not tried yet.
+        let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
+        let destination = queue.intern(&way.key, now);
+        recipients.push(RecipientState { recipient: place, destination, state, attempts, due, status });
+    }
+    let warned = entry.states.iter().any(|(_, state)| state.delay_notice == DelayNotice::Sent);
+    let (kind, warning) = match (entry.facts.return_path, warned) {
+        (ReturnPath::Null, _) => (Kind::Notification, Warning::Unwanted),
+        (ReturnPath::Address, true) => (Kind::Message, Warning::Sent),
+        (ReturnPath::Address, false) => (Kind::Message, Warning::Wanted),
+    };
+    let message = MessageState {
+        id,
+        received_at: entry.facts.received_at,
+        size: entry.facts.size,
+        priority: Priority::Normal,
+        kind,
+        warning,
+        give_up_at: None,
+    };
+    queue.restore(&Restored { message, recipients: &recipients }, now);
+    recipients.len()
+}
+
+/// The words of the last replies, for those who are deferred.
+pub(crate) fn lasts(entry: &Entry) -> Vec<(u32, Last)> {
+    entry.states.iter().filter_map(|(place, state)| Some((*place, state.last.clone()?))).collect()
+}
+
+const fn queue_state(phase: Phase) -> State {
+    match phase {
+        Phase::Deferred => State::Deferred,
+        Phase::Held => State::Held,
+        Phase::Queued | Phase::Delivered | Phase::Failed | Phase::Removed => State::Ready,
+    }
+}
+
+/// The limits of one journal shard.
+pub(crate) fn journal_limits(config: &config::Config) -> journal::Limits {
+    let journal = &config.journal;
+    let by_disk = journal.disk_max / journal.segment_size / u64::from(journal.shards).max(1);
+    let segments_max = u64::from(journal.segments_max).min(by_disk).max(4) as u32;
+    let reserve = journal.reserve.div_ceil(journal.segment_size) as u32;
+    journal::Limits {
+        segment_size: journal.segment_size,
+        segments_max,
+        reserve_segments: reserve.clamp(1, segments_max / 2),
+        spares_max: journal.ready.max(1),
+        // What does not fit into a record goes into chunks.
+        inline_max: journal.spill.min(journal.segment_size / 4).try_into().unwrap_or(u32::MAX),
+        meta_max: (journal.segment_size / 4).min(4 << 20) as u32,
+        rescue_percent: journal.rescue_share.into(),
+        ..journal::Limits::default()
+    }
+}
+
+/// What is shared by those who rescue and those who save checkpoints: the entry of a live message.
+pub(crate) fn return_path(envelope: &mail::Envelope) -> ReturnPath {
+    match envelope.reverse_path {
+        mail::ReversePath::Null => ReturnPath::Null,
+        mail::ReversePath::Address(_) => ReturnPath::Address,
+    }
+}
+
+/// The recipients' domains as the index keeps them.
+pub(crate) fn domains(envelope: &mail::Envelope) -> Box<str> {
+    let domains: Vec<_> = envelope.recipients.iter().map(|recipient| recipient.address.domain_str()).collect();
+    domains.join("\n").into()
+}
+

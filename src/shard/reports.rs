@@ -1,0 +1,138 @@
+//! Notifications to senders: written, made durable and queued like any other mail.
+
+use std::{rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use mail::{QueueId, Status};
+use queue::ReturnReason;
+use report::{Diagnostic, Facts, Limits, Outcome, RecipientFacts};
+use watch::{Dsn, events::Returned};
+
+use crate::{
+    facts,
+    shard::{Arrived, Message, Shard},
+};
+
+/// Whether a report that is due is kept safe, or nobody wants one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    Yes,
+    /// The core stops first: after the restart it is due again.
+    No,
+}
+
+/// Tells the sender of recipients who will not get the message.
+pub(crate) async fn failed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32], reason: ReturnReason) -> Written {
+    let report = |_: &Message| Outcome::Failed;
+    // "Delivery time expired" (RFC 3463 §3.5), where the attempts left nothing better to say.
+    let without = match reason {
+        ReturnReason::Failed => Status(5, 0, 0),
+        ReturnReason::GaveUp => Status(4, 4, 7),
+    };
+    write(shard, id, recipients, (Dsn::Failed, "failed"), without, report).await
+}
+
+/// Tells the sender of recipients who have not got the message yet.
+pub(crate) async fn delayed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) -> Written {
+    let report = |message: &Message| {
+        let give_up = shard.settings().config.queue.give_up;
+        Outcome::Delayed { retry_until: message.envelope.received_at.saturating_add(give_up) }
+    };
+    write(shard, id, recipients, (Dsn::Delayed, "delayed"), Status(4, 4, 7), report).await
+}
+
+async fn write(
+    shard: &Rc<Shard>,
+    id: QueueId,
+    places: &[u32],
+    (kind, label): (Dsn, &'static str),
+    without: Status,
+    outcome: impl Fn(&Message) -> Outcome,
+) -> Written {
+    let message = match shard.message(id).await {
+        Ok(message) => message,
+        Err(error) => {
+            tracing::error!(%id, %error, "a message that is to be returned cannot be read");
+            return Written::Yes;
+        }
+    };
+    let report_id = shard.journals.active().next_id();
+    let lasts: Vec<_> = places.iter().map(|place| shard.last(id, *place)).collect();
+    let now = facts::now();
+    let recipients: Vec<_> = places
+        .iter()
+        .zip(&lasts)
+        .filter_map(|(place, last)| {
+            let recipient = message.envelope.recipients.get(*place as usize)?;
+            let remote_mta = last.as_ref().map(|last| &*last.host).filter(|host| !host.is_empty());
+            let diagnostic = last.as_ref().map(|last| match remote_mta {
+                Some(_) if starts_with_code(&last.text) => Diagnostic::Smtp(last.text.as_bytes()),
+                Some(_) | None => Diagnostic::Local(&last.text),
+            });
+            Some(RecipientFacts {
+                recipient,
+                outcome: outcome(&message),
+                status: last.as_ref().and_then(|last| last.status).unwrap_or(without),
+                remote_mta,
+                diagnostic,
+                last_attempt: last.as_ref().map(|_| now),
+            })
+        })
+        .collect();
+    let settings = shard.settings();
+    let told = Facts {
+        report_id,
+        message_id: id,
+        host: &settings.config.hostname,
+        now,
+        envelope: &message.envelope,
+        recipients: &recipients,
+    };
+    let report = match report::dsn(&told, &message.content, &Limits::default()) {
+        Ok(report) => report,
+        Err(error) => {
+            tracing::error!(%id, %error, "a report cannot be written");
+            None
+        }
+    };
+    let report_id = report.as_ref().map(|_| report_id);
+    if let Some(report) = report
+        && store(shard, report_id.unwrap_or(id), report).await == Written::No
+    {
+        return Written::No;
+    }
+    if report_id.is_some() {
+        shard.metrics.delivery.dsns.of(kind).one();
+    }
+    for recipient in &recipients {
+        let report: Option<&dyn std::fmt::Display> = report_id.as_ref().map(|id| id as _);
+        Returned { id: &id, to: recipient.recipient.address.as_str(), kind: label, report }
+            .emit(ring::clock::unix_micros());
+    }
+    Written::Yes
+}
+
+/// Makes the report durable; a full disk is waited for, since the report must not be lost.
+async fn store(shard: &Rc<Shard>, id: QueueId, report: report::Report) -> Written {
+    const PAUSE: Duration = Duration::from_secs(10);
+    let envelope = Rc::new(report.envelope);
+    let size = report.content.iter().map(Bytes::len).sum::<usize>() as u64;
+    loop {
+        let arrived =
+            Arrived { id, envelope: envelope.clone(), size, draft: None, content: report.content.clone() };
+        match shard.take_over(arrived).await {
+            Ok(()) => return Written::Yes,
+            Err(_) if shard.is_stopping() => return Written::No,
+            Err(refusal) => {
+                tracing::warn!(%id, reason = refusal.label(), "a report waits for storage");
+                let changed = shard.changed.wait();
+                let _ = ring::timeout(PAUSE, changed).await;
+            }
+        }
+    }
+}
+
+fn starts_with_code(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    bytes.len() >= 3 && bytes[..3].iter().all(u8::is_ascii_digit)
+}

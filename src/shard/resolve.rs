@@ -1,0 +1,239 @@
+//! The sockets of the core's DNS client; what is asked and believed is decided in `dns`.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    hash::{BuildHasher, Hasher, RandomState},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use dns::{Answer, Asked, Failure, Limits, Name, Order, Question, Resolver, Server, StaticHosts, Ticket, Transport, Waiter};
+use ring::{ConnectOptions, Datagram, Event, Stream};
+use tokio::sync::oneshot;
+use watch::ShardMetrics;
+
+/// The DNS client of one core.
+pub(crate) struct Resolve {
+    resolver: RefCell<Resolver>,
+    waiting: RefCell<HashMap<Waiter, oneshot::Sender<Arc<Answer>>>>,
+    next_waiter: Cell<u64>,
+    sockets: RefCell<HashMap<(SocketAddr, u16), Rc<Datagram>>>,
+    /// A query was sent: the timer may have to ring earlier.
+    sent: Event,
+    random: RandomState,
+    drawn: Cell<u64>,
+    metrics: Rc<ShardMetrics>,
+}
+
+impl Resolve {
+    pub(crate) fn new(config: &config::Dns, metrics: Rc<ShardMetrics>) -> Rc<Self> {
+        let limits = Limits {
+            ttl_min: config.ttl_min,
+            ttl_max: config.ttl_max,
+            negative_ttl_max: config.negative_ttl_max,
+            timeout: config.timeout,
+            attempts: config.attempts,
+            failure_ttl: config.failure_ttl,
+            cache_size_max: crate::settings::to_usize(config.cache_size),
+            ..Limits::default()
+        };
+        let (servers, hosts) = world(config);
+        Rc::new(Self {
+            resolver: RefCell::new(Resolver::new(limits, &servers, hosts)),
+            waiting: RefCell::default(),
+            next_waiter: Cell::new(0),
+            sockets: RefCell::default(),
+            sent: Event::new(),
+            random: RandomState::new(),
+            drawn: Cell::new(0),
+            metrics,
+        })
+    }
+
+    /// Takes other servers and hosts.
+    pub(crate) fn configure(&self, config: &config::Dns) {
+        let (servers, hosts) = world(config);
+        self.resolver.borrow_mut().configure(&servers, hosts);
+    }
+
+    /// A number that nobody outside can guess.
+    pub(crate) fn random(&self) -> u64 {
+        // SipHash under a key of the system's random numbers, over a counter.
+        let drawn = self.drawn.get();
+        self.drawn.set(drawn + 1);
+        let mut hasher = self.random.build_hasher();
+        hasher.write_u64(drawn);
+        hasher.finish()
+    }
+
+    /// Asks; the question is on its way when this returns.
+    pub(crate) fn ask(self: &Rc<Self>, question: &Question) -> impl Future<Output = Arc<Answer>> + use<> {
+        let waiter = Waiter(self.next_waiter.get());
+        self.next_waiter.set(waiter.0 + 1);
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.borrow_mut().insert(waiter, sender);
+        let began = ring::clock::now();
+        let mut orders = Vec::new();
+        let asked =
+            self.resolver.borrow_mut().ask(question, waiter, began, &mut || self.random(), &mut orders);
+        self.metrics.dns.questions.one();
+        if let Asked::Known(answer) = &asked {
+            self.metrics.dns.cache_hits.one();
+            self.tell(waiter, answer.clone());
+        }
+        self.follow(orders);
+        let metrics = self.metrics.clone();
+        let known = matches!(asked, Asked::Known(_));
+        async move {
+            let answer = receiver.await.unwrap_or_else(|_| Arc::new(Answer::failed(Failure::Unusable, Duration::ZERO)));
+            if !known {
+                metrics.dns.time.record_duration(ring::clock::now().saturating_sub(began));
+            }
+            if matches!(answer.outcome, dns::Outcome::TempFail(_)) {
+                metrics.dns.failures.one();
+            }
+            answer
+        }
+    }
+
+    /// Tells the resolver that time has passed, for as long as the core lives.
+    pub(crate) async fn run(self: Rc<Self>) {
+        const SLEEP_MAX: Duration = Duration::from_secs(60);
+        loop {
+            let sent = self.sent.wait();
+            let now = ring::clock::now();
+            let mut orders = Vec::new();
+            self.resolver.borrow_mut().on_tick(now, &mut || self.random(), &mut orders);
+            let wake = self.resolver.borrow().wake_after();
+            self.follow(orders);
+            let wait = wake.map_or(SLEEP_MAX, |at| at.saturating_sub(now)).clamp(Duration::from_millis(1), SLEEP_MAX);
+            let _ = ring::timeout(wait, sent).await;
+        }
+    }
+
+    fn follow(self: &Rc<Self>, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Answer { waiter, answer } => self.tell(waiter, answer),
+                Order::Send { ticket, server, transport, bytes } => {
+                    self.sent.notify_all();
+                    match transport {
+                        Transport::Udp { socket } => ring::spawn(self.clone().send(ticket, server, socket, bytes)),
+                        Transport::Tcp => ring::spawn(self.clone().ask_by_tcp(ticket, server, bytes)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&self, waiter: Waiter, answer: Arc<Answer>) {
+        if let Some(sender) = self.waiting.borrow_mut().remove(&waiter) {
+            // Whoever asked may be gone.
+            let _ = sender.send(answer);
+        }
+    }
+
+    async fn send(self: Rc<Self>, ticket: Ticket, server: SocketAddr, socket: u16, bytes: Vec<u8>) {
+        let sent = match self.socket(server, socket) {
+            Ok(datagram) => datagram.send(&bytes).await,
+            Err(error) => Err(error),
+        };
+        if sent.is_err() {
+            self.on_failed(ticket);
+        }
+    }
+
+    /// The socket of that number, made and listened to when it is first used.
+    fn socket(self: &Rc<Self>, server: SocketAddr, socket: u16) -> std::io::Result<Rc<Datagram>> {
+        if let Some(datagram) = self.sockets.borrow().get(&(server, socket)) {
+            return Ok(datagram.clone());
+        }
+        let datagram = Rc::new(Datagram::connect(server, None)?);
+        self.sockets.borrow_mut().insert((server, socket), datagram.clone());
+        ring::spawn(self.clone().listen(server, socket, datagram.clone()));
+        Ok(datagram)
+    }
+
+    /// Reads what comes to a socket, in a task that nobody ends.
+    async fn listen(self: Rc<Self>, server: SocketAddr, socket: u16, datagram: Rc<Datagram>) {
+        // What may come over UDP is bounded by what we offer; anything longer is cut and does not decode.
+        let mut buffer = vec![0; 4096];
+        loop {
+            match datagram.recv(&mut buffer).await {
+                Ok(length) => {
+                    let now = ring::clock::now();
+                    let mut orders = Vec::new();
+                    let bytes = &buffer[..length];
+                    self.resolver.borrow_mut().on_datagram(
+                        server,
+                        socket,
+                        bytes,
+                        now,
+                        &mut || self.random(),
+                        &mut orders,
+                    );
+                    self.follow(orders);
+                }
+                // Nobody listens there now; the timeout of the query leads to another server.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                Err(_) => {
+                    // A fresh socket is made for the next query.
+                    self.sockets.borrow_mut().remove(&(server, socket));
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn ask_by_tcp(self: Rc<Self>, ticket: Ticket, server: SocketAddr, bytes: Vec<u8>) {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let asked = ring::timeout(PATIENCE, async {
+            let stream = Stream::connect(server, ConnectOptions { timeout: PATIENCE, ..ConnectOptions::default() }).await?;
+            let length = u16::try_from(bytes.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+            stream.write_slices(&[&length.to_be_bytes()[..], &bytes]).await?;
+            let mut length = [0; 2];
+            read_exact(&stream, &mut length).await?;
+            let mut answer = vec![0; u16::from_be_bytes(length).into()];
+            read_exact(&stream, &mut answer).await?;
+            Ok::<_, std::io::Error>(answer)
+        });
+        let Ok(Ok(answer)) = asked.await else { return self.on_failed(ticket) };
+        let now = ring::clock::now();
+        let mut orders = Vec::new();
+        self.resolver.borrow_mut().on_stream_answer(ticket, &answer, now, &mut || self.random(), &mut orders);
+        self.follow(orders);
+    }
+
+    fn on_failed(self: &Rc<Self>, ticket: Ticket) {
+        let mut orders = Vec::new();
+        let now = ring::clock::now();
+        self.resolver.borrow_mut().on_failed(ticket, now, &mut || self.random(), &mut orders);
+        self.follow(orders);
+    }
+}
+
+async fn read_exact(stream: &Stream, mut buffer: &mut [u8]) -> std::io::Result<()> {
+    while !buffer.is_empty() {
+        let read = stream.read(buffer).await?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer = &mut buffer[read..];
+    }
+    Ok(())
+}
+
+/// Whom to ask, and what needs no asking.
+fn world(config: &config::Dns) -> (Vec<Server>, StaticHosts) {
+    let servers = config.servers.iter().map(|address| Server::new(*address)).collect();
+    let mut hosts = StaticHosts::default();
+    for (domain, addresses) in &config.hosts {
+        // What is no name of the DNS is never asked for either.
+        let Ok(name) = Name::parse(domain.as_str()) else { continue };
+        addresses.iter().for_each(|address| hosts.add_address(name.clone(), *address));
+    }
+    (servers, hosts)
+}

@@ -1,0 +1,183 @@
+//! Queue events in, orders out.
+
+use std::{rc::Rc, time::Duration};
+
+use journal::{DelayNotice, Phase, RecipientState};
+use mail::QueueId;
+use queue::{Order, State, Warning};
+use watch::events::Retired;
+
+use crate::{
+    facts, hops,
+    journals::Note,
+    reports::{self, Written},
+    shard::Shard,
+};
+
+/// Tells the queue that time has passed, for as long as the core lives.
+pub(crate) async fn run(shard: Rc<Shard>) {
+    // An upper bound on how long a change of the wall clock goes unnoticed.
+    const SLEEP_MAX: Duration = Duration::from_secs(5);
+    loop {
+        let due = shard.due.wait();
+        let now = facts::now();
+        let mut orders = Vec::new();
+        let wake = {
+            let mut queue = shard.queue.borrow_mut();
+            if !shard.is_stopping() {
+                queue.on_tick(now, &mut orders);
+            }
+            queue.wake_after(now)
+        };
+        follow(&shard, orders);
+        let wait = wake.map_or(SLEEP_MAX, |at| at.saturating_since(now).min(SLEEP_MAX));
+        if wait.is_zero() && !shard.is_stopping() {
+            ring::yield_now().await;
+            continue;
+        }
+        // An accepted message may be due earlier than what we wait for.
+        let _ = ring::timeout(wait.max(Duration::from_millis(1)), due).await;
+    }
+}
+
+/// Does what the queue orders.
+pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
+    for order in orders {
+        // What concerns a message that is being reported on waits for the report.
+        if let Some(waiting) = shard.reporting.borrow_mut().get_mut(&id_of(&order)) {
+            waiting.push(order);
+            continue;
+        }
+        match order {
+            Order::Return { id, .. } | Order::Warn { id, .. } => {
+                shard.reporting.borrow_mut().insert(id, Vec::new());
+                ring::spawn(report(shard.clone(), order));
+            }
+            order => settle(shard, order),
+        }
+    }
+}
+
+/// Does an order that needs no report.
+fn settle(shard: &Rc<Shard>, order: Order) {
+    match order {
+        Order::Attempt { attempt, id, destination, recipients, number } => {
+            hops::assign(shard, hops::Job::new(attempt, id, destination, recipients, number));
+        }
+        Order::Note { id, recipients, state, attempts, due } => {
+            let warning = shard.queue.borrow().message(id).map_or(Warning::Unwanted, |message| message.warning);
+            let states = recipients.iter().map(|place| {
+                let last = shard.last(id, *place);
+                let phase = match state {
+                    State::Ready | State::Running => Phase::Queued,
+                    State::Deferred => Phase::Deferred,
+                    State::Held => Phase::Held,
+                };
+                let delay_notice = notice(warning);
+                (*place, RecipientState { phase, attempts: attempts.into(), due, delay_notice, last })
+            });
+            shard.note(id, Note::Transition(id, states.collect()));
+            shard.forget_content(id);
+        }
+        Order::Remove { id, recipients } => note_end(shard, id, &recipients, Phase::Removed),
+        Order::Retire { id } => retire(shard, id),
+        Order::Return { .. } | Order::Warn { .. } => unreachable!("`follow` gives them a task"),
+    }
+}
+
+/// Writes a report, then does what was ordered of the same message meanwhile.
+async fn report(shard: Rc<Shard>, first: Order) {
+    let mut order = first;
+    loop {
+        let id = id_of(&order);
+        match order {
+            Order::Return { recipients, reason, .. } => {
+                if reports::failed(&shard, id, &recipients, reason).await == Written::No {
+                    // Nothing is noted, so that the restart finds them as they were.
+                    return;
+                }
+                note_end(&shard, id, &recipients, Phase::Failed);
+            }
+            Order::Warn { recipients, .. } => {
+                if reports::delayed(&shard, id, &recipients).await == Written::No {
+                    return;
+                }
+                note_warned(&shard, id, &recipients);
+            }
+            order => settle(&shard, order),
+        }
+        let mut reporting = shard.reporting.borrow_mut();
+        let waiting = reporting.get_mut(&id).expect("only this task ends it");
+        if waiting.is_empty() {
+            reporting.remove(&id);
+            return;
+        }
+        order = waiting.remove(0);
+    }
+}
+
+/// Notes that recipients have ended.
+pub(crate) fn note_end(shard: &Shard, id: QueueId, recipients: &[u32], phase: Phase) {
+    let state = RecipientState { phase, ..RecipientState::default() };
+    let states = recipients.iter().map(|place| (*place, state.clone())).collect();
+    shard.note(id, Note::Transition(id, states));
+}
+
+fn note_warned(shard: &Shard, id: QueueId, recipients: &[u32]) {
+    let queue = shard.queue.borrow();
+    let warned = queue
+        .states(id)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|state| recipients.contains(&state.recipient))
+        .map(|state| (state.recipient, journal_state(shard, id, &state, Warning::Sent)));
+    shard.note(id, Note::Transition(id, warned.collect()));
+}
+
+/// The state of a recipient as the journal writes it.
+pub(crate) fn journal_state(
+    shard: &Shard,
+    id: QueueId,
+    state: &queue::RecipientState,
+    warning: Warning,
+) -> RecipientState {
+    RecipientState {
+        phase: match state.state {
+            // An attempt that is under way at a crash is made again.
+            State::Ready | State::Running => Phase::Queued,
+            State::Deferred => Phase::Deferred,
+            State::Held => Phase::Held,
+        },
+        attempts: state.attempts.into(),
+        due: state.due,
+        delay_notice: notice(warning),
+        last: shard.last(id, state.recipient),
+    }
+}
+
+const fn notice(warning: Warning) -> DelayNotice {
+    match warning {
+        Warning::Sent => DelayNotice::Sent,
+        Warning::Unwanted | Warning::Wanted => DelayNotice::Unsent,
+    }
+}
+
+fn retire(shard: &Shard, id: QueueId) {
+    shard.forget_content(id);
+    shard.lasts.borrow_mut().remove(&id);
+    shard.note(id, Note::Retired(id));
+    if Retired::enabled() {
+        Retired { id: &id, delay: Duration::ZERO }.emit(ring::clock::unix_micros());
+    }
+}
+
+fn id_of(order: &Order) -> QueueId {
+    match order {
+        Order::Attempt { id, .. }
+        | Order::Note { id, .. }
+        | Order::Return { id, .. }
+        | Order::Warn { id, .. }
+        | Order::Remove { id, .. }
+        | Order::Retire { id } => *id,
+    }
+}

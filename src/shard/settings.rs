@@ -1,0 +1,293 @@
+//! The configuration as one shard uses it: made at start and again at each reload.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use config::{Config, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind, ListenerTls};
+use delivery::{HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
+use dns::Name;
+use hashbrown::HashMap;
+use mail::Envelope;
+use smtp::{
+    ContentRules, Extensions, Options, Role, TlsState, Tolerance,
+    client::{Chaining, Chunking},
+};
+use tls::{ClientConfig, ServerConfig};
+
+use crate::shard::{Held, Way};
+
+/// What all shards are given, and given anew at a reload.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// What our servers speak; none without a certificate.
+    pub server_tls: Option<Arc<ServerConfig>>,
+    /// What our clients speak to next hops whose certificate does not matter.
+    pub client_tls: Option<Arc<ClientConfig>>,
+    /// What our clients speak where it does.
+    pub client_tls_verified: Option<Arc<ClientConfig>>,
+}
+
+/// One shard's view of a [`Snapshot`].
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: Arc<Config>,
+    pub(crate) policy: policy::Policy,
+    pub(crate) routes: Routes,
+    pub(crate) own: Arc<Own>,
+    pub(crate) client_timeouts: smtp::client::Timeouts,
+    client_tls: Option<Arc<ClientConfig>>,
+    client_tls_verified: Option<Arc<ClientConfig>>,
+    doors: HashMap<String, Rc<Door>>,
+}
+
+/// What the sessions of one listener have in common.
+#[derive(Debug)]
+pub(crate) struct Door {
+    pub(crate) name: Box<str>,
+    pub(crate) role: Role,
+    pub(crate) tls: TlsStart,
+    pub(crate) limits: config::Limits,
+    pub(crate) timeouts: InboundTimeouts,
+    pub(crate) rules: ContentRules,
+    options: Arc<Options>,
+}
+
+/// When TLS begins.
+#[derive(Debug)]
+pub(crate) enum TlsStart {
+    Never,
+    OnRequest(Arc<ServerConfig>),
+    AtOnce(Arc<ServerConfig>),
+}
+
+impl Settings {
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
+        let config = snapshot.config.clone();
+        let door = |listener: &config::Listener| {
+            (listener.name.clone(), Rc::new(Door::new(&config, listener, snapshot.server_tls.as_ref())))
+        };
+        let doors = config.listeners.iter().map(door).collect();
+        Self {
+            policy: policy::Policy::new(&config),
+            routes: Routes::new(config.routes.iter().map(route).collect()),
+            own: Arc::new(own(&config)),
+            client_timeouts: client_timeouts(&config.timeouts.outbound),
+            client_tls: snapshot.client_tls.clone(),
+            client_tls_verified: snapshot.client_tls_verified.clone(),
+            doors,
+            config,
+        }
+    }
+
+    /// By which way each recipient's mail leaves.
+    pub(crate) fn ways(&self, envelope: &Envelope) -> Vec<Way> {
+        envelope.recipients.iter().map(|recipient| self.way(&recipient.address.domain())).collect()
+    }
+
+    /// By which way a domain's mail leaves. A domain without a route, as a reload may leave behind, is looked up like
+    /// any other: whoever took the route away is told by the outcome.
+    pub(crate) fn way(&self, domain: &mail::Domain) -> Way {
+        match self.routes.destination(domain) {
+            Some(destination) => {
+                let held = Held::from(&self.routes.route(destination.route).via);
+                Way { key: destination.key, via: held }
+            }
+            None => Way { key: format!("mx:{domain}").into(), via: Held::No },
+        }
+    }
+
+    /// The TLS configuration for a level, where there is one.
+    pub(crate) fn client_tls(&self, level: TlsLevel) -> Option<Arc<ClientConfig>> {
+        match level {
+            TlsLevel::None => None,
+            TlsLevel::Opportunistic | TlsLevel::Required => self.client_tls.clone(),
+            TlsLevel::Verified => self.client_tls_verified.clone(),
+        }
+    }
+
+    pub(crate) fn schedule(&self) -> queue::Schedule {
+        let queue = &self.config.queue;
+        queue::Schedule {
+            intervals: queue.retry.clone(),
+            retry_max: queue.retry_max,
+            jitter_percent: queue.jitter,
+            give_up: queue.give_up,
+            notification_give_up: queue.bounce_give_up,
+            warn_after: queue.delay_warning,
+            grace: queue.grace,
+            destination_retry_min: queue.destination_retry_min,
+            destination_retry_max: queue.destination_retry_max,
+        }
+    }
+
+    /// Bounds of one shard's part of the queue.
+    pub(crate) fn queue_limits(&self, shards: usize) -> queue::Limits {
+        let queue = &self.config.queue;
+        let concurrency = self.config.routes.iter().map(|route| route.concurrency_max).max().unwrap_or(20);
+        queue::Limits {
+            attempts_max: queue.attempts_max,
+            // One on its way and one waiting to follow for each connection.
+            destination_attempts_max: (concurrency / shards as u32).max(1).saturating_mul(2),
+            recipients_per_attempt_max: queue.recipients_per_transaction as usize,
+            recipients_max: queue.recipients_max,
+        }
+    }
+
+    /// The listener of that name, unless a reload took it away.
+    pub(crate) fn door(&self, name: &str) -> Option<Rc<Door>> {
+        self.doors.get(name).cloned()
+    }
+
+    /// Whether a client at this address may relay. One on a Unix socket is of this host.
+    pub(crate) fn relays(&self, client: Option<IpAddr>) -> bool {
+        client.is_none_or(|address| self.policy.may_relay(address))
+    }
+}
+
+impl Door {
+    fn new(config: &Config, listener: &config::Listener, server_tls: Option<&Arc<ServerConfig>>) -> Self {
+        let limits = &listener.limits;
+        let (start, state) = match (listener.tls, server_tls) {
+            (ListenerTls::None, _) => (TlsStart::Never, TlsState::Absent),
+            (ListenerTls::Starttls, Some(tls)) => (TlsStart::OnRequest(tls.clone()), TlsState::Offered),
+            (ListenerTls::Implicit, Some(tls)) => (TlsStart::AtOnce(tls.clone()), TlsState::Active),
+            (ListenerTls::Required, Some(tls)) => (TlsStart::OnRequest(tls.clone()), TlsState::Required),
+            (ListenerTls::Starttls | ListenerTls::Required | ListenerTls::Implicit, None) => (TlsStart::Never, TlsState::Unavailable),
+        };
+        let role = match listener.kind {
+            ListenerKind::Smtp => Role::Relay,
+            ListenerKind::Submission => Role::Submission,
+        };
+        let options = Options {
+            hostname: config.hostname.clone(),
+            limits: smtp::Limits {
+                recipients_max: limits.recipients_max as usize,
+                line_max: to_usize(limits.command_line_max),
+                message_size_max: limits.message_size_max,
+                errors_max: limits.errors_max,
+                commands_max: limits.commands_max,
+                transactions_max: limits.transactions_max,
+                discard_max: limits.discard_max,
+            },
+            extensions: Extensions::USUAL,
+            tls: state,
+            role,
+        };
+        Self {
+            name: listener.name.as_str().into(),
+            role,
+            tls: start,
+            limits: limits.clone(),
+            timeouts: listener.timeouts.clone(),
+            rules: ContentRules {
+                size_max: limits.message_size_max,
+                bare_line_end: tolerance(listener.bare_line_ends),
+                nul: tolerance(listener.nul_bytes),
+                long_line: tolerance(listener.long_lines),
+            },
+            options: options.shared(),
+        }
+    }
+
+    /// For [`smtp::Session::open`].
+    pub(crate) fn options(&self) -> Arc<Options> {
+        self.options.clone()
+    }
+}
+
+fn route(route: &config::Route) -> Route {
+    let pattern = |pattern: &DomainPattern| match pattern {
+        DomainPattern::Any => Pattern::Any,
+        DomainPattern::Below(domain) => Pattern::Below(domain.clone()),
+        DomainPattern::Exact(domain) => Pattern::Exact(domain.clone()),
+    };
+    let via = match route.via {
+        config::Via::Mx => Via::Mx(route.port),
+        config::Via::Hop => Via::NextHop(route.hosts.iter().filter_map(hop_host).collect()),
+        config::Via::Discard => Via::Discard,
+        config::Via::Hold => Via::Hold,
+    };
+    let tls = match route.tls {
+        config::RouteTls::None => TlsLevel::None,
+        config::RouteTls::Opportunistic => TlsLevel::Opportunistic,
+        config::RouteTls::Required => TlsLevel::Required,
+        config::RouteTls::Verified => TlsLevel::Verified,
+    };
+    let mut sources = Sources::default();
+    for address in &route.source_address {
+        match address {
+            IpAddr::V4(address) => _ = sources.v4.get_or_insert(*address),
+            IpAddr::V6(address) => _ = sources.v6.get_or_insert(*address),
+        }
+    }
+    let options = RouteOptions {
+        tls,
+        chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
+        chaining: Chaining::default(),
+        concurrency_max: route.concurrency_max,
+        transactions_max: route.transactions_max,
+        idle_max: route.idle,
+        sources,
+        ..RouteOptions::default()
+    };
+    Route { patterns: route.domains.iter().map(pattern).collect(), via, options }
+}
+
+fn hop_host(hop: &config::Hop) -> Option<HopHost> {
+    let place = match &hop.host {
+        Host::Address(address) => Place::Address(*address),
+        Host::Name(domain) => Place::Name(Name::parse(domain.as_str()).ok()?),
+    };
+    Some(HopHost { place, port: hop.port })
+}
+
+/// Who we are, so that mail is not sent to ourselves.
+fn own(config: &Config) -> Own {
+    let listening = config.listeners.iter().flat_map(|listener| &listener.address);
+    let tcp: Vec<SocketAddr> = listening
+        .filter_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        })
+        .collect();
+    Own {
+        names: vec![config.hostname.as_str().into()],
+        addresses: tcp.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()).collect(),
+        ports: tcp.iter().map(SocketAddr::port).collect(),
+    }
+}
+
+/// What the client timeouts of next hops are called in the machine.
+pub(crate) fn client_timeouts(timeouts: &config::OutboundTimeouts) -> smtp::client::Timeouts {
+    smtp::client::Timeouts {
+        connect: timeouts.connect,
+        greeting: timeouts.greeting,
+        command: timeouts.ehlo,
+        handshake: timeouts.handshake,
+        mail: timeouts.mail,
+        rcpt: timeouts.rcpt,
+        data: timeouts.data,
+        content: timeouts.block,
+        end: timeouts.final_dot,
+        // Nothing is lost when this one ends; a next hop that is slow to say goodbye is left.
+        quit: Duration::from_secs(5),
+    }
+}
+
+const fn tolerance(tolerance: config::Tolerance) -> Tolerance {
+    match tolerance {
+        config::Tolerance::Refuse => Tolerance::Refuse,
+        config::Tolerance::Accept => Tolerance::Accept,
+    }
+}
+
+/// A size from the configuration as a length in memory; what does not fit is more than there is.
+pub(crate) fn to_usize(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,365 @@
+//! What one core owns, and the way of a message from its last byte to its 250.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use delivery::Via;
+use journal::{Draft, Last, Phase, RecipientState};
+use mail::{Envelope, QueueId, Timestamp};
+use message::date::DateCache;
+use queue::{Accepted, Destination, Kind, MessageState, Priority, Queue, Restored, State, Warning};
+use ring::{Event, Pool, Stream};
+use smtp::Refusal;
+use watch::ShardMetrics;
+
+use crate::{
+    accept::Clients,
+    facts,
+    hops::Hops,
+    journals::{Journals, Note},
+    leases::Leases,
+    resolve::Resolve,
+    schedule,
+    settings::Settings,
+};
+
+/// All that the tasks of one core share.
+pub(crate) struct Shard {
+    pub(crate) number: usize,
+    pub(crate) shards: usize,
+    settings: RefCell<Rc<Settings>>,
+    pub(crate) journals: Journals,
+    pub(crate) queue: RefCell<Queue>,
+    /// The scheduler has something to do.
+    pub(crate) due: Event,
+    /// Messages whose content is still in memory.
+    pub(crate) contents: RefCell<HashMap<QueueId, Rc<Message>>>,
+    /// What the last attempt met, for those whom it deferred.
+    pub(crate) lasts: RefCell<HashMap<QueueId, Vec<(u32, Last)>>>,
+    /// Messages about which a report is being written, and what is to be done with them after that.
+    pub(crate) reporting: RefCell<HashMap<QueueId, Vec<queue::Order>>>,
+    pub(crate) hops: Hops,
+    pub(crate) resolve: Rc<Resolve>,
+    pub(crate) leases: Leases,
+    pub(crate) pool: Pool,
+    pub(crate) metrics: Rc<ShardMetrics>,
+    pub(crate) date: RefCell<DateCache>,
+    pub(crate) clients: Clients,
+    /// Connections from clients, for telling them about a stop.
+    pub(crate) sessions: RefCell<HashMap<u64, std::rc::Weak<Stream>>>,
+    next_session: Cell<u64>,
+    /// A session or an attempt ended, or the core begins to stop.
+    pub(crate) changed: Event,
+    stopping: Cell<bool>,
+    failed: RefCell<Option<String>>,
+}
+
+/// A message in memory: read from the network or from the journal.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) envelope: Rc<Envelope>,
+    /// In wire form, the trace fields in front, dots not stuffed.
+    pub(crate) content: Vec<Bytes>,
+    /// Octets of the content.
+    pub(crate) size: u64,
+}
+
+/// A message that was received to its end and is not ours yet.
+pub(crate) struct Arrived {
+    pub(crate) id: QueueId,
+    pub(crate) envelope: Rc<Envelope>,
+    /// Octets of content, the trace fields included.
+    pub(crate) size: u64,
+    /// What is written to the journal already.
+    pub(crate) draft: Option<Draft>,
+    /// What is not.
+    pub(crate) content: Vec<Bytes>,
+}
+
+/// What a shard is made of.
+pub(crate) struct Parts {
+    pub(crate) number: usize,
+    pub(crate) shards: usize,
+    pub(crate) settings: Settings,
+    pub(crate) journals: Journals,
+    pub(crate) queue: Queue,
+    pub(crate) lasts: HashMap<QueueId, Vec<(u32, Last)>>,
+    pub(crate) resolve: Rc<Resolve>,
+    pub(crate) leases: Leases,
+    pub(crate) pool: Pool,
+    pub(crate) metrics: Rc<ShardMetrics>,
+}
+
+/// Messages of which the words of the last reply are kept in memory. Of others the status is known.
+const LASTS_MAX: usize = 100_000;
+/// With so little memory left, mail is written out in small pieces.
+const SPILL_PRESSED: u64 = 64 << 10;
+
+impl Shard {
+    pub(crate) fn new(parts: Parts) -> Rc<Self> {
+        let Parts { number, shards, settings, journals, queue, lasts, resolve, leases, pool, metrics } = parts;
+        Rc::new(Self {
+            number,
+            shards,
+            settings: RefCell::new(Rc::new(settings)),
+            journals,
+            queue: RefCell::new(queue),
+            due: Event::new(),
+            contents: RefCell::default(),
+            lasts: RefCell::new(lasts),
+            reporting: RefCell::default(),
+            hops: Hops::default(),
+            resolve,
+            leases,
+            pool,
+            metrics,
+            date: RefCell::default(),
+            clients: Clients::default(),
+            sessions: RefCell::default(),
+            next_session: Cell::new(0),
+            changed: Event::new(),
+            stopping: Cell::new(false),
+            failed: RefCell::default(),
+        })
+    }
+
+    pub(crate) fn settings(&self) -> Rc<Settings> {
+        self.settings.borrow().clone()
+    }
+
+    /// Takes a new configuration. Sessions and connections that are open keep theirs.
+    pub(crate) fn reload(self: &Rc<Self>, settings: Settings) {
+        let mut orders = Vec::new();
+        {
+            let mut queue = self.queue.borrow_mut();
+            queue.set_schedule(settings.schedule());
+            queue.set_limits(settings.queue_limits(self.shards), facts::now(), &mut orders);
+        }
+        self.resolve.configure(&settings.config.dns);
+        self.settings.replace(Rc::new(settings));
+        schedule::follow(self, orders);
+        self.due.notify_all();
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    /// Begins to stop: idle sessions are told, no attempt is begun any more.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        let mut limits = self.settings().queue_limits(self.shards);
+        limits.attempts_max = 0;
+        self.queue.borrow_mut().set_limits(limits, facts::now(), &mut Vec::new());
+        self.hops.stop();
+        for stream in self.sessions.borrow().values().filter_map(std::rc::Weak::upgrade) {
+            // Wakes the session, which sees that we are stopping.
+            stream.deadline().set_after(std::time::Duration::ZERO);
+        }
+        self.changed.notify_all();
+        self.due.notify_all();
+    }
+
+    /// Something is broken that no session can mend.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.failed.borrow_mut().get_or_insert_with(|| reason.to_owned());
+        self.changed.notify_all();
+    }
+
+    /// What [`Shard::fail`] was told first.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failed.borrow().clone()
+    }
+
+    /// Keeps a session reachable for [`Shard::stop`] until [`Shard::leave_session`].
+    pub(crate) fn enter_session(&self, stream: &Rc<Stream>) -> u64 {
+        let number = self.next_session.get();
+        self.next_session.set(number + 1);
+        self.sessions.borrow_mut().insert(number, Rc::downgrade(stream));
+        number
+    }
+
+    pub(crate) fn leave_session(&self, number: u64) {
+        self.sessions.borrow_mut().remove(&number);
+        if self.is_stopping() {
+            self.changed.notify_all();
+        }
+    }
+
+    /// From how many octets on mail data is written out before its end.
+    pub(crate) fn spill_above(&self) -> u64 {
+        let spill = self.settings.borrow().config.journal.spill;
+        if self.is_memory_half_used() { spill.min(SPILL_PRESSED) } else { spill }
+    }
+
+    fn is_memory_half_used(&self) -> bool {
+        self.pool.stats().in_use > self.pool.options().budget / 2
+    }
+
+    /// Whether another message should not begin now.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        let budget = self.pool.options().budget;
+        self.pool.stats().in_use > budget - budget / 8
+    }
+
+    /// Makes a message durable and gives it to the queue: when this is `Ok`, it is ours.
+    ///
+    /// # Errors
+    /// Why the client must keep it.
+    pub(crate) async fn take_over(self: &Rc<Self>, arrived: Arrived) -> Result<(), Refusal> {
+        let Arrived { id, envelope, size, draft, content } = arrived;
+        let committer = self.journals.active().clone();
+        let settings = self.settings();
+        let ways = settings.ways(&envelope);
+        let held: Vec<_> = (0..)
+            .zip(&ways)
+            .filter(|(_, way)| way.via == Held::Yes)
+            .map(|(place, _)| (place, RecipientState { phase: Phase::Held, ..RecipientState::default() }))
+            .collect();
+        let appended = committer.append(id, &envelope, &held, draft.as_ref(), &content).await;
+        let end = match (appended, draft) {
+            (Ok(end), _) => end,
+            (Err(refusal), draft) => {
+                draft.into_iter().for_each(|draft| committer.drop_draft(draft));
+                return Err(refusal);
+            }
+        };
+        committer.durable(end).await?;
+        let whole = content.iter().map(Bytes::len).sum::<usize>() as u64 == size;
+        if whole && held.len() < ways.len() && !self.is_memory_half_used() {
+            let message = Message { envelope: envelope.clone(), content, size };
+            self.contents.borrow_mut().insert(id, Rc::new(message));
+        }
+        self.enqueue(id, &envelope, size, &ways);
+        Ok(())
+    }
+
+    fn enqueue(self: &Rc<Self>, id: QueueId, envelope: &Envelope, size: u64, ways: &[Way]) {
+        let now = facts::now();
+        let mut orders = Vec::new();
+        let mut queue = self.queue.borrow_mut();
+        let destinations: Vec<(u32, Destination)> =
+            (0..).zip(ways).map(|(place, way)| (place, queue.intern(&way.key, now))).collect();
+        let (kind, warning) = kind(envelope);
+        let priority = Priority::Normal;
+        let received_at = envelope.received_at;
+        if ways.iter().any(|way| way.via == Held::Yes) {
+            let recipients: Vec<_> = destinations
+                .iter()
+                .zip(ways)
+                .map(|((recipient, destination), way)| queue::RecipientState {
+                    recipient: *recipient,
+                    destination: *destination,
+                    state: if way.via == Held::Yes { State::Held } else { State::Ready },
+                    attempts: 0,
+                    due: now,
+                    status: None,
+                })
+                .collect();
+            let message = MessageState { id, received_at, size, priority, kind, warning, give_up_at: None };
+            queue.restore(&Restored { message, recipients: &recipients }, now);
+            queue.on_tick(now, &mut orders);
+        } else {
+            let accepted = Accepted { id, received_at, size, priority, kind, warning, recipients: &destinations };
+            queue.on_accepted(&accepted, now, &mut orders);
+        }
+        drop(queue);
+        schedule::follow(self, orders);
+        self.due.notify_all();
+    }
+
+    /// The message, from memory or from the journal.
+    pub(crate) async fn message(&self, id: QueueId) -> Result<Rc<Message>, crate::journals::ReadError> {
+        if let Some(message) = self.contents.borrow().get(&id) {
+            return Ok(message.clone());
+        }
+        let committer = self.journals.of(id).ok_or(crate::journals::ReadError::Gone)?;
+        let stored = committer.read(id).await?;
+        let size = stored.content.iter().map(Bytes::len).sum::<usize>() as u64;
+        Ok(Rc::new(Message { envelope: Rc::new(stored.envelope), content: stored.content, size }))
+    }
+
+    /// The envelope alone.
+    pub(crate) async fn envelope(&self, id: QueueId) -> Result<Rc<Envelope>, crate::journals::ReadError> {
+        if let Some(message) = self.contents.borrow().get(&id) {
+            return Ok(message.envelope.clone());
+        }
+        let committer = self.journals.of(id).ok_or(crate::journals::ReadError::Gone)?;
+        Ok(Rc::new(committer.read_envelope(id).await?))
+    }
+
+    /// Writes down what became of recipients.
+    pub(crate) fn note(&self, id: QueueId, note: Note) {
+        if let Some(committer) = self.journals.of(id) {
+            committer.note(note);
+        }
+    }
+
+    /// Keeps what an attempt met, for whoever asks.
+    pub(crate) fn remember_last(&self, id: QueueId, recipient: u32, last: Last) {
+        let mut lasts = self.lasts.borrow_mut();
+        if lasts.len() >= LASTS_MAX && !lasts.contains_key(&id) {
+            return;
+        }
+        let list = lasts.entry(id).or_default();
+        match list.iter_mut().find(|(place, _)| *place == recipient) {
+            Some((_, old)) => *old = last,
+            None => list.push((recipient, last)),
+        }
+    }
+
+    /// What the last attempt met, if it is still known.
+    pub(crate) fn last(&self, id: QueueId, recipient: u32) -> Option<Last> {
+        let lasts = self.lasts.borrow();
+        lasts.get(&id)?.iter().find(|(place, _)| *place == recipient).map(|(_, last)| last.clone())
+    }
+
+    /// Lets go of a message that will not be tried again soon.
+    pub(crate) fn forget_content(&self, id: QueueId) {
+        self.contents.borrow_mut().remove(&id);
+    }
+}
+
+/// By which way a recipient's mail leaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    pub(crate) key: Arc<str>,
+    pub(crate) via: Held,
+}
+
+/// Whether a route keeps mail back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    Yes,
+    No,
+}
+
+impl From<&Via> for Held {
+    fn from(via: &Via) -> Self {
+        match via {
+            Via::Hold => Self::Yes,
+            Via::Mx(_) | Via::NextHop(_) | Via::Discard => Self::No,
+        }
+    }
+}
+
+/// What the queue wants to know of an envelope.
+pub(crate) fn kind(envelope: &Envelope) -> (Kind, Warning) {
+    match envelope.reverse_path {
+        mail::ReversePath::Null => (Kind::Notification, Warning::Unwanted),
+        mail::ReversePath::Address(_) if envelope.recipients.iter().any(|r| r.notify.delay) => {
+            (Kind::Message, Warning::Wanted)
+        }
+        mail::ReversePath::Address(_) => (Kind::Message, Warning::Unwanted),
+    }
+}
+
+/// How long ago.
+pub(crate) fn since(at: Timestamp) -> std::time::Duration {
+    facts::now().saturating_since(at)
+}

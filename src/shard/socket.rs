@@ -1,0 +1,234 @@
+//! A connection as both sides of SMTP use it: bytes in, replies out, under TLS or not.
+//!
+//! What is sent is gathered and leaves with [`Socket::flush`], or before the socket waits for the peer: so the
+//! replies to a pipelined group travel together (RFC 2920 §3.2).
+
+use std::{io, mem, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use ring::{Input, Pool, Stream};
+use tls::{Channel, ClientConfig, ServerConfig, TlsError};
+
+/// A stream with what was received and what is yet to be sent.
+pub(crate) struct Socket {
+    stream: Rc<Stream>,
+    pool: Pool,
+    /// In clear: what the session reads.
+    input: Input,
+    output: Vec<u8>,
+    secure: Option<Box<Secure>>,
+}
+
+struct Secure {
+    channel: Channel,
+    /// As it came from the peer.
+    ciphertext: Input,
+    /// Decrypted, on its way into `Socket::input`; empty between two calls.
+    plaintext: Vec<u8>,
+}
+
+/// Why a handshake did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("the connection failed: {0}")]
+    Io(#[from] io::Error),
+    #[error("the peer closed the connection")]
+    Closed,
+}
+
+/// Buffers that grew beyond this are not kept.
+const OUTPUT_KEPT: usize = 16 << 10;
+
+impl Socket {
+    pub(crate) fn new(stream: Stream, pool: Pool) -> Self {
+        let input = Input::new(pool.clone());
+        Self { stream: Rc::new(stream), pool, input, output: Vec::new(), secure: None }
+    }
+
+    /// Lets `write` append to what is to be sent.
+    pub(crate) fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.output);
+    }
+
+    /// How much waits to be sent.
+    pub(crate) fn unsent(&self) -> usize {
+        self.output.len()
+    }
+
+    /// Sends what was gathered.
+    pub(crate) async fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut output = mem::take(&mut self.output);
+        let sent = match &mut self.secure {
+            None => self.stream.write_all(&output).await,
+            Some(secure) => match secure.channel.write(&output) {
+                Ok(()) => send_ciphertext(&self.stream, &mut secure.channel).await,
+                Err(error) => Err(io::Error::other(error)),
+            },
+        };
+        output.clear();
+        if output.capacity() <= OUTPUT_KEPT {
+            self.output = output;
+        }
+        sent
+    }
+
+    /// Sends what was gathered, and the slices behind it.
+    pub(crate) async fn send_slices(&mut self, slices: &[Bytes]) -> io::Result<()> {
+        let Some(secure) = &mut self.secure else {
+            if self.output.is_empty() {
+                return self.stream.write_slices(slices).await;
+            }
+            // One call to the kernel for the commands and the content behind them.
+            let mut all = Vec::with_capacity(slices.len() + 1);
+            all.push(Bytes::from(mem::take(&mut self.output)));
+            all.extend_from_slice(slices);
+            return self.stream.write_slices(&all).await;
+        };
+        if !self.output.is_empty() {
+            let output = mem::take(&mut self.output);
+            secure.channel.write(&output).map_err(io::Error::other)?;
+        }
+        // A piece at a time: the ciphertext of a large message does not stand in memory as a whole.
+        const PIECE: usize = 256 << 10;
+        let (mut first, mut gathered) = (0, 0);
+        for (next, slice) in slices.iter().enumerate() {
+            gathered += slice.len();
+            if gathered >= PIECE || next + 1 == slices.len() {
+                let piece = slices[first..=next].iter().map(AsRef::as_ref);
+                secure.channel.write_slices(piece).map_err(io::Error::other)?;
+                send_ciphertext(&self.stream, &mut secure.channel).await?;
+                (first, gathered) = (next + 1, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until more has been received; zero means that the peer sends nothing more. Flushes first.
+    pub(crate) async fn fill(&mut self) -> io::Result<usize> {
+        self.flush().await?;
+        let Some(secure) = &mut self.secure else { return self.input.fill(&self.stream).await };
+        let before = self.input.len();
+        loop {
+            if secure.receive(&self.stream).await? == 0 {
+                return Ok(0);
+            }
+            if secure.channel.output_len() > 0 {
+                send_ciphertext(&self.stream, &mut secure.channel).await?;
+            }
+            let plaintext = mem::take(&mut secure.plaintext);
+            self.input.push(&plaintext, self.stream.deadline()).await?;
+            let received = self.input.len() - before;
+            if received > 0 {
+                return Ok(received);
+            }
+            if secure.channel.progress().peer_closed {
+                return Ok(0);
+            }
+        }
+    }
+
+    /// Our side of a TLS handshake as server. What was received in clear and not read yet is thrown away: it came from
+    /// whoever could write into the connection before it was secure (RFC 3207 §4.2).
+    pub(crate) async fn accept_tls(&mut self, config: &Arc<ServerConfig>) -> Result<(), HandshakeError> {
+        self.input.clear();
+        self.handshake(Channel::server(config)?).await
+    }
+
+    /// Our side of a TLS handshake as client; `name` is what we call the server.
+    pub(crate) async fn connect_tls(&mut self, config: &Arc<ClientConfig>, name: &str) -> Result<(), HandshakeError> {
+        self.input.clear();
+        self.handshake(Channel::client(config, name)?).await
+    }
+
+    async fn handshake(&mut self, channel: Channel) -> Result<(), HandshakeError> {
+        self.flush().await?;
+        let ciphertext = Input::new(self.pool.clone());
+        let secure = self.secure.insert(Box::new(Secure { channel, ciphertext, plaintext: Vec::new() }));
+        loop {
+            send_ciphertext(&self.stream, &mut secure.channel).await?;
+            if secure.channel.progress().handshake_done {
+                let plaintext = mem::take(&mut secure.plaintext);
+                self.input.push(&plaintext, self.stream.deadline()).await?;
+                return Ok(());
+            }
+            match secure.receive_tls(&self.stream).await {
+                Ok(0) => return Err(HandshakeError::Closed),
+                Ok(_) => {}
+                Err(error) => {
+                    // The alert says to the peer what we did not like.
+                    let _ = send_ciphertext(&self.stream, &mut secure.channel).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// What was received and not read yet, in clear.
+    pub(crate) fn input(&mut self) -> &mut Input {
+        &mut self.input
+    }
+
+    pub(crate) const fn stream(&self) -> &Rc<Stream> {
+        &self.stream
+    }
+
+    /// What TLS agreed on, when there is TLS.
+    pub(crate) fn tls_session(&self) -> Option<tls::Session> {
+        self.secure.as_ref()?.channel.session()
+    }
+
+    /// Sends what was gathered and closes so that the peer gets it.
+    pub(crate) async fn close(mut self) {
+        // RFC 5321 §3.8: the reply must arrive before the connection goes; who does not take it within this time does
+        // without.
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+        self.stream.deadline().set_after(PATIENCE);
+        if self.flush().await.is_err() {
+            return;
+        }
+        if let Some(secure) = &mut self.secure {
+            secure.channel.close_notify();
+            if send_ciphertext(&self.stream, &mut secure.channel).await.is_err() {
+                return;
+            }
+        }
+        if self.input.is_empty() {
+            // Nothing unread, nothing to reset the connection.
+            return;
+        }
+        if let Ok(stream) = Rc::try_unwrap(self.stream) {
+            stream.close_gently(PATIENCE).await;
+        }
+    }
+}
+
+impl Secure {
+    async fn receive(&mut self, stream: &Stream) -> io::Result<usize> {
+        self.receive_tls(stream).await.map_err(|error| match error {
+            HandshakeError::Io(error) => error,
+            error @ (HandshakeError::Tls(_) | HandshakeError::Closed) => io::Error::other(error),
+        })
+    }
+
+    /// Receives once and decrypts what came.
+    async fn receive_tls(&mut self, stream: &Stream) -> Result<usize, HandshakeError> {
+        let received = self.ciphertext.fill(stream).await?;
+        let plaintext = &mut self.plaintext;
+        let fed = self.channel.feed(self.ciphertext.bytes(), &mut |bytes| plaintext.extend_from_slice(bytes));
+        self.ciphertext.consume(self.ciphertext.len());
+        self.ciphertext.release();
+        fed?;
+        Ok(received)
+    }
+}
+
+async fn send_ciphertext(stream: &Stream, channel: &mut Channel) -> io::Result<()> {
+    let mut output = Vec::new();
+    channel.take_output(&mut output);
+    if output.is_empty() { Ok(()) } else { stream.write_all(&output).await }
+}

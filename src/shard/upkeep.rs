@@ -1,0 +1,213 @@
+//! What is done now and then: checkpoints for the index, survivors moved out of old segments, gauges.
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use index::Batch;
+use journal::{AppendError, Entry, Facts};
+use mail::{JournalShard, QueueId};
+use tokio::sync::mpsc;
+use watch::QueueState;
+
+use crate::{
+    journals::{Committer, ReadError, Rescue},
+    recover,
+    schedule,
+    shard::Shard,
+};
+
+/// Something for the thread that keeps the indexes.
+#[derive(Debug)]
+pub struct IndexOrder {
+    /// Of which journal shard.
+    pub shard: JournalShard,
+    /// What to store.
+    pub change: IndexChange,
+}
+
+/// What to store.
+#[derive(Debug)]
+pub enum IndexChange {
+    /// What has changed since the checkpoint before.
+    Apply(Batch),
+    /// Everything anew: the index was missing or of no use.
+    Rebuild(Batch),
+}
+
+/// What has changed since the last checkpoint of a journal shard.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Live messages whose entry in the index is missing or old.
+    dirty: HashSet<QueueId>,
+    /// Messages in the index.
+    indexed: HashSet<QueueId>,
+    /// Messages in the index that are gone.
+    gone: Vec<QueueId>,
+}
+
+impl Changes {
+    /// What the index holds after a start.
+    pub(crate) fn with(indexed: impl Iterator<Item = QueueId>) -> Self {
+        Self { indexed: indexed.collect(), ..Self::default() }
+    }
+
+    pub(crate) fn changed(&mut self, id: QueueId) {
+        self.dirty.insert(id);
+    }
+
+    pub(crate) fn retired(&mut self, id: QueueId) {
+        self.dirty.remove(&id);
+        if self.indexed.remove(&id) {
+            self.gone.push(id);
+        }
+    }
+}
+
+/// Saves checkpoints for as long as the core lives.
+pub(crate) async fn checkpoints(shard: Rc<Shard>, orders: mpsc::Sender<IndexOrder>) {
+    loop {
+        let interval = shard.settings().config.index.checkpoint_interval;
+        let changed = shard.changed.wait();
+        let _ = ring::timeout(interval, changed).await;
+        for committer in shard.journals.iter() {
+            if !save(&shard, committer, &orders).await {
+                return;
+            }
+        }
+        if shard.is_stopping() {
+            return;
+        }
+    }
+}
+
+/// Saves a checkpoint of one journal shard; says whether anybody still takes them.
+pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Sender<IndexOrder>) -> bool {
+    let (dirty, remove) = {
+        let mut changes = committer.changes.borrow_mut();
+        (std::mem::take(&mut changes.dirty), std::mem::take(&mut changes.gone))
+    };
+    if dirty.is_empty() && remove.is_empty() {
+        return true;
+    }
+    let checkpoint = committer.with(journal::Journal::checkpoint);
+    if committer.durable(checkpoint.position).await.is_err() {
+        return false;
+    }
+    let mut put = Vec::with_capacity(dirty.len());
+    for (count, id) in (1..).zip(dirty) {
+        match entry(shard, committer, id).await {
+            Ok(entry) => put.push((id, entry)),
+            // It has ended meanwhile; the journal tells so from the checkpoint on.
+            Err(ReadError::Gone) => {}
+            Err(error) => tracing::error!(%id, %error, "a queued message cannot be read"),
+        }
+        if count % 64 == 0 {
+            ring::yield_now().await;
+        }
+    }
+    committer.changes.borrow_mut().indexed.extend(put.iter().map(|(id, _)| *id));
+    let change = IndexChange::Apply(Batch { put, remove, checkpoint });
+    orders.send(IndexOrder { shard: committer.number(), change }).await.is_ok()
+}
+
+async fn entry(shard: &Shard, committer: &Committer, id: QueueId) -> Result<Entry, ReadError> {
+    let envelope = shard.envelope(id).await?;
+    let placement = committer.with(|journal| journal.placement(id)).ok_or(ReadError::Gone)?;
+    let queue = shard.queue.borrow();
+    let message = queue.message(id).ok_or(ReadError::Gone)?;
+    let alive: HashMap<u32, _> = queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
+    let states = (0..placement.recipients).map(|place| {
+        let state = match alive.get(&place) {
+            Some(state) => schedule::journal_state(shard, id, state, message.warning),
+            // Which of the ways to end it was does not matter any more.
+            None => journal::RecipientState { phase: journal::Phase::Delivered, ..Default::default() },
+        };
+        (place, state)
+    });
+    let facts = Facts {
+        received_at: envelope.received_at,
+        size: message.size,
+        return_path: recover::return_path(&envelope),
+        domains: recover::domains(&envelope),
+    };
+    let states = states.filter(|(_, state)| *state != journal::RecipientState::default()).collect();
+    Ok(Entry { placement, states, facts })
+}
+
+/// Moves messages out of the way of recycling.
+pub(crate) async fn rescue(shard: Rc<Shard>, committer: Rc<Committer>, rescue: Rescue) {
+    for id in rescue.content {
+        let moved = match committer.read(id).await {
+            Ok(mut stored) => {
+                stored.states = states(&shard, id, stored.envelope.recipients.len());
+                committer.append_rescued(id, &stored).await
+            }
+            Err(ReadError::Gone) => Err(AppendError::UnknownMessage),
+            Err(error) => {
+                tracing::error!(%id, %error, "a queued message cannot be moved");
+                Err(AppendError::Failed)
+            }
+        };
+        settle(&committer, id, moved);
+    }
+    for id in rescue.states {
+        let recipients = committer.with(|journal| journal.placement(id)).map_or(0, |placement| placement.recipients);
+        let moved = committer.append_states(id, &states(&shard, id, recipients as usize)).await;
+        settle(&committer, id, moved);
+    }
+}
+
+fn settle(committer: &Committer, id: QueueId, moved: Result<(), AppendError>) {
+    match moved {
+        Ok(()) => committer.changes.borrow_mut().changed(id),
+        Err(_) => committer.on_rescue_failed(id),
+    }
+}
+
+/// The states of all recipients of a message, those who have ended included.
+fn states(shard: &Shard, id: QueueId, recipients: usize) -> Vec<(u32, journal::RecipientState)> {
+    let queue = shard.queue.borrow();
+    let warning = queue.message(id).map_or(queue::Warning::Unwanted, |message| message.warning);
+    let alive: HashMap<u32, _> = queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
+    let ended = journal::RecipientState { phase: journal::Phase::Delivered, ..Default::default() };
+    (0..recipients as u32)
+        .map(|place| match alive.get(&place) {
+            Some(state) => (place, schedule::journal_state(shard, id, state, warning)),
+            None => (place, ended.clone()),
+        })
+        .collect()
+}
+
+/// Brings gauges up to date, for as long as the core lives.
+pub(crate) async fn measure(shard: Rc<Shard>) {
+    const INTERVAL: Duration = Duration::from_secs(1);
+    let mut waits = 0;
+    loop {
+        let metrics = &shard.metrics;
+        let (counts, messages, oldest) = {
+            let queue = shard.queue.borrow();
+            (queue.counts(), queue.messages(), queue.oldest())
+        };
+        metrics.queue.recipients.of(QueueState::Ready).set(counts.ready);
+        metrics.queue.recipients.of(QueueState::Running).set(counts.running);
+        metrics.queue.recipients.of(QueueState::Deferred).set(counts.deferred);
+        metrics.queue.recipients.of(QueueState::Held).set(counts.held);
+        metrics.queue.messages.set(messages.into());
+        let age = oldest.map_or(Duration::ZERO, crate::shard::since);
+        metrics.queue.oldest.set(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+        let pool = shard.pool.stats();
+        metrics.buffers.bytes.set(pool.in_use as u64);
+        metrics.buffers.budget.set(shard.pool.options().budget as u64);
+        metrics.buffers.waits.add(pool.waits - waits);
+        waits = pool.waits;
+        for committer in shard.journals.iter() {
+            committer.measure();
+            // A disk that was full may have been given room.
+            committer.on_space();
+        }
+        ring::sleep(INTERVAL).await;
+    }
+}
