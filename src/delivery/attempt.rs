@@ -67,8 +67,10 @@ pub struct AttemptLimits {
     pub hosts_max: usize,
     /// Addresses of a host; at least 2 (RFC 5321 §5.1).
     pub addresses_max: usize,
-    /// Connections in all.
+    /// Addresses tried in all.
     pub connections_max: usize,
+    /// Connections made again to a host that has taken its fill of transactions.
+    pub reconnections_max: usize,
 }
 
 /// Why there is no connection.
@@ -104,6 +106,7 @@ pub struct Attempt {
     addresses: VecDeque<Remote>,
     /// Where connections were tried: two hosts may share an address.
     tried: Vec<(IpAddr, u16)>,
+    reconnections: usize,
     /// What [`Step::End`] will say, as things stand.
     verdict: Option<Outcome>,
     waiting: Waiting,
@@ -137,7 +140,7 @@ enum Waiting {
 
 impl Default for AttemptLimits {
     fn default() -> Self {
-        Self { hosts_max: 10, addresses_max: 5, connections_max: 10 }
+        Self { hosts_max: 10, addresses_max: 5, connections_max: 10, reconnections_max: 100 }
     }
 }
 
@@ -163,6 +166,7 @@ impl Attempt {
             hosts: VecDeque::new(),
             addresses: VecDeque::new(),
             tried: Vec::new(),
+            reconnections: 0,
             verdict: None,
             waiting: Waiting::Start,
         }
@@ -244,6 +248,12 @@ impl Attempt {
             }
             (Ending::Refused(stage, reply), _) => self.note(Outcome::of_reply(*stage, reply, &remote)),
             (Ending::Lost(stage, loss), _) => self.note(Outcome::lost(*stage, *loss, remote)),
+            // Our own end, when the connection had all its transactions: nothing is wrong with the host.
+            (Ending::Quit, _) if self.reconnections < self.limits.reconnections_max => {
+                self.reconnections += 1;
+                self.waiting = Waiting::Session(hop.clone());
+                return Step::Connect(hop);
+            }
             (Ending::Quit | Ending::Idle, _) => self.note(Outcome::lost(Stage::Mail, Loss::Closed, remote)),
         }
         self.next()

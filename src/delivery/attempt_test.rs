@@ -8,7 +8,8 @@ use smtp::client::{Reply, ReplyError, TlsFailure};
 use super::*;
 use crate::{HopHost, Pattern, RouteOptions};
 
-const LIMITS: AttemptLimits = AttemptLimits { hosts_max: 3, addresses_max: 3, connections_max: 5 };
+const LIMITS: AttemptLimits =
+    AttemptLimits { hosts_max: 3, addresses_max: 3, connections_max: 5, reconnections_max: 2 };
 
 fn own() -> Arc<Own> {
     Arc::new(Own {
@@ -243,6 +244,20 @@ fn a_failed_handshake_is_followed_by_a_try_in_clear() {
         "deferred 4.7.5: TLS handshake failed: bad record",
     ];
     assert_eq!(follow(Attempt::new(&required, &domain, own(), LIMITS, 1), &zone, broken), expected);
+}
+
+#[test]
+fn a_host_that_has_taken_its_fill_is_connected_to_again() {
+    let hosts = vec![HopHost { place: Place::Address("192.0.2.1".parse().unwrap()), port: 25 }];
+    let route = route(Via::NextHop(hosts), TlsLevel::None, Family::PreferIpv6);
+    let domain = Domain::parse("b.example").unwrap();
+    let mut attempt = Attempt::new(&route, &domain, own(), LIMITS, 1);
+    let mut step = attempt.start();
+    for _ in 0..=LIMITS.reconnections_max {
+        assert!(matches!(step, Step::Connect(_)), "{step:?}");
+        step = attempt.on_ending(&Ending::Quit);
+    }
+    assert!(matches!(step, Step::End(Outcome::Deferred(_))), "{step:?}");
 }
 
 #[test]
