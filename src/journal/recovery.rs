@@ -19,7 +19,7 @@ use std::{
 use mail::{JournalShard, QueueId, Timestamp};
 
 use crate::{
-    Checkpoint, Class, Entry, Facts, HEADER_PAGE, Journal, Limits, Placement, SegmentHeader, SegmentRef,
+    Checkpoint, Class, Entry, Facts, HEADER_PAGE, Journal, Limits, Placement, Position, SegmentHeader, SegmentRef,
     codec::Malformed,
     format::{Header, HeaderFault, META_CEILING, RECORD_HEADER, SegmentHeaderError, find_magic},
     journal::Opening,
@@ -177,6 +177,7 @@ pub struct Recovery {
     retired: Retired,
     next_number: u64,
     next_generation: u32,
+    durable: u64,
     end: u64,
     report: Report,
     error: Option<RecoveryError>,
@@ -341,6 +342,7 @@ impl Recovery {
             now,
             next_number: checkpoint.as_ref().map_or(0, |c| c.next_number),
             next_generation: checkpoint.as_ref().map_or(1, |c| c.next_generation),
+            durable: 0,
             end: checkpoint.as_ref().map_or(0, |c| c.position.0),
             checkpoint,
             segments,
@@ -410,6 +412,7 @@ impl Recovery {
             segments,
             next_number: self.next_number,
             sequence: self.end,
+            durable: self.durable,
             epoch,
             unsettled: in_tail.map(|scanned| scanned.number).collect(),
         });
@@ -477,6 +480,11 @@ impl Recovery {
     }
 
     fn begin_walk(&mut self) {
+        if let Some(checkpoint) = &self.checkpoint {
+            let Position(start) = checkpoint.position;
+            let told = Epoch { start, synced_to: start, pending: BTreeMap::new() };
+            self.epochs.insert(checkpoint.epoch, told);
+        }
         let mut rest: Vec<usize> = Vec::new();
         for (i, scanned) in self.segments.iter_mut().enumerate() {
             if scanned.fate != Fate::Used {
@@ -486,6 +494,8 @@ impl Recovery {
                 let here = SegmentRef { number: scanned.number, generation: scanned.generation };
                 let cursor = checkpoint.cursors.iter().find(|cursor| cursor.segment == here);
                 if let Some(cursor) = cursor {
+                    // What an older run wrote there does not count any more.
+                    scanned.last = Some((checkpoint.position.0.saturating_sub(1), checkpoint.epoch));
                     scanned.walked = cursor.offset.max(HEADER_PAGE);
                 } else if scanned.begin < checkpoint.position.0 {
                     scanned.fate = Fate::Told;
@@ -769,7 +779,7 @@ impl Recovery {
                 }
             }
         }
-        self.epochs = epochs;
+        (self.epochs, self.durable) = (epochs, self.end);
         self.continue_verify(Verify { tail, next: 0, checked: 0, crc: 0 });
     }
 
@@ -814,10 +824,6 @@ impl Recovery {
         for record in verify.tail {
             self.apply(record);
         }
-        if let Some(first) = lost.first() {
-            let segment = self.segments[first.segment].number;
-            self.report.torn.push(Torn { segment, offset: first.offset });
-        }
         for record in &lost {
             self.discard(record);
         }
@@ -833,6 +839,7 @@ impl Recovery {
     /// Says which segments are of worth and which gaps are loss; answers the segments to go on in.
     fn settle_segments(&mut self) -> BTreeSet<u32> {
         for scanned in &mut self.segments {
+            scanned.void_torn_gaps();
             if scanned.fate == Fate::Used && scanned.void == Some(HEADER_PAGE) {
                 scanned.fate = Fate::Remake(Remake::Recycle);
             }
@@ -847,22 +854,15 @@ impl Recovery {
                     continue;
                 }
                 let (number, walked, void) = (scanned.number, scanned.walked, scanned.void);
+                let (stop, end) = (scanned.stop, scanned.record_end());
+                let open = void.is_some() || matches!(stop, Stop::Clean | Stop::Garbage);
                 for (from, to) in scanned.gaps.clone() {
-                    if void.is_none_or(|void| to < void) {
-                        self.report_bad(number, from, Damage::Gap(to));
-                    } else {
-                        self.report.torn.push(Torn { segment: number, offset: from });
-                    }
+                    self.report_bad(number, from, Damage::Gap(to));
                 }
-                let open = void.is_some() || matches!(self.segments[i].stop, Stop::Clean | Stop::Garbage);
-                match self.segments[i].stop {
-                    Stop::Clean | Stop::Garbage if last != Some(i) && void.is_none() => {
-                        self.report_bad(number, walked, Damage::Rest);
-                    }
-                    Stop::Garbage if void.is_none() => {
-                        self.report.torn.push(Torn { segment: number, offset: walked });
-                    }
-                    Stop::None | Stop::End | Stop::Clean | Stop::Garbage => {}
+                if void.is_some() || (stop == Stop::Garbage && last == Some(i)) {
+                    self.report.torn.push(Torn { segment: number, offset: end });
+                } else if open && last != Some(i) {
+                    self.report_bad(number, walked, Damage::Rest);
                 }
                 if last == Some(i) && open && self.segments[i].fate == Fate::Used {
                     tails.insert(number);
@@ -966,6 +966,15 @@ impl Scanned {
 
     const fn is_used(&self) -> bool {
         matches!(self.fate, Fate::Used | Fate::Told)
+    }
+
+    /// A gap before a record that does not count is where writing was cut off, and not a loss.
+    fn void_torn_gaps(&mut self) {
+        if let Some(void) = self.void {
+            let torn = self.gaps.iter().filter(|(_, to)| *to >= void).map(|(from, _)| *from).min();
+            self.void = Some(torn.map_or(void, |torn| torn.min(void)));
+            self.gaps.retain(|(_, to)| *to < void);
+        }
     }
 
     fn record_end(&self) -> u64 {

@@ -299,13 +299,13 @@ impl Segments {
     }
 
     /// The oldest segment of a class, when it is worth moving out what lives in it.
-    pub(crate) fn worth_rescue(&self) -> Option<u32> {
+    pub(crate) fn worth_rescue(&self, durable: u64) -> Option<u32> {
         let pressed = self.available() <= self.limits.reserve_segments as usize + 1;
         [Class::Hot, Class::Cold].into_iter().find_map(|class| {
             let ages = &self.ages[class as usize];
             let number = *ages.front()?;
             let oldest = &self.table[&number];
-            if oldest.state != State::Sealed || oldest.live == 0 {
+            if oldest.state != State::Sealed || oldest.live == 0 || oldest.end > durable {
                 return None;
             }
             let sealed = ages.iter().map(|n| &self.table[n]).filter(|s| s.state == State::Sealed);
