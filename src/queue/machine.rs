@@ -413,6 +413,10 @@ impl Queue {
                 let priority = self.messages[message].priority;
                 self.sites.push_front(&mut self.groups, priority, group);
             }
+            // Its deadline came during the attempt, and the clock was set back after that.
+            if self.messages[message].groups != NIL && self.messages[message].links == Links::NONE {
+                self.arm(message, tick);
+            }
         }
         self.sorted = sorted;
         self.sites.enlist(site);

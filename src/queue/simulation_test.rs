@@ -23,6 +23,8 @@ const LIMITS: Limits = Limits {
     recipients_per_attempt_max: 3,
     recipients_max: 10_000,
 };
+/// Ticks, whole seconds, and a clock that stands still after a small step back.
+const SLACK: Duration = Duration::from_secs(3);
 /// Operators and accidents rest after this.
 const DISTURBANCES_END: Duration = Duration::from_secs(8 * 3600);
 
@@ -97,6 +99,8 @@ struct World {
     serial: u64,
     accepted: u64,
     messages: BTreeMap<QueueId, MessageState>,
+    /// When each message is given up, and until when it may be tried (released, or after a restart).
+    lives: BTreeMap<QueueId, (Duration, Duration)>,
     recipients: BTreeMap<(QueueId, u32), Known>,
     attempts: HashMap<AttemptId, Attempt>,
     /// Destinations that are to be left alone until then.
@@ -148,6 +152,7 @@ impl World {
             serial: 0,
             accepted: 0,
             messages: BTreeMap::new(),
+            lives: BTreeMap::new(),
             recipients: BTreeMap::new(),
             attempts: HashMap::new(),
             blocked: HashMap::new(),
@@ -227,7 +232,11 @@ impl World {
                 }
             }
             Event::SetClockBack => {
-                self.wall -= Duration::from_millis(self.random.below(2 * 3_600_000));
+                let step = Duration::from_millis(self.random.below(2 * 3_600_000));
+                self.wall -= step;
+                for (give_up, tried) in self.lives.values_mut() {
+                    (*give_up, *tried) = (*give_up + step, *tried + step);
+                }
             }
             Event::Restart => self.restart(),
             Event::Look => self.look(),
@@ -283,6 +292,8 @@ impl World {
             give_up_at: None,
         };
         self.messages.insert(id, message);
+        let give_up = self.elapsed + schedule().lifetime(message.kind);
+        self.lives.insert(id, (give_up, give_up));
         let MessageState { received_at, size, priority, kind, warning, .. } = message;
         let accepted = Accepted { id, received_at, size, priority, kind, warning, recipients: &recipients };
         let now = self.now();
@@ -374,6 +385,10 @@ impl World {
                 continue;
             }
             meant.insert((*id, *place));
+            if command == Command::Release {
+                let (_, tried) = self.lives.get_mut(id).unwrap();
+                *tried = (*tried).max(self.elapsed + schedule().grace);
+            }
             match command {
                 Command::Retry => drop(self.blocked.remove(known.name)),
                 Command::Hold => known.held = true,
@@ -429,6 +444,9 @@ impl World {
         // What was under way is forgotten, and so are the removals that waited for it.
         self.attempts.clear();
         self.blocked.clear();
+        for (_, tried) in self.lives.values_mut() {
+            *tried = (*tried).max(self.elapsed + schedule().grace);
+        }
         for known in self.recipients.values_mut() {
             known.running = false;
             known.removed &= known.ended;
@@ -486,12 +504,8 @@ impl World {
                         assert!(!known.removed, "returned, though removed");
                         assert!(reason == ReturnReason::Failed || !known.held, "given up, though held");
                     }
-                    let message = &self.messages[&id];
-                    let age = self.now().saturating_since(message.received_at);
-                    let lifetime = schedule().lifetime(message.kind);
-                    // The clock may have been set back since, by four hours in all.
-                    let early = age + HOUR * 4 < lifetime;
-                    assert!(reason == ReturnReason::Failed || !early, "given up after {age:?}");
+                    let early = self.elapsed + SLACK < self.lives[&id].0;
+                    assert!(reason == ReturnReason::Failed || !early, "given up too early");
                 }
                 Order::Remove { id, recipients } => {
                     for place in &*recipients {
@@ -533,6 +547,7 @@ impl World {
             known.running = true;
         }
         assert_eq!(self.queue.name(to), Some(name));
+        assert!(self.elapsed <= self.lives[&id].1 + SLACK, "{id} tried after its give-up time");
         if let Some(until) = self.blocked.get(name) {
             assert!(*until <= self.elapsed, "{name} is to be left alone until {until:?}");
             let others = self.attempts.values().filter(|attempt| attempt.name == name).count();
