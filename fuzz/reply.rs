@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use mail::{BodyType, Recipient, ReversePath, Utf8};
 use smtp::client::{
-    Action, Chaining, Channel, Chunking, Client, Limits, Options, Reply, ReplyError, ReplyLimits, ReplyReader,
-    TlsFailure, TlsLevel, Transaction, TransactionOutcome,
+    Action, Chaining, Channel, Chunking, Client, Limits, Options, Reply, ReplyError, ReplyLimits,
+    ReplyReader, TlsFailure, TlsLevel, Transaction, TransactionOutcome,
 };
 
 const LIMITS: ReplyLimits = ReplyLimits { line_max: 512, lines_max: 16, text_max: 1024 };

@@ -277,7 +277,8 @@ impl Client {
     }
 
     /// All content that [`Action::SendContent`] asked for is written, or stands in front of `out`
-    /// in what is about to be written.
+    /// in what is about to be written. If that write fails then, the message counts as one that may
+    /// have been taken: nobody can tell how much of it arrived.
     pub fn on_content_sent(&mut self, out: &mut Vec<u8>) -> Action {
         let mut pipeline = self.opened();
         pipeline.on_content_sent();
