@@ -29,7 +29,7 @@ pub(crate) struct Links {
     pub(crate) after: u32,
 }
 
-const CHUNK_BITS: u32 = 10;
+const CHUNK_BITS: u32 = 8;
 const CHUNK: u32 = 1 << CHUNK_BITS;
 // Wheels mark a slot with the highest bit of a link; see `wheel`.
 const ENTRIES_MAX: u32 = 1 << 31;
