@@ -149,3 +149,7 @@ fn place_behind(octets: &[u8]) -> Place {
 #[cfg(test)]
 #[path = "mail_data_test.rs"]
 mod test;
+
+#[cfg(test)]
+#[path = "mail_data_model.rs"]
+mod model;

@@ -1,52 +1,9 @@
 //! The scanner of mail data against one that looks at single octets.
 
-use super::*;
-
-/// What both scanners find.
-#[derive(Debug, PartialEq, Eq)]
-struct Found {
-    content: Vec<u8>,
-    /// Octets up to the end, if it came.
-    end: Option<usize>,
-    findings: Findings,
-}
-
-/// The rules of RFC 5321 §4.5.2, one octet at a time.
-fn model(wire: &[u8]) -> Found {
-    let mut content = Vec::new();
-    let mut end = None;
-    let mut at = 0;
-    while at < wire.len() {
-        let line_start = at == 0 || wire[..at].ends_with(b"\r\n");
-        if line_start && wire[at..].starts_with(b".\r\n") {
-            end = Some(at + 3);
-            break;
-        }
-        if !(line_start && wire[at] == b'.') {
-            content.push(wire[at]);
-        }
-        at += 1;
-    }
-    // What may still become the end is held back.
-    if end.is_none() && (wire == b".\r" || wire.ends_with(b"\r\n.\r")) {
-        content.pop();
-    }
-    let seen = &wire[..end.unwrap_or(wire.len())];
-    let follows = |at: usize| seen.get(at + 1).copied();
-    let findings = Findings {
-        size: content.len() as u64,
-        // A CR at the end may get its LF.
-        bare_cr: (0..seen.len()).any(|i| seen[i] == b'\r' && follows(i).is_some_and(|next| next != b'\n')),
-        bare_lf: (0..seen.len()).any(|i| seen[i] == b'\n' && (i == 0 || seen[i - 1] != b'\r')),
-        nul: seen.contains(&0),
-        eight_bit: !seen.is_ascii(),
-        long_line: content
-            .split_inclusive(|b| *b == b'\n')
-            .any(|line| line.len() > 1000 || line.len() == 1000 && !line.ends_with(b"\n")),
-        open_end: false,
-    };
-    Found { content, end, findings }
-}
+use super::{
+    model::{self, Found},
+    *,
+};
 
 fn scan(wire: &[u8], mut cut: impl FnMut(usize) -> usize) -> Found {
     let mut scanner = MailDataScanner::new();
@@ -70,7 +27,7 @@ fn scan(wire: &[u8], mut cut: impl FnMut(usize) -> usize) -> Found {
 }
 
 fn check(wire: &[u8], content: &[u8], end: Option<usize>) {
-    let expected = model(wire);
+    let expected = model::scan(wire);
     assert_eq!(
         (&*expected.content, expected.end),
         (content, end),
@@ -122,7 +79,7 @@ fn random_mail_data_in_random_pieces() {
         let len = 1 + random(12);
         let wire: Vec<u8> = (0..len).flat_map(|_| words[random(words.len())].to_vec()).collect();
         let found = scan(&wire, |rest| 1 + random(rest));
-        assert_eq!(found, model(&wire), "round {round}: {}", wire.escape_ascii());
+        assert_eq!(found, model::scan(&wire), "round {round}: {}", wire.escape_ascii());
     }
 }
 
