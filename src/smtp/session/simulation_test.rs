@@ -257,3 +257,10 @@ fn random_sessions_keep_the_rules() {
         }
     }
 }
+
+#[test]
+fn an_idle_session_is_small() {
+    // An idle connection has no buffer; what stays is this and the client's name.
+    let (session, action) = (size_of::<Session>(), size_of::<Action>());
+    assert!(session <= 320 && action <= 320, "session: {session} bytes, action: {action} bytes");
+}
