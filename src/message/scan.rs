@@ -3,9 +3,9 @@
 //! A line ends with CRLF and with nothing else: what another program would see behind a bare CR or LF
 //! is, for us, still the same line. So no two servers can disagree about it because of us.
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
-use memchr::{memchr, memchr2_iter};
+use memchr::{memchr, memchr_iter};
 
 /// Bounds of a [`HeaderScan`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct HeaderScan {
     /// The line's first octets, when a slice ended within it.
     head: [u8; HEAD],
     head_len: usize,
+    /// CRs that no LF has followed.
+    bare_crs: u32,
     /// Whether the last octet of the last slice was a CR.
     cr: Cr,
     field: Field,
@@ -183,6 +185,7 @@ impl HeaderScan {
             line_start: 0,
             head: [0; HEAD],
             head_len: 0,
+            bare_crs: 0,
             cr: Cr::NotSeen,
             field: Field::None,
             utf8: Utf8Check { seen: EightBit::None, carry: [0; 4], carry_len: 0 },
@@ -210,28 +213,35 @@ impl HeaderScan {
         let room = self.limits.header_size_max.saturating_sub(self.offset);
         let (read, cut) = if slice.len() > room { (&slice[..room], true) } else { (slice, false) };
         let start = self.offset;
-        let mut from = 0;
-        while let Some(at) = memchr(b'\n', &read[from..]) {
-            let lf = from + at;
+        let (mut from, mut line_ends) = (0, 0);
+        for lf in memchr_iter(b'\n', read) {
             let cr = if lf == 0 { self.cr == Cr::Seen } else { read[lf - 1] == b'\r' };
             if !cr {
-                // A bare LF: part of the line (see above).
-                self.summary.control += 1;
-                self.gather_head(&read[from..=lf]);
-                from = lf + 1;
+                self.summary.control += 1; // A bare LF is part of the line (see above).
                 continue;
             }
-            self.gather_head(&read[from..=lf]);
+            let head = &read[from..=lf];
+            if self.head_len == 0 {
+                self.offset = start + lf + 1;
+                self.line_end(head);
+            } else {
+                self.gather_head(head);
+                self.offset = start + lf + 1;
+                let (head, head_len) = (self.head, mem::take(&mut self.head_len));
+                self.line_end(&head[..head_len]);
+            }
             from = lf + 1;
-            self.offset = start + from;
-            self.line_end();
+            line_ends += 1;
             if self.done.is_some() {
                 break;
             }
         }
-        let of_header = if self.done.is_some() { from } else { read.len() };
-        self.count_control(&read[..of_header]);
-        self.utf8.push(&read[..of_header]);
+        let of_header = &read[..if self.done.is_some() { from } else { read.len() }];
+        // Every CR that is not part of a line end is bare.
+        self.bare_crs += memchr_iter(b'\r', of_header).count() as u32;
+        self.bare_crs -= line_ends;
+        self.summary.control += memchr_iter(0, of_header).count() as u32;
+        self.utf8.push(of_header);
         if self.done.is_some() {
             return;
         }
@@ -255,11 +265,12 @@ impl HeaderScan {
         if self.done.is_none() {
             if self.offset > self.line_start {
                 // A last line without CRLF.
-                self.line(self.offset);
+                let head = self.head;
+                self.line(&head[..self.head_len], self.offset);
             }
             self.end(HeaderEnd::Content, self.offset);
         }
-        self.summary.control += u32::from(self.cr == Cr::Seen && self.done != Some(HeaderEnd::EmptyLine));
+        self.summary.control += self.bare_crs;
         self.summary.eight_bit = self.utf8.finish();
         self.summary
     }
@@ -279,22 +290,21 @@ impl HeaderScan {
     }
 
     /// A CRLF was read; `offset` is behind it.
-    fn line_end(&mut self) {
+    fn line_end(&mut self, head: &[u8]) {
         let line_start = self.line_start;
         if self.offset == line_start + 2 {
             self.end(HeaderEnd::EmptyLine, line_start);
             return;
         }
-        self.line(self.offset - 2);
+        self.line(head, self.offset - 2);
         self.line_start = self.offset;
-        self.head_len = 0;
     }
 
-    /// A line that is not empty, from `line_start` to `end`.
-    fn line(&mut self, end: usize) {
-        let (start, head) = (self.line_start, &self.head[..self.head_len]);
+    /// A line that is not empty, from `line_start` to `end`, with at least its first octets.
+    fn line(&mut self, head: &[u8], end: usize) {
+        let start = self.line_start;
         self.summary.line_len_max = self.summary.line_len_max.max(end - start);
-        let head = &head[..head.len().min(end - start)];
+        let head = &head[..head.len().min(end - start).min(HEAD)];
         if matches!(head, [b' ' | b'\t', ..]) {
             let value = match self.field {
                 Field::None => return self.malformed(start..end),
@@ -308,7 +318,7 @@ impl HeaderScan {
             return;
         }
         // A name too long for `head` is none that we know; it may still be a name.
-        let (name, colon) = match head.iter().position(|octet| *octet == b':') {
+        let (name, colon) = match memchr(b':', head) {
             Some(colon) => (&head[..colon], Some(colon)),
             None => (head, (end - start > HEAD).then_some(HEAD)),
         };
@@ -326,18 +336,6 @@ impl HeaderScan {
     fn malformed(&mut self, line: Range<usize>) {
         self.summary.malformed += 1;
         self.summary.malformed_first.get_or_insert(line);
-    }
-
-    /// Counts bare CRs and NULs; bare LFs were counted on the way.
-    fn count_control(&mut self, octets: &[u8]) {
-        // A CR at the end of the slice before this one, with no LF behind it.
-        if self.cr == Cr::Seen && octets.first().is_some_and(|octet| *octet != b'\n') {
-            self.summary.control += 1;
-        }
-        for at in memchr2_iter(b'\r', 0, octets) {
-            let bare = octets[at] == 0 || octets.get(at + 1).is_some_and(|next| *next != b'\n');
-            self.summary.control += u32::from(bare);
-        }
     }
 }
 
