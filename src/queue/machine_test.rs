@@ -213,6 +213,19 @@ fn a_crowd_of_due_recipients_is_taken_in_steps() {
         ticks += 1;
     }
     assert_eq!(ticks, 3);
+    for (command, counts) in [
+        (Command::Hold, Counts { held: 10_000, ..Counts::default() }),
+        (Command::Release, Counts { ready: 10_000, ..Counts::default() }),
+    ] {
+        let (mut cursor, mut changed) = (Some(Cursor::default()), Vec::new());
+        while let Some(from) = cursor {
+            let progress = desk.queue.on_command(command, Selector::All, from, desk.now, &mut desk.orders);
+            changed.push(progress.changed);
+            cursor = progress.next;
+        }
+        assert_eq!(changed, [4096, 4096, 1808]);
+        assert_eq!(desk.queue.counts(), counts);
+    }
     desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
     assert_eq!(desk.attempts().len(), Limits::default().destination_attempts_max as usize);
     // A message whose last recipient had ended when the server went down.
@@ -245,5 +258,11 @@ fn what_lay_still_is_tried_before_it_is_given_up() {
     let progress =
         desk.queue.on_command(Command::Release, selector, Cursor::default(), desk.now, &mut desk.orders);
     assert_eq!(progress, Progress { changed: 1, next: None });
-    assert_eq!(desk.attempts().len(), 1);
+    let attempts = desk.attempts();
+    assert_eq!(attempts.len(), 1);
+    desk.end(attempts[0].0, &[(0, Outcome::Deferred(BUSY))]);
+    desk.pass(minutes(59));
+    assert!(desk.orders.iter().all(|order| matches!(order, Order::Note { .. })), "{:?}", desk.orders);
+    desk.pass(minutes(1));
+    assert_eq!(desk.orders.last(), Some(&Order::Retire { id: id(1) }));
 }
