@@ -22,7 +22,8 @@ pub struct Limits {
     pub segment_size: u64,
     /// Most segment files there may be: the disk budget.
     pub segments_max: u32,
-    /// How many of them mail may not take, so that transitions can be written when it is refused.
+    /// How many of them mail may not take, at least 3: one for transitions, one for the ends of messages, one for
+    /// moving what lives, which is how a full journal gets room again.
     pub reserve_segments: u32,
     /// How many drained segments are kept for reuse, above the reserve.
     pub spares_max: u32,
@@ -217,6 +218,8 @@ struct Tail {
     generation: u32,
     size: u64,
     offset: u64,
+    /// Nothing more goes into the segment, which may even be in use elsewhere by now.
+    sealed: bool,
     /// Complete writes to this and, before it, to segments just sealed.
     writes: Vec<Write>,
     /// Headers and metas that are not yet a slice of the last write.
@@ -279,7 +282,7 @@ impl Default for Limits {
         Self {
             segment_size: 256 << 20,
             segments_max: 256,
-            reserve_segments: 2,
+            reserve_segments: 3,
             spares_max: 4,
             inline_max: 1 << 20,
             meta_max: 4 << 20,
@@ -306,8 +309,9 @@ pub(crate) struct Opening {
 
 impl Journal {
     pub(crate) fn open(opening: Opening) -> Self {
-        let Opening { shard, limits, segments, next_number, sequence, durable, epoch, unsettled } =
-            opening;
+        assert!(opening.limits.reserve_segments >= 3, "the reserve is too small to get room again");
+        assert!(opening.limits.segment_size >= 4 * HEADER_PAGE, "segments are too small");
+        let Opening { shard, limits, segments, next_number, sequence, durable, epoch, unsettled } = opening;
         Self {
             shard,
             limits,
@@ -342,6 +346,7 @@ impl Journal {
             generation: known.generation,
             size: known.size,
             offset,
+            sealed: false,
             writes: Vec::new(),
             run: BytesMut::new(),
         };
@@ -394,7 +399,11 @@ impl Journal {
     ///
     /// # Panics
     /// When the id was not reserved, or is in use.
-    pub fn append_reserved(&mut self, id: QueueId, message: &AppendMessage<'_>) -> Result<Position, AppendError> {
+    pub fn append_reserved(
+        &mut self,
+        id: QueueId,
+        message: &AppendMessage<'_>,
+    ) -> Result<Position, AppendError> {
         assert!(id.shard() == self.shard && id.number() < self.next_number, "the id was not reserved");
         assert!(!self.live.contains_key(&id.number()), "the id is in use");
         self.put_message(id, message, Class::Hot, Purpose::Mail)?;
@@ -415,7 +424,7 @@ impl Journal {
         if !self.live.contains_key(&id.number()) {
             return Err(AppendError::UnknownMessage);
         }
-        self.put_message(id, message, Class::Cold, Purpose::Upkeep)?;
+        self.put_message(id, message, Class::Cold, Purpose::Rescue)?;
         self.rescue.pending.remove(&id.number());
         Ok(Position(self.sequence))
     }
@@ -456,7 +465,7 @@ impl Journal {
         // In the class of its message, so that it outlives it: see `segments`.
         let class = self.segments.get(live.segment).map_or(Class::Hot, |segment| segment.class);
         self.scratch.clear();
-        self.put(class, Kind::Retired, id.to_bits(), &[], Purpose::Upkeep)?;
+        self.put(class, Kind::Retired, id.to_bits(), &[], Purpose::Retire)?;
         let live = self.live.remove(&id.number()).expect("seen above");
         self.release_all(&live);
         self.rescue.pending.remove(&id.number());
@@ -481,7 +490,7 @@ impl Journal {
         let (class, kept) = (parts.class, parts.extents.len());
         let purpose = match class {
             Class::Hot => Purpose::Mail,
-            Class::Cold => Purpose::Upkeep,
+            Class::Cold => Purpose::Rescue,
         };
         let appended = self.put_chunks(draft, content, class, purpose);
         if appended.is_err() {
@@ -668,7 +677,7 @@ impl Journal {
     /// Store it with the entries only when [`Self::durable_to`] has reached its position.
     pub fn checkpoint(&self) -> Checkpoint {
         let cursor = |class: Class| {
-            let tail = self.tails[class as usize].as_ref()?;
+            let tail = self.tails[class as usize].as_ref().filter(|tail| !tail.sealed)?;
             let segment = SegmentRef { number: tail.segment, generation: tail.generation };
             Some(Cursor { segment, class, offset: tail.offset })
         };
@@ -819,7 +828,11 @@ impl Journal {
         let covers_all = states.len() as u64 == u64::from(live.recipients);
         self.scratch.clear();
         encode_states(&mut self.scratch, states);
-        let (segment, _, _) = self.put(class, Kind::Transition, id.to_bits(), &[], Purpose::Upkeep)?;
+        let purpose = match class {
+            Class::Hot => Purpose::Transition,
+            Class::Cold => Purpose::Rescue,
+        };
+        let (segment, _, _) = self.put(class, Kind::Transition, id.to_bits(), &[], purpose)?;
         let live = self.live.get_mut(&id.number()).expect("seen above");
         if !live.transitions().any(|held| held == segment) {
             self.segments.hold(segment, TRANSITION_WEIGHT);
@@ -878,11 +891,11 @@ impl Journal {
     fn make_room(&mut self, class: Class, len: u64, purpose: Purpose) -> Result<(), AppendError> {
         let full = match &self.tails[class as usize] {
             Some(tail) if tail.room() >= len => return Ok(()),
-            Some(tail) => Some(tail.segment),
-            None => None,
+            Some(tail) if !tail.sealed => Some(tail.segment),
+            Some(_) | None => None,
         };
         self.segments.may_open(purpose)?;
-        if let Some(full) = full.filter(|full| self.segments.is_active(*full)) {
+        if let Some(full) = full {
             self.seal(class, full);
         }
         let segment = self.segments.open(class, self.sequence, purpose)?;
@@ -890,7 +903,7 @@ impl Journal {
         let (generation, size) = (known.generation, known.size);
         let (writes, run) =
             self.tails[class as usize].take().map_or_else(Default::default, |tail| (tail.writes, tail.run));
-        let tail = Tail { segment, generation, size, offset: HEADER_PAGE, writes, run };
+        let tail = Tail { segment, generation, size, offset: HEADER_PAGE, sealed: false, writes, run };
         self.tails[class as usize] = Some(tail);
         let mut meta = BytesMut::new();
         encode_begin(&mut meta, class, self.next_number);
@@ -900,11 +913,11 @@ impl Journal {
 
     fn seal(&mut self, class: Class, segment: u32) {
         self.write(class, Kind::End, 0, &[], &[]);
-        self.segments.seal(segment, self.sequence);
         // The tail stays until another takes its place: it still holds what is to be written.
         let tail = self.tails[class as usize].as_mut().expect("there is something to seal");
         tail.flush_run();
-        tail.size = tail.offset;
+        self.segments.seal(segment, self.sequence, tail.size.saturating_sub(tail.offset));
+        tail.sealed = true;
     }
 
     fn write(
@@ -944,6 +957,7 @@ impl Journal {
         let bytes = RECORD_HEADER as u64 + meta.len() as u64 + u64::from(header.content_len);
         tail.run.put_slice(&ZEROS[..(len - bytes) as usize]);
         tail.offset += len;
+        assert!(tail.offset <= tail.size, "a {kind:?} record was written beyond its segment");
         self.sequence += 1;
         self.gathered += len;
         self.needs_sync |= kind.needs_sync();
@@ -977,7 +991,8 @@ impl Journal {
         let segment = match self.rescue.segment {
             Some(segment) => segment,
             None => {
-                let Some(segment) = self.segments.worth_rescue(self.durable) else { return };
+                let cold_room = self.tails[Class::Cold as usize].as_ref().map_or(0, Tail::room);
+                let Some(segment) = self.segments.worth_rescue(self.durable, cold_room) else { return };
                 let live = self.segments.get(segment).map_or(0, |segment| segment.live);
                 if self.rescue.barren == Some((segment, live)) {
                     return;
@@ -1026,7 +1041,7 @@ impl Journal {
 impl Tail {
     /// How long the next record may be.
     const fn room(&self) -> u64 {
-        self.size.saturating_sub(self.offset + END_LEN)
+        if self.sealed { 0 } else { self.size.saturating_sub(self.offset + END_LEN) }
     }
 
     /// Makes sure that the last write goes on at the tail's offset.

@@ -19,7 +19,8 @@ use std::{
 use mail::{JournalShard, QueueId, Timestamp};
 
 use crate::{
-    Checkpoint, Class, Entry, Facts, HEADER_PAGE, Journal, Limits, Placement, Position, SegmentHeader, SegmentRef,
+    Checkpoint, Class, Entry, Facts, HEADER_PAGE, Journal, Limits, Placement, Position, SegmentHeader,
+    SegmentRef,
     codec::Malformed,
     format::{Header, HeaderFault, META_CEILING, RECORD_HEADER, SegmentHeaderError, find_magic},
     journal::Opening,
@@ -498,7 +499,7 @@ impl Recovery {
                     scanned.last = Some((checkpoint.position.0.saturating_sub(1), checkpoint.epoch));
                     scanned.walked = cursor.offset.max(HEADER_PAGE);
                 } else if scanned.begin < checkpoint.position.0 {
-                    scanned.fate = Fate::Told;
+                    (scanned.fate, scanned.walked) = (Fate::Told, scanned.len);
                     continue;
                 }
             }
@@ -997,6 +998,7 @@ impl Scanned {
             end: last,
             live: 0,
             live_bytes: 0,
+            waste: if state == State::Sealed { self.len.saturating_sub(self.walked) } else { 0 },
         };
         segments.adopt(self.number, segment);
         // What is not known cannot be known to be dead.

@@ -69,8 +69,24 @@ pub enum Order {
 pub(crate) enum Purpose {
     /// New mail: leaves the reserve alone.
     Mail,
-    /// What must be written to keep promises or to make room.
-    Upkeep,
+    /// News of recipients. Leaves what must be there to make room.
+    Transition,
+    /// The end of a message: makes room before long.
+    Retire,
+    /// Moving what lives out of a segment: makes room at once.
+    Rescue,
+}
+
+impl Purpose {
+    /// How many of the segments that can be had it leaves to those below it.
+    const fn leaves(self, limits: &Limits) -> usize {
+        match self {
+            Self::Mail => limits.reserve_segments as usize,
+            Self::Transition => 2,
+            Self::Retire => 1,
+            Self::Rescue => 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +112,14 @@ pub(crate) struct Segment {
     pub(crate) live: u32,
     /// Their bytes.
     pub(crate) live_bytes: u64,
+    /// Bytes that were never used when it was sealed: moving what lives does not win them.
+    pub(crate) waste: u64,
+}
+
+impl Segment {
+    fn dead_bytes(&self) -> u64 {
+        self.size.saturating_sub(self.live_bytes + self.waste)
+    }
 }
 
 #[derive(Debug)]
@@ -208,22 +232,19 @@ impl Segments {
         if self.wanted == Wanted::No {
             (self.wanted, self.released) = (Wanted::Yes, None);
         }
-        let left_alone = match purpose {
-            Purpose::Mail => self.limits.reserve_segments as usize,
-            Purpose::Upkeep => 0,
-        };
-        if self.ready.len() > left_alone {
-            Ok(())
-        } else if self.available() > left_alone {
+        // The reserve is of no use before it is on the disk, so on a full disk only what is there counts.
+        if self.available() <= purpose.leaves(&self.limits) {
+            Err(AppendError::StorageFull)
+        } else if self.ready.is_empty() {
             Err(AppendError::NotReady)
         } else {
-            Err(AppendError::StorageFull)
+            Ok(())
         }
     }
 
-    pub(crate) fn seal(&mut self, number: u32, end: u64) {
+    pub(crate) fn seal(&mut self, number: u32, end: u64, waste: u64) {
         let segment = self.table.get_mut(&number).expect("the active segment is in the table");
-        (segment.state, segment.end) = (State::Sealed, end);
+        (segment.state, segment.end, segment.waste) = (State::Sealed, end, waste);
         self.released = None;
     }
 
@@ -298,27 +319,37 @@ impl Segments {
         true
     }
 
-    /// The oldest segment of a class, when it is worth moving out what lives in it.
-    pub(crate) fn worth_rescue(&self, durable: u64) -> Option<u32> {
-        let pressed = self.available() <= self.limits.reserve_segments as usize + 1;
-        [Class::Hot, Class::Cold].into_iter().find_map(|class| {
-            let ages = &self.ages[class as usize];
-            let number = *ages.front()?;
-            let oldest = &self.table[&number];
-            if oldest.state != State::Sealed || oldest.live == 0 || oldest.end > durable {
-                return None;
-            }
-            let sealed = ages.iter().map(|n| &self.table[n]).filter(|s| s.state == State::Sealed);
-            let dead: u64 = sealed.map(|s| s.size.saturating_sub(s.live_bytes)).sum();
-            let few = oldest.live_bytes * 100 <= oldest.size * u64::from(self.limits.rescue_percent);
-            // Less than a segment's worth of dead bytes would not give a segment back.
-            (dead >= oldest.size && (few || pressed)).then_some(number)
-        })
+    /// The oldest segment of a class, when it is worth moving out what lives in it. `cold_room`: what the active cold
+    /// segment can still take.
+    pub(crate) fn worth_rescue(&self, durable: u64, cold_room: u64) -> Option<u32> {
+        let pressed = self.is_pressed();
+        let mut oldest: Vec<_> = [Class::Hot, Class::Cold]
+            .into_iter()
+            .filter_map(|class| {
+                let ages = &self.ages[class as usize];
+                let sealed = ages.iter().map(|n| &self.table[n]).filter(|s| s.state == State::Sealed);
+                let dead: u64 = sealed.map(Segment::dead_bytes).sum();
+                Some((dead, *ages.front()?))
+            })
+            .collect();
+        oldest.sort_by_key(|(dead, _)| std::cmp::Reverse(*dead));
+        let dead_in_all: u64 = oldest.iter().map(|(dead, _)| dead).sum();
+        // Less than a segment's worth of dead bytes would not give a segment back.
+        let worth = |(dead, number): &(u64, u32)| {
+            let segment = &self.table[number];
+            let few = segment.live_bytes * 100 <= segment.size * u64::from(self.limits.rescue_percent);
+            let room = cold_room + self.limits.segment_size / 10 * 9 * self.ready.len() as u64;
+            segment.state == State::Sealed
+                && segment.live > 0
+                && segment.end <= durable
+                && room >= segment.live_bytes
+                && ((few && *dead >= segment.size) || (pressed && dead_in_all >= segment.size))
+        };
+        oldest.iter().find(|candidate| worth(candidate)).map(|(_, number)| *number)
     }
 
     /// The active hot segment, when it alone keeps a cold one from being recycled while room is scarce.
     pub(crate) fn worth_sealing(&self, durable: u64) -> Option<u32> {
-        let pressed = self.available() <= self.limits.reserve_segments as usize + 1;
         let cold = *self.ages[Class::Cold as usize].front()?;
         let hot = *self.ages[Class::Hot as usize].front()?;
         let cold = &self.table[&cold];
@@ -327,11 +358,7 @@ impl Segments {
             && cold.end <= durable
             && self.table[&hot].state == State::Active
             && self.table[&hot].begin < cold.end;
-        (pressed && waits && !self.ready.is_empty()).then_some(hot)
-    }
-
-    pub(crate) fn is_active(&self, number: u32) -> bool {
-        self.table.get(&number).is_some_and(|segment| segment.state == State::Active)
+        (self.is_pressed() && waits && !self.ready.is_empty()).then_some(hot)
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Segment> {
@@ -351,6 +378,10 @@ impl Segments {
         self.next_generation
     }
 
+    fn is_pressed(&self) -> bool {
+        self.available() <= self.limits.reserve_segments as usize + 1
+    }
+
     /// Segments that are or can be made ready without moving anything.
     fn available(&self) -> usize {
         let creatable = match self.creation {
@@ -358,11 +389,11 @@ impl Segments {
             Creation::Blocked => 0,
         };
         let dead = |class: Class| {
-            let dead = |n: &&u32| {
+            let going = |n: &&u32| {
                 let segment = &self.table[*n];
-                segment.state == State::Sealed && segment.live == 0
+                segment.state == State::Sealed && segment.live == 0 && !self.waits_for_hot(class, segment)
             };
-            self.ages[class as usize].iter().take_while(dead).count()
+            self.ages[class as usize].iter().take_while(going).count()
         };
         self.spares() + creatable + dead(Class::Hot) + dead(Class::Cold)
     }
@@ -375,9 +406,12 @@ impl Segments {
         let number = *self.ages[class as usize].front()?;
         let segment = &self.table[&number];
         let dead = segment.state == State::Sealed && segment.live == 0 && segment.end <= durable;
-        let waits_for_hot = class == Class::Cold
-            && self.ages[Class::Hot as usize].iter().any(|hot| self.table[hot].begin < segment.end);
-        (dead && !waits_for_hot).then_some(number)
+        (dead && !self.waits_for_hot(class, segment)).then_some(number)
+    }
+
+    fn waits_for_hot(&self, class: Class, segment: &Segment) -> bool {
+        class == Class::Cold
+            && self.ages[Class::Hot as usize].iter().any(|hot| self.table[hot].begin < segment.end)
     }
 
     fn recycle(&mut self, number: u32) -> Order {
@@ -413,6 +447,7 @@ impl Segments {
             end: 0,
             live: 0,
             live_bytes: 0,
+            waste: 0,
         };
         // The class it had decides in whose order it stands until the new header page is durable.
         self.table.insert(number, segment);
