@@ -125,7 +125,9 @@ fn file_system(kind: FsType, path: &Path) -> Option<Finding> {
             format!("{path} is on overlayfs: {lost} with its container; mount a volume there")
         }
         statfs::NFS_SUPER_MAGIC | statfs::SMB_SUPER_MAGIC => network(&path),
-        FsType(FUSE) => format!("{path} is on a FUSE file system: whether it keeps what was synced is unknown"),
+        FsType(FUSE) => {
+            format!("{path} is on a FUSE file system: whether it keeps what was synced is unknown")
+        }
         FsType(other) if [SMB2, V9FS].contains(&(other as i64)) => network(&path),
         FsType(_) => return None,
     };
@@ -139,7 +141,8 @@ fn network(path: &impl fmt::Display) -> String {
 fn free_space(free: u64, path: &Path) -> Option<Finding> {
     const FREE_MIN: u64 = 1 << 30;
     (free < FREE_MIN).then(|| {
-        let text = format!("{} has {} MiB free; mail is refused (452) when it is full", path.display(), free >> 20);
+        let text =
+            format!("{} has {} MiB free; mail is refused (452) when it is full", path.display(), free >> 20);
         warning("data directory", text)
     })
 }

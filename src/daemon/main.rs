@@ -1,2 +1,107 @@
 //! The program: read the configuration, start shards and pool, serve until told to stop.
-fn main() {}
+
+mod check;
+mod data;
+mod host;
+mod index_command;
+mod indexes;
+mod init;
+mod open;
+mod serve;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A mail server: high-volume relay on io_uring, one thread per core.
+#[derive(Parser)]
+#[command(name = "ringpost", version, max_term_width = 110, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringpost init --directory ./run          make a configuration, a certificate and a data directory
+  ringpost check --config run/ringpost.toml
+  ringpost serve --config run/ringpost.toml
+  ringpost queue list --config run/ringpost.toml";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server in the foreground until SIGTERM or SIGINT.
+    ///
+    /// SIGTERM and SIGINT finish what is under way within `shutdown.grace`; a second one stops at once.
+    /// SIGHUP reads the configuration and the certificates again and opens the log file anew.
+    #[command(after_help = "Example:\n  ringpost serve --config /etc/ringpost/ringpost.toml")]
+    Serve(ConfigArgument),
+    /// Read the configuration and look at the host; say what is wrong and what to do about it.
+    ///
+    /// Ends with 0 when the server would start (warnings are printed all the same), with 1 when it would not.
+    #[command(after_help = "Example:\n  ringpost check --config /etc/ringpost/ringpost.toml")]
+    Check(ConfigArgument),
+    /// Make a commented configuration, a self-signed certificate and a data directory.
+    ///
+    /// Files that are there already are left alone.
+    #[command(after_help = "Example:\n  ringpost init --directory ./run --hostname mx.example.org")]
+    Init(init::InitArguments),
+    /// Look at queued mail and act on it, through the running server.
+    Queue(QueueArguments),
+    /// Look after the index, which is derived from the journal. The server must not be running.
+    Index(index_command::IndexArguments),
+    /// Say which version this is.
+    Version,
+}
+
+#[derive(Args)]
+pub(crate) struct ConfigArgument {
+    /// The configuration file; `conf.d/*.toml` beside it is read too.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        default_value = "/etc/ringpost/ringpost.toml",
+        env = "RINGPOST_CONFIG"
+    )]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args)]
+struct QueueArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    queue: admin::cli::QueueArgs,
+}
+
+fn main() -> ExitCode {
+    // Before anything makes a TLS configuration: one provider for the whole process.
+    tls::install_provider();
+    let outcome = match Arguments::parse().command {
+        Command::Serve(arguments) => serve::serve(&arguments.config),
+        Command::Check(arguments) => Ok(check::check(&arguments.config)),
+        Command::Init(arguments) => init::init(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Queue(arguments) => queue(&arguments),
+        Command::Index(arguments) => index_command::run(&arguments),
+        Command::Version => {
+            println!("ringpost {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        // Causes behind one another, in one line.
+        eprintln!("ringpost: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn queue(arguments: &QueueArguments) -> anyhow::Result<ExitCode> {
+    let config = open::config(&arguments.config.config)?;
+    let now = mail::Timestamp(ring::clock::unix_micros());
+    admin::cli::run(&arguments.queue, &config.data_directory, now, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -42,7 +42,9 @@ pub(crate) async fn accept(shard: Rc<Shard>, socket: ListenerSocket) {
     loop {
         let stream = match listener.accept().await {
             Ok(stream) => stream,
-            Err(error) => return shard.fail(&format!("the listener {name} cannot be used: {error}")),
+            Err(error) => {
+                return tracing::error!(listener = name, %error, "no more connections are taken here");
+            }
         };
         if shard.is_stopping() {
             return;
@@ -75,7 +77,8 @@ impl Admitted {
         let same_client = shard.clients.enter(peer.ip());
         let refusal = if others >= door.limits.connections_max {
             Some(ConnectionRefusal::Limit)
-        } else if same_client > door.limits.connections_per_client_max && !shard.settings().relays(peer.ip()) {
+        } else if same_client > door.limits.connections_per_client_max && !shard.settings().relays(peer.ip())
+        {
             Some(ConnectionRefusal::ClientLimit)
         } else {
             None
@@ -122,7 +125,8 @@ async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: A
 pub(crate) fn note_handshake(shard: &Shard, client: Peer, failed: Option<&crate::socket::HandshakeError>) {
     let Some(error) = failed else { return shard.metrics.inbound.tls.done.one() };
     shard.metrics.inbound.tls.failed.one();
-    TlsFailed { peer: client_address(client), side: "in", error: &error.to_string() }.emit(ring::clock::unix_micros());
+    TlsFailed { peer: client_address(client), side: "in", error: &error.to_string() }
+        .emit(ring::clock::unix_micros());
 }
 
 /// A client's address for the log; one that came by a Unix socket has the unspecified one.

@@ -6,13 +6,15 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 
 use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step, TlsLevel, fates,
+    Attempt, AttemptLimits, ConnectFailure, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step, TlsLevel,
+    fates,
 };
 use mail::{Domain, Status};
 use queue::AttemptId;
 use ring::{ConnectOptions, Stream};
 use smtp::client::{
-    Action, Channel, Client, Ending, ReplyLimits, ReplyReader, Stage, TlsFailure, Transaction, TransactionOutcome,
+    Action, Channel, Client, Ending, ReplyLimits, ReplyReader, Stage, TlsFailure, Transaction,
+    TransactionOutcome,
 };
 use watch::events::TlsFailed;
 
@@ -46,6 +48,7 @@ pub(crate) async fn work(shard: Rc<Shard>, lane: Rc<Lane>, place: Place, taken: 
             flights: VecDeque::new(),
             given: 0,
             untried: Untried::No,
+            progress: false,
             connected: false,
             taken: &taken,
         };
@@ -81,6 +84,8 @@ struct Worker<'a> {
     flights: VecDeque<Flight>,
     given: usize,
     untried: Untried,
+    /// Whether the session answered for a message.
+    progress: bool,
     connected: bool,
     taken: &'a RefCell<Vec<AttemptId>>,
 }
@@ -116,7 +121,14 @@ impl Worker<'_> {
             Ok(message) => {
                 let remaining = job.recipients.to_vec();
                 let began = ring::clock::now();
-                self.flights.push_back(Flight { job, message, remaining, ended: Vec::new(), began, tls: None });
+                self.flights.push_back(Flight {
+                    job,
+                    message,
+                    remaining,
+                    ended: Vec::new(),
+                    began,
+                    tls: None,
+                });
             }
             Err(error) => {
                 self.untake(job.attempt);
@@ -156,7 +168,13 @@ impl Worker<'_> {
                             return;
                         }
                         self.remember_tls(&hop, &ending);
-                        if mem::replace(&mut self.untried, Untried::No) == Untried::Yes && restarts < RESTARTS_MAX {
+                        if mem::take(&mut self.progress) {
+                            // A next hop that closes after every few messages is slow, not out of order.
+                            restarts = 0;
+                        }
+                        if mem::replace(&mut self.untried, Untried::No) == Untried::Yes
+                            && restarts < RESTARTS_MAX
+                        {
                             restarts += 1;
                             attempt = self.attempt();
                             attempt.start()
@@ -271,7 +289,9 @@ impl Worker<'_> {
         let config = self.settings.client_tls(level);
         let metrics = &self.shard.metrics.outbound.tls;
         let result = match config {
-            Some(config) => socket.connect_tls(&config, &hop.remote.name).await.map_err(|error| error.to_string()),
+            Some(config) => {
+                socket.connect_tls(&config, &hop.remote.name).await.map_err(|error| error.to_string())
+            }
             None => Err("TLS is not configured".to_owned()),
         };
         match result {
@@ -324,8 +344,9 @@ impl Worker<'_> {
     fn finished(&mut self, outcome: &TransactionOutcome, hop: &Hop) {
         let mut flight = self.flights.pop_front().expect("the client was given it");
         self.given -= 1;
-        if matches!(outcome, TransactionOutcome::Untried(_)) {
-            self.untried = Untried::Yes;
+        match outcome {
+            TransactionOutcome::Untried(_) => self.untried = Untried::Yes,
+            TransactionOutcome::Answered(_) => self.progress = true,
         }
         let places = mem::take(&mut flight.remaining);
         for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote)) {

@@ -4,7 +4,7 @@ use std::{io, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use journal::Draft;
-use mail::{BodyType, Envelope, ForwardPath, QueueId, Timestamp};
+use mail::{Address, BodyType, Envelope, ForwardPath, QueueId, Timestamp, Utf8};
 use message::HeaderLimits;
 use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage};
 use watch::events::{Accepted, Connected, Disconnected, Refused};
@@ -103,7 +103,9 @@ impl From<io::Error> for Ending {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::TimedOut,
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Closed,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Self::Closed
+            }
             _ => Self::Failed,
         }
     }
@@ -181,7 +183,11 @@ impl Connection<'_> {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 if self.shard.is_stopping() {
                     // We were woken to look; a transaction in flight may go on for as long as the grace lasts.
-                    return if self.in_transaction() { Ok(None) } else { Ok(Some(self.session.on_shutdown())) };
+                    return if self.in_transaction() {
+                        Ok(None)
+                    } else {
+                        Ok(Some(self.session.on_shutdown()))
+                    };
                 }
                 // Room for the last reply to leave.
                 self.socket.stream().deadline().set_after(self.door.timeouts.send);
@@ -261,7 +267,9 @@ impl Connection<'_> {
                 self.drop_receiving();
                 return Ok(Some(action));
             }
-            let Some(receiving) = &mut self.receiving else { unreachable!("mail data is received into something") };
+            let Some(receiving) = &mut self.receiving else {
+                unreachable!("mail data is received into something")
+            };
             if receiving.intake.receive(self.socket.input()) == Found::End {
                 return Ok(None);
             }
@@ -357,8 +365,12 @@ impl Connection<'_> {
         let began = ring::clock::now();
         let mut receiving = self.receiving.take().expect("mail data was received");
         envelope.received_at = facts::now();
-        let msgid = receiving.message_id();
         let findings = receiving.intake.findings();
+        if !findings.eight_bit && is_ascii(&envelope) {
+            // The client asked for SMTPUTF8 without need; without it the message reaches more hops (RFC 6531 §3.4).
+            envelope.utf8 = Utf8::NotNeeded;
+        }
+        let msgid = receiving.message_id();
         let prefix = receiving.prefix.take();
         let prefix_len = prefix.as_ref().map_or(0, Bytes::len);
         let mut content = receiving.intake.take();
@@ -378,7 +390,9 @@ impl Connection<'_> {
 
     async fn start_tls(&mut self, reply: &Reply) -> Result<Action, Ending> {
         self.reply(reply);
-        let TlsStart::OnRequest(config) = &self.door.tls else { unreachable!("STARTTLS is not offered here") };
+        let TlsStart::OnRequest(config) = &self.door.tls else {
+            unreachable!("STARTTLS is not offered here")
+        };
         self.socket.stream().deadline().set_after(self.door.timeouts.handshake);
         let outcome = self.socket.accept_tls(config).await;
         note_handshake(self.shard, self.socket.stream().peer(), outcome.as_ref().err());
@@ -433,6 +447,11 @@ impl Connection<'_> {
         }
         .emit(ring::clock::unix_micros());
     }
+}
+
+fn is_ascii(envelope: &Envelope) -> bool {
+    envelope.reverse_path.address().is_none_or(Address::is_ascii)
+        && envelope.recipients.iter().all(|recipient| recipient.address.is_ascii())
 }
 
 impl Receiving {

@@ -4,16 +4,15 @@ use std::{rc::Rc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bridge::{
-    Action, Counts, Destination, Entry, Filter, Hatch, JournalHealth, Listing, Page, Progress, Recipient, Request,
-    Selector, ShardHealth, Stage, Summary,
+    Action, Counts, Destination, Entry, Filter, Hatch, JournalHealth, Listing, Page, Progress, Recipient,
+    Request, Selector, ShardHealth, Stage, Summary,
 };
 use mail::QueueId;
 use queue::{Command, Cursor};
 use watch::events::Operated;
 
 use crate::{
-    facts,
-    schedule,
+    facts, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
 };

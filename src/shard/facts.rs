@@ -28,7 +28,8 @@ pub(crate) fn judge(
                 ForwardPath::Postmaster => settings.config.hostname.clone(),
                 ForwardPath::Address(address) => address.domain(),
             };
-            let routed = if settings.routes.destination(&domain).is_some() { Routed::Yes } else { Routed::No };
+            let routed =
+                if settings.routes.destination(&domain).is_some() { Routed::Yes } else { Routed::No };
             policy.rcpt(client, forward_path, routed)
         }
         Stage::Data { .. } => policy.data(storage(shard, door, session)),

@@ -57,7 +57,6 @@ pub(crate) struct Job {
     pub(crate) destination: Destination,
     pub(crate) recipients: Recipients,
     pub(crate) number: u16,
-    pub(crate) ordered: Duration,
 }
 
 impl Job {
@@ -68,7 +67,7 @@ impl Job {
         recipients: Recipients,
         number: u16,
     ) -> Self {
-        Self { attempt, id, destination, recipients, number, ordered: ring::clock::now() }
+        Self { attempt, id, destination, recipients, number }
     }
 }
 
@@ -188,11 +187,6 @@ impl Lane {
             let _ = ring::timeout(left, arrived).await;
             self.idle.set(self.idle.get() - 1);
         }
-    }
-
-    /// Workers of this shard for this destination.
-    pub(crate) fn workers(&self) -> u32 {
-        self.workers.get()
     }
 }
 

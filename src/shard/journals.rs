@@ -17,7 +17,8 @@ use std::{
 use bytes::Bytes;
 use hashbrown::HashMap;
 use journal::{
-    AppendError, AppendMessage, Class, Content, Draft, Failure, Group, Journal, Order, Position, RecipientState, Span,
+    AppendError, AppendMessage, Class, Content, Draft, Failure, Group, Journal, Order, Position,
+    RecipientState, Span,
 };
 use mail::{Envelope, JournalShard, QueueId};
 use ring::{Event, File, OpenMode};
@@ -335,7 +336,10 @@ impl Committer {
         self.journal.borrow_mut().drop_draft(draft);
     }
 
-    async fn when_ready<T>(&self, mut append: impl FnMut(&mut Journal) -> Result<T, AppendError>) -> Result<T, AppendError> {
+    async fn when_ready<T>(
+        &self,
+        mut append: impl FnMut(&mut Journal) -> Result<T, AppendError>,
+    ) -> Result<T, AppendError> {
         loop {
             let room = self.room.wait();
             let appended = append(&mut self.journal.borrow_mut());
@@ -504,7 +508,10 @@ impl Committer {
             self.work.notify_one();
             let (settled, failed) = {
                 let journal = self.journal.borrow();
-                (journal.durable_to() >= journal.end() && self.notes.borrow().is_empty(), journal.failure().is_some())
+                (
+                    journal.durable_to() >= journal.end() && self.notes.borrow().is_empty(),
+                    journal.failure().is_some(),
+                )
             };
             if settled || failed {
                 return;
@@ -557,6 +564,8 @@ const fn refusal(error: AppendError) -> Refusal {
         AppendError::NotReady => Refusal::Busy,
         AppendError::StorageFull => Refusal::StorageFull,
         AppendError::TooLarge => Refusal::MessageTooBig,
-        AppendError::Failed | AppendError::UnknownMessage | AppendError::UnknownDraft => Refusal::StorageFailed,
+        AppendError::Failed | AppendError::UnknownMessage | AppendError::UnknownDraft => {
+            Refusal::StorageFailed
+        }
     }
 }

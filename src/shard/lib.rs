@@ -48,7 +48,7 @@ use watch::{ShardMetrics, events::Recovered};
 
 pub use accept::ListenerSocket;
 pub use leases::{Lease, Leases};
-pub use recover::RecoverError;
+pub use recover::{Found, RecoverError, journal_limits, read as read_back};
 pub use settings::Snapshot;
 pub use upkeep::{IndexChange, IndexOrder};
 

@@ -61,8 +61,7 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, destination: &str, ended: &Ended
 pub(crate) fn end_unattempted(shard: &Rc<Shard>, job: Job, outcome: &Outcome) {
     let outcomes: Vec<_> = job.recipients.iter().map(|place| (*place, outcome.clone())).collect();
     let envelope = shard.contents.borrow().get(&job.id).map(|message| message.envelope.clone());
-    let name: Box<str> =
-        shard.queue.borrow().name(job.destination).map_or_else(Box::default, Into::into);
+    let name: Box<str> = shard.queue.borrow().name(job.destination).map_or_else(Box::default, Into::into);
     let ended = Ended { outcomes: &outcomes, envelope: envelope.as_deref(), took: Duration::ZERO, tls: None };
     end(shard, &job, &name, &ended);
 }

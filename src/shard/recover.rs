@@ -3,7 +3,9 @@
 use std::{collections::HashMap, io, path::Path};
 
 use index::Loaded;
-use journal::{DelayNotice, Entry, Journal, Last, Phase, Recovery, Report, ReturnPath, SegmentFile, Start, Step};
+use journal::{
+    DelayNotice, Entry, Journal, Last, Phase, Recovery, Report, ReturnPath, SegmentFile, Start, Step,
+};
 use mail::{JournalShard, QueueId, Timestamp};
 use queue::{Kind, MessageState, Priority, Queue, RecipientState, Restored, State, Warning};
 use ring::{File, OpenMode};
@@ -12,10 +14,14 @@ use watch::events::Damaged;
 use crate::{journals::segment_path, settings::Settings, shard::Held};
 
 /// A journal shard read back.
-pub(crate) struct Found {
-    pub(crate) journal: Journal,
-    pub(crate) entries: Vec<(QueueId, Entry)>,
-    pub(crate) report: Report,
+#[derive(Debug)]
+pub struct Found {
+    /// Ready to append.
+    pub journal: Journal,
+    /// The live messages.
+    pub entries: Vec<(QueueId, Entry)>,
+    /// What was read, and what was wrong.
+    pub report: Report,
 }
 
 /// A journal shard cannot be read back.
@@ -40,7 +46,10 @@ pub enum RecoverError {
 }
 
 /// Reads the journal shard in `directory`, from the index's checkpoint where there is one.
-pub(crate) async fn read(
+///
+/// # Errors
+/// [`RecoverError`] names the file; damage within files is in the report.
+pub async fn read(
     shard: JournalShard,
     directory: &Path,
     limits: journal::Limits,
@@ -67,7 +76,8 @@ pub(crate) async fn read(
     while let Step::Read(read) = recovery.step() {
         if open.as_ref().is_none_or(|(number, _)| *number != read.segment) {
             let path = segment_path(directory, read.segment);
-            let file = File::open(path.clone(), OpenMode::Read).await.map_err(|error| failed(&path, error))?;
+            let file =
+                File::open(path.clone(), OpenMode::Read).await.map_err(|error| failed(&path, error))?;
             open = Some((read.segment, file));
         }
         let Some((_, file)) = &open else { unreachable!("it was opened") };
@@ -156,7 +166,7 @@ const fn queue_state(phase: Phase) -> State {
 }
 
 /// The limits of one journal shard.
-pub(crate) fn journal_limits(config: &config::Config) -> journal::Limits {
+pub fn journal_limits(config: &config::Config) -> journal::Limits {
     let journal = &config.journal;
     let by_disk = journal.disk_max / journal.segment_size / u64::from(journal.shards).max(1);
     let segments_max = u64::from(journal.segments_max).min(by_disk).max(4) as u32;
@@ -184,7 +194,7 @@ pub(crate) fn return_path(envelope: &mail::Envelope) -> ReturnPath {
 
 /// The recipients' domains as the index keeps them.
 pub(crate) fn domains(envelope: &mail::Envelope) -> Box<str> {
-    let domains: Vec<_> = envelope.recipients.iter().map(|recipient| recipient.address.domain_str()).collect();
+    let domains: Vec<_> =
+        envelope.recipients.iter().map(|recipient| recipient.address.domain_str()).collect();
     domains.join("\n").into()
 }
-

@@ -22,7 +22,12 @@ pub(crate) enum Written {
 }
 
 /// Tells the sender of recipients who will not get the message.
-pub(crate) async fn failed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32], reason: ReturnReason) -> Written {
+pub(crate) async fn failed(
+    shard: &Rc<Shard>,
+    id: QueueId,
+    recipients: &[u32],
+    reason: ReturnReason,
+) -> Written {
     let report = |_: &Message| Outcome::Failed;
     // "Delivery time expired" (RFC 3463 §3.5), where the attempts left nothing better to say.
     let without = match reason {

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use dns::{Answer, Asked, Failure, Limits, Name, Order, Question, Resolver, Server, StaticHosts, Ticket, Transport, Waiter};
+use dns::{
+    Answer, Asked, Failure, Limits, Name, Order, Question, Resolver, Server, StaticHosts, Ticket, Transport,
+    Waiter,
+};
 use ring::{ConnectOptions, Datagram, Event, Stream};
 use tokio::sync::oneshot;
 use watch::ShardMetrics;
@@ -88,7 +91,9 @@ impl Resolve {
         let metrics = self.metrics.clone();
         let known = matches!(asked, Asked::Known(_));
         async move {
-            let answer = receiver.await.unwrap_or_else(|_| Arc::new(Answer::failed(Failure::Unusable, Duration::ZERO)));
+            let answer = receiver
+                .await
+                .unwrap_or_else(|_| Arc::new(Answer::failed(Failure::Unusable, Duration::ZERO)));
             if !known {
                 metrics.dns.time.record_duration(ring::clock::now().saturating_sub(began));
             }
@@ -109,7 +114,9 @@ impl Resolve {
             self.resolver.borrow_mut().on_tick(now, &mut || self.random(), &mut orders);
             let wake = self.resolver.borrow().wake_after();
             self.follow(orders);
-            let wait = wake.map_or(SLEEP_MAX, |at| at.saturating_sub(now)).clamp(Duration::from_millis(1), SLEEP_MAX);
+            let wait = wake
+                .map_or(SLEEP_MAX, |at| at.saturating_sub(now))
+                .clamp(Duration::from_millis(1), SLEEP_MAX);
             let _ = ring::timeout(wait, sent).await;
         }
     }
@@ -121,7 +128,9 @@ impl Resolve {
                 Order::Send { ticket, server, transport, bytes } => {
                     self.sent.notify_all();
                     match transport {
-                        Transport::Udp { socket } => ring::spawn(self.clone().send(ticket, server, socket, bytes)),
+                        Transport::Udp { socket } => {
+                            ring::spawn(self.clone().send(ticket, server, socket, bytes))
+                        }
                         Transport::Tcp => ring::spawn(self.clone().ask_by_tcp(ticket, server, bytes)),
                     }
                 }
@@ -191,7 +200,9 @@ impl Resolve {
     async fn ask_by_tcp(self: Rc<Self>, ticket: Ticket, server: SocketAddr, bytes: Vec<u8>) {
         const PATIENCE: Duration = Duration::from_secs(10);
         let asked = ring::timeout(PATIENCE, async {
-            let stream = Stream::connect(server, ConnectOptions { timeout: PATIENCE, ..ConnectOptions::default() }).await?;
+            let stream =
+                Stream::connect(server, ConnectOptions { timeout: PATIENCE, ..ConnectOptions::default() })
+                    .await?;
             let length = u16::try_from(bytes.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
             stream.write_slices(&[&length.to_be_bytes()[..], &bytes]).await?;
             let mut length = [0; 2];

@@ -65,7 +65,8 @@ fn settle(shard: &Rc<Shard>, order: Order) {
             hops::assign(shard, hops::Job::new(attempt, id, destination, recipients, number));
         }
         Order::Note { id, recipients, state, attempts, due } => {
-            let warning = shard.queue.borrow().message(id).map_or(Warning::Unwanted, |message| message.warning);
+            let warning =
+                shard.queue.borrow().message(id).map_or(Warning::Unwanted, |message| message.warning);
             let states = recipients.iter().map(|place| {
                 let last = shard.last(id, *place);
                 let phase = match state {

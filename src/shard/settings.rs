@@ -158,7 +158,9 @@ impl Door {
             (ListenerTls::Starttls, Some(tls)) => (TlsStart::OnRequest(tls.clone()), TlsState::Offered),
             (ListenerTls::Implicit, Some(tls)) => (TlsStart::AtOnce(tls.clone()), TlsState::Active),
             (ListenerTls::Required, Some(tls)) => (TlsStart::OnRequest(tls.clone()), TlsState::Required),
-            (ListenerTls::Starttls | ListenerTls::Required | ListenerTls::Implicit, None) => (TlsStart::Never, TlsState::Unavailable),
+            (ListenerTls::Starttls | ListenerTls::Required | ListenerTls::Implicit, None) => {
+                (TlsStart::Never, TlsState::Unavailable)
+            }
         };
         let role = match listener.kind {
             ListenerKind::Smtp => Role::Relay,

@@ -56,7 +56,6 @@ pub(crate) struct Shard {
     /// A session or an attempt ended, or the core begins to stop.
     pub(crate) changed: Event,
     stopping: Cell<bool>,
-    failed: RefCell<Option<String>>,
 }
 
 /// A message in memory: read from the network or from the journal.
@@ -102,7 +101,8 @@ const SPILL_PRESSED: u64 = 64 << 10;
 
 impl Shard {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { number, shards, settings, journals, queue, lasts, resolve, leases, pool, metrics } = parts;
+        let Parts { number, shards, settings, journals, queue, lasts, resolve, leases, pool, metrics } =
+            parts;
         Rc::new(Self {
             number,
             shards,
@@ -124,7 +124,6 @@ impl Shard {
             next_session: Cell::new(0),
             changed: Event::new(),
             stopping: Cell::new(false),
-            failed: RefCell::default(),
         })
     }
 
@@ -163,17 +162,6 @@ impl Shard {
         }
         self.changed.notify_all();
         self.due.notify_all();
-    }
-
-    /// Something is broken that no session can mend.
-    pub(crate) fn fail(&self, reason: &str) {
-        self.failed.borrow_mut().get_or_insert_with(|| reason.to_owned());
-        self.changed.notify_all();
-    }
-
-    /// What [`Shard::fail`] was told first.
-    pub(crate) fn failure(&self) -> Option<String> {
-        self.failed.borrow().clone()
     }
 
     /// Keeps a session reachable for [`Shard::stop`] until [`Shard::leave_session`].
@@ -265,7 +253,8 @@ impl Shard {
             queue.restore(&Restored { message, recipients: &recipients }, now);
             queue.on_tick(now, &mut orders);
         } else {
-            let accepted = Accepted { id, received_at, size, priority, kind, warning, recipients: &destinations };
+            let accepted =
+                Accepted { id, received_at, size, priority, kind, warning, recipients: &destinations };
             queue.on_accepted(&accepted, now, &mut orders);
         }
         drop(queue);

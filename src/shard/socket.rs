@@ -52,11 +52,6 @@ impl Socket {
         write(&mut self.output);
     }
 
-    /// How much waits to be sent.
-    pub(crate) fn unsent(&self) -> usize {
-        self.output.len()
-    }
-
     /// Sends what was gathered.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
@@ -140,7 +135,11 @@ impl Socket {
     }
 
     /// Our side of a TLS handshake as client; `name` is what we call the server.
-    pub(crate) async fn connect_tls(&mut self, config: &Arc<ClientConfig>, name: &str) -> Result<(), HandshakeError> {
+    pub(crate) async fn connect_tls(
+        &mut self,
+        config: &Arc<ClientConfig>,
+        name: &str,
+    ) -> Result<(), HandshakeError> {
         self.input.clear();
         self.handshake(Channel::client(config, name)?).await
     }

@@ -14,8 +14,7 @@ use watch::QueueState;
 
 use crate::{
     journals::{Committer, ReadError, Rescue},
-    recover,
-    schedule,
+    recover, schedule,
     shard::Shard,
 };
 
@@ -118,7 +117,8 @@ async fn entry(shard: &Shard, committer: &Committer, id: QueueId) -> Result<Entr
     let placement = committer.with(|journal| journal.placement(id)).ok_or(ReadError::Gone)?;
     let queue = shard.queue.borrow();
     let message = queue.message(id).ok_or(ReadError::Gone)?;
-    let alive: HashMap<u32, _> = queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
+    let alive: HashMap<u32, _> =
+        queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
     let states = (0..placement.recipients).map(|place| {
         let state = match alive.get(&place) {
             Some(state) => schedule::journal_state(shard, id, state, message.warning),
@@ -154,7 +154,8 @@ pub(crate) async fn rescue(shard: Rc<Shard>, committer: Rc<Committer>, rescue: R
         settle(&committer, id, moved);
     }
     for id in rescue.states {
-        let recipients = committer.with(|journal| journal.placement(id)).map_or(0, |placement| placement.recipients);
+        let recipients =
+            committer.with(|journal| journal.placement(id)).map_or(0, |placement| placement.recipients);
         let moved = committer.append_states(id, &states(&shard, id, recipients as usize)).await;
         settle(&committer, id, moved);
     }
@@ -171,7 +172,8 @@ fn settle(committer: &Committer, id: QueueId, moved: Result<(), AppendError>) {
 fn states(shard: &Shard, id: QueueId, recipients: usize) -> Vec<(u32, journal::RecipientState)> {
     let queue = shard.queue.borrow();
     let warning = queue.message(id).map_or(queue::Warning::Unwanted, |message| message.warning);
-    let alive: HashMap<u32, _> = queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
+    let alive: HashMap<u32, _> =
+        queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
     let ended = journal::RecipientState { phase: journal::Phase::Delivered, ..Default::default() };
     (0..recipients as u32)
         .map(|place| match alive.get(&place) {

@@ -1,0 +1,507 @@
+//! `ringpost serve`: from the configuration to running shards and pool, and back to nothing.
+//!
+//! The order matters: the lock on the data directory before anything in it is touched, threads of other runtimes from
+//! here and not from a shard (they would inherit its one CPU), the ports before the readiness is told.
+
+use std::{
+    fmt::Write as _,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU32},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use bridge::Door;
+use config::{Config, ListenerTls};
+use mail::Timestamp;
+use nix::{
+    sched::{CpuSet, sched_getaffinity},
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::Pid,
+};
+use ring::{BoundListener, DirectoryLock, ListenOptions};
+use shard::{Leases, ListenerSocket, RecoverError, Serving, Setup, Snapshot};
+use tls::{CertificateFiles, Certificates};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+};
+use watch::{
+    ProcessMetrics, Registry, Reload,
+    events::{Listening, ReloadRefused, Reloaded, Started, Stopped, Stopping},
+    log,
+};
+
+use crate::{
+    check, data,
+    host::{self, Severity},
+    indexes::Indexes,
+    open,
+};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Serves until told to stop.
+pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(open::config(path)?);
+    data::prepare(&config)?;
+    let _lock = DirectoryLock::acquire(&config.data_directory)?;
+    data::settle_shards(&config)?;
+    raise_open_files();
+    let log = log::start(log_options(&config))?;
+    let started = ring::clock::unix_micros();
+    let cpus = usable_cpus();
+    let shards = config.cores.shards(cpus.len());
+    tell_start(path, &config, shards, cpus.len())?;
+
+    let certificates = certificates(&config)?;
+    let snapshot = snapshot(config.clone(), certificates.as_ref())?;
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let mut sockets = bind(&config, shards)?;
+    let listening = listening(&config, &sockets);
+    let registry = Arc::new(Registry::new());
+    registry.install();
+    let process = Arc::new(registry.process(VERSION, started));
+    let (door, hatches) = Door::new(shards, bridge::Limits::default());
+    let pool = start_pool(&config, &door, &registry, &process, &listening)?;
+    let indexes = Indexes::open(&config, shards)?;
+
+    let leases = Leases::new();
+    let (ended, mut endings) = mpsc::unbounded_channel();
+    let mut waiting = Vec::new();
+    for (number, hatch) in hatches.into_iter().enumerate() {
+        let (serving, served) = oneshot::channel();
+        let setup = Setup {
+            number,
+            shards,
+            snapshot: snapshot.clone(),
+            listeners: sockets.remove(0),
+            journals: indexes.journals(&config, number, shards),
+            leases: leases.clone(),
+            metrics: registry.shard(number, &refusals()),
+            hatch,
+            index: indexes.orders(),
+        };
+        start_shard(&config, &cpus, setup, serving, ended.clone())?;
+        waiting.push(served);
+    }
+    drop(ended);
+    let served = pool.runtime().block_on(async {
+        let mut messages = 0;
+        for served in waiting {
+            match served.await {
+                Ok(Serving { messages: found }) => messages += found,
+                Err(_) => return Err(endings.recv().await.unwrap_or_else(|| "a shard ended".to_owned())),
+            }
+        }
+        Ok(messages)
+    });
+    let messages = match served {
+        Ok(messages) => messages,
+        Err(reason) => bail!("cannot start: {reason}"),
+    };
+    announce(path, &config, &listening, pool.http_addresses(), messages);
+
+    let mut server =
+        Server { path, config, snapshot, certificates, door: &door, process: &process, log: &log };
+    let code = pool.runtime().block_on(server.attend(&mut endings));
+    // The shards end when nobody can ask them any more.
+    drop(door);
+    pool.stop(Duration::from_secs(1));
+    while endings.blocking_recv().is_some() {}
+    indexes.close();
+    log.flush();
+    Ok(code)
+}
+
+/// What the main thread does while shards and pool serve.
+struct Server<'a> {
+    path: &'a Path,
+    config: Arc<Config>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    certificates: Option<Arc<Certificates>>,
+    door: &'a Door,
+    process: &'a ProcessMetrics,
+    log: &'a log::Log,
+}
+
+impl Server<'_> {
+    /// Waits for signals, and for a shard that should not have ended.
+    async fn attend(&mut self, endings: &mut mpsc::UnboundedReceiver<String>) -> ExitCode {
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        let Ok([mut terminate, mut interrupt, mut hangup]) = signals(kinds) else {
+            tracing::error!("signals cannot be received");
+            return ExitCode::FAILURE;
+        };
+        loop {
+            let reason = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                _ = hangup.recv() => {
+                    self.reload().await;
+                    continue;
+                }
+                reason = endings.recv() => {
+                    // What was acknowledged is in the journal; a supervisor starts us again.
+                    let reason = reason.unwrap_or_else(|| "every shard ended".to_owned());
+                    tracing::error!(reason, "a shard failed; the process ends");
+                    self.log.flush();
+                    eprintln!("ringpost: {reason}");
+                    std::process::exit(70);
+                }
+            };
+            let stopping = self.stop(reason);
+            tokio::select! {
+                () = stopping => return ExitCode::SUCCESS,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::warn!(
+                "stopped at once by a second signal; what was under way is done again after the next start"
+            );
+            return ExitCode::SUCCESS;
+        }
+    }
+
+    async fn stop(&self, reason: &str) {
+        let (grace, began) = (self.config.shutdown.grace, ring::clock::now());
+        Stopping { reason, grace }.emit(ring::clock::unix_micros());
+        let cut = self.door.drain(grace).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "not every shard has stopped in order");
+            0
+        });
+        Stopped { took: ring::clock::now().saturating_sub(began), cut }.emit(ring::clock::unix_micros());
+    }
+
+    /// Takes the configuration and the certificates anew, or leaves all as it is.
+    async fn reload(&mut self) {
+        let config_file = self.path.display().to_string();
+        match self.try_reload().await {
+            Ok(pending) => {
+                self.process.reloaded(Reload::Done);
+                Reloaded { config: &config_file, pending: pending.as_deref() }
+                    .emit(ring::clock::unix_micros());
+            }
+            Err(error) => {
+                self.process.reloaded(Reload::Refused);
+                ReloadRefused { config: &config_file, error: &format!("{error:#}") }
+                    .emit(ring::clock::unix_micros());
+            }
+        }
+        if let Err(error) = self.log.reopen() {
+            tracing::error!(%error, "the log file stays the old one");
+        }
+    }
+
+    async fn try_reload(&mut self) -> anyhow::Result<Option<String>> {
+        let config = Arc::new(open::config(self.path)?);
+        match &self.certificates {
+            Some(certificates) => certificates.reload(&certificate_files(&config))?,
+            None => self.certificates = certificates(&config)?,
+        }
+        self.snapshot.store(Arc::new(snapshot(config.clone(), self.certificates.as_ref())?));
+        self.log.set_levels(log_level(config.log.level), &[]);
+        self.door.reload(0).await?;
+        let pending = pending(&self.config, &config);
+        self.config = config;
+        Ok(pending)
+    }
+}
+
+fn signals<const N: usize>(kinds: [SignalKind; N]) -> std::io::Result<[Signal; N]> {
+    let mut signals = Vec::with_capacity(N);
+    for kind in kinds {
+        signals.push(signal(kind)?);
+    }
+    signals.try_into().map_err(|_| std::io::ErrorKind::Other.into())
+}
+
+/// What differs but stays as it was until a restart.
+fn pending(old: &Config, new: &Config) -> Option<String> {
+    let differs = [
+        ("data-directory", old.data_directory != new.data_directory),
+        ("cores", old.cores != new.cores),
+        ("ring", old.ring != new.ring),
+        ("buffers", old.buffers != new.buffers),
+        ("journal", old.journal != new.journal),
+        ("listener addresses", addresses(old) != addresses(new)),
+        ("http.address", old.http.address != new.http.address),
+        ("log.output", old.log.output != new.log.output),
+    ];
+    let names: Vec<_> = differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+fn addresses(config: &Config) -> Vec<(&str, &[config::ListenAddress])> {
+    config.listeners.iter().map(|listener| (listener.name.as_str(), &listener.address[..])).collect()
+}
+
+fn tell_start(path: &Path, config: &Config, shards: usize, cpus: usize) -> anyhow::Result<()> {
+    let data = config.data_directory.display().to_string();
+    Started {
+        version: VERSION,
+        pid: std::process::id(),
+        shards,
+        data: &data,
+        config: &path.display().to_string(),
+    }
+    .emit(ring::clock::unix_micros());
+    for finding in host::findings(&check::needs(config)) {
+        match finding.severity {
+            Severity::Error => bail!("{finding}"),
+            Severity::Warning => tracing::warn!("{finding}"),
+        }
+    }
+    for warning in config.warnings(cpus) {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+/// The certificates, when a listener needs them.
+pub(crate) fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
+    if config.certificates.is_empty()
+        && config.listeners.iter().all(|listener| listener.tls == ListenerTls::None)
+    {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Certificates::load(&certificate_files(config))?)))
+}
+
+fn certificate_files(config: &Config) -> Vec<CertificateFiles> {
+    let files = |certificate: &config::Certificate| CertificateFiles {
+        chain: certificate.certificate.clone(),
+        key: certificate.key.clone(),
+        names: certificate.domains.iter().map(ToString::to_string).collect(),
+    };
+    config.certificates.iter().map(files).collect()
+}
+
+fn snapshot(config: Arc<Config>, certificates: Option<&Arc<Certificates>>) -> anyhow::Result<Snapshot> {
+    let version_min = match config.tls.min_version {
+        config::TlsVersion::Tls12 => tls::Version::Tls12,
+        config::TlsVersion::Tls13 => tls::Version::Tls13,
+    };
+    let server_tls = certificates.map(|certificates| tls::server_config(certificates.clone(), version_min));
+    const SESSIONS_MAX: usize = 4096;
+    let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
+    Ok(Snapshot {
+        config,
+        server_tls: server_tls.transpose()?,
+        client_tls: Some(client(tls::Authentication::Opportunistic)?),
+        client_tls_verified: Some(client(tls::Authentication::PublicAuthorities)?),
+    })
+}
+
+/// Binds every listener once for each shard; the kernel spreads connections over them.
+fn bind(config: &Config, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket>>> {
+    let mut sockets: Vec<Vec<ListenerSocket>> = (0..shards).map(|_| Vec::new()).collect();
+    for listener in &config.listeners {
+        let open = Arc::new(AtomicU32::new(0));
+        let options = ListenOptions { backlog: listener.backlog, ..ListenOptions::default() };
+        for address in &listener.address {
+            let address = ring_address(address);
+            let first = BoundListener::bind(&address, &options)
+                .with_context(|| format!("listener `{}`", listener.name))?;
+            for (number, sockets) in sockets.iter_mut().enumerate() {
+                let socket = match first.tcp_address() {
+                    // The port as bound: a configured 0 is the kernel's choice, and the same for all.
+                    Some(bound) if number > 0 => {
+                        BoundListener::bind(&ring::ListenAddress::Tcp(bound), &options)?
+                    }
+                    Some(_) | None => first.try_clone()?,
+                };
+                sockets.push(ListenerSocket { listener: listener.name.clone(), socket, open: open.clone() });
+            }
+        }
+    }
+    Ok(sockets)
+}
+
+fn ring_address(address: &config::ListenAddress) -> ring::ListenAddress {
+    match address {
+        config::ListenAddress::Tcp(address) => ring::ListenAddress::Tcp(*address),
+        // Who may connect to it may submit mail as this host: its user and group.
+        config::ListenAddress::Unix(path) => ring::ListenAddress::Unix { path: path.clone(), mode: 0o660 },
+    }
+}
+
+/// Name and address of every listener, as bound.
+fn listening(config: &Config, sockets: &[Vec<ListenerSocket>]) -> Vec<(String, String, ListenerTls)> {
+    let tls = |name: &str| {
+        config.listeners.iter().find(|listener| listener.name == name).map_or(ListenerTls::None, |l| l.tls)
+    };
+    let first = sockets.first().into_iter().flatten();
+    first.map(|s| (s.listener.clone(), s.socket.address().to_string(), tls(&s.listener))).collect()
+}
+
+fn start_pool(
+    config: &Config,
+    door: &Door,
+    registry: &Arc<Registry>,
+    process: &Arc<ProcessMetrics>,
+    listening: &[(String, String, ListenerTls)],
+) -> anyhow::Result<pool::Handle> {
+    let rendered = registry.clone();
+    let facts = admin::Facts {
+        version: VERSION,
+        started_at: clock(),
+        data_dir: config.data_directory.clone(),
+        listeners: listening
+            .iter()
+            .map(|(name, address, _)| admin::Listener { name: name.clone(), address: address.clone() })
+            .collect(),
+        clock,
+        metrics: Arc::new(move || rendered.render()),
+    };
+    let operations = admin::Operations::new(door.clone(), facts);
+    let options = pool::Options {
+        worker_threads: pool::worker_threads_default(),
+        http: config.http.address.clone(),
+        control_socket: config.data_directory.join(admin::CONTROL_SOCKET),
+        limits: pool::Limits::default(),
+    };
+    let services = pool::Services {
+        guarded: operations.guarded(config.http.token.clone()),
+        everything: operations.everything(),
+        registry: registry.clone(),
+        process: process.clone(),
+    };
+    Ok(pool::start(options, services)?)
+}
+
+fn clock() -> Timestamp {
+    Timestamp(ring::clock::unix_micros())
+}
+
+fn refusals() -> Vec<&'static str> {
+    smtp::Refusal::ALL.iter().map(|refusal| refusal.label()).collect()
+}
+
+/// Starts a shard on its CPU; when it ends, `ended` is told why.
+fn start_shard(
+    config: &Config,
+    cpus: &[usize],
+    setup: Setup,
+    serving: oneshot::Sender<Serving>,
+    ended: mpsc::UnboundedSender<String>,
+) -> anyhow::Result<()> {
+    let number = setup.number;
+    let mut options = ring::Options::new(format!("shard-{number}"));
+    options.cpu = if config.cores.pin {
+        let chosen: Vec<usize> = config.cores.cpus.iter().map(|cpu| usize::from(*cpu)).collect();
+        let cpus = if chosen.is_empty() { cpus } else { &chosen };
+        // More shards than CPUs share them in turn.
+        cpus.get(number % cpus.len().max(1)).copied()
+    } else {
+        None
+    };
+    options.ring_depth = config.ring.depth as usize;
+    options.io_memory = usize::try_from(config.ring.io_memory).unwrap_or(usize::MAX);
+    options.spin = config.ring.spin;
+    options.data_directory = Some(config.data_directory.clone());
+    options.on_stall = Some(Box::new(move |time| {
+        watch::events::Stalled { shard: number, time }.emit(ring::clock::unix_micros());
+    }));
+    let handle = ring::start(options, move || shard::run(setup, serving))?;
+    thread::Builder::new().name(format!("watch-{number}")).spawn(move || {
+        let reason = match handle.join() {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => describe(number, &error),
+            Err(stopped) => format!("shard {number} {stopped}"),
+        };
+        // Nobody listens only when the process ends anyway.
+        let _ = ended.send(reason);
+    })?;
+    Ok(())
+}
+
+fn describe(number: usize, error: &RecoverError) -> String {
+    format!("shard {number} cannot read its journal: {error}")
+}
+
+/// Says where the server is and what to try next.
+fn announce(
+    path: &Path,
+    config: &Config,
+    listening: &[(String, String, ListenerTls)],
+    http: &[std::net::SocketAddr],
+    messages: u64,
+) {
+    let now = ring::clock::unix_micros();
+    let mut text = format!("\nringpost {VERSION} serves {} on\n", config.hostname);
+    for (name, address, tls) in listening {
+        Listening { listener: name, address }.emit(now);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name:<12} {address:<24} TLS: {tls}");
+    }
+    for address in http {
+        let _ = writeln!(text, "  {:<12} http://{address}", "http");
+    }
+    let _ =
+        writeln!(text, "with {messages} messages in the queue under {}.", config.data_directory.display());
+    let mail = listening.iter().find(|(_, _, tls)| *tls != ListenerTls::Implicit);
+    let port = mail.and_then(|(_, address, _)| address.rsplit(':').next()).unwrap_or("25");
+    let path = path.display();
+    let _ = writeln!(text, "\nTry, in another terminal:");
+    let _ = writeln!(text, "  make load");
+    let _ = writeln!(
+        text,
+        "  swaks --server 127.0.0.1:{port} --from you@example.org --to someone@loadtest.invalid"
+    );
+    let _ = writeln!(text, "  ringpost queue summary --config {path}");
+    if let Some(address) = http.first() {
+        let _ = writeln!(text, "  curl -s http://{address}/metrics");
+    }
+    eprintln!("{text}");
+}
+
+/// The CPUs this process may use, in order.
+pub(crate) fn usable_cpus() -> Vec<usize> {
+    let set = sched_getaffinity(Pid::from_raw(0));
+    let usable = |set: CpuSet| (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect();
+    let cpus: Vec<usize> = set.map(usable).unwrap_or_default();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// The soft limit of open files is there for programs that use select(2); we do not.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // `check` says so if it is still too low.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+fn log_options(config: &Config) -> log::Options {
+    log::Options {
+        format: match config.log.format {
+            config::LogFormat::Text => log::Format::Text,
+            config::LogFormat::Json => log::Format::Json,
+        },
+        output: match &config.log.output {
+            config::Output::Stdout => log::Output::Stdout,
+            config::Output::Stderr => log::Output::Stderr,
+            config::Output::File(path) => log::Output::File(path.clone()),
+        },
+        level: log_level(config.log.level),
+        rooms: Vec::new(),
+        buffer_bytes_max: usize::try_from(config.log.buffer).unwrap_or(usize::MAX),
+        clock: ring::clock::unix_micros,
+    }
+}
+
+const fn log_level(level: config::LogLevel) -> log::Level {
+    match level {
+        config::LogLevel::Off => log::Level::Off,
+        config::LogLevel::Error => log::Level::Error,
+        config::LogLevel::Warn => log::Level::Warn,
+        config::LogLevel::Info => log::Level::Info,
+        config::LogLevel::Debug => log::Level::Debug,
+        config::LogLevel::Trace => log::Level::Trace,
+    }
+}
