@@ -622,7 +622,7 @@ impl Journal {
         if self.failure.is_some() {
             return Err(AppendError::Failed);
         }
-        let need = RECORD_HEADER as u64 + u64::from(self.limits.inline_max) / 4;
+        let need = RECORD_HEADER as u64 + u64::from(self.limits.inline_max);
         match &self.tails[Class::Hot as usize] {
             Some(tail) if tail.room() >= need => Ok(()),
             Some(_) | None => match self.segments.may_open(Purpose::Mail) {
@@ -1141,4 +1141,4 @@ const fn chunk_len(extent: &Extent) -> u64 {
 mod crash_test;
 #[cfg(test)]
 #[path = "journal_test.rs"]
-mod test;
+pub(crate) mod test;
