@@ -254,6 +254,27 @@ impl Sites {
     }
 }
 
+#[cfg(test)]
+impl Sites {
+    /// How many groups are in the lists; and every site that may begin an attempt waits for its turn.
+    pub(crate) fn check(&self, groups: &Slab<Group>) -> usize {
+        let mut listed = 0;
+        for site in (0..self.slab.end()).filter_map(|index| self.slab.get(index)) {
+            for (priority, fifo) in site.ready.iter().enumerate() {
+                let (mut before, mut next) = (NIL, fifo.head);
+                while next != NIL {
+                    assert_eq!((groups[next].state, groups[next].links.before), (State::Ready, before));
+                    (before, next) = (next, groups[next].links.after);
+                    listed += 1;
+                }
+                assert_eq!(fifo.tail, before);
+                assert!(fifo.head == NIL || !site.may_begin() || site.in_ring[priority], "nobody's turn");
+            }
+        }
+        listed
+    }
+}
+
 impl Entry for Site {
     fn vacant(next: u32) -> Self {
         Self {

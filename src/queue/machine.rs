@@ -768,12 +768,15 @@ impl Queue {
     pub(crate) fn check(&self) {
         let mut counts = [0_u64; 4];
         let mut attempts = vec![0; self.sites.slab.end() as usize];
+        let mut ready = 0;
         for group in (0..self.groups.end()).filter_map(|index| self.groups.get(index)) {
             counts[group.state as usize] += group::recipients(&self.nodes, group.recipients).count() as u64;
             attempts[group.destination as usize] += u32::from(group.state == State::Running);
+            ready += usize::from(group.state == State::Ready);
             assert!(self.messages.get(group.message).is_some(), "a group without a message");
         }
         assert_eq!(counts, self.counts);
+        assert_eq!(self.sites.check(&self.groups), ready, "ready, but in no list");
         assert_eq!(attempts.iter().sum::<u32>(), self.attempts);
         assert!(self.attempts <= self.limits.attempts_max);
         for (index, attempts) in attempts.iter().enumerate() {

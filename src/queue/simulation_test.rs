@@ -530,7 +530,7 @@ impl World {
             }
         }
         // It looks at every entry.
-        if self.random.one_in(64) {
+        if self.random.one_in(16) {
             self.queue.check();
         }
     }

@@ -105,8 +105,7 @@ impl Wheel {
         self.first().map(|(start, _)| start).filter(|start| *start < NEVER)
     }
 
-    /// The slot whose time comes first, and that time. Of two with the same time the wider, which
-    /// may hold entries for the other.
+    /// The slot whose time comes first, and that time.
     fn first(&self) -> Option<(u32, usize)> {
         let mut first: Option<(u32, usize)> = None;
         for (level, occupied) in self.occupied.iter().enumerate().filter(|(_, bits)| **bits != 0) {
@@ -115,7 +114,7 @@ impl Wheel {
             let shift = level as u32 * DIGIT;
             let above = self.elapsed.checked_shr(shift + DIGIT).unwrap_or(0);
             let start = above.checked_shl(shift + DIGIT).unwrap_or(0) | digit << shift;
-            if first.is_none_or(|(earliest, _)| start <= earliest) {
+            if first.is_none_or(|(earliest, _)| start < earliest) {
                 first = Some((start, level * SLOTS + digit as usize));
             }
         }
