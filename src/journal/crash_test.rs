@@ -14,6 +14,7 @@ use crate::{
     virtual_disk::{Fate, Random, Stopped, VirtualDisk, commit, obey, read_back, recover, write_group},
 };
 
+const STEPS: u32 = 80;
 const SHARD: JournalShard = JournalShard(7);
 
 fn limits() -> Limits {
@@ -113,7 +114,13 @@ impl World {
     fn commit_slowly(&mut self) -> Result<(), Stopped> {
         if let Some(group) = self.journal.begin_group() {
             write_group(&group, &mut self.disk)?;
-            self.append(); // While the group is in flight.
+            // While the group is in flight.
+            let live: Vec<_> = self.journal.live().collect();
+            match self.random.below(3) {
+                0 => self.append(),
+                1 => self.transition(&live),
+                _ => self.retire(&live),
+            }
             group.syncs.iter().try_for_each(|segment| self.disk.sync(*segment))?;
             self.journal.on_durable(group.id);
             self.durable = self.journal.durable_to();
@@ -373,13 +380,13 @@ fn seeds() -> Vec<u64> {
 fn every_operation_may_be_the_last() {
     for seed in seeds() {
         let mut world = World::new(seed);
-        world.live(120).unwrap();
+        world.live(STEPS).unwrap();
         let operations = world.disk.operations();
         for k in 1..=operations {
             for fate in fates(seed ^ k) {
                 let mut world = World::new(seed);
                 world.disk.stop_at(k);
-                let _ = world.live(120);
+                let _ = world.live(STEPS);
                 world.crash(fate);
                 // Life goes on, and ends again before long.
                 world.disk.stop_at(k + 1 + (k * 7 + seed) % 29);

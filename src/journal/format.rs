@@ -1,7 +1,7 @@
 //! The bytes of a segment: its header page and the header of each record.
 //!
 //! ```text
-//!  0          header page: magic, version, shard, number, generation, size, CRC; zeros to 4096
+//!  0          header page: magic, version, shard, number, generation, size, witness, CRC; zeros to 4096
 //!  4096       record, record, record …   each at a multiple of 8
 //!
 //!  record     0 magic "RPr1" │ 4 kind, 3 zeros │ 8 meta length │ 12 content length │ 16 generation │ 20 content CRC
@@ -28,7 +28,7 @@ pub(crate) const META_CEILING: u32 = 16 << 20;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"RINGPOST";
 const SEGMENT_VERSION: u16 = 1;
-const SEGMENT_HEADER: usize = 40;
+const SEGMENT_HEADER: usize = 72;
 const RECORD_MAGIC: &[u8; 4] = b"RPr1";
 const RECORD_CRC_AT: usize = RECORD_HEADER - 4;
 
@@ -43,6 +43,21 @@ pub struct SegmentHeader {
     pub generation: u32,
     /// The length of the file.
     pub size: u64,
+    /// What the log was like when the page was written.
+    pub witness: Witness,
+}
+
+/// What the log was like at some time. Writing a header page wipes out the records that told it, so the page tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Witness {
+    /// Everything before this place was durable.
+    pub synced_to: u64,
+    /// The run of the machine.
+    pub epoch: u64,
+    /// Where that run began.
+    pub epoch_start: u64,
+    /// No message had this number or a higher one.
+    pub next_number: u64,
 }
 
 /// Why bytes are not a segment's header page.
@@ -70,6 +85,10 @@ impl SegmentHeader {
         page.put_u32_le(self.generation);
         page.put_u32_le(0);
         page.put_u64_le(self.size);
+        let Witness { synced_to, epoch, epoch_start, next_number } = self.witness;
+        for field in [synced_to, epoch, epoch_start, next_number] {
+            page.put_u64_le(field);
+        }
         page.put_u32_le(0);
         let crc = crc32c::crc32c(&page);
         page.put_u32_le(crc);
@@ -100,7 +119,14 @@ impl SegmentHeader {
         let mut read = || -> Result<Self, crate::Malformed> {
             let (shard, number, generation) = (JournalShard(reader.u16()?), reader.u32()?, reader.u32()?);
             reader.u32()?;
-            Ok(Self { shard, number, generation, size: reader.u64()? })
+            let size = reader.u64()?;
+            let witness = Witness {
+                synced_to: reader.u64()?,
+                epoch: reader.u64()?,
+                epoch_start: reader.u64()?,
+                next_number: reader.u64()?,
+            };
+            Ok(Self { shard, number, generation, size, witness })
         };
         read().map_err(|_| Damaged)
     }

@@ -249,7 +249,7 @@ impl Image for &[u8] {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Header(Ok(SegmentHeader { shard, number, generation, size })) => {
+            Self::Header(Ok(SegmentHeader { shard, number, generation, size, .. })) => {
                 write!(f, "segment {number} of journal shard {shard}, generation {generation}, {size} bytes")
             }
             Self::Header(Err(error)) => write!(f, "BAD: {error}"),

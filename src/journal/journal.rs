@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use mail::{Envelope, JournalShard, QueueId};
 
 use crate::{
-    Checkpoint, Class, Cursor, HEADER_PAGE, Order, Placement, SegmentRef,
+    Checkpoint, Class, Cursor, HEADER_PAGE, Order, Placement, SegmentRef, Witness,
     format::{Header, META_CEILING, RECORD_HEADER, record_len},
     record::{Extent, Kind, RecipientState, encode_begin, encode_message, encode_states, head_len},
     segments::{Purpose, Segments},
@@ -187,6 +187,7 @@ pub struct Journal {
     shard: JournalShard,
     limits: Limits,
     segments: Segments,
+    smallest_segment: u64,
     tails: [Option<Tail>; 2],
     live: BTreeMap<u64, Live>,
     drafts: BTreeMap<u64, DraftParts>,
@@ -202,13 +203,25 @@ pub struct Journal {
     needs_sync: bool,
     /// Written to since their last sync.
     dirty: BTreeSet<u32>,
-    in_flight: Option<(GroupId, Option<u64>)>,
+    in_flight: Option<InFlight>,
+    /// The `synced_to` of the last record.
+    stamp: u64,
+    /// The highest `synced_to` of a durable record of this run.
+    witnessed: u64,
     groups: u64,
     failure: Option<Failure>,
     /// What stops to live when the log is durable to there.
     releases: VecDeque<(u64, u32, u64)>,
     rescue: Rescue,
     scratch: BytesMut,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    id: GroupId,
+    /// What will be durable; nothing when the group is not synced.
+    end: Option<u64>,
+    stamp: u64,
 }
 
 /// An active segment, and what waits to be written to it.
@@ -315,6 +328,7 @@ impl Journal {
         Self {
             shard,
             limits,
+            smallest_segment: segments.smallest(),
             segments,
             tails: [None, None],
             live: BTreeMap::new(),
@@ -330,6 +344,8 @@ impl Journal {
             needs_sync: false,
             dirty: BTreeSet::new(),
             in_flight: None,
+            stamp: 0,
+            witnessed: 0,
             groups: 0,
             failure: None,
             releases: VecDeque::new(),
@@ -533,9 +549,9 @@ impl Journal {
 
     /// The group's writes and syncs are done.
     pub fn on_durable(&mut self, group: GroupId) {
-        let end = self.end_group(group);
+        let InFlight { end, stamp, .. } = self.end_group(group);
         if let Some(end) = end {
-            self.durable = self.durable.max(end);
+            (self.durable, self.witnessed) = (self.durable.max(end), stamp);
         }
         while let Some((_, segment, bytes)) = self.releases.pop_front_if(|(at, _, _)| *at < self.durable) {
             self.segments.release(segment, bytes);
@@ -557,7 +573,13 @@ impl Journal {
         if self.failure.is_some() || !settled {
             return;
         }
-        let due = self.segments.orders(self.durable, orders);
+        let witness = Witness {
+            synced_to: self.durable,
+            epoch: self.epoch,
+            epoch_start: self.epoch_start,
+            next_number: self.next_number,
+        };
+        let due = self.segments.orders(&witness, self.witnessed, orders);
         if let Some(hot) = due.then(|| self.segments.worth_sealing(self.durable)).flatten() {
             self.seal(Class::Hot, hot);
             self.needs_sync = true;
@@ -794,7 +816,10 @@ impl Journal {
     ) -> Result<(), AppendError> {
         let mut cutter = Cutter { slices: content, skip: 0 };
         let mut left = content_len(content);
-        let longest = u64::from(self.limits.inline_max.max(8)).min(self.capacity() - RECORD_HEADER as u64);
+        let longest = self
+            .capacity()
+            .saturating_sub(RECORD_HEADER as u64)
+            .clamp(8, u64::from(self.limits.inline_max.max(8)));
         while left > 0 {
             let whole = left.min(longest);
             let room = self.tails[class as usize].as_ref().map_or(0, Tail::room);
@@ -958,7 +983,7 @@ impl Journal {
         tail.run.put_slice(&ZEROS[..(len - bytes) as usize]);
         tail.offset += len;
         assert!(tail.offset <= tail.size, "a {kind:?} record was written beyond its segment");
-        self.sequence += 1;
+        (self.stamp, self.sequence) = (self.durable, self.sequence + 1);
         self.gathered += len;
         self.needs_sync |= kind.needs_sync();
         (tail.segment, offset, header.content_crc)
@@ -974,14 +999,14 @@ impl Journal {
         } else {
             Vec::new()
         };
-        self.in_flight = Some((id, end));
+        self.in_flight = Some(InFlight { id, end, stamp: self.stamp });
         Group { id, writes, syncs, end: Position(end.unwrap_or(self.durable)) }
     }
 
-    fn end_group(&mut self, group: GroupId) -> Option<u64> {
-        let (id, end) = self.in_flight.take().expect("a group is in flight");
-        assert_eq!(id, group, "another group is in flight");
-        end
+    fn end_group(&mut self, group: GroupId) -> InFlight {
+        let in_flight = self.in_flight.take().expect("a group is in flight");
+        assert_eq!(in_flight.id, group, "another group is in flight");
+        in_flight
     }
 
     fn order_rescue(&mut self, orders: &mut Vec<Order>) {
@@ -1034,7 +1059,7 @@ impl Journal {
 
     /// The longest record that fits into an empty segment.
     const fn capacity(&self) -> u64 {
-        (self.limits.segment_size - HEADER_PAGE - BEGIN_LEN - END_LEN) / 8 * 8
+        self.smallest_segment.saturating_sub(HEADER_PAGE + BEGIN_LEN + END_LEN) / 8 * 8
     }
 }
 

@@ -279,3 +279,48 @@ fn a_listing_says_what_is_there() {
 fn a_live_message_takes_little_memory() {
     assert_eq!(mem::size_of::<Live>(), 32, "docs/journal.md tells this number");
 }
+
+// A message moved to a cold segment, retired there, and its original still in a hot one that cannot be recycled: the
+// record that retired it must not go first.
+#[test]
+fn a_retired_message_stays_so_while_its_original_is_there() {
+    let (mut journal, mut disk) = fresh(Limits { segments_max: 12, ..small() });
+    let content = [Bytes::from(vec![b'x'; 4000])];
+    let moved = append(&mut journal, &mut disk, &content).unwrap().id;
+    let stays = append(&mut journal, &mut disk, &content).unwrap().id;
+    let envelope = envelope();
+    journal.append_rescued(moved, &message(&envelope, &content)).unwrap();
+    journal.append_retired(moved).unwrap();
+    // Cold segments come and go while the hot one is held.
+    for _ in 0..3000 {
+        let states = [(0, deferred()), (1, deferred())];
+        if journal.append_states(stays, &states).is_err() {
+            commit(&mut journal, &mut disk).unwrap();
+        }
+        for order in obey(&mut journal, &mut disk).unwrap() {
+            let Order::Rescue { content, states } = order else { panic!("{order:?}") };
+            content.into_iter().chain(states).for_each(|id| journal.on_rescue_failed(id));
+        }
+    }
+    commit(&mut journal, &mut disk).unwrap();
+    disk.crash(Fate::Lost);
+    let limits = Limits { segments_max: 12, ..small() };
+    let recovered = recover(&disk, SHARD, limits, Timestamp(2), crate::Start::Beginning, Vec::new()).unwrap();
+    let found: Vec<_> = recovered.entries.iter().map(|(id, _)| *id).collect();
+    assert_eq!(found, [stays]);
+}
+
+#[test]
+fn a_copy_tells_all_states() {
+    let (mut journal, mut disk) = fresh(small());
+    let id = append(&mut journal, &mut disk, &[]).unwrap().id;
+    journal.append_transition(id, &[(0, deferred())]).unwrap();
+    // Released since: it is as it began, and need not be named.
+    journal.append_rescued(id, &message(&envelope(), &[])).unwrap();
+    commit(&mut journal, &mut disk).unwrap();
+    let recovered =
+        recover(&disk, SHARD, small(), Timestamp(2), crate::Start::Beginning, Vec::new()).unwrap();
+    assert_eq!(recovered.entries[0].1.states, []);
+    assert_eq!(recovered.entries[0].1.placement.transitions[..], []);
+    assert_eq!(recovered.report.superseded, 1);
+}

@@ -20,7 +20,7 @@ use mail::{JournalShard, QueueId, Timestamp};
 
 use crate::{
     Checkpoint, Class, Entry, Facts, HEADER_PAGE, Journal, Limits, Placement, Position, SegmentHeader,
-    SegmentRef,
+    SegmentRef, Witness,
     codec::Malformed,
     format::{Header, HeaderFault, META_CEILING, RECORD_HEADER, SegmentHeaderError, find_magic},
     journal::Opening,
@@ -443,6 +443,10 @@ impl Recovery {
         match page {
             Ok(header) if header.shard == self.shard && header.number == number => {
                 (scanned.generation, scanned.fate) = (header.generation, Fate::Empty);
+                let Witness { synced_to, epoch, epoch_start, next_number } = header.witness;
+                let told = self.epochs.entry(epoch).or_default();
+                (told.start, told.synced_to) = (told.start.max(epoch_start), told.synced_to.max(synced_to));
+                self.next_number = self.next_number.max(next_number);
                 if scanned.len < header.size {
                     scanned.fate = Fate::Remake(Remake::Create);
                 }
@@ -483,8 +487,8 @@ impl Recovery {
     fn begin_walk(&mut self) {
         if let Some(checkpoint) = &self.checkpoint {
             let Position(start) = checkpoint.position;
-            let told = Epoch { start, synced_to: start, pending: BTreeMap::new() };
-            self.epochs.insert(checkpoint.epoch, told);
+            let told = self.epochs.entry(checkpoint.epoch).or_default();
+            (told.start, told.synced_to) = (told.start.max(start), told.synced_to.max(start));
         }
         let mut rest: Vec<usize> = Vec::new();
         for (i, scanned) in self.segments.iter_mut().enumerate() {
@@ -984,7 +988,7 @@ impl Scanned {
 
     fn hand_over(&self, segments: &mut Segments, end: u64, tails: &BTreeSet<u32>) {
         let (state, last) = match self.fate {
-            Fate::Remake(remake) => return segments.adopt_blank(self.number, remake),
+            Fate::Remake(remake) => return segments.adopt_blank(self.number, remake, self.len),
             Fate::Empty => (State::Ready, 0),
             Fate::Used | Fate::Told if tails.contains(&self.number) => (State::Active, 0),
             Fate::Used | Fate::Told => (State::Sealed, self.last.map_or(end, |(last, _)| last + 1)),

@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use mail::{JournalShard, QueueId};
 
-use crate::{AppendError, Limits, SegmentHeader, record::Kind};
+use crate::{AppendError, Limits, SegmentHeader, Witness, record::Kind};
 
 /// Which stream a segment belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,7 +136,7 @@ pub(crate) struct Segments {
     creation: Creation,
     /// Bytes released since orders were last thought about; `None` asks for thought at once.
     released: Option<u64>,
-    remakes: Vec<(u32, Remake)>,
+    remakes: Vec<(u32, Remake, u64)>,
 }
 
 /// How a file becomes a segment again.
@@ -211,9 +211,9 @@ impl Segments {
     }
 
     /// Takes over a file that holds nothing of worth and must be made anew.
-    pub(crate) fn adopt_blank(&mut self, number: u32, remake: Remake) {
+    pub(crate) fn adopt_blank(&mut self, number: u32, remake: Remake, len: u64) {
         self.next_number = self.next_number.max(number + 1);
-        self.remakes.push((number, remake));
+        self.remakes.push((number, remake, len));
     }
 
     /// Makes a ready segment the active one of a class.
@@ -292,28 +292,31 @@ impl Segments {
 
     /// Appends what is to be done with files. `durable`: everything before it is.
     /// Answers whether it was time to think about it.
-    pub(crate) fn orders(&mut self, durable: u64, orders: &mut Vec<Order>) -> bool {
+    /// `witnessed`: a durable record says that everything before it is durable.
+    pub(crate) fn orders(&mut self, witness: &Witness, witnessed: u64, orders: &mut Vec<Order>) -> bool {
         if self.released.is_some() {
             return false;
         }
         self.released = Some(0);
-        for (number, remake) in mem::take(&mut self.remakes) {
-            let (size, header) = (self.limits.segment_size, self.prepare(number));
+        for (number, remake, len) in mem::take(&mut self.remakes) {
             orders.push(match remake {
-                Remake::Create => Order::Create { segment: number, size, header },
-                Remake::Recycle => Order::Recycle { segment: number, header },
+                Remake::Create => self.create(number, witness),
+                Remake::Recycle => {
+                    Order::Recycle { segment: number, header: self.prepare(number, len, witness) }
+                }
             });
         }
         for class in [Class::Hot, Class::Cold] {
-            if let Some(number) = self.recyclable(class, durable) {
-                orders.push(self.recycle(number));
+            if let Some(number) = self.recyclable(class, witness.synced_to) {
+                orders.push(self.recycle(number, witness, witnessed));
             }
         }
         if self.wanted == Wanted::Yes && self.creation == Creation::Possible {
             while self.spares() < self.limits.reserve_segments as usize + 1
                 && self.table.len() < self.limits.segments_max as usize
             {
-                orders.push(self.create());
+                self.next_number += 1;
+                orders.push(self.create(self.next_number - 1, witness));
             }
         }
         true
@@ -365,6 +368,11 @@ impl Segments {
         self.table.get(&number)
     }
 
+    /// The length of the smallest segment that may be opened: limits change, files stay as long as they are used.
+    pub(crate) fn smallest(&self) -> u64 {
+        self.table.values().map(|segment| segment.size).fold(self.limits.segment_size, u64::min)
+    }
+
     /// How many files there are, and how many of them wait to be used.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.table.len(), self.ready.len())
@@ -414,30 +422,27 @@ impl Segments {
             && self.ages[Class::Hot as usize].iter().any(|hot| self.table[hot].begin < segment.end)
     }
 
-    fn recycle(&mut self, number: u32) -> Order {
-        let segment = self.table.get_mut(&number).expect("a segment with an age is in the table");
-        if segment.size != self.limits.segment_size
-            || self.spares() >= self.limits.reserve_segments as usize + self.limits.spares_max as usize
-        {
+    fn recycle(&mut self, number: u32, witness: &Witness, witnessed: u64) -> Order {
+        let segment = &self.table[&number];
+        let size = segment.size;
+        let spare = self.spares() >= self.limits.reserve_segments as usize + self.limits.spares_max as usize;
+        // What it alone can tell of the log must not go with the file; a new header page would tell it.
+        if (spare || size != self.limits.segment_size) && segment.end <= witnessed {
             self.table.get_mut(&number).expect("seen above").state = State::Removing;
             return Order::Remove { segment: number };
         }
-        let header = self.prepare(number);
-        Order::Recycle { segment: number, header }
+        Order::Recycle { segment: number, header: self.prepare(number, size, witness) }
     }
 
-    fn create(&mut self) -> Order {
-        let (segment, size) = (self.next_number, self.limits.segment_size);
-        self.next_number += 1;
-        let header = self.prepare(segment);
-        Order::Create { segment, size, header }
+    fn create(&mut self, segment: u32, witness: &Witness) -> Order {
+        let size = self.limits.segment_size;
+        Order::Create { segment, size, header: self.prepare(segment, size, witness) }
     }
 
     /// Gives the segment a new generation, and its header page.
-    fn prepare(&mut self, number: u32) -> Bytes {
+    fn prepare(&mut self, number: u32, size: u64, witness: &Witness) -> Bytes {
         let generation = self.next_generation;
         self.next_generation = generation.checked_add(1).expect("a generation is left");
-        let size = self.limits.segment_size;
         let segment = Segment {
             generation,
             size,
@@ -451,7 +456,7 @@ impl Segments {
         };
         // The class it had decides in whose order it stands until the new header page is durable.
         self.table.insert(number, segment);
-        SegmentHeader { shard: self.shard, number, generation, size }.encode()
+        SegmentHeader { shard: self.shard, number, generation, size, witness: *witness }.encode()
     }
 
     fn forget_age(&mut self, number: u32) {
