@@ -163,11 +163,16 @@ impl Config {
             let own = format!("{key}.{section}.{name}");
             if reader.places.contains_key(&own) { own } else { format!("{all}.{name}") }
         };
-        if limits.message_size_max > self.journal.segment_size / 2 {
-            let size = size_text(limits.message_size_max);
-            let segment = size_text(self.journal.segment_size);
-            let problem = format!("a message of {size} is too large for segments of {segment}");
-            let remedy = "make `journal.segment-size` at least twice as large as any message";
+        // A large message may lie in many segments, but it must leave room for others.
+        let room = self
+            .journal
+            .segment_size
+            .saturating_mul(self.journal.segments_max.into())
+            .min(self.journal.disk_max);
+        if limits.message_size_max > room / 4 {
+            let (size, room) = (size_text(limits.message_size_max), size_text(room));
+            let problem = format!("a message of {size} is too large for a journal of {room}");
+            let remedy = "at most a quarter of `journal.segment-size` times `journal.segments-max`";
             reader.conflict(&at(reader, "limits", "message-size-max", "limits"), problem, remedy);
         }
         if limits.header_size_max > limits.message_size_max {

@@ -238,9 +238,9 @@ fn contradictions_are_told_where_they_were_written() {
          name the networks of your own clients"],
     );
     check(
-        "[journal]\nsegment-size = \"32MiB\"",
-        &["limits.message-size-max: a message of 50MiB is too large for segments of 32MiB; \
-         make `journal.segment-size` at least twice as large as any message"],
+        "[journal]\nsegments-max = 4\nsegment-size = \"16MiB\"",
+        &["limits.message-size-max: a message of 50MiB is too large for a journal of 64MiB; \
+         at most a quarter of `journal.segment-size` times `journal.segments-max`"],
     );
     check(
         "[cores]\ncount = 3\ncpus = [0, 1, 1]\npin = false",

@@ -70,7 +70,7 @@ section! {
         /// Cores take them over in equal parts: at least as many as the cores this host may ever have.
         shards: u16 [Whole<1, 4096>] = 16;
         /// Size of a segment file. Segments are filled with zeros once and used again and again.
-        segment_size: u64 [Size<{ MIB }, { 4 * GIB }>] = 256 * MIB;
+        segment_size: u64 [Size<{ MIB }, { 4 * GIB }>] = 64 * MIB;
         /// At most so many segments in one journal shard; then new mail is answered with 452.
         segments_max: u32 [Whole<4, 1_048_576>] = 256;
         /// Disk space for all segments together; then new mail is answered with 452.

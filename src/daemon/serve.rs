@@ -252,7 +252,7 @@ fn tell_start(path: &Path, config: &Config, shards: usize, cpus: usize) -> anyho
     for finding in host::findings(&check::needs(config)) {
         match finding.severity {
             Severity::Error => bail!("{finding}"),
-            Severity::Warning => tracing::warn!("{finding}"),
+            Severity::Warning => tracing::warn!("{}: {}", finding.subject, finding.text),
         }
     }
     for warning in config.warnings(cpus) {

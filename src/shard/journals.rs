@@ -155,6 +155,8 @@ impl Committer {
     pub(crate) async fn prepare(&self) {
         loop {
             let room = self.room.wait();
+            // To ask for room is what makes the journal order segments.
+            let _ = self.journal.borrow_mut().accepts_mail();
             let usage = self.with(Journal::usage);
             if usage.segments_ready > 0 || usage.segments > 1 || self.full.get() || self.has_failed() {
                 return;

@@ -165,16 +165,20 @@ const fn queue_state(phase: Phase) -> State {
     }
 }
 
+/// What the journal needs to make room when it is full: a tail of each class, and one to turn over.
+const RESERVE_MIN: u32 = 3;
+
 /// The limits of one journal shard.
 pub fn journal_limits(config: &config::Config) -> journal::Limits {
     let journal = &config.journal;
     let by_disk = journal.disk_max / journal.segment_size / u64::from(journal.shards).max(1);
-    let segments_max = u64::from(journal.segments_max).min(by_disk).max(4) as u32;
+    let segments_max =
+        u64::from(journal.segments_max).min(by_disk).max(u64::from(RESERVE_MIN) * 2 + 2) as u32;
     let reserve = journal.reserve.div_ceil(journal.segment_size) as u32;
     journal::Limits {
         segment_size: journal.segment_size,
         segments_max,
-        reserve_segments: reserve.clamp(1, segments_max / 2),
+        reserve_segments: reserve.clamp(RESERVE_MIN, segments_max / 2),
         spares_max: journal.ready.max(1),
         // What does not fit into a record goes into chunks.
         inline_max: journal.spill.min(journal.segment_size / 4).try_into().unwrap_or(u32::MAX),
