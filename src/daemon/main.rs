@@ -65,7 +65,8 @@ pub(crate) struct ConfigArgument {
         long,
         value_name = "FILE",
         default_value = "/etc/ringpost/ringpost.toml",
-        env = "RINGPOST_CONFIG"
+        env = "RINGPOST_CONFIG",
+        global = true
     )]
     pub(crate) config: PathBuf,
 }
