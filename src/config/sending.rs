@@ -98,6 +98,9 @@ section! {
         transactions_max: u32 [Whole<1, 1_000_000>] = 1000;
         /// Send with BDAT where it is offered (RFC 3030).
         chunking: bool [YesNo] = true;
+        /// Send the next message's commands before the answer to the last one has come: one round trip a message.
+        /// For next hops one knows; some servers stop at what they did not expect yet.
+        chaining: bool [YesNo] = false;
         /// Our addresses to send from. Empty: the kernel chooses.
         source_address: Vec<IpAddr> [List<Literal>] = Vec::new();
     }

@@ -165,32 +165,29 @@ impl fmt::Display for Finding {
 mod test {
     use super::*;
 
-    const NEEDS: Needs<'static> = Needs {
-        shards: 2,
-        io_memory: 1 << 20,
-        files: 10_000,
-        backlog: 4096,
-        data_directory: Path::new("/var/lib/ringpost"),
-    };
+    fn needs() -> Needs<'static> {
+        let data_directory = Path::new("/var/lib/ringpost");
+        Needs { shards: 2, io_memory: 1 << 20, files: 10_000, backlog: 4096, data_directory }
+    }
 
     #[test]
     fn enough_is_no_finding() {
-        assert_eq!(memlock(2 << 20, &NEEDS), None);
-        assert_eq!(open_files(1024, 10_000, &NEEDS), None);
-        assert_eq!(accept_queue(4096, &NEEDS), None);
-        assert_eq!(file_system(statfs::EXT4_SUPER_MAGIC, NEEDS.data_directory), None);
-        assert_eq!(free_space(1 << 30, NEEDS.data_directory), None);
+        assert_eq!(memlock(2 << 20, &needs()), None);
+        assert_eq!(open_files(1024, 10_000, &needs()), None);
+        assert_eq!(accept_queue(4096, &needs()), None);
+        assert_eq!(file_system(statfs::EXT4_SUPER_MAGIC, needs().data_directory), None);
+        assert_eq!(free_space(1 << 30, needs().data_directory), None);
     }
 
     #[test]
     fn too_little_names_the_remedy() {
         let texts = [
-            (memlock(1 << 20, &NEEDS), "LimitMEMLOCK"),
-            (open_files(1024, 4096, &NEEDS), "LimitNOFILE=16384"),
-            (accept_queue(128, &NEEDS), "net.core.somaxconn=4096"),
-            (file_system(statfs::TMPFS_MAGIC, NEEDS.data_directory), "use a disk"),
-            (file_system(statfs::NFS_SUPER_MAGIC, NEEDS.data_directory), "local disk"),
-            (free_space(1 << 20, NEEDS.data_directory), "452"),
+            (memlock(1 << 20, &needs()), "LimitMEMLOCK"),
+            (open_files(1024, 4096, &needs()), "LimitNOFILE=16384"),
+            (accept_queue(128, &needs()), "net.core.somaxconn=4096"),
+            (file_system(statfs::TMPFS_MAGIC, needs().data_directory), "use a disk"),
+            (file_system(statfs::NFS_SUPER_MAGIC, needs().data_directory), "local disk"),
+            (free_space(1 << 20, needs().data_directory), "452"),
         ];
         for (finding, remedy) in texts {
             let text = finding.expect(remedy).to_string();

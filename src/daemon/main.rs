@@ -6,7 +6,9 @@ mod host;
 mod index_command;
 mod indexes;
 mod init;
+mod journal_command;
 mod open;
+mod privileges;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -51,6 +53,8 @@ enum Command {
     Init(init::InitArguments),
     /// Look at queued mail and act on it, through the running server.
     Queue(QueueArguments),
+    /// Look at the segments of the journal, with or without the server.
+    Journal(journal_command::JournalArguments),
     /// Look after the index, which is derived from the journal. The server must not be running.
     Index(index_command::IndexArguments),
     /// Say which version this is.
@@ -87,6 +91,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => Ok(check::check(&arguments.config)),
         Command::Init(arguments) => init::init(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Queue(arguments) => queue(&arguments),
+        Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),
         Command::Version => {
             println!("ringpost {}", env!("CARGO_PKG_VERSION"));

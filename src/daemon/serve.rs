@@ -39,7 +39,7 @@ use crate::{
     check, data,
     host::{self, Severity},
     indexes::Indexes,
-    open,
+    open, privileges,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -51,16 +51,18 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let _lock = DirectoryLock::acquire(&config.data_directory)?;
     data::settle_shards(&config)?;
     raise_open_files();
-    let log = log::start(log_options(&config))?;
     let started = ring::clock::unix_micros();
     let cpus = usable_cpus();
     let shards = config.cores.shards(cpus.len());
-    tell_start(path, &config, shards, cpus.len())?;
-
     let certificates = certificates(&config)?;
     let snapshot = snapshot(config.clone(), certificates.as_ref())?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let mut sockets = bind(&config, shards)?;
+    // Ids belong to threads: there must be none but this one yet.
+    privileges::drop(&config)?;
+    let log = log::start(log_options(&config))?;
+    tell_start(path, &config, shards, cpus.len())?;
+
     let listening = listening(&config, &sockets);
     let registry = Arc::new(Registry::new());
     registry.install();

@@ -203,11 +203,17 @@ impl Worker<'_> {
     async fn connect(&self, hop: &Hop) -> Result<Socket, ConnectFailure> {
         let to = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
         let options = ConnectOptions { local: hop.source, timeout: self.settings.client_timeouts.connect };
-        let stream = Stream::connect(to, options).await.map_err(|error| match error.kind() {
-            io::ErrorKind::ConnectionRefused => ConnectFailure::Refused,
-            io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
-            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ConnectFailure::Unreachable,
-            _ => ConnectFailure::Other(error.to_string().into()),
+        let stream = Stream::connect(to, options).await.map_err(|error| {
+            let kind = error.kind();
+            if kind == io::ErrorKind::ConnectionRefused {
+                ConnectFailure::Refused
+            } else if kind == io::ErrorKind::TimedOut {
+                ConnectFailure::TimedOut
+            } else if matches!(kind, io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) {
+                ConnectFailure::Unreachable
+            } else {
+                ConnectFailure::Other(error.to_string().into())
+            }
         })?;
         Ok(Socket::new(stream, self.shard.pool.clone()))
     }

@@ -101,12 +101,14 @@ impl Ending {
 
 impl From<io::Error> for Ending {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::TimedOut => Self::TimedOut,
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                Self::Closed
-            }
-            _ => Self::Failed,
+        let kind = error.kind();
+        let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+        if kind == io::ErrorKind::TimedOut {
+            Self::TimedOut
+        } else if gone.contains(&kind) {
+            Self::Closed
+        } else {
+            Self::Failed
         }
     }
 }
@@ -373,9 +375,12 @@ impl Connection<'_> {
         let msgid = receiving.message_id();
         let prefix = receiving.prefix.take();
         let prefix_len = prefix.as_ref().map_or(0, Bytes::len);
+        if envelope.body != BodyType::BinaryMime {
+            receiving.intake.close_last_line();
+        }
         let mut content = receiving.intake.take();
         content.splice(..0, prefix);
-        let size = findings.size + prefix_len as u64;
+        let size = receiving.intake.size() + prefix_len as u64;
         let arrived =
             Arrived { id: receiving.id, envelope: Rc::new(envelope), size, draft: receiving.draft, content };
         let envelope = arrived.envelope.clone();

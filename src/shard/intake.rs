@@ -15,6 +15,8 @@ pub(crate) struct Intake {
     content: Vec<Bytes>,
     /// Octets in `content`.
     held: u64,
+    /// Octets that we put behind what came.
+    added: u64,
     size_max: u64,
 }
 
@@ -44,7 +46,7 @@ impl Intake {
     }
 
     fn new(scanner: Scanner, limits: HeaderLimits, size_max: u64) -> Self {
-        Self { scanner, header: HeaderScan::new(limits), content: Vec::new(), held: 0, size_max }
+        Self { scanner, header: HeaderScan::new(limits), content: Vec::new(), held: 0, added: 0, size_max }
     }
 
     /// A chunk of so many octets begins.
@@ -67,6 +69,13 @@ impl Intake {
                     Progress::More => (available, Found::More),
                     Progress::Ended { consumed } => (consumed, Found::End),
                 };
+                if pieces.are_crumbs(consumed) {
+                    // As slices they would take more memory than their content does.
+                    let gathered = pieces.gather(input.bytes());
+                    input.consume(consumed);
+                    self.keep(gathered);
+                    return found;
+                }
                 let received = input.take(consumed);
                 pieces.for_each(|piece| {
                     self.keep(match piece {
@@ -120,6 +129,21 @@ impl Intake {
         self.header.is_done()
     }
 
+    /// The mail data is complete. Lines that came in chunks may lack the end of the last one (RFC 3030 §2 says nothing
+    /// of it); whoever gets them by DATA would not find the final dot.
+    pub(crate) fn close_last_line(&mut self) {
+        if self.findings().open_end {
+            self.held += 2;
+            self.added += 2;
+            self.content.push(Bytes::from_static(b"\r\n"));
+        }
+    }
+
+    /// Octets of the content.
+    pub(crate) fn size(&self) -> u64 {
+        self.findings().size + self.added
+    }
+
     /// Takes what is held.
     pub(crate) fn take(&mut self) -> Vec<Bytes> {
         self.held = 0;
@@ -155,6 +179,21 @@ impl Pieces {
     fn for_each(self, keep: impl FnMut(Piece)) {
         self.first.into_iter().chain(self.more).for_each(keep);
     }
+
+    /// Whether there are so many that each is small.
+    fn are_crumbs(&self, octets: usize) -> bool {
+        const SLICE_MIN: usize = 256;
+        self.more.len() > octets / SLICE_MIN
+    }
+
+    fn gather(self, input: &[u8]) -> Bytes {
+        let mut gathered = Vec::with_capacity(input.len());
+        self.for_each(|piece| match piece {
+            Piece::Input(range) => gathered.extend_from_slice(&input[range]),
+            Piece::CarriedCr => gathered.push(b'\r'),
+        });
+        gathered.into()
+    }
 }
 
 /// The text of a header field's value, cut to `max` octets, for the log.
@@ -162,4 +201,24 @@ pub(crate) fn field_text(content: &[Bytes], range: Range<usize>, max: usize) -> 
     let end = range.end.min(range.start.saturating_add(max));
     let value = message::content::gather(content, range.start..end);
     String::from_utf8_lossy(&value).trim().to_owned()
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn pieces(ranges: &[(usize, usize)]) -> Pieces {
+        let mut pieces = Pieces::default();
+        ranges.iter().for_each(|(start, end)| pieces.push(Piece::Input(*start..*end)));
+        pieces
+    }
+
+    #[test]
+    fn crumbs_are_gathered_and_slices_are_not() {
+        assert!(!pieces(&[(0, 4000)]).are_crumbs(4000));
+        assert!(!pieces(&[(0, 2000), (2001, 4000)]).are_crumbs(4000));
+        let many: Vec<_> = (0..1000).map(|n| (n * 4 + 1, n * 4 + 4)).collect();
+        assert!(pieces(&many).are_crumbs(4000));
+        assert_eq!(&pieces(&[(1, 2), (3, 5)]).gather(b"abcdef")[..], b"bde");
+    }
 }

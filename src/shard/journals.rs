@@ -557,7 +557,7 @@ async fn make_segment(directory: &Path, path: &Path, size: u64, header: &Bytes) 
 }
 
 /// The file of a segment.
-pub(crate) fn segment_path(directory: &Path, segment: u32) -> PathBuf {
+pub fn segment_path(directory: &Path, segment: u32) -> PathBuf {
     directory.join(format!("{segment:08}.segment"))
 }
 

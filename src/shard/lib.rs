@@ -47,6 +47,7 @@ use tokio::sync::{mpsc, oneshot};
 use watch::{ShardMetrics, events::Recovered};
 
 pub use accept::ListenerSocket;
+pub use journals::segment_path;
 pub use leases::{Lease, Leases};
 pub use recover::{Found, RecoverError, journal_limits, read as read_back};
 pub use settings::Snapshot;

@@ -53,7 +53,12 @@ pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
                 shard.reporting.borrow_mut().insert(id, Vec::new());
                 ring::spawn(report(shard.clone(), order));
             }
-            order => settle(shard, order),
+            order @ (Order::Attempt { .. }
+            | Order::Note { .. }
+            | Order::Remove { .. }
+            | Order::Retire { .. }) => {
+                settle(shard, order);
+            }
         }
     }
 }
@@ -105,7 +110,12 @@ async fn report(shard: Rc<Shard>, first: Order) {
                 }
                 note_warned(&shard, id, &recipients);
             }
-            order => settle(&shard, order),
+            order @ (Order::Attempt { .. }
+            | Order::Note { .. }
+            | Order::Remove { .. }
+            | Order::Retire { .. }) => {
+                settle(&shard, order);
+            }
         }
         let mut reporting = shard.reporting.borrow_mut();
         let waiting = reporting.get_mut(&id).expect("only this task ends it");

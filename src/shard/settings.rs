@@ -231,7 +231,7 @@ fn route(route: &config::Route) -> Route {
     let options = RouteOptions {
         tls,
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
-        chaining: Chaining::default(),
+        chaining: if route.chaining { Chaining::On } else { Chaining::Off },
         concurrency_max: route.concurrency_max,
         transactions_max: route.transactions_max,
         idle_max: route.idle,

@@ -1,0 +1,52 @@
+//! From root to a user of our own, once the ports are open and before any thread is started.
+
+use std::{os::unix::fs::chown, path::Path};
+
+use anyhow::{Context, bail};
+use config::Config;
+use nix::unistd::{Group, Uid, User, initgroups, setresgid, setresuid};
+
+/// Becomes the configured user and group; the data directory goes along.
+///
+/// # Errors
+/// When there is no such user or group, or this process may not become them.
+pub(crate) fn drop(config: &Config) -> anyhow::Result<()> {
+    if !Uid::effective().is_root() {
+        return Ok(());
+    }
+    let Some(name) = &config.user else {
+        eprintln!("ringpost: warning: the server runs as root; set `user` to one of its own");
+        return Ok(());
+    };
+    let Some(user) = User::from_name(name).context("user")? else {
+        bail!("user: there is no user `{name}` on this host; make one with `useradd --system {name}`")
+    };
+    let group = match &config.group {
+        None => user.gid,
+        Some(name) => match Group::from_name(name).context("group")? {
+            Some(group) => group.gid,
+            None => bail!(
+                "group: there is no group `{name}` on this host; make one with `groupadd --system {name}`"
+            ),
+        },
+    };
+    give(&config.data_directory, user.uid.as_raw(), group.as_raw())?;
+    let become_user = || -> nix::Result<()> {
+        initgroups(&std::ffi::CString::new(name.as_str()).map_err(|_| nix::errno::Errno::EINVAL)?, group)?;
+        setresgid(group, group, group)?;
+        setresuid(user.uid, user.uid, user.uid)
+    };
+    become_user().with_context(|| format!("cannot become user `{name}`"))
+}
+
+/// Gives the data directory and what lies in it to the user.
+fn give(path: &Path, user: u32, group: u32) -> anyhow::Result<()> {
+    chown(path, Some(user), Some(group)).with_context(|| format!("cannot give {} away", path.display()))?;
+    if path.is_dir() && !path.is_symlink() {
+        let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+        for entry in entries {
+            give(&entry?.path(), user, group)?;
+        }
+    }
+    Ok(())
+}
