@@ -3,20 +3,25 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::FutureExt as _;
 use glommio::io::OpenOptions;
-use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, PoolPlacement, executor};
+use glommio::timer::Timer;
+use glommio::{
+    ExecutorJoinHandle, GlommioError, Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares,
+    executor,
+};
 
 use crate::timer::sleep;
+use crate::watchdog::Beat;
 use crate::{clock, deadline};
 
 /// How one executor is made.
@@ -31,7 +36,8 @@ pub struct Options {
     pub io_memory: usize,
     /// How long to look for work before sleeping. Spends CPU, saves a wake-up.
     pub spin: Duration,
-    /// After that long of uninterrupted work, look whether the kernel has finished something.
+    /// After that long of uninterrupted work, look whether the kernel has finished something. Short times buy little,
+    /// since tasks of this room that could go on for long call [`yield_now`], and make the executor stumble.
     pub preempt: Duration,
     /// Threads for [`blocking`]; they are not pinned.
     pub blocking_threads: usize,
@@ -54,7 +60,7 @@ impl Options {
             ring_depth: 1024,
             io_memory: 1 << 20,
             spin: Duration::ZERO,
-            preempt: Duration::from_millis(2),
+            preempt: Duration::from_millis(100),
             blocking_threads: 2,
             stall_threshold: Duration::from_millis(100),
             on_stall: None,
@@ -130,6 +136,7 @@ where
 {
     let name = options.name.clone();
     let failed = |reason: String| StartError::Executor { name: name.clone(), reason };
+    let beat = Beat::watched().map_err(|error| failed(error.to_string()))?;
     let (running, started) = mpsc::channel();
     let builder = LocalExecutorBuilder::new(options.cpu.map_or(Placement::Unbound, Placement::Fixed))
         .name(&options.name)
@@ -143,10 +150,18 @@ where
             if let Some(directory) = &options.data_directory {
                 forgo_polling(directory).await;
             }
-            spawn(pulse(options.stall_threshold, options.sweep, options.on_stall));
+            let pulse = pulse(Arc::clone(&beat), options.stall_threshold, options.sweep, options.on_stall);
+            // In a queue of its own: it is not to wait behind those it measures, and what wakes it from another thread
+            // is to interrupt them.
+            let latency = Latency::Matters(options.preempt);
+            let queue = executor().create_task_queue(Shares::default(), latency, "pulse");
+            let pulse = executor().spawn_local_into(pulse, queue).expect("the queue was just made");
+            let ending = Ending(beat);
             let main = main();
             let _ = running.send(());
-            main.await
+            let result = main.await;
+            drop((pulse, ending));
+            result
         })
         .map_err(|error| failed(error.to_string()))?;
     match started.recv() {
@@ -174,12 +189,31 @@ async fn forgo_polling(directory: &std::path::Path) {
     let _ = std::fs::remove_file(&path);
 }
 
+/// However the executor's main future ends: nobody wakes it any more.
+struct Ending(Arc<Beat>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// The shard's heartbeat: measures how late it is itself, and sweeps deadlines.
-async fn pulse(stall_threshold: Duration, sweep: Duration, on_stall: Option<Box<dyn Fn(Duration) + Send>>) {
+async fn pulse(
+    watched: Arc<Beat>,
+    stall_threshold: Duration,
+    sweep: Duration,
+    on_stall: Option<Box<dyn Fn(Duration) + Send>>,
+) {
     let beat = (stall_threshold / 2).clamp(Duration::from_millis(5), sweep.max(Duration::from_millis(5)));
     let mut swept = clock::now();
     loop {
         let before = clock::now();
+        poll_fn(|context| {
+            watched.expect(before + beat, context.waker());
+            Poll::Ready(())
+        })
+        .await;
         sleep(beat).await;
         let now = clock::now();
         let late = now.saturating_sub(before).saturating_sub(beat);
@@ -258,14 +292,28 @@ pub async fn blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + '
     }
 }
 
-/// Lets other tasks run.
+/// Lets all other tasks run that can, and the executor look at its rings.
 pub async fn yield_now() {
-    executor().yield_now().await;
+    // The runtime's own way would only let tasks run: as long as there are any, nothing that the kernel has finished
+    // is noticed. A timer is looked at after the rings; this one is due at once, yet not before it waits.
+    let mut timer = Timer::new(Duration::from_secs(1));
+    let mut first = true;
+    poll_fn(|context| {
+        if !std::mem::take(&mut first) {
+            return Poll::Ready(());
+        }
+        let polled = Pin::new(&mut timer).poll(context);
+        timer.reset(Duration::ZERO);
+        polled.map(drop)
+    })
+    .await;
 }
 
-/// Lets the executor look at its rings if it has worked for long.
+/// [`yield_now`], if this task and those before it have worked for long.
 pub async fn yield_if_needed() {
-    executor().yield_if_needed().await;
+    if executor().need_preempt() {
+        yield_now().await;
+    }
 }
 
 /// What an executor has done since it started.

@@ -227,3 +227,24 @@ fn a_busy_task_does_not_keep_the_ring_waiting() {
         assert!(waited < Duration::from_millis(100), "five round trips took {waited:?}");
     });
 }
+
+/// Without a preemption timer, a task that never waits keeps the runtime from its rings; only the watchdog's wake-up,
+/// the same that ends a sleep over work, makes it look.
+#[test]
+fn a_late_heartbeat_has_the_executor_woken() {
+    let options = Options { preempt: Duration::from_secs(3600), ..Options::new("test") };
+    let main = || async {
+        let stop = Rc::new(Cell::new(false));
+        let busy = Rc::clone(&stop);
+        spawn(async move {
+            while !busy.get() {
+                futures_lite::future::yield_now().await;
+            }
+        });
+        for _ in 0..3 {
+            blocking(|| ()).await;
+        }
+        stop.set(true);
+    };
+    start(options, main).unwrap().join().unwrap();
+}

@@ -10,6 +10,7 @@
 //! - [`spawn`] never polls the new task before it returns; a borrow held across it is harmless.
 //! - [`spawn_caught`] ends one task when it panics; a panic in any other task ends the executor.
 //! - A connection that waits for bytes holds no buffer ([`Input`]).
+//! - An executor that falls asleep over work that is waiting is woken (`watchdog.rs`).
 //! - A descriptor is owned from the instant it exists ([`Listener::accept`] included).
 
 mod address;
@@ -27,6 +28,7 @@ mod probe;
 mod raw;
 mod stream;
 mod timer;
+mod watchdog;
 
 pub use address::{ListenAddress, Peer};
 pub use datagram::{Datagram, DatagramServer};
