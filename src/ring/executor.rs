@@ -157,6 +157,8 @@ where
             let queue = executor().create_task_queue(Shares::default(), latency, "pulse");
             let pulse = executor().spawn_local_into(pulse, queue).expect("the queue was just made");
             let ending = Ending(beat);
+            // Until the first beat, nobody watches.
+            yield_now().await;
             let main = main();
             let _ = running.send(());
             let result = main.await;
