@@ -258,6 +258,7 @@ impl World {
     /// The power fails or the process dies; recovery is looked at, and life goes on.
     fn crash(&mut self, fate: Fate) -> Report {
         self.disk.crash(fate);
+        self.disk.sync_directory();
         self.now += 1;
         let (journal, entries, report) = open(&self.disk, self.now, None);
         self.look(&journal, &entries, fate);

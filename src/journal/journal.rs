@@ -551,11 +551,13 @@ impl Journal {
     pub fn on_durable(&mut self, group: GroupId) {
         let InFlight { end, stamp, .. } = self.end_group(group);
         if let Some(end) = end {
+            self.unsettled.clear();
             (self.durable, self.witnessed) = (self.durable.max(end), stamp);
         }
         while let Some((_, segment, bytes)) = self.releases.pop_front_if(|(at, _, _)| *at < self.durable) {
             self.segments.release(segment, bytes);
         }
+        self.segments.on_durable();
     }
 
     /// A write or a sync of the group failed. Nothing is tried again: a sync that succeeds after one that failed
@@ -568,9 +570,8 @@ impl Journal {
     /// Appends what is to be done with files. Call it after each [`Self::on_durable`], [`Self::on_prepared`],
     /// [`Self::on_removed`] and [`AppendError::NotReady`].
     pub fn orders(&mut self, orders: &mut Vec<Order>) {
-        // Before that, what recovery took for dead may come back to life.
-        let settled = self.durable >= self.epoch_start;
-        if self.failure.is_some() || !settled {
+        // Before it is settled, what recovery took for dead may come back to life.
+        if self.failure.is_some() || !self.unsettled.is_empty() {
             return;
         }
         let witness = Witness {
@@ -993,9 +994,8 @@ impl Journal {
         self.groups += 1;
         let id = GroupId(self.groups);
         let syncs = if end.is_some() {
-            let mut syncs: Vec<u32> = mem::take(&mut self.dirty).into_iter().collect();
-            syncs.append(&mut self.unsettled);
-            syncs
+            self.dirty.extend(&self.unsettled);
+            mem::take(&mut self.dirty).into_iter().collect()
         } else {
             Vec::new()
         };

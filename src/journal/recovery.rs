@@ -323,7 +323,8 @@ const CONTENT_READ: u32 = 1 << 20;
 const BAD_MAX: usize = 1000;
 
 impl Recovery {
-    /// Begins. `now` must be later than at the recovery before, or else it is made so.
+    /// Begins with the files of the journal shard's directory. Sync the directory before you list it: an unlink that
+    /// was not yet durable must not be undone by a power loss later on. `now` must be later than at the recovery before, or else it is made so.
     pub fn new(
         shard: JournalShard,
         limits: Limits,
@@ -406,7 +407,8 @@ impl Recovery {
         for scanned in &self.segments {
             scanned.hand_over(&mut segments, self.end, &tails);
         }
-        let in_tail = self.segments.iter().filter(|scanned| scanned.in_tail);
+        // A header page may be as new as the tail: until it is synced, the use before may come back.
+        let unsettled = self.segments.iter().filter(|s| s.in_tail || s.fate == Fate::Empty);
         let mut journal = Journal::open(Opening {
             shard: self.shard,
             limits: self.limits,
@@ -415,7 +417,7 @@ impl Recovery {
             sequence: self.end,
             durable: self.durable,
             epoch,
-            unsettled: in_tail.map(|scanned| scanned.number).collect(),
+            unsettled: unsettled.map(|scanned| scanned.number).collect(),
         });
         for scanned in self.segments.iter().filter(|scanned| tails.contains(&scanned.number)) {
             journal.resume_tail(scanned.class, scanned.number, scanned.record_end());

@@ -263,6 +263,14 @@ impl Segments {
         self.released = self.released.map(|sum| sum + bytes).filter(enough).filter(|_| segment.live > 0);
     }
 
+    /// More is durable than before: what was dead before it was durable can go now.
+    pub(crate) fn on_durable(&mut self) {
+        let dead = |n: &u32| self.table[n].state == State::Sealed && self.table[n].live == 0;
+        if self.ages.iter().filter_map(VecDeque::front).any(dead) {
+            self.released = None;
+        }
+    }
+
     /// The file is there with its header page, durable.
     pub(crate) fn on_prepared(&mut self, number: u32) {
         let segment = self.table.get_mut(&number).expect("prepared a segment we know");

@@ -120,6 +120,11 @@ impl VirtualDisk {
         Ok(())
     }
 
+    /// Makes what was unlinked stay so.
+    pub fn sync_directory(&mut self) {
+        self.files.retain(|_, file| file.name == Name::Present);
+    }
+
     /// Changes bytes behind everybody's back, as a bad medium does.
     pub fn damage(&mut self, number: u32, offset: u64, bytes: &[u8]) {
         let file = self.files.get_mut(&number).expect("damage is done to files that are there");
