@@ -230,7 +230,10 @@ impl Stream {
         if self.shutdown_write().is_ok() {
             let drained = async {
                 let mut waste = [0; 4096];
-                while let Ok(1..) = self.read(&mut waste).await {}
+                while let Ok(1..) = self.read(&mut waste).await {
+                    // Who sends without end must not keep the others waiting.
+                    self.breathe().await;
+                }
             };
             self.deadline.clear();
             let _ = timeout(patience, drained).await;

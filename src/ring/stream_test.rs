@@ -1,5 +1,6 @@
 //! Connections, through the kernel: both families, Unix, ends and half ends, slow readers, deadlines.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -282,6 +283,36 @@ fn gentle_close_lets_the_last_reply_through() {
         assert_eq!(client.read(&mut buffer).await.unwrap(), 0);
         drop(client);
         closing.await;
+    });
+}
+
+/// A client that sent a line without end was read from in one go, for hundreds of milliseconds at a time, until it
+/// paused; nobody else on the core got a word in.
+#[test]
+fn gentle_close_lets_others_run() {
+    run(|| async {
+        let (client, server) = pair().await;
+        client.deadline().set_after(Duration::from_millis(200));
+        // As much as the kernel takes.
+        let (piece, mut sent) = (noise(10_000), 0);
+        while sent < 2_000_000 && client.write_all(&piece).await.is_ok() {
+            sent += piece.len();
+        }
+        drop(client);
+        let turns = Rc::new(Cell::new(0));
+        let bystander = spawn_task({
+            let turns = Rc::clone(&turns);
+            async move {
+                loop {
+                    turns.set(turns.get() + 1);
+                    crate::yield_now().await;
+                }
+            }
+        });
+        server.close_gently(Duration::from_secs(5)).await;
+        let reads = sent / 4096;
+        assert!(turns.get() > reads / 64, "{} turns in {reads} reads", turns.get());
+        drop(bystander);
     });
 }
 
