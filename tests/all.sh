@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; }
 
 step 'the program, for the tests that start it'
-cargo build --release --locked -p daemon -p loadtest
+cargo build --locked -p daemon -p loadtest
 
 step 'rooms and house'
 if cargo nextest --version >/dev/null 2>&1; then

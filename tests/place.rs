@@ -1,0 +1,106 @@
+//! Where a test works: its directory, its addresses, and the programs it finds.
+
+use std::{
+    env,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use tempfile::TempDir;
+
+/// A directory of a test's own, gone when the test has passed.
+#[derive(Debug)]
+pub struct Place {
+    directory: Option<TempDir>,
+}
+
+impl Place {
+    /// A new one. Everybody may look into it, because mail servers change their user.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("ringpost-test-").tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        Self { directory: Some(directory) }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.directory.as_ref().unwrap().path()
+    }
+
+    /// A file or directory in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Writes a file into it; makes the directories on the way.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(directory) = self.directory.take()
+        {
+            eprintln!("left for you to look at: {}", directory.keep().display());
+        }
+    }
+}
+
+/// An address and port on loopback that nobody has.
+///
+/// Each test process has a loopback address of its own, made from its process id, so that tests beside one another
+/// cannot take each other's ports, and none is lost to a connection on its way out.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let [_, high, middle, low] = process::id().to_be_bytes();
+    let ip = IpAddr::V4(Ipv4Addr::new(127, 64 | (high & 63), middle, low));
+    loop {
+        let address = SocketAddr::new(ip, NEXT.fetch_add(1, Ordering::Relaxed));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A program of this workspace, built in the same profile as the test.
+///
+/// # Panics
+/// When it is not there.
+pub fn built(name: &str) -> PathBuf {
+    // The test itself is target/PROFILE/deps/NAME-HASH.
+    let test = env::current_exe().unwrap();
+    let program = test.parent().and_then(Path::parent).unwrap().join(name);
+    assert!(
+        program.exists(),
+        "{} is not there; tests/all.sh builds it, as does `cargo build -p daemon -p loadtest`",
+        program.display()
+    );
+    program
+}
+
+/// A program of the system.
+///
+/// # Panics
+/// When it is not installed.
+pub fn tool(name: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/lib/postfix/sbin"];
+    let directories = env::split_paths(&path).chain(system.map(PathBuf::from));
+    directories.map(|directory| directory.join(name)).find(|program| program.is_file()).unwrap_or_else(|| {
+        panic!("`{name}` is not installed; run tests/setup.sh, which installs what tests need")
+    })
+}
