@@ -595,7 +595,8 @@ impl Journal {
         self.segments.on_prepared(segment);
     }
 
-    /// [`Order::Create`] failed and the file is gone. No other is ordered before [`Self::on_space`].
+    /// [`Order::Create`] failed and the file is gone: no other is ordered before [`Self::on_space`]. Or
+    /// [`Order::Recycle`] failed: nothing older or younger of its class is recycled until the next start.
     pub fn on_create_failed(&mut self, segment: u32) {
         self.segments.on_create_failed(segment);
     }
@@ -605,12 +606,16 @@ impl Journal {
         self.segments.on_removed(segment);
     }
 
-    /// The disk may have room again: segments are ordered as if creating had never failed.
+    /// The disk may have room again: segments are ordered as if creating had never failed, and messages that could
+    /// not be moved are asked for again.
     pub fn on_space(&mut self) {
+        self.rescue.stuck.clear();
+        self.rescue.barren = None;
         self.segments.on_space();
     }
 
-    /// A message that [`Order::Rescue`] named cannot be read; it is not asked for again.
+    /// A message that [`Order::Rescue`] named cannot be moved; it is not asked for again before [`Self::on_space`].
+    /// [`AppendError::NotReady`] is no reason to call this: it passes.
     pub fn on_rescue_failed(&mut self, id: QueueId) {
         if self.rescue.pending.remove(&id.number()) {
             self.rescue.stuck.insert(id.number());

@@ -151,6 +151,10 @@ pub enum RecoveryError {
         /// Its version.
         version: u16,
     },
+    /// The checkpoint or its entries are from another log, or were stored before they were durable. Recover from
+    /// [`Start::Beginning`].
+    #[error("the checkpoint tells of a record that is not in the log")]
+    Checkpoint,
     /// The file belongs somewhere else.
     #[error("file {segment} is segment {number} of journal shard {shard}")]
     Foreign {
@@ -231,6 +235,8 @@ struct Scanned {
     last: Option<(u64, u64)>,
     /// Where the first record lies that does not count.
     void: Option<u64>,
+    /// Where reading began.
+    from: u64,
     /// Where the records end.
     walked: u64,
     stop: Stop,
@@ -398,6 +404,9 @@ impl Recovery {
             return Err(error);
         }
         let entries = self.collect_entries();
+        if let Some(error) = self.error {
+            return Err(error);
+        }
         let newest = self.epochs.keys().next_back().copied();
         let newest = newest.max(self.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch));
         let epoch = self.now.0.max(newest.map_or(1, |epoch| epoch + 1));
@@ -503,7 +512,8 @@ impl Recovery {
                 if let Some(cursor) = cursor {
                     // What an older run wrote there does not count any more.
                     scanned.last = Some((checkpoint.position.0.saturating_sub(1), checkpoint.epoch));
-                    scanned.walked = cursor.offset.max(HEADER_PAGE);
+                    scanned.from = cursor.offset.max(HEADER_PAGE);
+                    scanned.walked = scanned.from;
                 } else if scanned.begin < checkpoint.position.0 {
                     (scanned.fate, scanned.walked) = (Fate::Told, scanned.len);
                     continue;
@@ -892,23 +902,34 @@ impl Recovery {
     }
 
     fn collect_entries(&mut self) -> Vec<(QueueId, Entry)> {
-        let current: BTreeMap<u32, u32> = self
-            .segments
-            .iter()
-            .filter(|scanned| scanned.is_used())
-            .map(|scanned| (scanned.number, scanned.generation))
-            .collect();
+        // Generation, and from where on all records were read.
+        let mut current: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
+        for scanned in self.segments.iter().filter(|scanned| scanned.is_used()) {
+            let from = if scanned.fate == Fate::Told { u64::MAX } else { scanned.from };
+            current.insert(scanned.number, (scanned.generation, from));
+        }
         let is_there =
-            |number: u32, generation: u32| current.get(&number).is_some_and(|now| *now == generation);
+            |number: u32, generation: u32| current.get(&number).is_some_and(|(now, _)| *now == generation);
         let mut entries = Vec::new();
         for (number, building) in mem::take(&mut self.building) {
             let Some(found) = building.message else { continue };
             let mut placement = found.placement;
-            // Told by the checkpoint, and its segment reused since: it was retired.
             if !is_there(placement.segment.number, placement.segment.generation) {
+                // Told by the checkpoint. A segment reused or removed since: it was retired. One not yet used: it
+                // was never there.
+                let is_it = |s: &Scanned| s.number == placement.segment.number;
+                let now = self.segments.iter().find(|s| is_it(s)).map_or(u32::MAX, |s| s.generation);
+                if now <= placement.segment.generation {
+                    self.error = Some(RecoveryError::Checkpoint);
+                }
                 continue;
             }
             let id = QueueId::new(self.shard, number);
+            let read_from = current[&placement.segment.number].1;
+            if found.sequence == 0 && placement.offset >= read_from {
+                // Its record lies where all records were read, and was not met.
+                self.error = Some(RecoveryError::Checkpoint);
+            }
             if placement.extents.iter().any(|e: &Extent| !is_there(e.segment, e.generation)) {
                 self.report_bad(placement.segment.number, placement.offset, Damage::ContentLost(id));
                 continue;
@@ -919,8 +940,8 @@ impl Recovery {
             states.retain(|found| found.index < placement.recipients);
             states.sort_by_key(|found| found.index);
             for number in states.iter().filter_map(|found| found.segment) {
-                transitions
-                    .insert(SegmentRef { number, generation: current.get(&number).copied().unwrap_or(0) });
+                let generation = current.get(&number).map_or(0, |(generation, _)| *generation);
+                transitions.insert(SegmentRef { number, generation });
             }
             placement.transitions = transitions.into_iter().collect();
             let states = states.into_iter().map(|found| (found.index, found.state)).collect();
@@ -963,6 +984,7 @@ impl Scanned {
             begin: 0,
             last: None,
             void: None,
+            from: HEADER_PAGE,
             walked: HEADER_PAGE,
             stop: Stop::None,
             gaps: Vec::new(),

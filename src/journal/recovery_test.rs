@@ -116,3 +116,28 @@ fn any_bytes_at_all_do_not_panic() {
         let _ = recover(&disk, SHARD, small(), Timestamp(9), Start::Beginning, Vec::new());
     }
 }
+
+#[test]
+fn a_checkpoint_with_entries_that_were_never_durable_is_refused() {
+    let (mut journal, mut disk, ids) = filled(5);
+    let checkpoint = journal.checkpoint();
+    let content = [Bytes::from(vec![b'x'; 1000])];
+    let envelope = envelope();
+    let message = AppendMessage { envelope: &envelope, states: &[], content: Content::Whole(&content) };
+    // Moved, and the entry stored before the copy was durable.
+    journal.append_rescued(ids[0], &message).unwrap();
+    let recovered = reopen(&disk);
+    let mut entries = recovered.entries;
+    entries[0].1.placement = journal.placement(ids[0]).unwrap();
+    let open = |disk: &VirtualDisk| {
+        let start = Start::Checkpoint(checkpoint.clone());
+        recover(disk, SHARD, small(), Timestamp(9), start, entries.clone())
+    };
+    let refused = Err(RecoveryError::Checkpoint);
+    assert_eq!(open(&disk).map(|_| ()), refused, "the copy's segment was never used");
+    commit(&mut journal, &mut disk).unwrap();
+    assert!(open(&disk).is_ok_and(|recovered| recovered.entries.len() == 5), "durable after all");
+    let span = journal.locate(ids[0]).unwrap().head;
+    disk.damage(span.segment, span.offset, b"torn");
+    assert_eq!(open(&disk).map(|_| ()), refused);
+}

@@ -280,11 +280,17 @@ impl Segments {
         self.ready.push_back(number);
     }
 
-    /// The file is not there; until [`Self::on_space`] no other is ordered.
+    /// A file could not be made: it is not there, and until [`Self::on_space`] no other is ordered. Or one could not be
+    /// recycled: what it held may come back, so it and all that are younger stay as they are.
     pub(crate) fn on_create_failed(&mut self, number: u32) {
-        let segment = self.table.remove(&number);
-        assert!(segment.is_some_and(|s| s.state == State::Preparing), "segment {number} was not ordered");
-        self.creation = Creation::Blocked;
+        let known = self.table.get_mut(&number).filter(|segment| segment.state == State::Preparing);
+        let segment = known.expect("the segment was ordered");
+        if self.ages.iter().any(|ages| ages.contains(&number)) {
+            segment.state = State::Removing;
+        } else {
+            self.table.remove(&number);
+            self.creation = Creation::Blocked;
+        }
     }
 
     pub(crate) fn on_removed(&mut self, number: u32) {
