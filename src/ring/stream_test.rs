@@ -293,11 +293,8 @@ fn gentle_close_lets_others_run() {
     run(|| async {
         let (client, server) = pair().await;
         client.deadline().set_after(Duration::from_millis(200));
-        // As much as the kernel takes.
-        let (piece, mut sent) = (noise(10_000), 0);
-        while sent < 2_000_000 && client.write_all(&piece).await.is_ok() {
-            sent += piece.len();
-        }
+        // As much as the kernel takes; nearly all of it is there to be read at once.
+        let _ = client.write_all(&noise(2_000_000)).await;
         drop(client);
         let turns = Rc::new(Cell::new(0));
         let bystander = spawn_task({
@@ -310,8 +307,8 @@ fn gentle_close_lets_others_run() {
             }
         });
         server.close_gently(Duration::from_secs(5)).await;
-        let reads = sent / 4096;
-        assert!(turns.get() > reads / 64, "{} turns in {reads} reads", turns.get());
+        // 488 reads; the others got 3 turns when nobody thought of them.
+        assert!(turns.get() > 8, "{} turns", turns.get());
         drop(bystander);
     });
 }
