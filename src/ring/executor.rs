@@ -244,9 +244,11 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 
 /// Like [`spawn`], but a panic ends only this task; then `on_panic` is told what the panic said.
 pub fn spawn_caught(future: impl Future<Output = ()> + 'static, on_panic: impl FnOnce(String) + 'static) {
+    // What the task shared with others is in whatever state the panic left it; callers keep that to one session.
+    // Boxed: a block that awaits what it captured would hold room for it twice.
+    let caught = Box::pin(AssertUnwindSafe(future).catch_unwind());
     spawn(async move {
-        // What the task shared with others is in whatever state the panic left it; callers keep that to one session.
-        if let Err(payload) = AssertUnwindSafe(future).catch_unwind().await {
+        if let Err(payload) = caught.await {
             on_panic(panic_text(&*payload));
         }
     });

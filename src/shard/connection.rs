@@ -127,8 +127,9 @@ impl Connection<'_> {
                 Action::Receive(reply) => self.receive_data(&reply).await,
                 Action::ReceiveChunk { size, first, last } => self.receive_chunk(size, first, last).await,
                 Action::DiscardChunk { size } => self.discard_chunk(size).await,
-                Action::Commit(envelope) => Ok(self.commit(envelope).await),
-                Action::StartTls(reply) => self.start_tls(&reply).await,
+                // Boxed, as what follows: an idle connection should not carry the room for it.
+                Action::Commit(envelope) => Ok(Box::pin(self.commit(envelope)).await),
+                Action::StartTls(reply) => Box::pin(self.start_tls(&reply)).await,
                 Action::Close(reply) => {
                     self.reply(&reply);
                     return if reply.code() == 221 { Ending::Quit } else { Ending::Dismissed };

@@ -201,7 +201,8 @@ impl Socket {
             return;
         }
         if let Ok(stream) = Rc::try_unwrap(self.stream) {
-            stream.close_gently(PATIENCE).await;
+            // Boxed: it has a buffer to drain into, which an open connection should not carry around.
+            Box::pin(stream.close_gently(PATIENCE)).await;
         }
     }
 }
