@@ -4,12 +4,13 @@
 //!  0          header page: magic, version, shard, number, generation, size, witness, CRC; zeros to 4096
 //!  4096       record, record, record …   each at a multiple of 8
 //!
-//!  record     0 magic "RPr1" │ 4 kind, 3 zeros │ 8 meta length │ 12 content length │ 16 generation │ 20 content CRC
-//!            24 sequence │ 32 synced_to │ 40 epoch │ 48 epoch_start │ 56 id │ 64 zero │ 68 CRC of 0..68 and meta
+//!  record     0 magic "RPr1" │ 4 CRC of 8..72 and meta │ 8 kind, 3 zeros │ 12 meta length │ 16 content length
+//!            20 generation │ 24 content CRC │ 28 zero │ 32 sequence │ 40 synced_to │ 48 epoch │ 56 epoch_start │ 64 id
 //!            72 meta │ content │ zeros to a multiple of 8
 //! ```
 //!
-//! All numbers are little-endian, all CRCs are CRC32C.
+//! All numbers are little-endian, all CRCs are CRC32C. The record's stands in front: where a sector ends within a
+//! header, no half of one record can then make a whole with the other half of another that was there before.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use mail::JournalShard;
@@ -30,7 +31,8 @@ const SEGMENT_MAGIC: &[u8; 8] = b"RINGPOST";
 const SEGMENT_VERSION: u16 = 1;
 const SEGMENT_HEADER: usize = 72;
 const RECORD_MAGIC: &[u8; 4] = b"RPr1";
-const RECORD_CRC_AT: usize = RECORD_HEADER - 4;
+const RECORD_CRC_AT: usize = 4;
+const RECORD_FIELDS_AT: usize = 8;
 
 /// What the header page of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,19 +197,20 @@ impl Header {
         self.meta_len = (head.len() - RECORD_HEADER) as u32;
         let mut out = &mut head[..RECORD_HEADER];
         out.put_slice(RECORD_MAGIC);
+        out.put_u32_le(0);
         out.put_u32_le(u32::from(self.kind));
         out.put_u32_le(self.meta_len);
         out.put_u32_le(self.content_len);
         out.put_u32_le(self.generation);
         out.put_u32_le(self.content_crc);
+        out.put_u32_le(0);
         out.put_u64_le(self.sequence);
         out.put_u64_le(self.synced_to);
         out.put_u64_le(self.epoch);
         out.put_u64_le(self.epoch_start);
         out.put_u64_le(self.id);
-        out.put_u32_le(0);
         self.crc = head_crc(head);
-        head[RECORD_CRC_AT..RECORD_HEADER].copy_from_slice(&self.crc.to_le_bytes());
+        head[RECORD_CRC_AT..RECORD_FIELDS_AT].copy_from_slice(&self.crc.to_le_bytes());
     }
 
     /// Reads the fields; whether they are true only [`Self::checked_meta`] tells.
@@ -219,23 +222,23 @@ impl Header {
         }
         let mut reader = Reader::new(&bytes[RECORD_MAGIC.len()..]);
         let mut read = || -> Result<Self, crate::Malformed> {
-            let kind = reader.u32()?;
-            let mut header = Self {
-                kind: kind as u8,
-                meta_len: reader.u32()?,
-                content_len: reader.u32()?,
-                generation: reader.u32()?,
-                content_crc: reader.u32()?,
+            let (crc, kind) = (reader.u32()?, reader.u32()? as u8);
+            let (meta_len, content_len) = (reader.u32()?, reader.u32()?);
+            let (generation, content_crc) = (reader.u32()?, reader.u32()?);
+            reader.u32()?;
+            Ok(Self {
+                kind,
+                meta_len,
+                content_len,
+                generation,
+                content_crc,
                 sequence: reader.u64()?,
                 synced_to: reader.u64()?,
                 epoch: reader.u64()?,
                 epoch_start: reader.u64()?,
                 id: reader.u64()?,
-                crc: 0,
-            };
-            reader.u32()?;
-            header.crc = reader.u32()?;
-            Ok(header)
+                crc,
+            })
         };
         read().map_err(|_| HeaderFault::Short)
     }
@@ -275,5 +278,5 @@ pub(crate) fn find_magic(bytes: &[u8]) -> Option<usize> {
 }
 
 fn head_crc(head: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&head[..RECORD_CRC_AT]), &head[RECORD_HEADER..])
+    crc32c::crc32c(&head[RECORD_FIELDS_AT..])
 }
