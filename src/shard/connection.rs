@@ -143,6 +143,9 @@ impl Connection<'_> {
     }
 
     fn reply(&mut self, reply: &Reply) {
+        if let Some(refusal) = reply.refusal() {
+            self.shard.metrics.inbound.refusal(refusal.label()).one();
+        }
         self.socket.send(|output| reply.write_to(output));
     }
 
@@ -431,9 +434,8 @@ impl Connection<'_> {
         .emit(envelope.received_at.0);
     }
 
-    /// Counts and logs a refusal.
+    /// Logs a refusal of policy; those of syntax are counted alone.
     fn note_refusal(&self, stage: &'static str, refusal: Refusal, forward_path: Option<&ForwardPath>) {
-        self.shard.metrics.inbound.refusal(refusal.label()).one();
         if !Refused::enabled() {
             return;
         }

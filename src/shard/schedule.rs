@@ -174,12 +174,14 @@ const fn notice(warning: Warning) -> DelayNotice {
 }
 
 fn retire(shard: &Shard, id: QueueId) {
+    if Retired::enabled() {
+        let received_at = shard.contents.borrow().get(&id).map(|message| message.envelope.received_at);
+        let delay = received_at.map(crate::shard::since);
+        Retired { id: &id, delay }.emit(ring::clock::unix_micros());
+    }
     shard.forget_content(id);
     shard.lasts.borrow_mut().remove(&id);
     shard.note(id, Note::Retired(id));
-    if Retired::enabled() {
-        Retired { id: &id, delay: Duration::ZERO }.emit(ring::clock::unix_micros());
-    }
 }
 
 fn id_of(order: &Order) -> QueueId {

@@ -149,12 +149,16 @@ impl Shard {
         self.stopping.get()
     }
 
+    /// Begins no attempt any more.
+    pub(crate) fn pause(&self) {
+        let limits = queue::Limits { attempts_max: 0, ..self.settings().queue_limits(self.shards) };
+        self.queue.borrow_mut().set_limits(limits, facts::now(), &mut Vec::new());
+    }
+
     /// Begins to stop: idle sessions are told, no attempt is begun any more.
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
-        let mut limits = self.settings().queue_limits(self.shards);
-        limits.attempts_max = 0;
-        self.queue.borrow_mut().set_limits(limits, facts::now(), &mut Vec::new());
+        self.pause();
         self.hops.stop();
         for stream in self.sessions.borrow().values().filter_map(std::rc::Weak::upgrade) {
             // Wakes the session, which sees that we are stopping.

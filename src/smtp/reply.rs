@@ -12,6 +12,7 @@ pub struct Reply {
     code: u16,
     status: Option<Status>,
     text: Text,
+    refusal: Option<Refusal>,
 }
 
 /// What follows the codes. Replies that are sent often need no allocation.
@@ -40,19 +41,24 @@ impl Reply {
     );
     // A 3yz reply has no class among the enhanced status codes (RFC 2034 §4).
     pub(crate) const SEND_DATA: Self =
-        Self { code: 354, status: None, text: Text::Fixed("end data with <CR><LF>.<CR><LF>") };
+        Self { code: 354, status: None, text: Text::Fixed("end data with <CR><LF>.<CR><LF>"), refusal: None };
 
     const fn success(code: u16, status: Status, text: &'static str) -> Self {
-        Self { code, status: Some(status), text: Text::Fixed(text) }
+        Self { code, status: Some(status), text: Text::Fixed(text), refusal: None }
     }
 
     /// The greeting (RFC 5321 §4.2: the domain comes first).
     pub(crate) fn greeting(hostname: &str) -> Self {
-        Self { code: 220, status: None, text: Text::Lines([hostname, " ESMTP"].concat().into()) }
+        Self {
+            code: 220,
+            status: None,
+            text: Text::Lines([hostname, " ESMTP"].concat().into()),
+            refusal: None,
+        }
     }
 
     pub(crate) fn helo(hostname: &str) -> Self {
-        Self { code: 250, status: None, text: Text::Lines(hostname.into()) }
+        Self { code: 250, status: None, text: Text::Lines(hostname.into()), refusal: None }
     }
 
     /// What we offer (RFC 5321 §4.1.1.1).
@@ -66,22 +72,27 @@ impl Reply {
                 lines.push_str(&size_max.to_string());
             }
         }
-        Self { code: 250, status: None, text: Text::Lines(lines.into()) }
+        Self { code: 250, status: None, text: Text::Lines(lines.into()), refusal: None }
     }
 
     /// We are responsible for the message from here on (RFC 5321 §4.2.5).
     pub(crate) const fn queued(id: QueueId) -> Self {
-        Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Queued(id) }
+        Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Queued(id), refusal: None }
     }
 
     /// A chunk arrived and more may follow (RFC 3030 §2).
     pub(crate) const fn chunk(octets: u64) -> Self {
-        Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Received(octets) }
+        Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Received(octets), refusal: None }
     }
 
     /// The three digits.
     pub const fn code(&self) -> u16 {
         self.code
+    }
+
+    /// The refusal that this reply spells, if it spells one.
+    pub const fn refusal(&self) -> Option<Refusal> {
+        self.refusal
     }
 
     /// The enhanced status code, where the reply has one (RFC 2034 §4).
@@ -147,7 +158,7 @@ impl fmt::Display for Reply {
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
         let (code, status, text) = refusal.spelling();
-        Self { code, status: Some(status), text: Text::Fixed(text) }
+        Self { code, status: Some(status), text: Text::Fixed(text), refusal: Some(refusal) }
     }
 }
 

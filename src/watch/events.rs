@@ -191,8 +191,8 @@ events! {
     Debug queue retired = Retired<'a> {
         /// The queue id.
         id: &'a dyn Display,
-        /// Seconds since it was accepted.
-        delay: Duration,
+        /// Seconds since it was accepted, while it was still in memory.
+        delay: Option<Duration>,
     }
     /// An operator changed what will become of recipients.
     Info queue operated = Operated<'a> {

@@ -134,7 +134,7 @@ fn events_and_tracing_share_the_log() {
     };
     accepted.emit(AT);
     Connected { client, listener: "smtp" }.emit(AT);
-    Retired { id, delay: Duration::from_secs(3) }.emit(AT);
+    Retired { id, delay: Some(Duration::from_secs(3)) }.emit(AT);
     let recovered =
         Recovered { shard: 0, messages: 0, recipients: 0, records: 0, torn: 0, took: Duration::ZERO };
     recovered.emit(AT);
