@@ -40,7 +40,8 @@ use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
 use arc_swap::ArcSwap;
 use bridge::Hatch;
 use index::{Batch, Loaded};
-use mail::JournalShard;
+use journal::RecoveryError;
+use mail::{JournalShard, QueueId};
 use queue::Queue;
 use ring::{Pool, PoolOptions};
 use tokio::sync::{mpsc, oneshot};
@@ -115,13 +116,21 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     let now = facts::now();
     let seed = ring::clock::unix_micros() ^ (number as u64) << 48;
     let mut queue = Queue::new(settings.queue_limits(shards), settings.schedule(), seed, now);
-    let (mut committers, mut lasts) = (Vec::new(), HashMap::new());
+    let (mut committers, mut lasts, mut first) = (Vec::new(), HashMap::new(), Vec::new());
     let began = ring::clock::now();
     let (mut recipients, mut records) = (0, 0);
     for JournalSetup { shard, directory, loaded } in journals {
-        let from_nothing = loaded.is_none();
         let limits = recover::journal_limits(&config);
-        let found = recover::read(shard, &directory, limits, loaded, now).await?;
+        let mut told: Option<Vec<_>> =
+            loaded.as_ref().map(|loaded| loaded.entries.iter().map(|(id, _)| *id).collect());
+        let found = match recover::read(shard, &directory, limits, loaded, now).await {
+            Err(RecoverError::Journal { path, error: error @ RecoveryError::Checkpoint }) => {
+                tracing::warn!(path, %error, "the index is rebuilt from the journal");
+                told = None;
+                recover::read(shard, &directory, limits, None, now).await?
+            }
+            found => found?,
+        };
         recover::tell_damage(number, &found.report, now.0);
         records += found.report.records;
         for (id, entry) in &found.entries {
@@ -133,14 +142,16 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         }
         let changes = Changes::with(found.entries.iter().map(|(id, _)| *id));
         let checkpoint = found.journal.checkpoint();
-        if from_nothing {
-            let batch = Batch { put: found.entries, remove: Vec::new(), checkpoint };
-            // Nobody listens only when the program ends.
-            let _ = index.send(IndexOrder { shard, change: IndexChange::Rebuild(batch) }).await;
-        } else {
-            let batch = Batch { put: found.entries, remove: Vec::new(), checkpoint };
-            let _ = index.send(IndexOrder { shard, change: IndexChange::Apply(batch) }).await;
-        }
+        let change = match told {
+            None => IndexChange::Rebuild(Batch { put: found.entries, remove: Vec::new(), checkpoint }),
+            Some(mut remove) => {
+                // Who ended behind the checkpoint before must not stay in the index: this checkpoint does not tell.
+                let lives = |id: &QueueId| found.entries.binary_search_by_key(id, |(id, _)| *id).is_ok();
+                remove.retain(|id| !lives(id));
+                IndexChange::Apply(Batch { put: found.entries, remove, checkpoint })
+            }
+        };
+        first.push(IndexOrder { shard, change });
         committers.push(Committer::new(found.journal, number, directory, metrics.clone(), changes));
     }
     let messages = u64::from(queue.messages());
@@ -177,7 +188,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     ring::spawn(schedule::run(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));
-    ring::spawn(upkeep::checkpoints(shard.clone(), index.clone()));
+    ring::spawn(upkeep::checkpoints(shard.clone(), first, index.clone()));
     for listener in listeners {
         ring::spawn(accept::accept(shard.clone(), listener));
     }

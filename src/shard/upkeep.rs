@@ -48,9 +48,16 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
-    /// What the index holds after a start.
+    /// What the index holds after a start, once it has what recovery found.
     pub(crate) fn with(indexed: impl Iterator<Item = QueueId>) -> Self {
         Self { indexed: indexed.collect(), ..Self::default() }
+    }
+
+    /// What is to be stored now. From here on it counts as stored: who ends while it is put together is removed the
+    /// next time, and does not stay behind a checkpoint that tells nothing of its end.
+    fn take(&mut self) -> (HashSet<QueueId>, Vec<QueueId>) {
+        self.indexed.extend(&self.dirty);
+        (std::mem::take(&mut self.dirty), std::mem::take(&mut self.gone))
     }
 
     pub(crate) fn changed(&mut self, id: QueueId) {
@@ -65,8 +72,18 @@ impl Changes {
     }
 }
 
-/// Saves checkpoints for as long as the core lives.
-pub(crate) async fn checkpoints(shard: Rc<Shard>, orders: mpsc::Sender<IndexOrder>) {
+/// Saves checkpoints for as long as the core lives. `found` is what recovery has found; it is saved first.
+pub(crate) async fn checkpoints(shard: Rc<Shard>, found: Vec<IndexOrder>, orders: mpsc::Sender<IndexOrder>) {
+    for order in found {
+        let (IndexChange::Apply(batch) | IndexChange::Rebuild(batch)) = &order.change;
+        let committer = shard.journals.iter().find(|committer| committer.number() == order.shard);
+        // What is at the end of the log may have been in the page cache alone until the first group is durable.
+        if let Some(committer) = committer
+            && committer.durable(batch.checkpoint.position).await.is_ok()
+        {
+            let _ = orders.send(order).await;
+        }
+    }
     loop {
         let interval = shard.settings().config.index.checkpoint_interval;
         let changed = shard.changed.wait();
@@ -84,10 +101,7 @@ pub(crate) async fn checkpoints(shard: Rc<Shard>, orders: mpsc::Sender<IndexOrde
 
 /// Saves a checkpoint of one journal shard; says whether anybody still takes them.
 pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Sender<IndexOrder>) -> bool {
-    let (dirty, remove) = {
-        let mut changes = committer.changes.borrow_mut();
-        (std::mem::take(&mut changes.dirty), std::mem::take(&mut changes.gone))
-    };
+    let (dirty, remove) = committer.changes.borrow_mut().take();
     if dirty.is_empty() && remove.is_empty() {
         return true;
     }
@@ -107,7 +121,6 @@ pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Se
             ring::yield_now().await;
         }
     }
-    committer.changes.borrow_mut().indexed.extend(put.iter().map(|(id, _)| *id));
     let change = IndexChange::Apply(Batch { put, remove, checkpoint });
     orders.send(IndexOrder { shard: committer.number(), change }).await.is_ok()
 }
