@@ -371,7 +371,8 @@ impl Committer {
                 Note::Transition(id, states) => journal.append_transition(*id, states),
                 Note::Retired(id) => journal.append_retired(*id),
             };
-            if written == Err(AppendError::NotReady) {
+            // A note that finds no room waits for it: dropped, its message would be sent again after a restart.
+            if matches!(written, Err(AppendError::NotReady | AppendError::StorageFull)) {
                 return;
             }
             // Any other error is final, and the next attempt of these recipients all that it costs.

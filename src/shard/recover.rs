@@ -58,6 +58,8 @@ pub async fn read(
 ) -> Result<Found, RecoverError> {
     let failed = |path: &Path, error| RecoverError::Io { path: path.display().to_string(), error };
     ring::create_directory(directory).await.map_err(|error| failed(directory, error))?;
+    // A segment that was removed just before a crash must not come back in a later one, with mail that has ended.
+    ring::sync_directory(directory).await.map_err(|error| failed(directory, error))?;
     let listed = ring::list(directory).await.map_err(|error| failed(directory, error))?;
     let files = listed.iter().filter_map(|entry| {
         let number = entry.name.strip_suffix(".segment")?.parse().ok()?;

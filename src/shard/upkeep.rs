@@ -121,6 +121,11 @@ pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Se
             ring::yield_now().await;
         }
     }
+    // An entry may name a copy that was made while the entries were put together.
+    let end = committer.with(journal::Journal::end);
+    if committer.durable(end).await.is_err() {
+        return false;
+    }
     let change = IndexChange::Apply(Batch { put, remove, checkpoint });
     orders.send(IndexOrder { shard: committer.number(), change }).await.is_ok()
 }
@@ -177,6 +182,7 @@ pub(crate) async fn rescue(shard: Rc<Shard>, committer: Rc<Committer>, rescue: R
 fn settle(committer: &Committer, id: QueueId, moved: Result<(), AppendError>) {
     match moved {
         Ok(()) => committer.changes.borrow_mut().changed(id),
+        // It has ended meanwhile, or room is short for now: the journal asks again.
         Err(_) => committer.on_rescue_failed(id),
     }
 }
@@ -200,7 +206,13 @@ fn states(shard: &Shard, id: QueueId, recipients: usize) -> Vec<(u32, journal::R
 pub(crate) async fn measure(shard: Rc<Shard>) {
     const INTERVAL: Duration = Duration::from_secs(1);
     let mut waits = 0;
+    let mut paused = false;
     loop {
+        if !paused && shard.journals.iter().any(|committer| committer.has_failed()) {
+            // What is delivered now could not be written down, and would be delivered again after the restart.
+            paused = true;
+            shard.pause();
+        }
         let metrics = &shard.metrics;
         let (counts, messages, oldest) = {
             let queue = shard.queue.borrow();
