@@ -420,6 +420,10 @@ impl Journal {
         id: QueueId,
         message: &AppendMessage<'_>,
     ) -> Result<Position, AppendError> {
+        if self.failure.is_some() {
+            // Whoever tries again may have appended it before the failure.
+            return Err(AppendError::Failed);
+        }
         assert!(id.shard() == self.shard && id.number() < self.next_number, "the id was not reserved");
         assert!(!self.live.contains_key(&id.number()), "the id is in use");
         self.put_message(id, message, Class::Hot, Purpose::Mail)?;

@@ -112,6 +112,8 @@ fn a_failed_sync_is_final() {
     journal.on_failed(group.id, Failure::Sync);
     assert_eq!(journal.failure(), Some(Failure::Sync));
     assert_eq!(append(&mut journal, &mut disk, &[]), Err(AppendError::Failed));
+    let again = AppendMessage { envelope: &envelope(), states: &[], content: Content::Whole(&[]) };
+    assert_eq!(journal.append_reserved(appended.id, &again), Err(AppendError::Failed));
     assert_eq!(journal.append_retired(appended.id), Err(AppendError::Failed));
     assert_eq!(journal.accepts_mail(), Err(AppendError::Failed));
     assert!(journal.begin_group().is_none());
