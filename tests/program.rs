@@ -119,7 +119,16 @@ impl Program {
         let patience_spec = patience.try_into().unwrap();
         let ended = poll(&mut polled, Some(&patience_spec)).unwrap();
         assert!(ended > 0, "{} (process {}) did not end within {patience:?}", self.name, self.pid());
-        self.child.wait().unwrap()
+        let status = self.child.wait().unwrap();
+        self.read_rest();
+        status
+    }
+
+    /// Waits until its last lines are collected; not for ever, because a child of its own may hold the pipes open.
+    fn read_rest(&self) {
+        const REST: Duration = Duration::from_secs(2);
+        let lines = self.output.lines.lock().unwrap();
+        drop(self.output.more.wait_timeout_while(lines, REST, |lines| lines.ended < 2).unwrap());
     }
 
     /// Whether it still runs.
@@ -131,6 +140,7 @@ impl Program {
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.read_rest();
     }
 }
 
@@ -222,8 +232,9 @@ pub fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A], stdin: &str) -> Fin
     let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let output = thread::spawn(move || slurp(stdout));
     let errors = thread::spawn(move || slurp(stderr));
-    let output_ended = Arc::<Output>::default();
-    let mut program = Program { name: name.to_string(), child, output: output_ended };
+    let collected =
+        Arc::new(Output { lines: Mutex::new(Lines { said: Vec::new(), ended: 2 }), ..Output::default() });
+    let mut program = Program { name: name.to_string(), child, output: collected };
     let status = program.wait();
     writer.join().unwrap();
     Finished { status, stdout: output.join().unwrap(), stderr: errors.join().unwrap() }

@@ -121,11 +121,18 @@ grace = "10s"
     /// # Panics
     /// When it does not.
     pub fn resume(&mut self) {
+        self.launch();
+        self.program().wait_for("it serves", |line| line.starts_with("with ").then_some(()));
+    }
+
+    /// Starts it on what is there, and does not wait.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn launch(&mut self) {
         assert!(self.program.is_none(), "it runs already");
-        let program = Program::start("ringpost", &mut self.command());
-        program.wait_for("it serves", |line| line.starts_with("with ").then_some(()));
         self.read.store(0, Ordering::Relaxed);
-        self.program = Some(program);
+        self.program = Some(Program::start("ringpost", &mut self.command()));
     }
 
     /// Ends it with SIGKILL, at once.
