@@ -162,9 +162,9 @@ fn sigterm_sends_nothing_twice() {
     // Who had sent its content got a reply. A session between transactions is told 421 and ended; the source has
     // sent MAIL and RCPT by then, and finds no more replies than that one.
     let errors: Vec<_> = reports[0]["errors"].as_object().unwrap().keys().collect();
-    let harmless =
-        ["connect: connection refused", "greeting: 421", "EHLO: 421", "RCPT: unexpected end of file"];
-    assert!(errors.iter().all(|error| harmless.contains(&error.as_str())), "{errors:?}");
+    let harmless = ["connect: ", "greeting: ", "EHLO: ", "RCPT: "];
+    let is_harmless = |error: &&String| harmless.iter().any(|step| error.starts_with(step));
+    assert!(errors.iter().all(is_harmless), "{errors:?}");
 }
 
 #[test]
