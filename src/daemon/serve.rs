@@ -105,11 +105,17 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         Ok(messages) => messages,
         Err(reason) => bail!("cannot start: {reason}"),
     };
+    // Before anybody is told that we serve, and may send one.
+    let signals = {
+        let _inside = pool.runtime().enter();
+        signals([SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
+            .context("signals cannot be received")?
+    };
     announce(path, &config, &listening, pool.http_addresses(), messages);
 
     let mut server =
         Server { path, config, snapshot, certificates, door: &door, process: &process, log: &log };
-    let code = pool.runtime().block_on(server.attend(&mut endings));
+    let code = pool.runtime().block_on(server.attend(signals, &mut endings));
     // The shards end when nobody can ask them any more.
     drop(door);
     pool.stop(Duration::from_secs(1));
@@ -132,12 +138,11 @@ struct Server<'a> {
 
 impl Server<'_> {
     /// Waits for signals, and for a shard that should not have ended.
-    async fn attend(&mut self, endings: &mut mpsc::UnboundedReceiver<String>) -> ExitCode {
-        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-        let Ok([mut terminate, mut interrupt, mut hangup]) = signals(kinds) else {
-            tracing::error!("signals cannot be received");
-            return ExitCode::FAILURE;
-        };
+    async fn attend(
+        &mut self,
+        [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
+        endings: &mut mpsc::UnboundedReceiver<String>,
+    ) -> ExitCode {
         loop {
             let reason = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
