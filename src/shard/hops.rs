@@ -124,6 +124,7 @@ fn start(shard: &Rc<Shard>, lane: &Rc<Lane>) {
             after.queue.borrow_mut().on_attempted(attempt, &[], facts::now(), &mut orders);
             crate::schedule::follow(&after, orders);
         }
+        after.due.notify_all();
     });
 }
 

@@ -55,6 +55,10 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, destination: &str, ended: &Ended
         schedule::note_end(shard, job.id, &delivered, Phase::Delivered);
     }
     schedule::follow(shard, orders);
+    if delivered.len() < ended.outcomes.len() {
+        // Something may be due earlier than what the scheduler waits for.
+        shard.due.notify_all();
+    }
 }
 
 /// Ends an attempt that was not made: all its recipients get this outcome.
