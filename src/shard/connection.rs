@@ -151,6 +151,8 @@ impl Connection<'_> {
 
     /// Reads one command line and tells the session.
     async fn next_line(&mut self) -> Result<Action, Ending> {
+        // For the command as a whole: a byte now and then is not patience.
+        let mut until = None;
         loop {
             let input = self.socket.input();
             match self.lines.find(input.bytes()) {
@@ -168,7 +170,8 @@ impl Connection<'_> {
                 }
                 Line::Endless => return Ok(self.session.on_line_endless()),
                 Line::Partial => {
-                    if let Some(action) = self.fill(self.door.timeouts.command).await? {
+                    let until = *until.get_or_insert_with(|| after(self.door.timeouts.command));
+                    if let Some(action) = self.fill(until).await? {
                         return Ok(action);
                     }
                 }
@@ -177,17 +180,17 @@ impl Connection<'_> {
     }
 
     /// Waits for more input. What comes of waiting in vain is an action of the session: a 421.
-    async fn fill(&mut self, patience: Duration) -> Result<Option<Action>, Ending> {
+    async fn fill(&mut self, until: Duration) -> Result<Option<Action>, Ending> {
         if self.shard.is_stopping() && !self.in_transaction() {
             return Ok(Some(self.session.on_shutdown()));
         }
-        let now = ring::clock::now();
-        self.socket.stream().deadline().set((now + patience).min(self.until));
+        let until = until.min(self.until);
+        self.socket.stream().deadline().set(until);
         match self.socket.fill().await {
             Ok(0) => Err(Ending::Closed),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                if self.shard.is_stopping() {
+                if self.shard.is_stopping() && ring::clock::now() < until {
                     // We were woken to look; a transaction in flight may go on for as long as the grace lasts.
                     return if self.in_transaction() {
                         Ok(None)
@@ -256,7 +259,7 @@ impl Connection<'_> {
             input.consume(len);
             size -= len as u64;
             if size > 0
-                && let Some(action) = self.fill(self.door.timeouts.data_block).await?
+                && let Some(action) = self.fill(after(self.door.timeouts.data_block)).await?
             {
                 return Ok(action);
             }
@@ -268,7 +271,7 @@ impl Connection<'_> {
     async fn receive(&mut self) -> Result<Option<Action>, Ending> {
         loop {
             if self.socket.input().is_empty()
-                && let Some(action) = self.fill(self.door.timeouts.data_block).await?
+                && let Some(action) = self.fill(after(self.door.timeouts.data_block)).await?
             {
                 self.drop_receiving();
                 return Ok(Some(action));
@@ -455,6 +458,10 @@ impl Connection<'_> {
         }
         .emit(ring::clock::unix_micros());
     }
+}
+
+fn after(patience: Duration) -> Duration {
+    ring::clock::now() + patience
 }
 
 fn is_ascii(envelope: &Envelope) -> bool {
