@@ -305,6 +305,16 @@ fn snapshot(config: Arc<Config>, certificates: Option<&Arc<Certificates>>) -> an
 
 /// Binds every listener once for each shard; the kernel spreads connections over them.
 fn bind(config: &Config, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket>>> {
+    for listener in &config.listeners {
+        // Shards share each port (SO_REUSEPORT), and another server of the same user could join them and take a part
+        // of the mail: whether somebody is there shows only when we do not share.
+        let alone =
+            ListenOptions { backlog: listener.backlog, reuse_port: false, ..ListenOptions::default() };
+        for address in listener.address.iter().filter(|a| matches!(a, config::ListenAddress::Tcp(_))) {
+            BoundListener::bind(&ring_address(address), &alone)
+                .with_context(|| format!("listener `{}`", listener.name))?;
+        }
+    }
     let mut sockets: Vec<Vec<ListenerSocket>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
         let open = Arc::new(AtomicU32::new(0));
