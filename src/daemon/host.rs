@@ -54,6 +54,7 @@ pub(crate) fn findings(needs: &Needs<'_>) -> Vec<Finding> {
     if let Some(somaxconn) = number("/proc/sys/net/core/somaxconn") {
         found.extend(accept_queue(somaxconn, needs));
     }
+    found.extend(access(needs.data_directory));
     if let Ok(facts) = statfs::statfs(needs.data_directory) {
         found.extend(file_system(facts.filesystem_type(), needs.data_directory));
         let free = facts.blocks_available() * u64::try_from(facts.block_size()).unwrap_or(0);
@@ -64,6 +65,21 @@ pub(crate) fn findings(needs: &Needs<'_>) -> Vec<Finding> {
 
 fn warning(subject: &'static str, text: String) -> Finding {
     Finding { severity: Severity::Warning, subject, text }
+}
+
+/// One that is not there yet is made at start.
+fn access(path: &Path) -> Option<Finding> {
+    use nix::unistd::{AccessFlags, access};
+
+    let error = access(path, AccessFlags::R_OK | AccessFlags::W_OK | AccessFlags::X_OK).err()?;
+    (error != nix::errno::Errno::ENOENT).then(|| Finding {
+        severity: Severity::Error,
+        subject: "data directory",
+        text: format!(
+            "{} cannot be written to: {error}; see that it belongs to this user and is not mounted read-only",
+            path.display()
+        ),
+    })
 }
 
 fn memlock(soft: u64, needs: &Needs<'_>) -> Option<Finding> {
