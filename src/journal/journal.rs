@@ -277,6 +277,8 @@ struct Rescue {
     /// Could not be read.
     stuck: BTreeSet<u64>,
     found: usize,
+    /// Made of drafts: they cannot be read, and so not be moved, before their records at these places are durable.
+    arriving: VecDeque<(u64, u64)>,
     /// A segment in which the last pass found nothing to move, and how much lived in it then.
     barren: Option<(u32, u32)>,
 }
@@ -561,6 +563,12 @@ impl Journal {
         while let Some((_, segment, bytes)) = self.releases.pop_front_if(|(at, _, _)| *at < self.durable) {
             self.segments.release(segment, bytes);
         }
+        while let Some((_, number)) = self.rescue.arriving.pop_front_if(|(at, _)| *at < self.durable) {
+            // The segments that its parts lie in may have been looked at before.
+            self.rescue.barren = None;
+            self.rescue.cursor = self.rescue.cursor.min(number);
+            self.segments.reconsider();
+        }
         self.segments.on_durable();
     }
 
@@ -765,6 +773,7 @@ impl Journal {
         self.segments.hold(segment, record_len(u64::from(meta_len), inline_len));
         if let Some(draft) = draft {
             self.drafts.remove(&draft.0); // What it held is held by the message now.
+            self.rescue.arriving.push_back((self.sequence - 1, id.number()));
         }
         let live = Live {
             segment,
@@ -1043,7 +1052,9 @@ impl Journal {
                 continue;
             }
             let id = QueueId::new(self.shard, *number);
-            if live.segment == segment || live.extents().iter().any(|extent| extent.segment == segment) {
+            let parts_here = || live.extents().iter().any(|extent| extent.segment == segment);
+            let arriving = || self.rescue.arriving.iter().any(|(_, other)| other == number);
+            if live.segment == segment || (parts_here() && !arriving()) {
                 content.push(id);
             } else if live.transitions().any(|held| held == segment) {
                 states.push(id);

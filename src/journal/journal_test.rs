@@ -150,6 +150,32 @@ fn a_full_disk_refuses_mail_and_takes_transitions() {
     append(&mut journal, &mut disk, &content).unwrap();
 }
 
+// The oldest segment was held by a part of a message still arriving when it was looked at, and found empty of messages.
+#[test]
+fn a_message_that_arrives_slowly_does_not_hold_a_segment_for_ever() {
+    let (mut journal, mut disk) = fresh(small());
+    let content = [Bytes::from(vec![b'x'; 8000])];
+    let first = append(&mut journal, &mut disk, &[]).unwrap().id;
+    let draft = journal.begin_draft(Class::Hot);
+    journal.append_chunk(&draft, &content).unwrap();
+    journal.append_retired(first).unwrap();
+    while let Ok(appended) = append(&mut journal, &mut disk, &content) {
+        journal.append_retired(appended.id).unwrap();
+        commit(&mut journal, &mut disk).unwrap();
+        assert_eq!(obey(&mut journal, &mut disk).unwrap(), []);
+    }
+    let envelope = envelope();
+    let slow = AppendMessage { envelope: &envelope, states: &[], content: Content::Draft(&draft, &[]) };
+    let slow = journal.append_message(&slow).unwrap().id;
+    commit(&mut journal, &mut disk).unwrap();
+    let asked = obey(&mut journal, &mut disk).unwrap();
+    assert_eq!(asked, [Order::Rescue { content: vec![slow], states: vec![] }]);
+    journal.append_rescued(slow, &message(&envelope, &content)).unwrap();
+    commit(&mut journal, &mut disk).unwrap();
+    obey(&mut journal, &mut disk).unwrap();
+    append(&mut journal, &mut disk, &content).unwrap();
+}
+
 #[test]
 fn no_room_for_a_new_file() {
     let (mut journal, mut disk) = fresh(small());

@@ -300,6 +300,11 @@ impl Segments {
         self.on_space();
     }
 
+    /// What can be moved has changed: orders are thought about at once.
+    pub(crate) fn reconsider(&mut self) {
+        self.released = None;
+    }
+
     pub(crate) fn on_space(&mut self) {
         (self.creation, self.released) = (Creation::Possible, None);
     }
