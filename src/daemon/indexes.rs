@@ -73,7 +73,8 @@ impl Indexes {
 
     /// Waits until everything is stored.
     pub(crate) fn close(self) {
-        drop(self.orders);
+        // Dropping the sender would not do: what a shard's executor leaves undone at its end may hold another.
+        let _ = self.orders.blocking_send(IndexOrder { shard: JournalShard(0), change: IndexChange::Close });
         // The thread does not panic: sled's panics are caught where they arise.
         let _ = self.thread.join();
     }
@@ -101,6 +102,9 @@ fn keep(
     mut orders: mpsc::Receiver<IndexOrder>,
 ) {
     while let Some(IndexOrder { shard, change }) = orders.blocking_recv() {
+        if matches!(change, IndexChange::Close) {
+            return;
+        }
         if !opened.contains_key(&shard) {
             opened.extend(open_index(config, shard).map(|index| (shard, index)));
         }
@@ -108,6 +112,7 @@ fn keep(
         let stored = match change {
             IndexChange::Apply(batch) => index.apply(&batch).and_then(|()| index.flush()),
             IndexChange::Rebuild(Batch { put, checkpoint, .. }) => index.rebuild(&put, &checkpoint),
+            IndexChange::Close => unreachable!("it ends the thread"),
         };
         if let Err(error) = stored {
             tracing::error!(%shard, %error, "the index is given up: the next start reads the whole journal");

@@ -34,6 +34,8 @@ pub enum IndexChange {
     Apply(Batch),
     /// Everything anew: the index was missing or of no use.
     Rebuild(Batch),
+    /// Nothing more: the last order of the last shard is behind us.
+    Close,
 }
 
 /// What has changed since the last checkpoint of a journal shard.
@@ -75,7 +77,7 @@ impl Changes {
 /// Saves checkpoints for as long as the core lives. `found` is what recovery has found; it is saved first.
 pub(crate) async fn checkpoints(shard: Rc<Shard>, found: Vec<IndexOrder>, orders: mpsc::Sender<IndexOrder>) {
     for order in found {
-        let (IndexChange::Apply(batch) | IndexChange::Rebuild(batch)) = &order.change;
+        let (IndexChange::Apply(batch) | IndexChange::Rebuild(batch)) = &order.change else { continue };
         let committer = shard.journals.iter().find(|committer| committer.number() == order.shard);
         // What is at the end of the log may have been in the page cache alone until the first group is durable.
         if let Some(committer) = committer
