@@ -31,6 +31,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket) {
         session,
         lines: LineScanner::new(to_usize(door.limits.command_line_max)),
         until: began + door.timeouts.session,
+        output_max: to_usize(shard.settings().config.buffers.send),
         socket,
         receiving: None,
         messages: 0,
@@ -54,6 +55,8 @@ struct Connection<'a> {
     lines: LineScanner,
     /// When the session ends, however busy it is.
     until: Duration,
+    /// So much may wait to be sent before no more is made.
+    output_max: usize,
     /// The mail data being received.
     receiving: Option<Receiving>,
     messages: u64,
@@ -153,6 +156,9 @@ impl Connection<'_> {
     async fn next_line(&mut self) -> Result<Action, Ending> {
         // For the command as a whole: a byte now and then is not patience.
         let mut until = None;
+        if self.socket.output_len() > self.output_max {
+            self.flush().await?;
+        }
         loop {
             let input = self.socket.input();
             match self.lines.find(input.bytes()) {
@@ -184,6 +190,7 @@ impl Connection<'_> {
         if self.shard.is_stopping() && !self.in_transaction() {
             return Ok(Some(self.session.on_shutdown()));
         }
+        self.flush().await?;
         let until = until.min(self.until);
         self.socket.stream().deadline().set(until);
         match self.socket.fill().await {
@@ -204,6 +211,15 @@ impl Connection<'_> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Sends the replies that have gathered. Who does not take them gets no more.
+    async fn flush(&mut self) -> Result<(), Ending> {
+        if self.socket.output_len() > 0 {
+            self.socket.stream().deadline().set(after(self.door.timeouts.send).min(self.until));
+            self.socket.flush().await?;
+        }
+        Ok(())
     }
 
     fn in_transaction(&self) -> bool {

@@ -52,6 +52,11 @@ impl Socket {
         write(&mut self.output);
     }
 
+    /// How much was gathered to be sent.
+    pub(crate) fn output_len(&self) -> usize {
+        self.output.len()
+    }
+
     /// Sends what was gathered.
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         if self.output.is_empty() {
