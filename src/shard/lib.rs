@@ -188,13 +188,17 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     ring::spawn(schedule::run(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));
-    ring::spawn(upkeep::checkpoints(shard.clone(), first, index.clone()));
+    let checkpoints = ring::spawn_task(upkeep::checkpoints(shard.clone(), first, index.clone()));
     for listener in listeners {
         ring::spawn(accept::accept(shard.clone(), listener));
     }
     // Nobody waits for it only when the program ends.
     let _ = serving.send(Serving { messages });
     control::answer(shard.clone(), hatch, snapshot).await;
+    // One that is being put together has to be stored before another, and must not be left behind: it holds the door to
+    // the thread of the index open.
+    shard.stop();
+    checkpoints.await;
     for committer in shard.journals.iter() {
         upkeep::save(&shard, committer, &index).await;
     }
