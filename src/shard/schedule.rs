@@ -11,7 +11,7 @@ use crate::{
     facts, hops,
     journals::Note,
     reports::{self, Written},
-    shard::Shard,
+    shard::{Reporting, Shard},
 };
 
 /// Tells the queue that time has passed, for as long as the core lives.
@@ -44,13 +44,14 @@ pub(crate) async fn run(shard: Rc<Shard>) {
 pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
     for order in orders {
         // What concerns a message that is being reported on waits for the report.
-        if let Some(waiting) = shard.reporting.borrow_mut().get_mut(&id_of(&order)) {
-            waiting.push(order);
+        if let Some(reporting) = shard.reporting.borrow_mut().get_mut(&id_of(&order)) {
+            reporting.waiting.push(order);
             continue;
         }
         match order {
             Order::Return { id, .. } | Order::Warn { id, .. } => {
-                shard.reporting.borrow_mut().insert(id, Vec::new());
+                let reporting = Reporting { returning: returned(&order).to_vec(), waiting: Vec::new() };
+                shard.reporting.borrow_mut().insert(id, reporting);
                 ring::spawn(report(shard.clone(), order));
             }
             order @ (Order::Attempt { .. }
@@ -117,13 +118,26 @@ async fn report(shard: Rc<Shard>, first: Order) {
                 settle(&shard, order);
             }
         }
-        let mut reporting = shard.reporting.borrow_mut();
-        let waiting = reporting.get_mut(&id).expect("only this task ends it");
-        if waiting.is_empty() {
-            reporting.remove(&id);
+        let mut all = shard.reporting.borrow_mut();
+        let reporting = all.get_mut(&id).expect("only this task ends it");
+        if reporting.waiting.is_empty() {
+            all.remove(&id);
             return;
         }
-        order = waiting.remove(0);
+        order = reporting.waiting.remove(0);
+        reporting.returning = returned(&order).to_vec();
+    }
+}
+
+/// Whom an order returns to their sender: the queue has forgotten them.
+pub(crate) fn returned(order: &Order) -> &[u32] {
+    match order {
+        Order::Return { recipients, .. } => recipients,
+        Order::Attempt { .. }
+        | Order::Note { .. }
+        | Order::Warn { .. }
+        | Order::Remove { .. }
+        | Order::Retire { .. } => &[],
     }
 }
 

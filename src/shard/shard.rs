@@ -42,7 +42,7 @@ pub(crate) struct Shard {
     /// What the last attempt met, for those whom it deferred.
     pub(crate) lasts: RefCell<HashMap<QueueId, Vec<(u32, Last)>>>,
     /// Messages about which a report is being written, and what is to be done with them after that.
-    pub(crate) reporting: RefCell<HashMap<QueueId, Vec<queue::Order>>>,
+    pub(crate) reporting: RefCell<HashMap<QueueId, Reporting>>,
     pub(crate) hops: Hops,
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
@@ -56,6 +56,15 @@ pub(crate) struct Shard {
     /// A session or an attempt ended, or the core begins to stop.
     pub(crate) changed: Event,
     stopping: Cell<bool>,
+}
+
+/// A report being written.
+#[derive(Debug, Default)]
+pub(crate) struct Reporting {
+    /// Those whom the queue has forgotten, while the report about them is not safe yet.
+    pub(crate) returning: Vec<u32>,
+    /// What is to be done with the message after that.
+    pub(crate) waiting: Vec<queue::Order>,
 }
 
 /// A message in memory: read from the network or from the journal.
@@ -310,6 +319,14 @@ impl Shard {
     pub(crate) fn last(&self, id: QueueId, recipient: u32) -> Option<Last> {
         let lasts = self.lasts.borrow();
         lasts.get(&id)?.iter().find(|(place, _)| *place == recipient).map(|(_, last)| last.clone())
+    }
+
+    /// Recipients whom the queue has forgotten and whose report is not safe yet: a restart must find them.
+    pub(crate) fn returning(&self, id: QueueId) -> Vec<u32> {
+        let reporting = self.reporting.borrow();
+        let Some(Reporting { returning, waiting }) = reporting.get(&id) else { return Vec::new() };
+        let later = waiting.iter().flat_map(schedule::returned);
+        returning.iter().chain(later).copied().collect()
     }
 
     /// Lets go of a message that will not be tried again soon.

@@ -135,26 +135,20 @@ pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Se
 async fn entry(shard: &Shard, committer: &Committer, id: QueueId) -> Result<Entry, ReadError> {
     let envelope = shard.envelope(id).await?;
     let placement = committer.with(|journal| journal.placement(id)).ok_or(ReadError::Gone)?;
-    let queue = shard.queue.borrow();
-    let message = queue.message(id).ok_or(ReadError::Gone)?;
-    let alive: HashMap<u32, _> =
-        queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
-    let states = (0..placement.recipients).map(|place| {
-        let state = match alive.get(&place) {
-            Some(state) => schedule::journal_state(shard, id, state, message.warning),
-            // Which of the ways to end it was does not matter any more.
-            None => journal::RecipientState { phase: journal::Phase::Delivered, ..Default::default() },
-        };
-        (place, state)
-    });
+    let queued = shard.queue.borrow().message(id).is_some();
+    if !queued && shard.returning(id).is_empty() {
+        return Err(ReadError::Gone);
+    }
+    let extents = placement.extents.iter().map(|extent| u64::from(extent.len));
     let facts = Facts {
         received_at: envelope.received_at,
-        size: message.size,
+        size: u64::from(placement.inline_len) + extents.sum::<u64>(),
         return_path: recover::return_path(&envelope),
         domains: recover::domains(&envelope),
     };
-    let states = states.filter(|(_, state)| *state != journal::RecipientState::default()).collect();
-    Ok(Entry { placement, states, facts })
+    let states = states(shard, id, placement.recipients as usize);
+    let states = states.into_iter().filter(|(_, state)| *state != journal::RecipientState::default());
+    Ok(Entry { placement, states: states.collect(), facts })
 }
 
 /// Moves messages out of the way of recycling.
@@ -195,10 +189,13 @@ fn states(shard: &Shard, id: QueueId, recipients: usize) -> Vec<(u32, journal::R
     let warning = queue.message(id).map_or(queue::Warning::Unwanted, |message| message.warning);
     let alive: HashMap<u32, _> =
         queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
+    let returning = shard.returning(id);
+    // Which of the ways to end it was does not matter any more.
     let ended = journal::RecipientState { phase: journal::Phase::Delivered, ..Default::default() };
     (0..recipients as u32)
         .map(|place| match alive.get(&place) {
             Some(state) => (place, schedule::journal_state(shard, id, state, warning)),
+            None if returning.contains(&place) => (place, journal::RecipientState::default()),
             None => (place, ended.clone()),
         })
         .collect()
