@@ -75,6 +75,8 @@ pub(crate) struct Committer {
     /// Notes that found the journal not ready, in order.
     notes: RefCell<VecDeque<Note>>,
     full: Cell<bool>,
+    /// Messages that were moved to a place that is not durable yet.
+    moving: RefCell<HashMap<QueueId, Position>>,
     /// For the index.
     pub(crate) changes: RefCell<Changes>,
 }
@@ -142,6 +144,7 @@ impl Committer {
             waiting: RefCell::default(),
             notes: RefCell::default(),
             full: Cell::new(false),
+            moving: RefCell::default(),
             changes: RefCell::new(changes),
         })
     }
@@ -235,6 +238,7 @@ impl Committer {
             let journal = self.journal.borrow();
             (journal.durable_to(), journal.failure().is_some())
         };
+        self.moving.borrow_mut().retain(|_, end| *end > durable);
         let mut waiting = self.waiting.borrow_mut();
         while let Some(waiter) = waiting.pop_front_if(|waiter| failed || waiter.end <= durable) {
             waiter.waker.wake();
@@ -307,7 +311,9 @@ impl Committer {
     pub(crate) async fn append_rescued(&self, id: QueueId, stored: &Stored) -> Result<(), AppendError> {
         let Stored { envelope, states, content } = stored;
         let message = AppendMessage { envelope, states, content: Content::Whole(content) };
-        self.when_ready(|journal| journal.append_rescued(id, &message)).await.map(drop)
+        let end = self.when_ready(|journal| journal.append_rescued(id, &message)).await?;
+        self.moving.borrow_mut().insert(id, end);
+        Ok(())
     }
 
     /// Appends the states of a live message once more.
@@ -486,6 +492,11 @@ impl Committer {
     }
 
     async fn read_head(&self, id: QueueId) -> Result<journal::record::StoredMessage, ReadError> {
+        let moving = self.moving.borrow().get(&id).copied();
+        if let Some(end) = moving {
+            // Its new place is written first.
+            self.durable(end).await.map_err(|_| ReadError::Gone)?;
+        }
         let located = self.journal.borrow().locate(id);
         let head = located.ok_or(ReadError::Gone)?.head;
         let bytes = self.read_span(head).await?;
