@@ -296,7 +296,10 @@ impl Worker<'_> {
         let metrics = &self.shard.metrics.outbound.tls;
         let result = match config {
             Some(config) => {
-                socket.connect_tls(&config, &hop.remote.name).await.map_err(|error| error.to_string())
+                // A next hop without a name has an address literal in its place, which is no name for TLS.
+                let address = hop.remote.address.to_string();
+                let name = if hop.remote.name.starts_with('[') { &address } else { &*hop.remote.name };
+                socket.connect_tls(&config, name).await.map_err(|error| error.to_string())
             }
             None => Err("TLS is not configured".to_owned()),
         };
