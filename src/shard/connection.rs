@@ -355,7 +355,8 @@ impl Connection<'_> {
         let findings = receiving.intake.findings();
         let octets = if binary { findings.judge_binary(&rules) } else { findings.judge(&rules) };
         let verdict = octets.and(receiving.failed.map_or(Ok(()), Err)).and_then(|()| self.complete());
-        if verdict.is_err() {
+        if let Err(refusal) = verdict {
+            self.note_refusal("data", refusal, None);
             self.drop_receiving();
         }
         verdict
