@@ -175,6 +175,18 @@ impl Client {
         self.stream.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Whether something has come that nobody has read. Does not wait.
+    ///
+    /// # Panics
+    /// When the system does not say.
+    pub fn has_input(&self) -> bool {
+        let stream = self.stream.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        !self.stream.buffer().is_empty() || peeked.is_ok()
+    }
+
     /// Everything until the server closes the connection.
     ///
     /// # Panics
