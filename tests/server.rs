@@ -150,6 +150,18 @@ grace = "10s"
         (status, program.lines())
     }
 
+    /// Stops it and starts it again on the same data.
+    ///
+    /// # Panics
+    /// When it does not stop or start.
+    #[must_use]
+    pub fn restarted(mut self) -> Self {
+        let (status, _) = self.stop();
+        assert!(status.success(), "{status}");
+        self.resume();
+        self
+    }
+
     /// Has it read its configuration again, and waits until it has. Answers the event that says so.
     pub fn reload(&self) -> Value {
         let said = self.program().lines().len();

@@ -6,6 +6,7 @@ set -euo pipefail
 needed=(
     "cc gcc" "g++ g++"
     "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound"
+    "curl curl" "python3 python3"
 )
 
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -14,6 +15,8 @@ for entry in "${needed[@]}"; do
     read -r program package <<<"$entry"
     command -v "$program" >/dev/null || packages+=("$package")
 done
+# swaks works without it, but not with TLS, and only recommends it.
+perl -MNet::SSLeay -e 1 2>/dev/null || packages+=(libnet-ssleay-perl)
 [ ${#packages[@]} -gt 0 ] || exit 0
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 

@@ -1,0 +1,172 @@
+//! Mail by MX records: unbound answers for zones of our making.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::Command,
+};
+
+use end_to_end::{Place, Program, Server, Sink, free_address, tool};
+
+/// unbound with these records and refusals, and no other knowledge.
+struct Unbound {
+    _program: Program,
+    _place: Place,
+    address: SocketAddr,
+}
+
+impl Unbound {
+    fn start(lines: &str) -> Self {
+        let (place, address) = (Place::new(), free_address());
+        let (ip, port, directory) = (address.ip(), address.port(), place.path().display());
+        let file = place.write(
+            "unbound.conf",
+            format!(
+                "server:\n\
+                 interface: {ip}\n\
+                 port: {port}\n\
+                 access-control: 127.0.0.0/8 allow\n\
+                 directory: \"{directory}\"\n\
+                 chroot: \"\"\n\
+                 username: \"\"\n\
+                 pidfile: \"\"\n\
+                 logfile: \"\"\n\
+                 use-syslog: no\n\
+                 do-daemonize: no\n\
+                 do-ip6: no\n\
+                 num-threads: 1\n\
+                 module-config: \"iterator\"\n\
+                 log-queries: yes\n\
+                 local-zone: \".\" static\n\
+                 {lines}\n"
+            ),
+        );
+        let mut command = Command::new(tool("unbound"));
+        command.arg("-d").arg("-c").arg(file);
+        let program = Program::start("unbound", &mut command);
+        program.wait_for("it runs", |line| line.contains("start of service").then_some(()));
+        Self { _program: program, _place: place, address }
+    }
+
+    fn records(records: &[&str]) -> Self {
+        let lines: Vec<_> = records.iter().map(|record| format!("local-data: \"{record}\"")).collect();
+        Self::start(&lines.join("\n"))
+    }
+}
+
+/// Another loopback address with the same port, where nobody listens.
+fn beside(address: SocketAddr) -> SocketAddr {
+    let IpAddr::V4(ip) = address.ip() else { panic!("the tests use IPv4") };
+    let [a, b, c, d] = ip.octets();
+    SocketAddr::new([a, b | 128, c, d].into(), address.port())
+}
+
+/// A server that finds its way by this DNS, to hosts at this port. What is for `example.org` goes to `sink`.
+fn server(dns: &Unbound, port: u16, sink: &Sink) -> Server {
+    Server::start(&format!(
+        "[cores]\ncount = 1\n[dns]\nservers = [\"{}\"]\ntimeout = \"1s\"\nfailure-ttl = \"0s\"\n\
+         [queue]\ndestination-retry-min = \"1s\"\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {port}\nidle = \"0s\"\n\
+         [[route]]\nname = \"back\"\ndomains = [\"example.org\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
+        dns.address,
+        sink.address()
+    ))
+}
+
+/// Sends a message to this domain; answers the outcome.
+fn send(server: &Server, domain: &str) -> serde_json::Value {
+    let recipient = format!("bob@{domain}");
+    let lower = recipient.to_ascii_lowercase();
+    server.client().send("ann@example.org", &[&recipient], "Subject: by name\r\n\r\n");
+    server.event("outcome", |event| event["to"] == *lower)
+}
+
+#[test]
+fn hosts_in_order_of_preference() {
+    let (first, back) = (Sink::start(), Sink::start());
+    let absent = beside(first.address());
+    let (here, there) = (first.address().ip(), absent.ip());
+    let dns = Unbound::records(&[
+        "one.test. MX 20 here.test.",
+        "one.test. MX 10 there.test.",
+        "two.test. MX 10 here.test.",
+        "two.test. MX 20 there.test.",
+        &format!("here.test. A {here}"),
+        &format!("plain.test. A {here}"),
+        &format!("there.test. A {there}"),
+    ]);
+    let server = server(&dns, first.address().port(), &back);
+    // The preferred host is not there: the next one takes it, in the same attempt.
+    let outcome = send(&server, "one.test");
+    assert_eq!((&outcome["result"], &outcome["attempt"]), (&"delivered".into(), &1.into()), "{outcome}");
+    assert_eq!(outcome["host"], "here.test", "{outcome}");
+    first.mail();
+    // Now it is there, and gets it.
+    let second = Sink::start_at(absent);
+    let server = Server::restarted(server);
+    assert_eq!(send(&server, "one.test")["host"], "there.test");
+    second.mail();
+    assert_eq!(send(&server, "two.test")["host"], "here.test");
+    first.mail();
+    // Without MX, the domain is the host (RFC 5321 §5.1).
+    assert_eq!(send(&server, "plain.test")["host"], "plain.test");
+    first.mail();
+    // The case of names means nothing.
+    assert_eq!(send(&server, "PLAIN.Test")["result"], "delivered");
+    first.mail();
+    // A host that says 421 to the message wants to be left alone: the next one is asked. Any other refusal counts.
+    let refusals = [
+        ("421 4.3.2 not now", "delivered", "here.test"),
+        ("450 4.2.0 try later", "deferred", "there.test"),
+        ("550 5.7.1 never", "failed", "there.test"),
+    ];
+    for (reply, result, host) in refusals {
+        second.answer(move |command| command.starts_with("RCPT").then(|| reply.to_owned()));
+        let outcome = send(&server, "one.test");
+        assert_eq!((&outcome["result"], &outcome["host"]), (&result.into(), &host.into()), "{outcome}");
+    }
+    // What is known is not asked again.
+    assert!(server.metric("ringpost_dns_questions_total", &[]) >= 8.0);
+    assert!(server.metric("ringpost_dns_cache_hits_total", &[]) >= 2.0);
+}
+
+#[test]
+fn domains_that_take_no_mail() {
+    let back = Sink::start();
+    let dns = Unbound::start(
+        "local-data: \"null.test. MX 0 .\"\n\
+         local-data: \"dangling.test. MX 10 nowhere.test.\"\n\
+         local-data: \"empty.test. TXT hello\"\n\
+         local-zone: \"refused.test.\" always_refuse",
+    );
+    let server = server(&dns, 25, &back);
+    for (domain, result, status) in [
+        // RFC 7505 §4.1
+        ("null.test", "failed", "5.1.10"),
+        ("missing.test", "failed", "5.1.2"),
+        // It is there, but has neither MX nor address.
+        ("empty.test", "failed", "5.1.2"),
+        ("dangling.test", "failed", "5.4.4"),
+        ("refused.test", "deferred", "4.4.3"),
+    ] {
+        let outcome = send(&server, domain);
+        assert_eq!((&outcome["result"], &outcome["status"]), (&result.into(), &status.into()), "{outcome}");
+        if result == "failed" {
+            let report = back.mail();
+            assert!(report.mail.starts_with("<>"), "{report:?}");
+            assert!(report.content.contains(&format!("Status: {status}\r\n")), "{report:?}");
+        }
+    }
+    assert_eq!(back.waiting(), 0);
+}
+
+#[test]
+fn without_dns_mail_waits() {
+    let (host, back) = (Sink::start(), Sink::start());
+    let record = format!("later.test. A {}", host.address().ip());
+    let dns = Unbound::records(&[&record]);
+    let server = server(&dns, host.address().port(), &back);
+    drop(dns);
+    let outcome = send(&server, "later.test");
+    assert_eq!((&outcome["result"], &outcome["status"]), (&"deferred".into(), &"4.4.3".into()), "{outcome}");
+    assert_eq!(back.waiting(), 0);
+}
