@@ -162,7 +162,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         small: to_usize(buffers.small),
         large: to_usize(buffers.large),
         budget: to_usize(buffers.budget),
-        ..PoolOptions::default()
+        free_max: to_usize(buffers.free),
     });
     let resolve = Resolve::new(&config.dns, metrics.clone());
     let journals = Journals::new(committers);

@@ -62,6 +62,12 @@ impl Changes {
         (std::mem::take(&mut self.dirty), std::mem::take(&mut self.gone))
     }
 
+    /// It could not be stored now.
+    fn give_back(&mut self, dirty: HashSet<QueueId>, gone: Vec<QueueId>) {
+        self.dirty.extend(dirty);
+        self.gone.extend(gone);
+    }
+
     pub(crate) fn changed(&mut self, id: QueueId) {
         self.dirty.insert(id);
     }
@@ -112,12 +118,21 @@ pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Se
         return false;
     }
     let mut put = Vec::with_capacity(dirty.len());
-    for (count, id) in (1..).zip(dirty) {
+    for (count, id) in (1..).zip(dirty.iter().copied()) {
         match entry(shard, committer, id).await {
             Ok(entry) => put.push((id, entry)),
             // It has ended meanwhile; the journal tells so from the checkpoint on.
             Err(ReadError::Gone) => {}
-            Err(error) => tracing::error!(%id, %error, "a queued message cannot be read"),
+            // Nothing can be made of it any more, not even a report.
+            Err(error @ ReadError::Damaged { .. }) => {
+                tracing::error!(%id, %error, "a queued message cannot be read");
+            }
+            Err(error @ ReadError::Io { .. }) => {
+                // It may be better later. A checkpoint that leaves it out would make a restart forget it.
+                tracing::error!(%id, %error, "a queued message cannot be read; the checkpoint is put off");
+                committer.changes.borrow_mut().give_back(dirty, remove);
+                return true;
+            }
         }
         if count % 64 == 0 {
             ring::yield_now().await;
@@ -206,6 +221,7 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
     const INTERVAL: Duration = Duration::from_secs(1);
     let mut waits = 0;
     let mut paused = false;
+    let mut stalls = ring::Stats::default();
     loop {
         if !paused && shard.journals.iter().any(|committer| committer.has_failed()) {
             // What is delivered now could not be written down, and would be delivered again after the restart.
@@ -224,6 +240,12 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
         metrics.queue.messages.set(messages.into());
         let age = oldest.map_or(Duration::ZERO, crate::shard::since);
         metrics.queue.oldest.set(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
+        let stats = ring::stats();
+        let new = u32::try_from(stats.stalls - stalls.stalls).unwrap_or(u32::MAX);
+        for _ in 0..new {
+            metrics.executor.stalls.record_duration((stats.stalled - stalls.stalled) / new);
+        }
+        stalls = stats;
         let pool = shard.pool.stats();
         metrics.buffers.bytes.set(pool.in_use as u64);
         metrics.buffers.budget.set(shard.pool.options().budget as u64);
