@@ -492,3 +492,44 @@ fn a_start_with_many_messages() {
         assert_eq!(summary[0]["messages"], Value::from(COUNT), "{how}: {summary:?}");
     }
 }
+
+/// A file that cannot be read for a while: a checkpoint of the index was written all the same, without the message
+/// whose state had just changed and behind the record that told so. The next start did not know of the change.
+#[test]
+fn a_file_that_cannot_be_read_for_a_while() {
+    let sink = Sink::start();
+    sink.refuse_recipients("450 4.2.1 not now");
+    let more = format!(
+        "{}[cores]\ncount = 1\n[journal]\nshards = 1\nsegment-size = \"1MiB\"\nreserve = \"1MiB\"\nspill = \"256KiB\"\n",
+        sink.route()
+    );
+    let mut server = Server::start(&more);
+    let mut client = server.client();
+    let mut bag = Mailbag::default();
+    // So many that the first lies in another segment than the one that is written to.
+    for _ in 0..20 {
+        assert_eq!(bag.send(&mut client).0, 250);
+    }
+    until("all are deferred", || {
+        (server.queue_json(&["list", "--state", "deferred"]).len() == 20).then_some(())
+    });
+    let listed = server.queue_json(&["list"]);
+    let id = listed.iter().filter_map(|entry| entry["id"].as_str()).min().unwrap();
+    stop(&mut server);
+    // With an index in place, no file is opened before it is needed.
+    server.resume();
+    let (segment, _) = find(&server, b"Subject: number1.");
+    assert_ne!(segment, find(&server, b"Subject: number20.").0);
+    let away = server.place().join("away");
+    fs::rename(&segment, &away).unwrap();
+    server.queue(&["hold", id]).good();
+    let (status, lines) = server.stop();
+    assert!(status.success());
+    assert!(lines.iter().any(|line| line.contains("cannot be read")), "{lines:#?}");
+    fs::rename(&away, &segment).unwrap();
+    server.resume();
+    let held = server.queue_json(&["list", "--state", "held"]);
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert_eq!(held[0]["id"], id);
+    assert_eq!(server.queue_json(&["list"]).len(), 20);
+}
