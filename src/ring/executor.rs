@@ -163,6 +163,7 @@ where
             let _ = running.send(());
             let result = main.await;
             drop((pulse, ending));
+            blocked().await;
             result
         })
         .map_err(|error| failed(error.to_string()))?;
@@ -290,9 +291,43 @@ impl<T> Future for Task<T> {
 pub async fn blocking<T: Send + 'static>(function: impl FnOnce() -> T + Send + 'static) -> T {
     // A panic must not reach the runtime's thread: it would die, and its queue with it.
     let guarded = move || panic::catch_unwind(AssertUnwindSafe(function));
-    match executor().spawn_blocking(guarded).await {
+    let under_way = UnderWay::new();
+    let result = executor().spawn_blocking(guarded).await;
+    drop(under_way);
+    match result {
         Ok(value) => value,
         Err(payload) => panic::resume_unwind(payload),
+    }
+}
+
+thread_local! {
+    static BLOCKING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A call of [`blocking`] that somebody waits for.
+struct UnderWay;
+
+impl UnderWay {
+    fn new() -> Self {
+        BLOCKING.set(BLOCKING.get() + 1);
+        Self
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        BLOCKING.set(BLOCKING.get() - 1);
+    }
+}
+
+/// Waits for the threads that block: one that finds the executor gone when it has its answer panics, harmlessly but
+/// for all to read.
+async fn blocked() {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const BETWEEN: Duration = Duration::from_millis(1);
+    let until = clock::now() + PATIENCE;
+    while BLOCKING.get() > 0 && clock::now() < until {
+        sleep(BETWEEN).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -247,4 +247,26 @@ fn a_late_heartbeat_has_the_executor_woken() {
         stop.set(true);
     };
     start(options, main).unwrap().join().unwrap();
+}
+
+/// A server that was stopped while it made a segment showed a panic of a thread that nobody had heard of.
+#[test]
+fn an_executor_ends_after_those_who_block() {
+    let done = Arc::new(AtomicBool::new(false));
+    let of_task = Arc::clone(&done);
+    run(|| async move {
+        let (begun, told) = std::sync::mpsc::channel();
+        spawn(async move {
+            blocking(move || {
+                begun.send(()).unwrap();
+                thread::sleep(Duration::from_millis(50));
+                of_task.store(true, Ordering::SeqCst);
+            })
+            .await;
+        });
+        while told.try_recv().is_err() {
+            yield_now().await;
+        }
+    });
+    assert!(done.load(Ordering::SeqCst));
 }
