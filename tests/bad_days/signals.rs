@@ -47,6 +47,7 @@ fn sigterm_lets_transactions_finish() {
     let lines = server.kill();
     let stopped = lines.iter().find(|line| line.contains("\"event\":\"stopped\"")).unwrap();
     assert!(stopped.contains("\"cut\":0"), "{stopped}");
+    assert!(!lines.iter().any(|line| line.contains("panicked")), "{lines:#?}");
     server.resume();
     assert_eq!(server.queue_json(&["list"]).len(), 3);
 }
