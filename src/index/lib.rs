@@ -55,7 +55,7 @@ pub trait Index: Send {
     /// [`IndexError`]: then rebuild.
     fn load(&self) -> Result<Option<Loaded>, IndexError>;
 
-    /// Stores a batch, all of it or nothing.
+    /// Stores a batch. Cut short by a crash, it leaves what was there before, or what [`Index::load`] refuses.
     ///
     /// # Errors
     /// [`IndexError`]: then rebuild.

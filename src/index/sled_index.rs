@@ -41,6 +41,9 @@ pub enum OpenReport {
 // Entries have keys of 8 bytes; this one sorts before them all.
 const META_KEY: &[u8] = b"";
 const DIGEST_LEN: usize = 16;
+/// Changes given to sled at once: it takes kilobytes for each until all are in, and keeps them. When a crash comes
+/// between two such parts, the digest does not fit the entries, and the index is rebuilt.
+const CHANGES_MAX: usize = 500;
 
 impl SledIndex {
     /// Opens the database in a directory, with that many bytes of cache. A directory that sled cannot open is put
@@ -94,7 +97,7 @@ impl Index for SledIndex {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), IndexError> {
-        let (mut changes, mut digest) = (sled::Batch::default(), self.digest);
+        let (mut changes, mut digest, mut gathered) = (sled::Batch::default(), self.digest, 0);
         // The last change of a key is the one that counts, for the digest as for sled.
         let removed = batch.remove.iter().map(|id| (*id, None));
         let put = batch.put.iter().map(|(id, entry)| (*id, Some(entry.encode())));
@@ -112,6 +115,11 @@ impl Index for SledIndex {
                 }
                 None if before.is_some() => changes.remove(&key),
                 None => {}
+            }
+            gathered += 1;
+            if gathered == CHANGES_MAX {
+                guarded(|| self.db.apply_batch(std::mem::take(&mut changes)))?;
+                gathered = 0;
             }
         }
         let meta = [&digest.to_bytes()[..], &batch.checkpoint.encode()].concat();
