@@ -85,8 +85,9 @@ fn mail_data_in_dribs_and_drabs() {
 #[test]
 fn replies_that_nobody_reads() {
     const CLIENTS: u64 = 10;
-    // What waits to be sent is bounded (`buffers.send`), a buffer for what came in and some bookkeeping beside it.
-    const EACH_MAX: u64 = 1 << 20;
+    // What waits to be sent is bounded (`buffers.send`, 256 KiB, in a vector that grew by doubling), a buffer for what
+    // came in beside it. All that was sent makes megabytes of replies.
+    const EACH_MAX: u64 = 2 << 20;
     let limits = "[limits]\ncommands-max = 10000000\n";
     let server = Server::start(&format!("{HOLD}{limits}[timeouts.inbound]\nsend = \"2s\"\n"));
     let pid = server.program().pid();
