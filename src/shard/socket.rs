@@ -23,7 +23,7 @@ struct Secure {
     channel: Channel,
     /// As it came from the peer.
     ciphertext: Input,
-    /// Decrypted, on its way into `Socket::input`; empty between two calls.
+    /// Decrypted, on its way into `Socket::input`: what it had no room for.
     plaintext: Vec<u8>,
 }
 
@@ -114,14 +114,15 @@ impl Socket {
         let Some(secure) = &mut self.secure else { return self.input.fill(&self.stream).await };
         let before = self.input.len();
         loop {
-            if secure.receive(&self.stream).await? == 0 {
-                return Ok(0);
+            if secure.plaintext.is_empty() {
+                if secure.receive(&self.stream).await? == 0 {
+                    return Ok(0);
+                }
+                if secure.channel.output_len() > 0 {
+                    send_ciphertext(&self.stream, &mut secure.channel).await?;
+                }
             }
-            if secure.channel.output_len() > 0 {
-                send_ciphertext(&self.stream, &mut secure.channel).await?;
-            }
-            let plaintext = mem::take(&mut secure.plaintext);
-            self.input.push(&plaintext, self.stream.deadline()).await?;
+            secure.hand_over(&mut self.input, &self.pool, &self.stream).await?;
             let received = self.input.len() - before;
             if received > 0 {
                 return Ok(received);
@@ -156,8 +157,7 @@ impl Socket {
         loop {
             send_ciphertext(&self.stream, &mut secure.channel).await?;
             if secure.channel.progress().handshake_done {
-                let plaintext = mem::take(&mut secure.plaintext);
-                self.input.push(&plaintext, self.stream.deadline()).await?;
+                secure.hand_over(&mut self.input, &self.pool, &self.stream).await?;
                 return Ok(());
             }
             match secure.receive_tls(&self.stream).await {
@@ -218,6 +218,21 @@ impl Secure {
             HandshakeError::Io(error) => error,
             error @ (HandshakeError::Tls(_) | HandshakeError::Closed) => io::Error::other(error),
         })
+    }
+
+    /// Gives what is decrypted to `input`, as far as there is room: the end of a record that was begun before comes on
+    /// top of a whole buffer of ciphertext.
+    async fn hand_over(&mut self, input: &mut Input, pool: &Pool, stream: &Stream) -> io::Result<()> {
+        // Where there is none at all, `push` says so.
+        let room = pool.options().large.saturating_sub(input.len()).max(1);
+        let before = input.len();
+        let pushed = input.push(&self.plaintext[..room.min(self.plaintext.len())], stream.deadline()).await;
+        // Nothing is lost to a deadline, which may have been set to have us look whether to go on.
+        self.plaintext.drain(..input.len() - before);
+        if self.plaintext.is_empty() {
+            self.plaintext = Vec::new();
+        }
+        pushed
     }
 
     /// Receives once and decrypts what came.
