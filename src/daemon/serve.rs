@@ -5,6 +5,7 @@
 
 use std::{
     fmt::Write as _,
+    io::ErrorKind,
     path::Path,
     process::ExitCode,
     sync::{Arc, atomic::AtomicU32},
@@ -22,7 +23,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use ring::{BoundListener, DirectoryLock, ListenOptions};
+use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Leases, ListenerSocket, RecoverError, Serving, Setup, Snapshot};
 use tls::{CertificateFiles, Certificates};
 use tokio::{
@@ -311,7 +312,7 @@ fn bind(config: &Config, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket
         let alone =
             ListenOptions { backlog: listener.backlog, reuse_port: false, ..ListenOptions::default() };
         for address in listener.address.iter().filter(|a| matches!(a, config::ListenAddress::Tcp(_))) {
-            BoundListener::bind(&ring_address(address), &alone)
+            bind_patiently(&ring_address(address), &alone)
                 .with_context(|| format!("listener `{}`", listener.name))?;
         }
     }
@@ -336,6 +337,21 @@ fn bind(config: &Config, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket
         }
     }
     Ok(sockets)
+}
+
+/// Binds and lets go again. A server that was killed keeps its ports for a moment longer than its process: the kernel
+/// takes its rings down behind it, and who is started again at once must not fail for that.
+fn bind_patiently(address: &ring::ListenAddress, options: &ListenOptions) -> Result<(), BindError> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    const TRIES: u32 = 60;
+    let mut tries = 1;
+    loop {
+        match BoundListener::bind(address, options) {
+            Err(error) if error.error.kind() == ErrorKind::AddrInUse && tries < TRIES => tries += 1,
+            bound => return bound.map(drop),
+        }
+        thread::sleep(PAUSE);
+    }
 }
 
 fn ring_address(address: &config::ListenAddress) -> ring::ListenAddress {
