@@ -55,6 +55,8 @@ enum Fault {
     Drops(u64),
     /// The reply to the final dot is lost, the message is not.
     ForgetsReply,
+    /// The message is lost with the connection, when all of it has come.
+    ForgetsMessage,
     /// Each reply takes its time.
     Slow(Duration),
     /// A stage is refused.
@@ -152,6 +154,9 @@ impl Hop {
                     serving.on_verdict(stage, verdict)
                 }
                 Asked::Content => serving.on_content(Ok(())),
+                Asked::Commit(_) if session.fault == Fault::ForgetsMessage => {
+                    return world.close(link, Side::Answerer);
+                }
                 Asked::Commit(envelope) => {
                     if let Fault::Refuses(At::End, refusal) = session.fault {
                         self.note_refusal(world, Err(refusal));
@@ -189,6 +194,7 @@ impl Hop {
                 | Fault::Drops(_)
                 | Fault::Babbles(_)
                 | Fault::ForgetsReply
+                | Fault::ForgetsMessage
                 | Fault::Refuses(..)
                 | Fault::ShutsDown => world.send(link, Side::Answerer, out),
             }
@@ -228,7 +234,7 @@ fn fault(world: &mut World) -> Fault {
     let after = world.below(8);
     let temporary = [Refusal::Busy, Refusal::RateLimited, Refusal::StorageFull, Refusal::ShuttingDown];
     let refusal = if world.one_in(3) { Refusal::Policy } else { world.pick(&temporary) };
-    match world.below(14) {
+    match world.below(15) {
         0 => Fault::Hangs(after),
         1 => Fault::Drops(after),
         2 => Fault::ForgetsReply,
@@ -236,6 +242,7 @@ fn fault(world: &mut World) -> Fault {
         4 => Fault::Refuses(world.pick(&[At::Ehlo, At::Mail, At::Rcpt, At::Data, At::End]), refusal),
         5 => Fault::Babbles(after),
         6 => Fault::ShutsDown,
+        7 => Fault::ForgetsMessage,
         _ => Fault::None,
     }
 }

@@ -47,7 +47,9 @@ pub fn live(seed: u64, trail: &Trail) -> Figures {
     while let Some(event) = life.world.next() {
         life.happen(event);
         if std::mem::take(&mut life.world.disk_trouble.stopped) {
-            life.end_run(Exit::PowerLoss);
+            // In the middle of something, which the process may not survive either.
+            let exit = life.world.pick(&[Exit::PowerLoss, Exit::PowerLoss, Exit::Killed]);
+            life.end_run(exit);
         }
         if life.is_over() {
             break;
@@ -223,6 +225,10 @@ impl Life {
                 world.disk_trouble.full = true;
                 let wait = world.within(MINUTE, HOUR);
                 world.after(wait, Event::Trouble(Trouble::DiskFree));
+                if world.one_in(2) {
+                    let wait = world.within(Duration::ZERO, wait);
+                    world.after(wait, Event::Trouble(Trouble::PowerLoss));
+                }
             }
             Trouble::DiskFree => world.disk_trouble.full = false,
             Trouble::DnsDown => {
@@ -236,6 +242,7 @@ impl Life {
             Trouble::Deadline => {
                 let overdue = world.ledger.overdue();
                 assert!(overdue.is_empty(), "all is well since {DEADLINE:?}, and yet: {overdue:#?}");
+                self.release();
             }
         }
     }
@@ -273,6 +280,11 @@ impl Life {
             self.end_run(Exit::Killed);
             self.start();
         }
+        self.release();
+    }
+
+    /// Nothing is kept back any more.
+    fn release(&mut self) {
         if let Some(server) = &mut self.server {
             server.command(&mut self.world, Command::Release, Selector::All);
             server.command(&mut self.world, Command::Retry, Selector::All);

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use config::Config;
 use delivery::{ConnectFailure, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, TlsLevel, Via};
 use dns::{Asked, Resolver, StaticHosts, Transport};
+use index::Batch;
 use journal::{Group, Journal, Last, Position, virtual_disk::Random};
 use mail::{Domain, Envelope, JournalShard, QueueId};
 use policy::Policy;
@@ -115,6 +116,7 @@ pub(crate) struct Server {
     stuck: VecDeque<Stuck>,
     changes: Changes,
     saving: Option<Saving>,
+    batch: Option<Batch>,
     full: bool,
     stopping: bool,
     tick_at: Option<Duration>,

@@ -59,7 +59,7 @@ pub(crate) enum Trouble {
     PowerLoss,
     /// The process is killed.
     Kill,
-    /// The disk stops in the middle of what it does, and the power fails with it.
+    /// The disk stops in the middle of what it does, since the power fails or the process dies.
     DiskStops,
     /// Somebody asks the server to stop, and starts it again.
     Stop,

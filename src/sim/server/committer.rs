@@ -19,6 +19,7 @@ pub(super) enum Waiting {
     Report(QueueId),
     Rescue(QueueId),
     Checkpoint,
+    Batch,
 }
 
 /// Who found the journal not ready.
@@ -125,6 +126,7 @@ impl Server {
                 // It cannot be read from the disk again.
                 Waiting::Rescue(_) => {}
                 Waiting::Checkpoint => self.save_checkpoint(world, outcome),
+                Waiting::Batch => self.store_batch(world, outcome),
             }
         }
     }

@@ -24,7 +24,7 @@ use super::{
     config, journal_limits, resolver, routes,
     schedule::Held,
 };
-use crate::world::{Event, MINUTE, World};
+use crate::world::{Event, MINUTE, SECOND, World};
 
 /// What has changed since the last checkpoint.
 #[derive(Debug, Default)]
@@ -129,6 +129,7 @@ impl Server {
             stuck: VecDeque::new(),
             changes: Changes { indexed: indexed.collect(), ..Changes::default() },
             saving: None,
+            batch: None,
             full: false,
             stopping: false,
             tick_at: None,
@@ -145,7 +146,7 @@ impl Server {
         server.saving = Some(Saving { dirty, gone: remove, checkpoint });
         // What is at the end of the log may be in the page cache alone.
         server.wait_durable(world, end, Waiting::Checkpoint);
-        let wait = world.within(MINUTE / 2, 20 * MINUTE);
+        let wait = world.within(SECOND, 4 * MINUTE);
         world.after(wait, Event::Server(run, Task::Checkpoint));
         server.settle(world);
         server
@@ -201,9 +202,9 @@ impl Server {
 /// Checkpoints.
 impl Server {
     pub(super) fn begin_checkpoint(&mut self, world: &mut World) {
-        let wait = world.within(MINUTE, 20 * MINUTE);
+        let wait = world.within(5 * SECOND, 8 * MINUTE);
         world.after(wait, Event::Server(self.run, Task::Checkpoint));
-        if self.saving.is_some() {
+        if self.saving.is_some() || self.batch.is_some() {
             return;
         }
         let dirty = std::mem::take(&mut self.changes.dirty);
@@ -225,12 +226,15 @@ impl Server {
             return;
         }
         let put: Vec<_> = dirty.into_iter().filter_map(|id| Some((id, self.entry(world, id)?))).collect();
-        self.store(world, &Batch { put, remove: gone, checkpoint });
+        // An entry may name a copy that is newer than the checkpoint.
+        self.batch = Some(Batch { put, remove: gone, checkpoint });
+        self.wait_durable(world, self.journal.end(), Waiting::Batch);
     }
 
-    fn store(&mut self, world: &mut World, batch: &Batch) {
+    pub(super) fn store_batch(&mut self, world: &mut World, outcome: Result<(), Refusal>) {
+        let Some(batch) = self.batch.take().filter(|_| outcome.is_ok()) else { return };
         let mut index = world.indexes.front().cloned().unwrap_or_else(MemoryIndex::default);
-        index.apply(batch).expect("an index in memory does not fail");
+        index.apply(&batch).expect("an index in memory does not fail");
         world.indexes.push_front(index);
         world.indexes.truncate(3);
     }
