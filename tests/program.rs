@@ -35,6 +35,8 @@ struct Output {
 #[derive(Default)]
 struct Lines {
     said: Vec<String>,
+    /// Of these, what came on stdout.
+    stdout: Vec<String>,
     /// Of stdout and stderr, how many have ended.
     ended: usize,
 }
@@ -48,8 +50,8 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let output = Arc::<Output>::default();
-        collect(child.stdout.take().unwrap(), &output);
-        collect(child.stderr.take().unwrap(), &output);
+        collect(child.stdout.take().unwrap(), &output, |lines, line| lines.stdout.push(line.to_owned()));
+        collect(child.stderr.take().unwrap(), &output, |_, _| ());
         Self { name: name.to_owned(), child, output }
     }
 
@@ -61,6 +63,11 @@ impl Program {
     /// Everything it has said so far.
     pub fn lines(&self) -> Vec<String> {
         self.output.lines.lock().unwrap().said.clone()
+    }
+
+    /// What it has said on stdout so far, as one text.
+    pub fn stdout(&self) -> String {
+        self.output.lines.lock().unwrap().stdout.join("\n")
     }
 
     /// Waits until it says a line of which `find` makes something. Lines said before count.
@@ -167,14 +174,17 @@ impl fmt::Debug for Program {
     }
 }
 
-fn collect(pipe: impl Read + Send + 'static, output: &Arc<Output>) {
+fn collect(pipe: impl Read + Send + 'static, output: &Arc<Output>, more: fn(&mut Lines, &str)) {
     let output = Arc::clone(output);
     thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
         while pipe.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            output.lines.lock().unwrap().said.push(text);
+            let mut lines = output.lines.lock().unwrap();
+            more(&mut lines, &text);
+            lines.said.push(text);
+            drop(lines);
             output.more.notify_all();
             line.clear();
         }
@@ -233,7 +243,7 @@ pub fn run<A: AsRef<OsStr>>(program: &Path, arguments: &[A], stdin: &str) -> Fin
     let output = thread::spawn(move || slurp(stdout));
     let errors = thread::spawn(move || slurp(stderr));
     let collected =
-        Arc::new(Output { lines: Mutex::new(Lines { said: Vec::new(), ended: 2 }), ..Output::default() });
+        Arc::new(Output { lines: Mutex::new(Lines { ended: 2, ..Lines::default() }), ..Output::default() });
     let mut program = Program { name: name.to_string(), child, output: collected };
     let status = program.wait();
     writer.join().unwrap();

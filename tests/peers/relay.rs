@@ -1,6 +1,8 @@
 //! Postfix before us, behind us, and both.
 
-use end_to_end::{Server, Sink};
+use std::{net::SocketAddr, process::Command};
+
+use end_to_end::{Program, Server, Signal, Sink, built, free_address, run};
 
 use crate::{
     drained, hop,
@@ -74,6 +76,37 @@ fn we_relay_to_postfix_with_starttls() {
     assert!(made <= 45.0, "{made} connections");
 }
 
+/// Content came in as whole buffers of ciphertext, and with the record begun before, one decrypted to more than a
+/// buffer holds. Every eighth message of this size ended its connection.
+#[test]
+fn large_messages_under_tls() {
+    let sink = LoadSink::start();
+    let server = Server::start(&hop(sink.address(), "required"));
+    for (more, messages) in
+        [(["--pipelining", "off"], 60), (["--pipelining", "deep"], 60), (["--tls", "implicit"], 60)]
+    {
+        let implicit = more[1] == "implicit";
+        let address = if implicit { server.smtps() } else { server.smtp() }.to_string();
+        let messages = messages.to_string();
+        let mut arguments =
+            vec!["source", &address, "--json", "--quiet", "-n", &messages, "-s", "4", "-l", "100k-900k"];
+        arguments.extend(more);
+        if !implicit {
+            arguments.extend(["--tls", "starttls"]);
+        }
+        let finished = run(&built("loadtest"), &arguments, "").good();
+        let report: serde_json::Value = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!(
+            (&report["messages"], &report["errors"]),
+            (&60.into(), &serde_json::json!({})),
+            "{report}"
+        );
+    }
+    drained(&server);
+    let report = sink.finish();
+    assert_eq!((&report["messages"], &report["damaged"]), (&180.into(), &0.into()), "{report}");
+}
+
 #[test]
 fn tls_levels_towards_postfix() {
     let sink = SmtpSink::start();
@@ -141,4 +174,32 @@ fn postfix_returns_what_we_refuse() {
     assert_eq!(report.rcpt.len(), 1);
     assert!(report.rcpt[0].starts_with("<ann@example.org>"), "{report:?}");
     assert!(report.content.contains("message size"), "{report:?}");
+}
+
+/// The bundled sink, with TLS: it knows whether a message is whole.
+struct LoadSink {
+    program: Program,
+    address: SocketAddr,
+}
+
+impl LoadSink {
+    fn start() -> Self {
+        let address = free_address();
+        let mut command = Command::new(built("loadtest"));
+        command.args(["sink", "--json", "--starttls", "--listen", &address.to_string()]);
+        let program = Program::start("sink", &mut command);
+        program.wait_for("it listens", |line| line.starts_with("listening on").then_some(()));
+        Self { program, address }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends it, and reads its report.
+    fn finish(mut self) -> serde_json::Value {
+        self.program.signal(Signal::INT);
+        assert!(self.program.wait().success());
+        serde_json::from_str(&self.program.stdout()).unwrap()
+    }
 }

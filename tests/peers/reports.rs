@@ -127,8 +127,8 @@ fn delay_is_told_once_and_the_end_too() {
     let busy = |command: &str| command.contains("<bob@").then(|| "451 4.7.1 try again later".to_owned());
     sink.answer(move |command| command.starts_with("RCPT").then(|| busy(command)).flatten());
     let server = Server::start(&format!(
-        "[queue]\nretry = [\"1s\"]\nretry-max = \"1s\"\ndelay-warning = \"1s\"\ngive-up = \"4s\"\n\
-         bounce-give-up = \"4s\"\n{}",
+        "[queue]\nretry = [\"1s\"]\nretry-max = \"1s\"\ndelay-warning = \"2s\"\ngive-up = \"5s\"\n\
+         bounce-give-up = \"5s\"\n{}",
         sink.route()
     ));
     server.client().send("ann@example.org", &["bob@example.net"], "Subject: slow\r\n\r\n");
