@@ -307,7 +307,12 @@ impl Ledger {
         let known = &mut self.copies.get_mut(&id).expect("what is noted is known").places[place as usize];
         let fits = match phase {
             // It may have waited for the disk while the recipient came to its end, but it stands before that end.
-            Phase::Queued | Phase::Deferred | Phase::Held => return assert!(known.written.is_none(), "{id}"),
+            Phase::Queued | Phase::Deferred | Phase::Held => {
+                return assert!(
+                    known.written.is_none(),
+                    "{id} {place} is noted as {phase:?} after its end: {known:?}"
+                );
+            }
             Phase::Delivered => matches!(known.settled, Some(Fate::Delivered | Fate::Discarded)),
             Phase::Failed => matches!(known.settled, Some(Fate::Reported | Fate::Unwanted)),
             Phase::Removed => known.settled == Some(Fate::Removed),

@@ -61,14 +61,24 @@ impl Reporting {
 }
 
 impl Server {
-    /// Does what the queue orders. What concerns a message that is being reported on waits for the report.
+    /// Does what the queue orders. What is to be written of a message that is being reported on waits for the report.
     pub(super) fn follow(&mut self, world: &mut World, orders: Vec<Order>) {
         for order in orders {
-            match self.reporting.get_mut(&id_of(&order)) {
+            let attempt = matches!(order, Order::Attempt { .. });
+            match self.reporting.get_mut(&id_of(&order)).filter(|_| !attempt) {
                 Some(reporting) => reporting.waiting.push_back(order),
                 None => self.obey(world, order),
             }
         }
+    }
+
+    /// What has waited for a report, without those who have ended meanwhile: that is written already.
+    fn still_true(&self, order: Order) -> Order {
+        let Order::Note { id, recipients, state, attempts, due } = order else { return order };
+        let alive = self.queue.states(id).unwrap_or_default();
+        let lives = |place: &u32| alive.iter().any(|state| state.recipient == *place);
+        let recipients: Vec<_> = recipients.iter().copied().filter(lives).collect();
+        Order::Note { id, recipients: recipients[..].into(), state, attempts, due }
     }
 
     fn obey(&mut self, world: &mut World, order: Order) {
@@ -226,7 +236,8 @@ impl Server {
                 self.note(Note::Transition(id, warned));
             }
         }
-        self.follow(world, reporting.waiting.into());
+        let waiting = reporting.waiting.into_iter().map(|order| self.still_true(order)).collect();
+        self.follow(world, waiting);
     }
 
     /// Gives a message that is durable to the queue.
