@@ -33,6 +33,11 @@ impl Ages {
         self.minutes.iter().find(|(_, count)| *count > 0).map(|(minute, _)| minute * MINUTE)
     }
 
+    /// Octets of memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.minutes.capacity() * size_of::<(u32, u32)>()
+    }
+
     fn find(&self, minute: u32) -> Result<usize, usize> {
         match self.minutes.back() {
             Some((last, _)) if *last == minute => Ok(self.minutes.len() - 1),

@@ -76,6 +76,8 @@ struct Fifo {
 pub(crate) struct Sites {
     pub(crate) slab: Slab<Site>,
     names: HashTable<u32>,
+    /// Octets of all names.
+    names_len: usize,
     seed: u64,
     /// Destinations that may have a group to try, each once, for each class.
     rings: [VecDeque<u32>; PRIORITIES],
@@ -140,6 +142,7 @@ impl Sites {
         Self {
             slab: Slab::new(),
             names: HashTable::new(),
+            names_len: 0,
             seed,
             rings: [VecDeque::new(), VecDeque::new()],
             served: 0,
@@ -154,6 +157,7 @@ impl Sites {
             return *site;
         }
         let site = slab.insert(Site::new(name.into(), attempts_max, now));
+        self.names_len += name.len();
         self.names.insert_unique(hash, site, |site| self::hash(seed, &slab[*site].name));
         site
     }
@@ -161,8 +165,16 @@ impl Sites {
     /// Forgets a destination that is unused.
     pub(crate) fn release(&mut self, site: u32) {
         let name = self.slab.remove(site).name;
+        self.names_len -= name.len();
         let entry = self.names.find_entry(hash(self.seed, &name), |other| *other == site);
         entry.expect("an interned name is in the table").remove();
+    }
+
+    /// Octets of memory.
+    pub(crate) fn memory(&self) -> usize {
+        let rings: usize = self.rings.iter().map(VecDeque::capacity).sum();
+        let rings = rings * size_of::<u32>();
+        self.slab.memory() + self.names.allocation_size() + self.names_len + rings
     }
 
     /// Puts a group at the end of its destination's list.

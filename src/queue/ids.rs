@@ -37,6 +37,12 @@ impl Ids {
         let hash = mix(id);
         self.parts[part_of(hash)].find(hash, |other| messages[*other].id == id).copied()
     }
+
+    /// Octets of memory.
+    pub(crate) fn memory(&self) -> usize {
+        let tables: usize = self.parts.iter().map(HashTable::allocation_size).sum();
+        tables + self.parts.capacity() * size_of::<HashTable<u32>>()
+    }
 }
 
 /// The table itself uses the lowest bits and the highest seven.

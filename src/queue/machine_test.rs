@@ -266,3 +266,30 @@ fn what_lay_still_is_tried_before_it_is_given_up() {
     desk.pass(minutes(1));
     assert_eq!(desk.orders.last(), Some(&Order::Retire { id: id(1) }));
 }
+
+#[test]
+fn the_books_say_how_much_memory_there_is() {
+    let mut desk = Desk::new(Limits { attempts_max: 0, ..Limits::default() });
+    desk.queue.intern("a", desk.now);
+    let empty = desk.queue.memory();
+    // One recipient: a message and a group; three that stand alike: a node for each as well. 256 places at a time.
+    for number in 0..1000 {
+        desk.accept(number, if number < 500 { &["a"] } else { &["a", "a", "a"] }, Priority::Normal);
+    }
+    let full = desk.queue.memory();
+    let slabs = 1024 * 40 + 1024 * 40 + 1536 * 8;
+    // Each of the 256 tables of ids has at least the four that fall to it, at five octets, and room for three times more.
+    let tables = 256 * (4 * 5 * 4 + 24);
+    assert!((slabs..slabs + tables).contains(&(full - empty)), "{empty} octets, then {full}");
+    // A name counts with its length.
+    let long = "mx:".to_owned() + &"x".repeat(250) + ".example";
+    desk.queue.intern(&long, desk.now);
+    assert_eq!(desk.queue.memory() - full, long.len());
+    let _ =
+        desk.queue.on_command(Command::Remove, Selector::All, Cursor::default(), desk.now, &mut desk.orders);
+    assert_eq!(desk.queue.messages(), 0);
+    desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
+    desk.pass(minutes(5));
+    assert_eq!(desk.queue.destinations(), 0);
+    assert_eq!(desk.queue.memory(), full - "a".len(), "slabs keep what they have had, names go");
+}

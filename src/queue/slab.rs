@@ -79,6 +79,11 @@ impl<T: Entry> Slab<T> {
         self.chunks.len() as u32 * CHUNK
     }
 
+    /// Octets of memory.
+    pub(crate) const fn memory(&self) -> usize {
+        self.chunks.len() * CHUNK as usize * size_of::<T>() + self.chunks.capacity() * size_of::<Box<[T]>>()
+    }
+
     fn grow(&mut self) {
         let base = self.end();
         assert!(base < ENTRIES_MAX, "2^31 entries");

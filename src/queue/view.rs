@@ -115,6 +115,13 @@ impl Queue {
         self.sites.slab.len()
     }
 
+    /// Octets of memory that all this takes, counted in the queue's own books: what the allocator adds is its affair.
+    /// Slabs keep what they have had, so it does not shrink when messages end.
+    pub fn memory(&self) -> usize {
+        let slabs = self.messages.memory() + self.groups.memory() + self.nodes.memory();
+        size_of::<Self>() + slabs + self.sites.memory() + self.ids.memory() + self.ages.memory()
+    }
+
     /// When the oldest queued message was received, to the minute.
     pub fn oldest(&self) -> Option<Timestamp> {
         self.ages.oldest().map(|secs| Timestamp::from_secs(u64::from(secs)))

@@ -229,15 +229,16 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
             shard.pause();
         }
         let metrics = &shard.metrics;
-        let (counts, messages, oldest) = {
+        let (counts, messages, oldest, memory) = {
             let queue = shard.queue.borrow();
-            (queue.counts(), queue.messages(), queue.oldest())
+            (queue.counts(), queue.messages(), queue.oldest(), queue.memory())
         };
         metrics.queue.recipients.of(QueueState::Ready).set(counts.ready);
         metrics.queue.recipients.of(QueueState::Running).set(counts.running);
         metrics.queue.recipients.of(QueueState::Deferred).set(counts.deferred);
         metrics.queue.recipients.of(QueueState::Held).set(counts.held);
         metrics.queue.messages.set(messages.into());
+        metrics.queue.bytes.set(memory as u64);
         let age = oldest.map_or(Duration::ZERO, crate::shard::since);
         metrics.queue.oldest.set(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));
         let stats = ring::stats();
