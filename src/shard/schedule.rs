@@ -40,17 +40,18 @@ pub(crate) async fn run(shard: Rc<Shard>) {
     }
 }
 
-/// Does what the queue orders.
+/// Does what the queue orders. What is to be written of a message that is being reported on waits for the report.
 pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
     for order in orders {
-        // What concerns a message that is being reported on waits for the report.
-        if let Some(reporting) = shard.reporting.borrow_mut().get_mut(&id_of(&order)) {
-            reporting.waiting.push(order);
+        // An attempt would keep its place among those of the queue while a full disk keeps the report waiting.
+        let attempt = matches!(order, Order::Attempt { .. });
+        if !attempt && let Some(reporting) = shard.reporting.borrow_mut().get_mut(&id_of(&order)) {
+            reporting.waiting.push_back(order);
             continue;
         }
         match order {
             Order::Return { id, .. } | Order::Warn { id, .. } => {
-                let reporting = Reporting { returning: returned(&order).to_vec(), waiting: Vec::new() };
+                let reporting = Reporting { returning: returned(&order).to_vec(), ..Reporting::default() };
                 shard.reporting.borrow_mut().insert(id, reporting);
                 ring::spawn(report(shard.clone(), order));
             }
@@ -70,6 +71,8 @@ fn settle(shard: &Rc<Shard>, order: Order) {
         Order::Attempt { attempt, id, destination, recipients, number } => {
             hops::assign(shard, hops::Job::new(attempt, id, destination, recipients, number));
         }
+        // All of them have ended while it waited.
+        Order::Note { recipients, .. } if recipients.is_empty() => {}
         Order::Note { id, recipients, state, attempts, due } => {
             let warning =
                 shard.queue.borrow().message(id).map_or(Warning::Unwanted, |message| message.warning);
@@ -120,13 +123,22 @@ async fn report(shard: Rc<Shard>, first: Order) {
         }
         let mut all = shard.reporting.borrow_mut();
         let reporting = all.get_mut(&id).expect("only this task ends it");
-        if reporting.waiting.is_empty() {
+        let Some(next) = reporting.waiting.pop_front() else {
             all.remove(&id);
             return;
-        }
-        order = reporting.waiting.remove(0);
+        };
+        order = still_true(shard.as_ref(), next);
         reporting.returning = returned(&order).to_vec();
     }
+}
+
+/// What has waited for a report, without those who have ended meanwhile: that is written already.
+fn still_true(shard: &Shard, order: Order) -> Order {
+    let Order::Note { id, recipients, state, attempts, due } = order else { return order };
+    let alive = shard.queue.borrow().states(id).unwrap_or_default();
+    let lives = |place: &u32| alive.iter().any(|state| state.recipient == *place);
+    let recipients: Vec<_> = recipients.iter().copied().filter(lives).collect();
+    Order::Note { id, recipients: recipients[..].into(), state, attempts, due }
 }
 
 /// Whom an order returns to their sender: the queue has forgotten them.

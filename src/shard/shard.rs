@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     rc::Rc,
     sync::Arc,
 };
@@ -64,7 +64,7 @@ pub(crate) struct Reporting {
     /// Those whom the queue has forgotten, while the report about them is not safe yet.
     pub(crate) returning: Vec<u32>,
     /// What is to be done with the message after that.
-    pub(crate) waiting: Vec<queue::Order>,
+    pub(crate) waiting: VecDeque<queue::Order>,
 }
 
 /// A message in memory: read from the network or from the journal.

@@ -91,6 +91,8 @@ impl Server {
                 assert!(self.running.len() as u32 <= QUEUE_LIMITS.attempts_max, "too many attempts");
                 self.assign(world, super::outbound::Job { attempt, id, destination, recipients, number });
             }
+            // All of them have ended while it waited.
+            Order::Note { recipients, .. } if recipients.is_empty() => {}
             Order::Note { id, recipients, state, attempts, due } => {
                 let warning = self.queue.message(id).map_or(Warning::Unwanted, |message| message.warning);
                 let states = recipients.iter().map(|place| {
