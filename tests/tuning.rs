@@ -29,7 +29,7 @@ fn a_profile_is_a_drop_in() {
         // An unknown key, a wrong unit or values that contradict each other are errors.
         let config = Config::from_sources(&[example(), profile])
             .unwrap_or_else(|errors| panic!("{name}: {}", errors[0]));
-        assert_eq!(config.warnings(cpus), Vec::<String>::new(), "{name}");
+        assert_eq!(config.warnings(cpus), [], "{name}");
         assert_ne!(config, Config::from_sources(&[example()]).unwrap(), "{name} changes nothing");
     }
 }

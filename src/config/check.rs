@@ -1,12 +1,22 @@
 //! What is right key by key and wrong together.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use mail::Span;
 
 use crate::{
-    Config, ConfigError, CoreCount, DomainPattern, ListenerTls, Problem, Via, reader::Reader, size_text,
+    Config, ConfigError, CoreCount, DomainPattern, Journal, ListenerTls, Loaded, Problem, Via,
+    reader::Reader, size_text,
 };
+
+/// What works, but perhaps not as somebody thinks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The key it is about.
+    pub key: String,
+    /// What, and what to do.
+    pub text: String,
+}
 
 impl Config {
     /// Tells the reader of every contradiction.
@@ -21,31 +31,40 @@ impl Config {
     }
 
     /// What works, but not as somebody may think; with so many CPUs for us to use.
-    pub fn warnings(&self, cpus_usable: usize) -> Vec<String> {
+    pub fn warnings(&self, cpus_usable: usize) -> Vec<Warning> {
         let mut warnings = Vec::new();
+        let mut warn = |key: &str, text: String| warnings.push(Warning { key: key.to_owned(), text });
         if self.hostname.as_str() == "localhost" {
-            warnings.push(
-                "hostname is \"localhost\": other servers want a name that leads back to this host".into(),
+            warn(
+                "hostname",
+                "it is \"localhost\": other servers want a name that leads back to this host".into(),
             );
         }
         let shards = self.cores.shards(cpus_usable);
         if shards > cpus_usable {
-            warnings.push(format!(
-                "cores.count is {shards}, and {cpus_usable} CPUs may be used: shards will wait for each other"
-            ));
+            let text = format!(
+                "{shards} cores, and {cpus_usable} CPUs may be used: shards will wait for each other; \
+                 at most {cpus_usable}, or \"all\""
+            );
+            warn("cores.count", text);
         }
         if shards > usize::from(self.journal.shards) {
             let journal = self.journal.shards;
-            warnings.push(format!("{shards} cores and {journal} journal shards: some cores take no mail in"));
+            let text = format!(
+                "{shards} cores and {journal} journal shards: some cores take no mail in; \
+                 `cores.count` is at most {journal}"
+            );
+            warn("cores.count", text);
         }
         if !self.routes.iter().any(|route| route.domains.contains(&DomainPattern::Any)) {
-            warnings.push("no route is for \"*\": mail to domains that no route names is refused".into());
+            let text = "none is for \"*\": mail to domains that no route names is refused".into();
+            warn("route", text);
         }
         for address in self.http.address.iter().filter(|address| !address.ip().is_loopback()) {
-            warnings.push(format!("http.address {address}: whoever reaches it reads the metrics"));
+            warn("http.address", format!("{address}: whoever reaches it reads the metrics"));
         }
         for net in self.relay.networks.iter().filter(|net| net.prefix_len() < 8) {
-            warnings.push(format!("relay.networks {net}: that many clients may send anything to anybody"));
+            warn("relay.networks", format!("{net}: that many clients may send anything to anybody"));
         }
         warnings
     }
@@ -54,66 +73,112 @@ impl Config {
         let cores = &self.cores;
         for (at, cpu) in cores.cpus.iter().enumerate() {
             if cores.cpus[..at].contains(cpu) {
-                reader.conflict("cores.cpus", format!("CPU {cpu} is named twice"), "name each once");
+                reader.conflict(&["cores.cpus"], format!("CPU {cpu} is named twice"), "name each once");
             }
         }
         match cores.count {
             CoreCount::Count(count) if !cores.cpus.is_empty() && cores.cpus.len() < usize::from(count) => {
                 let problem = format!("{count} cores, but {} CPUs to bind them to", cores.cpus.len());
-                reader.conflict("cores.cpus", problem, "name as many, or none");
+                reader.conflict(&["cores.cpus", "cores.count"], problem, "name as many, or none");
             }
             CoreCount::Count(count) if count > self.journal.shards => {
                 let problem = format!("{count} cores, but {} journal shards", self.journal.shards);
-                reader.conflict("cores.count", problem, "at most as many cores as `journal.shards`");
+                let remedy = "at most as many cores as `journal.shards`";
+                reader.conflict(&["cores.count", "journal.shards"], problem, remedy);
             }
             CoreCount::Count(_) | CoreCount::All => {}
         }
         if !cores.pin && !cores.cpus.is_empty() {
             let remedy = "leave `cores.cpus` out, or set `cores.pin = true`";
-            reader.conflict("cores.cpus", "CPUs to bind to, and no binding".into(), remedy);
+            let problem = "CPUs to bind to, and no binding".into();
+            reader.conflict(&["cores.cpus", "cores.pin"], problem, remedy);
         }
         if !self.ring.depth.is_power_of_two() {
             let below = 1 << self.ring.depth.ilog2();
             let problem = format!("{} is not a power of two", self.ring.depth);
-            reader.conflict("ring.depth", problem, &format!("write {below} or {}", below * 2));
+            reader.conflict(&["ring.depth"], problem, &format!("write {below} or {}", below * 2));
         }
         if self.group.is_some() && self.user.is_none() {
-            reader.conflict("group", "a group without a user".into(), "set `user` too");
+            reader.conflict(&["group"], "a group without a user".into(), "set `user` too");
         }
     }
 
     fn check_memory_and_disk(&self, reader: &mut Reader<'_>) {
         let (buffers, journal) = (&self.buffers, &self.journal);
+        let size = size_text;
         if buffers.large < buffers.small {
+            let problem = format!(
+                "large buffers of {} are smaller than small ones of {}",
+                size(buffers.large),
+                size(buffers.small)
+            );
             let remedy = "make `buffers.large` at least as large as `buffers.small`";
-            reader.conflict("buffers.large", "smaller than a small buffer".into(), remedy);
+            reader.conflict(&["buffers.large", "buffers.small"], problem, remedy);
         }
         if buffers.free > buffers.budget {
-            reader.conflict("buffers.free", "more than there is".into(), "at most `buffers.budget`");
+            let problem =
+                format!("{} cannot be kept of a budget of {}", size(buffers.free), size(buffers.budget));
+            let remedy = "`buffers.free` is at most `buffers.budget`";
+            reader.conflict(&["buffers.free", "buffers.budget"], problem, remedy);
         }
         // A core that cannot hold one message whole, and the buffers it comes in by, never ends it.
         let budget_min = 2 * journal.spill + 16 * buffers.large;
         if buffers.budget < budget_min {
-            let (spill, large) = (size_text(journal.spill), size_text(buffers.large));
-            let problem = format!("too little for messages of {spill} (journal.spill) in buffers of {large}");
-            reader.conflict("buffers.budget", problem, &format!("at least \"{}\"", size_text(budget_min)));
+            let (spill, large) = (size(journal.spill), size(buffers.large));
+            let problem = format!(
+                "a budget of {} is too little for messages of {spill} (journal.spill) in buffers of {large}",
+                size(buffers.budget)
+            );
+            let remedy = format!("`buffers.budget` is at least \"{}\"", size(budget_min));
+            reader.conflict(&["buffers.budget", "journal.spill", "buffers.large"], problem, &remedy);
         }
         if journal.spill > journal.segment_size / 4 {
-            let remedy = "at most a quarter of `journal.segment-size`";
-            reader.conflict("journal.spill", "pieces too large for a segment".into(), remedy);
+            let problem = format!(
+                "pieces of {} are too large for segments of {}",
+                size(journal.spill),
+                size(journal.segment_size)
+            );
+            let remedy = "`journal.spill` is at most a quarter of `journal.segment-size`";
+            reader.conflict(&["journal.spill", "journal.segment-size"], problem, remedy);
         }
         if journal.reserve > journal.segment_size {
-            let remedy = "at most `journal.segment-size`";
-            reader.conflict("journal.reserve", "more than a segment".into(), remedy);
+            let problem = format!(
+                "{} to be kept free is more than a segment of {}",
+                size(journal.reserve),
+                size(journal.segment_size)
+            );
+            let remedy = "`journal.reserve` is at most `journal.segment-size`";
+            reader.conflict(&["journal.reserve", "journal.segment-size"], problem, remedy);
         }
-        let disk_min = journal.segment_size.saturating_mul(u64::from(journal.ready) + 2);
-        if journal.disk_max < disk_min {
-            let problem = format!("too little for the {} segments a core needs to begin", journal.ready + 2);
-            reader.conflict("journal.disk-max", problem, &format!("at least \"{}\"", size_text(disk_min)));
+        match self.cores.count {
+            CoreCount::Count(count) => self.check_disk(usize::from(count), reader),
+            // How many there are is known only on the host.
+            CoreCount::All => self.check_disk(1, reader),
         }
         if journal.segments_max < journal.ready + 2 {
-            let remedy = "at least two more than `journal.ready`";
-            reader.conflict("journal.segments-max", "too few".into(), remedy);
+            let problem =
+                format!("{} segments, and {} to be made ready ahead", journal.segments_max, journal.ready);
+            let remedy = "`journal.segments-max` is at least two more than `journal.ready`";
+            reader.conflict(&["journal.segments-max", "journal.ready"], problem, remedy);
+        }
+    }
+
+    pub(crate) fn check_disk(&self, shards: usize, reader: &mut Reader<'_>) {
+        let least = self.journal.disk_min(shards);
+        if self.journal.disk_max < least {
+            let cores = if shards == 1 { "a core".to_owned() } else { format!("each of {shards} cores") };
+            let problem = format!(
+                "{} is too little: {cores} needs {} segments of {}",
+                size_text(self.journal.disk_max),
+                Journal::SEGMENTS_MIN,
+                size_text(self.journal.segment_size),
+            );
+            let remedy = format!(
+                "`journal.disk-max` is at least \"{}\"; or lower `journal.segment-size`",
+                size_text(least)
+            );
+            let keys = ["journal.disk-max", "journal.segment-size", "cores.count"];
+            reader.conflict(&keys, problem, &remedy);
         }
     }
 
@@ -138,7 +203,7 @@ impl Config {
                 }
                 if let Some(other) = taken.insert(address.clone(), key.clone()) {
                     let problem = format!("{address} is already taken by {other}");
-                    reader.conflict(&format!("{key}.address"), problem, "give it another address or port");
+                    reader.conflict(&[&format!("{key}.address")], problem, "give it another address or port");
                 }
             }
             match listener.tls {
@@ -147,7 +212,7 @@ impl Config {
                 {
                     let problem = format!("tls = \"{}\", and there is no certificate", listener.tls);
                     let remedy = "add a [[certificate]], or set tls = \"none\"";
-                    reader.conflict(&format!("{key}.tls"), problem, remedy);
+                    reader.conflict(&[&format!("{key}.tls")], problem, remedy);
                 }
                 ListenerTls::Starttls | ListenerTls::Required | ListenerTls::Implicit | ListenerTls::None => {
                 }
@@ -156,39 +221,70 @@ impl Config {
         }
     }
 
+    /// Of what a listener inherits, a mistake is told at the key it is inherited from, and so once.
     fn check_limits(&self, key: &str, listener: &crate::Listener, reader: &mut Reader<'_>) {
         let limits = &listener.limits;
-        // The key that was written: the listener's own, or that of all.
         let at = |reader: &Reader<'_>, section: &str, name: &str, all: &str| {
             let own = format!("{key}.{section}.{name}");
-            if reader.places.contains_key(&own) { own } else { format!("{all}.{name}") }
+            if reader.places.of(&own).is_some() { own } else { format!("{all}.{name}") }
         };
+        let size = size_text;
         // A large message may lie in many segments, but it must leave room for others.
-        let room = self
-            .journal
-            .segment_size
-            .saturating_mul(self.journal.segments_max.into())
-            .min(self.journal.disk_max);
+        let journal = &self.journal;
+        let segments = journal.segment_size.saturating_mul(journal.segments_max.into());
+        let room = segments.min(journal.disk_max);
         if limits.message_size_max > room / 4 {
-            let (size, room) = (size_text(limits.message_size_max), size_text(room));
-            let problem = format!("a message of {size} is too large for a journal of {room}");
-            let remedy = "at most a quarter of `journal.segment-size` times `journal.segments-max`";
-            reader.conflict(&at(reader, "limits", "message-size-max", "limits"), problem, remedy);
+            let by = if room == segments {
+                ["journal.segments-max", "journal.segment-size"]
+            } else {
+                ["journal.disk-max", "journal.disk-max"]
+            };
+            let problem = format!(
+                "a message of {} (message-size-max) is too large for a journal of {} ({})",
+                size(limits.message_size_max),
+                size(room),
+                if room == segments { "segments-max times segment-size" } else { "disk-max" },
+            );
+            let remedy = format!("at most a quarter, \"{}\", or a larger journal", size(room / 4));
+            let key = at(reader, "limits", "message-size-max", "limits");
+            reader.conflict(&[&key, by[0], by[1]], problem, &remedy);
         }
         if limits.header_size_max > limits.message_size_max {
-            let remedy = "at most `message-size-max`";
-            let key = at(reader, "limits", "header-size-max", "limits");
-            reader.conflict(&key, "more than a whole message".into(), remedy);
+            let problem = format!(
+                "a header section of {} (header-size-max) is more than a whole message of {} (message-size-max)",
+                size(limits.header_size_max),
+                size(limits.message_size_max)
+            );
+            let header = at(reader, "limits", "header-size-max", "limits");
+            let message = at(reader, "limits", "message-size-max", "limits");
+            let remedy = "lower `header-size-max`, or raise `message-size-max`";
+            reader.conflict(&[&header, &message], problem, remedy);
         }
         if limits.command_line_max > self.buffers.large {
+            let problem = format!(
+                "a command of {} (command-line-max) would not fit a buffer of {} (buffers.large)",
+                size(limits.command_line_max),
+                size(self.buffers.large)
+            );
             let key = at(reader, "limits", "command-line-max", "limits");
-            reader.conflict(&key, "a command would not fit a buffer".into(), "at most `buffers.large`");
+            reader.conflict(
+                &[&key, "buffers.large"],
+                problem,
+                "`command-line-max` is at most `buffers.large`",
+            );
         }
         let timeouts = &listener.timeouts;
-        if timeouts.session < timeouts.command.max(timeouts.data_block) {
-            let key = at(reader, "timeouts", "session", "timeouts.inbound");
-            let problem = "shorter than the wait for one command or block of data".into();
-            reader.conflict(&key, problem, "at least `command` and `data-block`");
+        let names = [("command", timeouts.command), ("data-block", timeouts.data_block)];
+        for (name, wait) in names.into_iter().filter(|(_, wait)| *wait > timeouts.session) {
+            let problem = format!(
+                "a wait of {} ({name}) is longer than a whole session of {} (session)",
+                Span(wait),
+                Span(timeouts.session)
+            );
+            let at = |name| at(reader, "timeouts", name, "timeouts.inbound");
+            let (session, part) = (at("session"), at(name));
+            let remedy = format!("raise `session`, or lower `{name}`");
+            reader.conflict(&[&session, &part], problem, &remedy);
         }
     }
 
@@ -207,7 +303,7 @@ impl Config {
     fn check_relay(&self, reader: &mut Reader<'_>) {
         for net in self.relay.networks.iter().filter(|net| net.prefix_len() == 0) {
             let problem = format!("{net} is everybody: this is an open relay, and others will block it");
-            reader.conflict("relay.networks", problem, "name the networks of your own clients");
+            reader.conflict(&["relay.networks"], problem, "name the networks of your own clients");
         }
     }
 
@@ -221,7 +317,11 @@ impl Config {
             for pattern in &route.domains {
                 if let Some(other) = patterns.insert(pattern, key.clone()) {
                     let problem = format!("\"{pattern}\" is already in {other}");
-                    reader.conflict(&format!("{key}.domains"), problem, "each pattern belongs to one route");
+                    reader.conflict(
+                        &[&format!("{key}.domains")],
+                        problem,
+                        "each pattern belongs to one route",
+                    );
                 }
             }
             match route.via {
@@ -234,7 +334,11 @@ impl Config {
                 }
                 Via::Mx | Via::Discard | Via::Hold if !route.hosts.is_empty() => {
                     let problem = format!("hosts are for via = \"hop\", this is via = \"{}\"", route.via);
-                    reader.conflict(&format!("{key}.hosts"), problem, "change `via`, or leave `hosts` out");
+                    reader.conflict(
+                        &[&format!("{key}.hosts")],
+                        problem,
+                        "change `via`, or leave `hosts` out",
+                    );
                 }
                 Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
             }
@@ -248,44 +352,70 @@ impl Config {
         }
         for wait in queue.retry.iter().filter(|wait| **wait > queue.retry_max) {
             let problem = format!("{} is longer than retry-max, {}", Span(*wait), Span(queue.retry_max));
-            reader.conflict("queue.retry", problem, "raise `queue.retry-max`, or shorten it");
+            let remedy = "raise `queue.retry-max`, or shorten it";
+            reader.conflict(&["queue.retry", "queue.retry-max"], problem, remedy);
         }
-        if queue.retry_max > queue.give_up {
-            let remedy = "at most `queue.give-up`";
-            reader.conflict("queue.retry-max", "longer than a message may live".into(), remedy);
+        for ((shorter, short), (longer, long)) in [
+            (("queue.retry-max", queue.retry_max), ("queue.give-up", queue.give_up)),
+            (("queue.bounce-give-up", queue.bounce_give_up), ("queue.give-up", queue.give_up)),
+            (
+                ("queue.destination-retry-min", queue.destination_retry_min),
+                ("queue.destination-retry-max", queue.destination_retry_max),
+            ),
+            (("dns.ttl-min", dns.ttl_min), ("dns.ttl-max", dns.ttl_max)),
+        ] {
+            if short > long {
+                let problem = format!("{} ({shorter}) is longer than {} ({longer})", Span(short), Span(long));
+                let remedy = format!("`{shorter}` is at most `{longer}`");
+                reader.conflict(&[shorter, longer], problem, &remedy);
+            }
         }
-        if queue.bounce_give_up > queue.give_up {
-            let remedy = "at most `queue.give-up`";
-            reader.conflict("queue.bounce-give-up", "longer than for other mail".into(), remedy);
-        }
-        if queue.delay_warning.is_some_and(|delay| delay >= queue.give_up) {
-            let remedy = "less than `queue.give-up`, or \"\" for never";
-            reader.conflict("queue.delay-warning", "the message has been returned by then".into(), remedy);
-        }
-        if queue.destination_retry_min > queue.destination_retry_max {
-            let remedy = "at most `queue.destination-retry-max`";
-            reader.conflict("queue.destination-retry-min", "longer than the longest".into(), remedy);
-        }
-        if dns.ttl_min > dns.ttl_max {
-            reader.conflict("dns.ttl-min", "more than `dns.ttl-max`".into(), "at most as long");
+        if let Some(delay) = queue.delay_warning.filter(|delay| *delay >= queue.give_up) {
+            let (delay, end) = (Span(delay), Span(queue.give_up));
+            let problem =
+                format!("a warning after {delay}, and after {end} (give-up) the message has been returned");
+            let remedy = "`queue.delay-warning` is less than `queue.give-up`, or \"\" for never";
+            reader.conflict(&["queue.delay-warning", "queue.give-up"], problem, remedy);
         }
         for server in dns.servers.iter().filter(|server| server.port() == 0) {
-            reader.conflict("dns.servers", format!("{server}: port 0 cannot be asked"), "DNS has port 53");
+            reader.conflict(&["dns.servers"], format!("{server}: port 0 cannot be asked"), "DNS has port 53");
         }
     }
 }
 
+impl Loaded {
+    /// What contradicts itself on a host where so many CPUs may be used.
+    pub fn contradictions(&self, cpus_usable: usize) -> Vec<ConfigError> {
+        let mut reader = Reader::new();
+        reader.places.clone_from(&self.places);
+        self.config.check_disk(self.config.cores.shards(cpus_usable), &mut reader);
+        reader.errors
+    }
+}
+
 impl Reader<'_> {
-    fn conflict(&mut self, key: &str, problem: String, remedy: &str) {
-        self.push(key, Problem::Conflict(problem), remedy);
+    /// A contradiction between keys, the first of them the one that most likely is to be changed. It is told at the
+    /// first one that was written.
+    pub(crate) fn conflict(&mut self, keys: &[&str], problem: String, remedy: &str) {
+        let first = keys.first().copied().unwrap_or_default();
+        let place = |key: &str| self.places.of(key).cloned();
+        let written = keys.iter().find_map(|key| Some((*key, place(key)?)));
+        // A section is where its keys would stand.
+        let section = || first.rsplit_once('.').and_then(|(section, _)| place(section)).map(|at| (first, at));
+        let (key, place) = written.or_else(section).map_or((first, None), |(key, at)| (key, Some(at)));
+        let (key, problem) = (key.to_owned(), Problem::Conflict(problem));
+        self.push(ConfigError { place, key, problem, remedy: remedy.into() });
     }
 
     fn missing(&mut self, key: &str, expected: &str, remedy: &str) {
-        self.push(key, Problem::Missing { expected: format!("`{expected}`") }, remedy);
+        let place = self.places.of(key).cloned();
+        let problem = Problem::Missing { expected: format!("`{expected}`") };
+        self.push(ConfigError { place, key: key.into(), problem, remedy: remedy.into() });
     }
+}
 
-    fn push(&mut self, key: &str, problem: Problem, remedy: &str) {
-        let place = self.places.get(key).cloned();
-        self.errors.push(ConfigError { place, key: key.into(), problem, remedy: remedy.into() });
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
     }
 }

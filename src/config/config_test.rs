@@ -226,7 +226,61 @@ fn mistakes_say_where_and_what_to_do() {
         &["2:9: http.token: expected a text of 16 to 256 visible ASCII characters, found \"short\"; \
          `openssl rand -hex 16` makes a good one"],
     );
-    check("hostname = ", &["1:12: not TOML: string values must be quoted, expected literal string"]);
+}
+
+#[test]
+fn what_is_not_toml_is_found_and_mended() {
+    check(
+        "hostname = ",
+        &["1:12: hostname: not TOML: string values must be quoted; write the value behind the equals sign"],
+    );
+    check(
+        "[limits]\nmessage-size-max = 25MiB # enough\n",
+        &["2:20: limits.message-size-max: not TOML: string values must be quoted; write \"25MiB\""],
+    );
+    check("hostname \"x\"", &["1:10: not TOML: key with no value; write key = value"]);
+    check(
+        "[limits]\nerrors-max = 5\n\nerrors-max = 6",
+        &["4:1: limits.errors-max: written twice, first in line 2; keep one of the two"],
+    );
+    check(
+        "[limits]\nerrors-max = 5\n[cores]\n[limits]\nreceived-max = 100",
+        &["4:2: limits: written twice, first in line 1; keep one, and write all its keys below it"],
+    );
+    check(
+        "limits.errors-max = 5\n[limits]\nreceived-max = 100",
+        &["2:2: limits: written twice, first in line 1; keep one, and write all its keys below it"],
+    );
+    check(
+        "[[route]]\nname = \"r\"\nvia = \"mx\"\n[[route]]\nname = \"s\"\nvia = \"mx\"\nvia = \"hop\"",
+        &["7:1: route.via: written twice, first in line 6; keep one of the two"],
+    );
+}
+
+#[test]
+fn unknown_keys_are_known_elsewhere_or_near() {
+    let limits = "there is a `message-size-max` in [limits] and in [listener.limits]";
+    check("message-size-max = \"1MiB\"", &[&format!("1:1: message-size-max: unknown key; {limits}")]);
+    check(
+        "[queue]\nmessage-size-max = \"1MiB\"",
+        &[&format!("2:1: queue.message-size-max: unknown key; {limits}")],
+    );
+    check(
+        "[limits]\nhostname = \"mx.example.org\"",
+        &["2:1: limits.hostname: unknown key; there is a `hostname` before the first section"],
+    );
+    check(
+        "[limits]\nbacklog = 5",
+        &["2:1: limits.backlog: unknown key; there is a `backlog` in a [[listener]]"],
+    );
+    check(
+        "[Limits]\n[limits]\nErrors_Max = 5",
+        &[
+            "1:2: Limits: unknown key; did you mean `limits`?",
+            "3:1: limits.Errors_Max: unknown key; did you mean `errors-max`?",
+        ],
+    );
+    check("[index]\ncahce = 5", &["2:1: index.cahce: unknown key; did you mean `cache`?"]);
 }
 
 #[test]
@@ -238,9 +292,23 @@ fn contradictions_are_told_where_they_were_written() {
          name the networks of your own clients"],
     );
     check(
-        "[journal]\nsegments-max = 4\nsegment-size = \"16MiB\"",
-        &["limits.message-size-max: a message of 50MiB is too large for a journal of 64MiB; \
-         at most a quarter of `journal.segment-size` times `journal.segments-max`"],
+        "[journal]\nsegments-max = 8\nsegment-size = \"16MiB\"",
+        &[
+            "2:1: journal.segments-max: a message of 50MiB (message-size-max) is too large for a journal of 128MiB \
+         (segments-max times segment-size); at most a quarter, \"32MiB\", or a larger journal",
+        ],
+    );
+    check(
+        "[journal]\ndisk-max = \"128MiB\"\nsegment-size = \"16MiB\"\n[limits]\nmessage-size-max = \"40MiB\"",
+        &[
+            "5:1: limits.message-size-max: a message of 40MiB (message-size-max) is too large for a journal of 128MiB \
+         (disk-max); at most a quarter, \"32MiB\", or a larger journal",
+        ],
+    );
+    check(
+        "[cores]\ncount = 3\n[journal]\ndisk-max = \"1GiB\"",
+        &["4:1: journal.disk-max: 1GiB is too little: each of 3 cores needs 8 segments of 64MiB; \
+         `journal.disk-max` is at least \"1536MiB\"; or lower `journal.segment-size`"],
     );
     check(
         "[cores]\ncount = 3\ncpus = [0, 1, 1]\npin = false",
@@ -253,7 +321,7 @@ fn contradictions_are_told_where_they_were_written() {
         "[[listener]]\nname = \"b\"\naddress = [\"0.0.0.0:25\", \"127.0.0.1:8080\"]",
         &[
             "3:1: listener.b.address: 127.0.0.1:8080 is already taken by http; give it another address or port",
-            "listener.b.tls: tls = \"starttls\", and there is no certificate; \
+            "1:1: listener.b.tls: tls = \"starttls\", and there is no certificate; \
          add a [[certificate]], or set tls = \"none\"",
         ],
     );
@@ -273,7 +341,8 @@ fn contradictions_are_told_where_they_were_written() {
     check(
         "[[listener]]\nname = \"b\"\ntls = \"none\"\naddress = [\"0.0.0.0:0\"]\nlimits.command-line-max = \"64KiB\"\n[buffers]\nlarge = \"32KiB\"",
         &[
-            "5:8: listener.b.limits.command-line-max: a command would not fit a buffer; at most `buffers.large`",
+            "5:8: listener.b.limits.command-line-max: a command of 64KiB (command-line-max) would not fit a buffer of 32KiB \
+             (buffers.large); `command-line-max` is at most `buffers.large`",
         ],
     );
     check(
@@ -294,13 +363,43 @@ fn contradictions_are_told_where_they_were_written() {
         "[queue]\nretry = [\"1m\", \"6h\"]\ndelay-warning = \"5d\"",
         &[
             "2:1: queue.retry: 6h is longer than retry-max, 3h; raise `queue.retry-max`, or shorten it",
-            "3:1: queue.delay-warning: the message has been returned by then; less than `queue.give-up`, or \"\" for never",
+            "3:1: queue.delay-warning: a warning after 5d, and after 5d (give-up) the message has been returned; \
+             `queue.delay-warning` is less than `queue.give-up`, or \"\" for never",
         ],
     );
     check(
         "[buffers]\nbudget = \"8MiB\"\nlarge = \"1MiB\"",
         &[
-            "2:1: buffers.budget: too little for messages of 1MiB (journal.spill) in buffers of 1MiB; at least \"18MiB\"",
+            "2:1: buffers.budget: a budget of 8MiB is too little for messages of 1MiB (journal.spill) in buffers of 1MiB; \
+             `buffers.budget` is at least \"18MiB\"",
+        ],
+    );
+    // What two listeners inherit is told once, at the key that somebody wrote.
+    let second = "[[listener]]\nname = \"b\"\naddress = [\"127.0.0.1:0\"]\ntls = \"none\"\n";
+    check(
+        &format!("[limits]\ncommand-line-max = \"64KiB\"\n[buffers]\nlarge = \"32KiB\"\n{second}"),
+        &[
+            "2:1: limits.command-line-max: a command of 64KiB (command-line-max) would not fit a buffer of 32KiB \
+         (buffers.large); `command-line-max` is at most `buffers.large`",
+        ],
+    );
+    check(
+        &format!("{second}[timeouts.inbound]\nsession = \"1m\""),
+        &[
+            "6:1: timeouts.inbound.session: a wait of 5m (command) is longer than a whole session of 1m (session); \
+         raise `session`, or lower `command`",
+            "6:1: timeouts.inbound.session: a wait of 3m (data-block) is longer than a whole session of 1m (session); \
+         raise `session`, or lower `data-block`",
+        ],
+    );
+    check(
+        "[buffers]\nfree = \"200MiB\"\n[queue]\ngive-up = \"1h\"\nretry = [\"1m\"]\ndelay-warning = \"\"",
+        &[
+            "2:1: buffers.free: 200MiB cannot be kept of a budget of 128MiB; `buffers.free` is at most `buffers.budget`",
+            "4:1: queue.give-up: 3h (queue.retry-max) is longer than 1h (queue.give-up); \
+         `queue.retry-max` is at most `queue.give-up`",
+            "4:1: queue.give-up: 1d (queue.bounce-give-up) is longer than 1h (queue.give-up); \
+         `queue.bounce-give-up` is at most `queue.give-up`",
         ],
     );
     let none = parse("").unwrap_err();
@@ -351,6 +450,95 @@ fn files_are_found_and_paths_begin_beside_them() {
 }
 
 #[test]
+fn files_that_are_no_text_say_at_which_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ringpost.toml");
+    fs::create_dir(folder.path().join("conf.d")).unwrap();
+    fs::write(&file, LEAST).unwrap();
+    let drop_in = folder.path().join("conf.d/10.toml");
+    let check = |bytes: &[u8], expected: &str| {
+        fs::write(&drop_in, bytes).unwrap();
+        let errors: Vec<_> = Config::load(&file).unwrap_err().iter().map(ToString::to_string).collect();
+        let text = errors.join("\n").replace(&format!("{}:", drop_in.display()), "");
+        assert_eq!(text, expected, "{}", bytes.escape_ascii());
+    };
+    check(
+        b"# fine: \xc3\xa9\n# caf\xe9 \xc3\xa9\n",
+        "2:6: byte 17 of the file is 0xE9, which is not UTF-8; \
+         save it as UTF-8; from Latin-1, `iconv -f LATIN1 -t UTF-8` makes it so",
+    );
+    check(
+        b"\xff\xfeh\0o\0",
+        "1:1: byte 1 of the file is 0xFF, which is not UTF-8; this is UTF-16: save it as UTF-8",
+    );
+    check(
+        b"# \xc3",
+        "1:3: byte 3 of the file is 0xC3, which is not UTF-8; \
+         save it as UTF-8; from Latin-1, `iconv -f LATIN1 -t UTF-8` makes it so",
+    );
+    // Windows' editors write a mark at the start and end lines with CR and LF.
+    fs::write(&drop_in, b"\xef\xbb\xbfhostname = \"bom.example\"\r\n[shutdown]\r\ngrace = \"1s\"\r\n")
+        .unwrap();
+    assert_eq!(Config::load(&file).unwrap().hostname.as_str(), "bom.example");
+    // One file that cannot be read does not hide what is wrong in the others, nor makes more of it.
+    fs::write(&file, b"\xe9").unwrap();
+    fs::write(&drop_in, "[limits]\nerrors-maxx = 1\n").unwrap();
+    let errors = Config::load(&file).unwrap_err();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert_eq!(errors[1].key, "limits.errors-maxx");
+    fs::write(&drop_in, "[shutdown]\ngrace = \"1s\"\n").unwrap();
+    assert_eq!(Config::load(&file).unwrap_err().len(), 1);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert!(Config::load(&file).unwrap_err()[0].to_string().contains("name the file in it"));
+}
+
+#[test]
+fn what_takes_a_restart_keeps_its_value_and_is_named() {
+    let loaded = |text: &str| Loaded::from_sources(&[source("c.toml", text)]).unwrap();
+    let started = loaded(LEAST);
+    let change = |text: &str| loaded(&format!("{text}\n{LEAST}")).change(&started.config, 2);
+    let check = |text: &str, pending: &[&str]| {
+        let Change { config, pending: found } = change(text).unwrap();
+        assert_eq!(found, pending, "{text}");
+        (config, loaded(&format!("{text}\n{LEAST}")).config)
+    };
+    let (in_force, new) = check("[queue]\njitter = 3\n[dns]\ncache-size = \"1MiB\"", &[]);
+    assert_eq!(in_force, new);
+    let (in_force, new) = check(
+        "hostname = \"b.example\"\n[index]\ncache = \"2MiB\"\n[journal]\nspill = \"2MiB\"\nready = 3",
+        &["journal.ready", "index.cache"],
+    );
+    assert_eq!((in_force.index.cache, in_force.journal.ready), (16 << 20, 2));
+    assert_eq!((in_force.hostname, in_force.journal.spill), (new.hostname, 2 << 20));
+    // A listener comes and goes with its port; a route does not.
+    let other = "[[listener]]\nname = \"b\"\naddress = [\"127.0.0.1:0\"]\ntls = \"none\"\n\
+                 [[route]]\nname = \"r\"\ndomains = [\"*\"]";
+    let (in_force, new) = check(other, &["listener.b"]);
+    assert_eq!((in_force.listeners, in_force.routes), (started.config.listeners.clone(), new.routes));
+    let only = loaded(&LEAST.replace("\"a\"", "\"b\""));
+    let Change { config, pending } = only.change(&started.config, 2).unwrap();
+    assert_eq!(
+        (pending, config.listeners),
+        (vec!["listener.b".into(), "listener.a".into()], started.config.listeners.clone())
+    );
+    let moved = loaded(&LEAST.replace("127.0.0.1", "127.0.0.2").replace("tls", "backlog = 7\ntls"));
+    let Change { config, pending } = moved.change(&started.config, 2).unwrap();
+    assert_eq!(pending, ["listener.a.address", "listener.a.backlog"]);
+    assert_eq!(config, started.config);
+    // Good by itself, but not with what stays.
+    let errors = change("[buffers]\nlarge = \"1MiB\"\n[limits]\ncommand-line-max = \"64KiB\"");
+    assert!(errors.is_ok(), "{errors:?}");
+    let errors = change("[buffers]\nbudget = \"1GiB\"\n[journal]\nspill = \"16MiB\"");
+    assert!(errors.is_ok(), "{errors:?}");
+    let errors =
+        change("[buffers]\nbudget = \"1GiB\"\n[journal]\nsegment-size = \"512MiB\"\nspill = \"100MiB\"");
+    assert_eq!(errors.unwrap_err()[0].key, "buffers.budget");
+    let errors = change("[journal]\nsegment-size = \"16MiB\"\ndisk-max = \"512MiB\"");
+    assert_eq!(errors.unwrap_err()[0].key, "journal.disk-max", "enough for 2 cores after a restart");
+}
+
+#[test]
 fn cores_are_counted_with_what_is_left_free() {
     let cores = |count, spare| Cores { count, spare, ..Cores::default() };
     assert_eq!(cores(CoreCount::All, 0).shards(8), 8);
@@ -360,6 +548,15 @@ fn cores_are_counted_with_what_is_left_free() {
     let mut config = parse(LEAST).unwrap();
     config.cores.count = CoreCount::Count(9);
     assert_eq!(config.warnings(8).len(), 3, "{:?}", config.warnings(8));
+    let loaded =
+        Loaded::from_sources(&[source("c.toml", &format!("[journal]\ndisk-max = \"1GiB\"\n{LEAST}"))])
+            .unwrap();
+    assert_eq!(loaded.contradictions(2), []);
+    let many: Vec<_> = loaded.contradictions(3).iter().map(ToString::to_string).collect();
+    assert!(
+        many[0].starts_with("c.toml:2:1: journal.disk-max: 1GiB is too little: each of 3 cores"),
+        "{many:?}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, and where, and what to do about it.
 
-use std::{fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 /// One mistake. Loading reports all it can find.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +26,10 @@ pub struct Place {
     pub column: usize,
 }
 
+/// Where each key that is written stands; of several places, the one that counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places(BTreeMap<String, Place>);
+
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
@@ -35,6 +39,20 @@ pub enum Problem {
     /// The file is not TOML.
     #[error("not TOML: {0}")]
     Syntax(String),
+    /// The file is not text.
+    #[error("byte {} of the file is 0x{byte:02X}, which is not UTF-8", offset + 1)]
+    NotUtf8 {
+        /// The byte.
+        byte: u8,
+        /// How many bytes stand before it.
+        offset: usize,
+    },
+    /// A key or a section that stands in the file already.
+    #[error("written twice{}", first.map_or(String::new(), |line| format!(", first in line {line}")))]
+    Twice {
+        /// In which line.
+        first: Option<usize>,
+    },
     /// No such key in this section.
     #[error("unknown key")]
     UnknownKey,
@@ -55,6 +73,22 @@ pub enum Problem {
     /// The value is good by itself, but not with what another key says.
     #[error("{0}")]
     Conflict(String),
+}
+
+impl Places {
+    /// Where the key stands; none when what holds anyway was not written.
+    pub fn of(&self, key: &str) -> Option<&Place> {
+        self.0.get(key)
+    }
+
+    /// The key with its place before it, as in every message: `/etc/ringpost/ringpost.toml:3:1: journal.shards`.
+    pub fn name(&self, key: &str) -> String {
+        self.of(key).map_or_else(|| key.to_owned(), |place| format!("{place}: {key}"))
+    }
+
+    pub(crate) fn note(&mut self, key: String, place: Place) {
+        self.0.insert(key, place);
+    }
 }
 
 impl fmt::Display for ConfigError {

@@ -11,7 +11,7 @@ use mail::Domain;
 use crate::{
     Certificate, Config, DomainPattern, Hop, Host, ListenAddress, Listener, ListenerKind, ListenerTls, Route,
     RouteTls, Via,
-    schema::{Key, Section, Shape},
+    schema::{Key, Section, Shape, Takes, below},
 };
 
 /// What `ringpost init` knows about the host it makes a configuration for.
@@ -109,6 +109,11 @@ name. A later file overrides keys of an earlier one, adds sections to lists of s
 those that have the same `name`. A key that is not listed here is a mistake, and a mistake keeps the server
 from starting: `ringpost check` shows all of them with file, line and what to do. `ringpost init` makes a file
 with every key in it.
+
+`ringpost reload` (or SIGHUP, or `systemctl reload ringpost`) brings what has changed into force without a restart. Keys
+with *restart* in the column of changes keep their old value until the server is started again; the reply to the reload
+and the log name them. Mistakes leave everything as it was. Sessions and connections that are open go on with what held
+when they were opened.
 ";
 
 struct File {
@@ -138,7 +143,7 @@ impl File {
     fn keys(&mut self, path: &str, keys: &[Key]) {
         self.values("", keys, Defaults::Shown);
         for key in keys {
-            let path = if path.is_empty() { key.name.clone() } else { format!("{path}.{}", key.name) };
+            let path = below(path, &key.name);
             match &key.shape {
                 Shape::Value { .. } => {}
                 Shape::Section { about, keys } => {
@@ -191,7 +196,11 @@ impl File {
             if defaults == Defaults::Shown {
                 self.line("", "");
                 self.about(key.doc);
-                self.line("# ", &format!("({kind})"));
+                let takes = match key.takes {
+                    Takes::Reload => "",
+                    Takes::Restart => "; a change takes a restart",
+                };
+                self.line("# ", &format!("({kind}{takes})"));
                 for (word, meaning) in *choices {
                     self.line("#   ", &format!("\"{word}\":{meaning}"));
                 }
@@ -235,10 +244,14 @@ fn reference_section(page: &mut String, path: &str, title: &str, about: &[&str],
     }
     let _ = write!(page, "\n{}\n", about.concat().trim());
     if keys.iter().any(|key| matches!(key.shape, Shape::Value { .. })) {
-        page.push_str("\n| key | type | default | |\n|---|---|---|---|\n");
+        page.push_str("\n| key | type | default | change | |\n|---|---|---|---|---|\n");
     }
     for key in keys {
         let mut meaning = key.doc.concat();
+        let change = match key.takes {
+            Takes::Reload => "",
+            Takes::Restart => "restart",
+        };
         let (kind, default) = match &key.shape {
             Shape::Value { kind, choices, default, .. } => {
                 for (word, words) in *choices {
@@ -252,12 +265,12 @@ fn reference_section(page: &mut String, path: &str, title: &str, about: &[&str],
             Shape::Section { .. } if title.starts_with("[[") => ("section", String::new()),
             Shape::Section { .. } | Shape::Entries { .. } => continue,
         };
-        let cells = [format!("`{}`", key.name), kind.to_owned(), default, meaning];
+        let cells = [format!("`{}`", key.name), kind.to_owned(), default, change.to_owned(), meaning];
         let cells = cells.map(|cell| cell.trim().replace('|', "\\|"));
         let _ = writeln!(page, "| {} |", cells.join(" | "));
     }
     for key in keys {
-        let path = if path.is_empty() { key.name.clone() } else { format!("{path}.{}", key.name) };
+        let path = below(path, &key.name);
         match &key.shape {
             Shape::Value { .. } => {}
             Shape::Section { .. } if title.starts_with("[[") => {}

@@ -4,6 +4,7 @@
 //! the section it is in; the commented example file and the reference page are printed from that. Rooms get the
 //! values as plain types and never see the file.
 
+mod change;
 mod check;
 mod error;
 mod example;
@@ -16,17 +17,21 @@ mod reader;
 mod schema;
 mod sending;
 mod serving;
+mod syntax;
 
 use std::path::PathBuf;
 
 use mail::Domain;
 
-pub use error::{ConfigError, Place, Problem};
+pub use change::Change;
+pub use check::Warning;
+pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
-pub use load::Source;
+pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Index, Journal, Ring};
 pub use operating::{Http, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
+pub use schema::Takes;
 pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
 pub use serving::{
     Certificate, DomainKind, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind, ListenerTls,
@@ -43,11 +48,11 @@ section! {
         /// Our name: in the greeting, in reply to EHLO, and in Received fields (RFC 5321 §4.1.1.1).
         hostname: Domain [Literal] = localhost();
         /// Where mail and all other state is kept.
-        data_directory: PathBuf [FilePath] = PathBuf::from("data");
+        data_directory: PathBuf [FilePath; Restart] = PathBuf::from("data");
         /// When started as root: the user to become once the ports are open. None: stay.
-        user: Option<String> [Maybe<Text>] = None;
+        user: Option<String> [Maybe<Text>; Restart] = None;
         /// When started as root: the group to become. None: that of the user.
-        group: Option<String> [Maybe<Text>] = None;
+        group: Option<String> [Maybe<Text>; Restart] = None;
         /// Cores.
         cores: Cores [Table] = Cores::default();
         /// io_uring.

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use toml::de::DeTable;
 
-use crate::{Config, ConfigError, Problem, reader::Reader, schema::Section};
+use crate::{Config, ConfigError, Places, Problem, reader::Reader, schema::Section, syntax};
 
 /// One file and what is in it.
 #[derive(Clone, Debug)]
@@ -18,20 +19,41 @@ pub struct Source {
     pub text: String,
 }
 
-impl Config {
+/// A configuration, and where its keys stand.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// For messages about what turns out later: a port that is in use, a file that cannot be read.
+    pub places: Places,
+}
+
+impl Loaded {
     /// Reads a configuration file, and whatever ends in `.toml` in the folder `conf.d` beside it, by name.
     /// A later file overrides keys of an earlier one, adds sections to lists of sections, and changes those
     /// of the same name.
     ///
     /// # Errors
     /// Every mistake found, in the order of the files.
-    pub fn load(path: &Path) -> Result<Self, Vec<ConfigError>> {
+    pub fn read(path: &Path) -> Result<Self, Vec<ConfigError>> {
         let path = std::path::absolute(path).map_err(|error| vec![unreadable(path, &error)])?;
-        let mut sources = vec![Source { text: read(&path)?, file: path.clone() }];
-        for file in drop_ins(&path)? {
-            sources.push(Source { text: read(&file)?, file });
+        let files = [path.clone()].into_iter().chain(drop_ins(&path)?);
+        let (mut sources, mut errors) = (Vec::new(), Vec::new());
+        for file in files {
+            match read(&file) {
+                Ok(text) => sources.push(Source { file, text }),
+                Err(error) => errors.push(*error),
+            }
         }
-        Self::from_sources(&sources)
+        let loaded = Self::from_sources(&sources);
+        if errors.is_empty() {
+            return loaded;
+        }
+        // Without one of the files, only what is wrong by itself is known to be wrong.
+        let alone =
+            |error: &ConfigError| !matches!(error.problem, Problem::Conflict(_) | Problem::Missing { .. });
+        errors.extend(loaded.err().unwrap_or_default().into_iter().filter(alone));
+        Err(errors)
     }
 
     /// The same, of files already read.
@@ -45,15 +67,14 @@ impl Config {
             let (table, errors) = DeTable::parse_recoverable(&source.text);
             reader.open(&source.file, &source.text);
             for error in errors {
-                let problem = Problem::Syntax(error.message().to_owned());
-                reader.report(error.span().unwrap_or(0..0), problem, String::new());
+                syntax::report(&mut reader, &source.text, error.message(), error.span().unwrap_or(0..0));
             }
             tables.push((source, table));
         }
         if !reader.errors.is_empty() {
             return Err(reader.errors);
         }
-        let mut config = Self::default();
+        let mut config = Config::default();
         for (source, table) in &tables {
             reader.open(&source.file, &source.text);
             config.apply(table.get_ref(), &mut reader);
@@ -68,7 +89,25 @@ impl Config {
         if let Some(folder) = sources.first().and_then(|source| source.file.parent()) {
             config.resolve(folder);
         }
-        Ok(config)
+        Ok(Self { config, places: reader.places })
+    }
+}
+
+impl Config {
+    /// [`Loaded::read`], for whoever has no use for the places.
+    ///
+    /// # Errors
+    /// Every mistake found, in the order of the files.
+    pub fn load(path: &Path) -> Result<Self, Vec<ConfigError>> {
+        Loaded::read(path).map(|loaded| loaded.config)
+    }
+
+    /// [`Loaded::from_sources`], for whoever has no use for the places.
+    ///
+    /// # Errors
+    /// Every mistake found, in the order of the files.
+    pub fn from_sources(sources: &[Source]) -> Result<Self, Vec<ConfigError>> {
+        Loaded::from_sources(sources).map(|loaded| loaded.config)
     }
 
     /// What a listener does not say of limits and timeouts is as it is everywhere. Known only when all files
@@ -98,16 +137,24 @@ impl Config {
     }
 }
 
-fn read(path: &Path) -> Result<String, Vec<ConfigError>> {
-    fs::read_to_string(path).map_err(|error| vec![unreadable(path, &error)])
+fn read(path: &Path) -> Result<String, Box<ConfigError>> {
+    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+    String::from_utf8(bytes).map_err(|error| syntax::not_utf8(path, &error).into())
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ConfigError {
+    let remedies = [
+        (ErrorKind::NotFound, "`ringpost init` makes a configuration to begin with"),
+        (ErrorKind::PermissionDenied, "see that this user may read it, and enter every folder above it"),
+        (ErrorKind::IsADirectory, "name the file in it"),
+    ];
+    let remedy = remedies.iter().find(|(kind, _)| *kind == error.kind());
+    let remedy = remedy.map_or("see that it can be read", |(_, remedy)| remedy);
     ConfigError {
         place: None,
         key: String::new(),
         problem: Problem::Unreadable(format!("{}: {error}", path.display())),
-        remedy: "`ringpost init` makes a configuration to begin with".into(),
+        remedy: remedy.into(),
     }
 }
 

@@ -20,11 +20,11 @@ use crate::{
     CoreCount, DomainPattern, Hop, Host, ListenAddress, Output, Problem, Secret,
     parse::{size_from_text, size_text, span_from_text},
     reader::Reader,
-    schema::{Entry, Section, Shape},
+    schema::{Entry, Key, Section, Shape, Takes, below},
 };
 
 /// Reads and writes a `T`.
-pub(crate) trait Notation<T> {
+pub(crate) trait Notation<T: Clone + PartialEq> {
     /// The value, or `None` with the mistake told to the reader.
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<T>;
 
@@ -43,6 +43,14 @@ pub(crate) trait Notation<T> {
 
     /// Makes relative paths begin at this folder.
     fn resolve(_: &mut T, _: &Path) {}
+
+    /// Keeps what was there `before` where a change takes a restart; a difference is told.
+    fn keep(value: &mut T, before: &T, takes: Takes, path: &str, pending: &mut Vec<String>) {
+        if takes == Takes::Restart && value != before {
+            value.clone_from(before);
+            pending.push(path.to_owned());
+        }
+    }
 
     /// The words that may stand here, when there are only some.
     fn choices() -> &'static [(&'static str, &'static str)] {
@@ -344,7 +352,7 @@ impl Notation<String> for Text {
     }
 }
 
-impl<N: Notation<T>, T> Notation<Option<T>> for Maybe<N> {
+impl<N: Notation<T>, T: Clone + PartialEq> Notation<Option<T>> for Maybe<N> {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Option<T>> {
         if as_text(value) == Some("") { Some(None) } else { N::read(value, reader).map(Some) }
     }
@@ -372,7 +380,7 @@ pub(crate) trait Spelled: Sized {
     fn spell(&self) -> String;
 }
 
-impl<T: Spelled> Notation<T> for Literal {
+impl<T: Spelled + Clone + PartialEq> Notation<T> for Literal {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<T> {
         let parsed = as_text(value).ok_or_else(String::new).and_then(T::parse);
         parsed.map_err(|remedy| reader.wrong(value, T::EXPECTED.into(), remedy)).ok()
@@ -596,7 +604,7 @@ impl Notation<Output> for FilePath {
     }
 }
 
-impl<N: Notation<T>, T> Notation<Vec<T>> for List<N> {
+impl<N: Notation<T>, T: Clone + PartialEq> Notation<Vec<T>> for List<N> {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Vec<T>> {
         let DeValue::Array(values) = value.get_ref() else {
             reader.wrong(value, "a list".into(), "put it in brackets: [ ]".into());
@@ -617,7 +625,7 @@ impl<N: Notation<T>, T> Notation<Vec<T>> for List<N> {
     }
 }
 
-impl<N: Notation<T>, T> Notation<Vec<(Domain, T)>> for Names<N> {
+impl<N: Notation<T>, T: Clone + PartialEq> Notation<Vec<(Domain, T)>> for Names<N> {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<Vec<(Domain, T)>> {
         let DeValue::Table(table) = value.get_ref() else {
             reader.wrong(value, "a table of names".into(), "write { \"name\" = … }".into());
@@ -696,6 +704,10 @@ impl<T: Section> Notation<T> for Table {
         value.resolve(folder);
     }
 
+    fn keep(value: &mut T, before: &T, _: Takes, path: &str, pending: &mut Vec<String>) {
+        value.keep(before, path, pending);
+    }
+
     fn shape(current: &T, _: &T) -> Shape {
         Shape::Section { about: T::ABOUT, keys: current.describe() }
     }
@@ -748,6 +760,35 @@ impl<T: Entry> Notation<Vec<T>> for Entries {
 
     fn resolve(value: &mut Vec<T>, folder: &Path) {
         value.iter_mut().for_each(|entry| entry.resolve(folder));
+    }
+
+    /// An entry that cannot come or go without a restart does neither before it.
+    fn keep(value: &mut Vec<T>, before: &Vec<T>, _: Takes, path: &str, pending: &mut Vec<String>) {
+        fn takes_restart(keys: &[Key]) -> bool {
+            keys.iter().any(|key| match &key.shape {
+                Shape::Value { .. } => key.takes == Takes::Restart,
+                Shape::Section { keys, .. } => takes_restart(keys),
+                Shape::Entries { sample, .. } => takes_restart(sample),
+            })
+        }
+        let fixed = takes_restart(&T::default().describe());
+        let same = |a: &T, b: &T| a.name().eq_ignore_ascii_case(&b.name());
+        let path_of = |entry: &T| below(path, &entry.name().to_ascii_lowercase());
+        value.retain_mut(|entry| {
+            let old = before.iter().find(|old| same(old, entry));
+            match old {
+                Some(old) => entry.keep(old, &path_of(entry), pending),
+                None if fixed => pending.push(path_of(entry)),
+                None => {}
+            }
+            old.is_some() || !fixed
+        });
+        for (at, old) in before.iter().enumerate().filter(|_| fixed) {
+            if !value.iter().any(|entry| same(old, entry)) {
+                pending.push(path_of(old));
+                value.insert(at.min(value.len()), old.clone());
+            }
+        }
     }
 
     fn shape(current: &Vec<T>, _: &Vec<T>) -> Shape {

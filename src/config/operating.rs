@@ -54,7 +54,7 @@ section! {
     /// Metrics, health and the queue over HTTP.
     pub struct Http {
         /// Where. Empty: nowhere. Not for the open network: anybody who reaches it reads /metrics.
-        address: Vec<SocketAddr> [List<Literal>] = vec![SocketAddr::from(([127, 0, 0, 1], 8080))];
+        address: Vec<SocketAddr> [List<Literal>; Restart] = vec![SocketAddr::from(([127, 0, 0, 1], 8080))];
         /// What a client must show as its Bearer token to see and change the queue. None: it cannot.
         token: Option<Secret> [Maybe<Literal>] = None;
     }
@@ -64,13 +64,13 @@ section! {
     /// One line for each message taken in and one for each delivery, and what goes wrong.
     pub struct Log {
         /// What lines look like.
-        format: LogFormat [Word] = LogFormat::Text;
+        format: LogFormat [Word; Restart] = LogFormat::Text;
         /// Where they go.
-        output: Output [FilePath] = Output::Stderr;
+        output: Output [FilePath; Restart] = Output::Stderr;
         /// Which there are.
         level: LogLevel [Word] = LogLevel::Info;
         /// Lines of one core that may wait to be written. When the disk is slower, more are dropped and counted.
-        buffer: u64 [Size<{ 16 << 10 }, { 1 << 30 }>] = 1 << 20;
+        buffer: u64 [Size<{ 16 << 10 }, { 1 << 30 }>; Restart] = 1 << 20;
     }
 }
 

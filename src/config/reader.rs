@@ -1,13 +1,13 @@
 //! Reading one file after the other: where we are, what was wrong, and where each key stood.
 
-use std::{collections::BTreeMap, ops::Range, path::Path};
+use std::{ops::Range, path::Path};
 
 use toml::{
     Spanned,
     de::{DeString, DeValue},
 };
 
-use crate::{ConfigError, Place, Problem};
+use crate::{Config, ConfigError, Place, Places, Problem};
 
 /// At most so many mistakes are told: a file that is not a configuration at all has no end of them.
 const ERRORS_MAX: usize = 50;
@@ -20,13 +20,19 @@ pub(crate) struct Reader<'a> {
     /// What was wrong so far.
     pub(crate) errors: Vec<ConfigError>,
     /// Where each key stood last.
-    pub(crate) places: BTreeMap<String, Place>,
+    pub(crate) places: Places,
 }
 
 impl<'a> Reader<'a> {
     /// At the start of the first file.
     pub(crate) fn new() -> Self {
-        Self { file: Path::new(""), text: "", path: Vec::new(), errors: Vec::new(), places: BTreeMap::new() }
+        Self {
+            file: Path::new(""),
+            text: "",
+            path: Vec::new(),
+            errors: Vec::new(),
+            places: Places::default(),
+        }
     }
 
     /// Goes on to the next file.
@@ -43,7 +49,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn enter_named(&mut self, name: &str, span: Range<usize>) {
         self.path.push(shown(name));
         let place = self.place(span);
-        self.places.insert(self.key(), place);
+        self.places.note(self.key(), place);
     }
 
     /// Comes out again.
@@ -60,20 +66,60 @@ impl<'a> Reader<'a> {
     /// The section has no such key.
     pub(crate) fn unknown_key(&mut self, span: Range<usize>, known: &[String]) {
         let key = self.path.last().map_or("", String::as_str);
-        let near = known.iter().map(|name| (distance(key, name), name)).min();
-        let remedy = match near {
-            Some((distance, name)) if distance <= 1 + key.len() / 4 => format!("did you mean `{name}`?"),
-            Some(_) | None => format!("known here: {}", known.join(", ")),
+        let written = key.to_ascii_lowercase().replace('_', "-");
+        let near = known.iter().map(|name| (distance(&written, name), name)).min();
+        let remedy = match (near, self.homes(&written)) {
+            (Some((0, name)), _) => format!("did you mean `{name}`?"),
+            (_, Some(homes)) => homes,
+            (Some((distance, name)), None) if distance <= 1 + key.len() / 4 => {
+                format!("did you mean `{name}`?")
+            }
+            (Some(_) | None, None) => format!("known here: {}", known.join(", ")),
         };
         self.report(span, Problem::UnknownKey, remedy);
     }
 
+    /// In which sections there is a key of that name.
+    fn homes(&self, name: &str) -> Option<String> {
+        let keys = Config::keys();
+        let sections = keys.iter().filter_map(|(path, _)| match path.rsplit_once('.') {
+            Some((section, last)) => (last == name).then_some(section),
+            None => (path == name).then_some(""),
+        });
+        let mut sections: Vec<_> = sections.collect();
+        sections.sort_by_key(|section| section.matches('.').count());
+        let sections: Vec<_> = sections
+            .into_iter()
+            .map(|section| match section {
+                "" => "before the first section".to_owned(),
+                "listener" | "certificate" | "domain" | "route" => format!("in a [[{section}]]"),
+                _ => format!("in [{section}]"),
+            })
+            .collect();
+        (!sections.is_empty()).then(|| format!("there is a `{name}` {}", sections.join(" and ")))
+    }
+
     /// Notes a mistake at the key we are in.
     pub(crate) fn report(&mut self, span: Range<usize>, problem: Problem, remedy: String) {
-        if self.errors.len() < ERRORS_MAX {
-            let place = Some(self.place(span));
-            self.errors.push(ConfigError { place, key: self.key(), problem, remedy });
+        self.report_at(self.key(), span, problem, remedy);
+    }
+
+    /// Notes a mistake at another key, once.
+    pub(crate) fn report_at(&mut self, key: String, span: Range<usize>, problem: Problem, remedy: String) {
+        let place = Some(self.place(span));
+        self.push(ConfigError { place, key, problem, remedy });
+    }
+
+    /// Notes a mistake, once.
+    pub(crate) fn push(&mut self, error: ConfigError) {
+        if self.errors.len() < ERRORS_MAX && !self.errors.contains(&error) {
+            self.errors.push(error);
         }
+    }
+
+    /// The file we are in.
+    pub(crate) fn file(&self) -> &Path {
+        self.file
     }
 
     fn key(&self) -> String {

@@ -2,7 +2,7 @@
 //!
 //! [`section!`] makes of it the struct, its [`Default`], its reader and its description; the example file
 //! and the reference page are printed from the description, so that they cannot say anything else than the
-//! code does.
+//! code does. A key whose change takes a restart says so there; every other one is in force after a reload.
 
 use std::path::Path;
 
@@ -10,8 +10,17 @@ use toml::de::DeTable;
 
 use crate::reader::Reader;
 
+/// What a change of a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// A reload.
+    Reload,
+    /// A restart: until then the old value holds, and a reload says so.
+    Restart,
+}
+
 /// A table of the file.
-pub(crate) trait Section: Default {
+pub(crate) trait Section: Clone + Default + PartialEq {
     /// What the section is for, a line each.
     const ABOUT: &'static [&'static str];
 
@@ -23,6 +32,9 @@ pub(crate) trait Section: Default {
 
     /// Every key, with the value it has here and the value it has by default.
     fn describe(&self) -> Vec<Key>;
+
+    /// Keeps what was there `before` of every key whose change takes a restart, and tells which of them differ.
+    fn keep(&mut self, before: &Self, path: &str, pending: &mut Vec<String>);
 }
 
 /// An element of an array of tables.
@@ -40,6 +52,8 @@ pub(crate) struct Key {
     pub(crate) name: String,
     /// What it is for, a line each.
     pub(crate) doc: &'static [&'static str],
+    /// What its change takes.
+    pub(crate) takes: Takes,
     /// What may stand there.
     pub(crate) shape: Shape,
 }
@@ -74,14 +88,20 @@ pub(crate) fn key_name(field: &str) -> String {
     field.replace('_', "-")
 }
 
-/// Defines a section: `field "key": Type [Notation] = default;`, the key only where it is not the field's name.
+/// A key within a section.
+pub(crate) fn below(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Defines a section: `field "key": Type [Notation; Restart] = default;`, the key only where it is not the field's
+/// name, `; Restart` only where a change takes one.
 macro_rules! section {
     (
         $(#[doc = $about:literal])+
         pub struct $name:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $field:ident $($key:literal)? : $type:ty [$notation:ty] = $default:expr;
+                $field:ident $($key:literal)? : $type:ty [$notation:ty $(; $takes:ident)?] = $default:expr;
             )+
         }
     ) => {
@@ -126,13 +146,26 @@ macro_rules! section {
                 vec![$( $crate::schema::Key {
                     name: $crate::schema::section!(@key $field $($key)?),
                     doc: &[$($doc),+],
+                    takes: $crate::schema::section!(@takes $($takes)?),
                     shape: <$notation as $crate::notation::Notation<$type>>::shape(&self.$field, &default.$field),
                 } ),+]
+            }
+
+            fn keep(&mut self, before: &Self, path: &str, pending: &mut Vec<String>) {
+                $( <$notation as $crate::notation::Notation<$type>>::keep(
+                    &mut self.$field,
+                    &before.$field,
+                    $crate::schema::section!(@takes $($takes)?),
+                    &$crate::schema::below(path, &$crate::schema::section!(@key $field $($key)?)),
+                    pending,
+                ); )+
             }
         }
     };
     (@key $field:ident $key:literal) => { String::from($key) };
     (@key $field:ident) => { $crate::schema::key_name(stringify!($field)) };
+    (@takes) => { $crate::schema::Takes::Reload };
+    (@takes $takes:ident) => { $crate::schema::Takes::$takes };
 }
 
 /// Defines an enum written as one of some words.

@@ -94,13 +94,13 @@ section! {
         /// In messages, logs and metrics, and for later files to find it.
         name: String [Text] = String::new();
         /// Where: IPv4, IPv6 and Unix sockets.
-        address: Vec<ListenAddress> [List<Literal>] = Vec::new();
+        address: Vec<ListenAddress> [List<Literal>; Restart] = Vec::new();
         /// What for.
         kind: ListenerKind [Word] = ListenerKind::Smtp;
         /// Whether TLS.
         tls: ListenerTls [Word] = ListenerTls::Starttls;
         /// Connections the kernel keeps waiting for us; it takes no more than net.core.somaxconn.
-        backlog: u32 [Whole<1, 65535>] = 4096;
+        backlog: u32 [Whole<1, 65535>; Restart] = 4096;
         /// CR and LF that stand alone in mail data. They never end a line here, but they do elsewhere:
         /// it is how mail is smuggled in behind other mail (RFC 5321 §2.3.8).
         bare_line_ends: Tolerance [Word] = Tolerance::Refuse;
