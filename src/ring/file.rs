@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use glommio::io::{BufferedFile, OpenOptions};
 use rustix::fd::OwnedFd;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::executor::{blocking, runtime_error};
@@ -158,19 +158,29 @@ impl File {
     }
 }
 
+/// How much of a new file may wait to be written at one time. What others sync meanwhile waits behind it.
+const ZEROS_IN_FLIGHT: usize = 2 << 20;
+
 fn write_zeros(path: &Path, size: u64) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640))?;
-    let zeros = vec![0; 1 << 20];
+    let zeros = vec![0; ZEROS_IN_FLIGHT];
     let result = (|| {
+        // Where the file system can, the whole extent is taken at once: it does not fragment, and a disk that is too
+        // full says so before anything is written.
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size) {
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
         let mut offset = 0;
         while offset < size {
             let count = usize::try_from(size - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
             match rustix::io::pwrite(&file, &zeros[..count], offset) {
                 Ok(count) => offset += count as u64,
-                Err(Errno::INTR) => {}
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(error.into()),
             }
+            rustix::fs::fdatasync(&file)?;
         }
         rustix::fs::fsync(&file)?;
         Ok(())
