@@ -22,11 +22,12 @@ mod signals;
 #[path = "bad_days/start.rs"]
 mod start;
 
-use std::{fs, process::Command};
+use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
 
-use end_to_end::Server;
+use end_to_end::{Server, until};
 
-/// What is asked of a process by the kernel's books, in bytes: `Pss` or `VmHWM`, say.
+/// What is asked of a process by the kernel's books, in bytes: `Pss` or `VmHWM`, say. What is read from its status is
+/// not exact: even the most there ever was may seem to have shrunk.
 fn memory(pid: u32, what: &str) -> u64 {
     let file = if what.starts_with("Vm") { "status" } else { "smaps_rollup" };
     let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap();
@@ -34,9 +35,19 @@ fn memory(pid: u32, what: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-/// How many files and sockets a process has open.
-fn descriptors(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+/// The sockets a process has open, by name: one that has two descriptors counts once. Not its files: the journal opens
+/// a segment ahead of its need, some time after the mail that made it do so, and keeps it open.
+fn sockets(pid: u32) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    // One that is closed while we look is not open.
+    let links = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    links.filter(|link| link.to_str().is_some_and(|name| name.starts_with("socket:"))).collect()
+}
+
+/// Waits until a process has closed every socket that it did not have before.
+#[track_caller]
+fn given_back(pid: u32, before: &BTreeSet<PathBuf>) {
+    until("every socket is given back", || sockets(pid).is_subset(before).then_some(()));
 }
 
 /// The server's own command, started by another program that gets it as its last arguments.
