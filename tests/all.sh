@@ -10,8 +10,7 @@ cargo build --locked -p daemon -p loadtest
 
 step 'rooms and house'
 if cargo nextest --version >/dev/null 2>&1; then
-    # A test that only passes when tried again is told as flaky, and is a fault to be found.
-    cargo nextest run --workspace --locked --no-fail-fast --retries 3 "$@"
+    cargo nextest run --workspace --locked --no-fail-fast "$@"
 else
     cargo test --workspace --locked --no-fail-fast --quiet "$@"
 fi
