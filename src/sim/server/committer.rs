@@ -232,7 +232,8 @@ impl Server {
                 Note::Retired(id) => self.journal.append_retired(*id),
             };
             match (written, self.notes.front()) {
-                (Err(AppendError::NotReady), _) => return,
+                // A note that finds no room waits for it: dropped, its message would be sent again after a restart.
+                (Err(AppendError::NotReady | AppendError::StorageFull), _) => return,
                 (Ok(end), Some(Note::Transition(id, states))) => {
                     for (place, state) in states {
                         world.ledger.written(*id, *place, state.phase, end);
