@@ -5,9 +5,11 @@
 //! message that is gone before the next batch never comes here.
 
 mod digest;
+mod entries;
 mod memory;
 mod sled_index;
 
+pub use entries::Entries;
 pub use memory::MemoryIndex;
 pub use sled_index::{OpenReport, SledIndex};
 
@@ -30,8 +32,8 @@ pub struct Batch {
 pub struct Loaded {
     /// The position the entries are true at.
     pub checkpoint: Checkpoint,
-    /// The live messages in order of their ids.
-    pub entries: Vec<(QueueId, Entry)>,
+    /// The live messages.
+    pub entries: Entries,
 }
 
 /// Why an index cannot be used. Clear it and rebuild it from the journal.
@@ -61,6 +63,13 @@ pub trait Index: Send {
     /// [`IndexError`]: then rebuild.
     fn apply(&mut self, batch: &Batch) -> Result<(), IndexError>;
 
+    /// Stores entries and leaves the checkpoint as it is: they may tell more than it does, once that is durable. Where
+    /// nothing was stored before, nothing can be loaded until the next [`Index::apply`].
+    ///
+    /// # Errors
+    /// [`IndexError`]: then rebuild.
+    fn fill(&mut self, put: &[(QueueId, Entry)]) -> Result<(), IndexError>;
+
     /// The checkpoint that is stored.
     ///
     /// # Errors
@@ -85,9 +94,9 @@ pub trait Index: Send {
     /// [`IndexError`]: the index cannot be used at all.
     fn rebuild(&mut self, entries: &[(QueueId, Entry)], checkpoint: &Checkpoint) -> Result<(), IndexError> {
         self.clear()?;
-        // In parts, and the checkpoint with the last one: until then there is nothing that could be trusted.
-        let batch = Batch { put: entries.to_vec(), remove: Vec::new(), checkpoint: checkpoint.clone() };
-        self.apply(&batch)?;
+        // The checkpoint comes last: until then there is nothing that could be trusted.
+        self.fill(entries)?;
+        self.apply(&Batch { put: Vec::new(), remove: Vec::new(), checkpoint: checkpoint.clone() })?;
         self.flush()
     }
 }

@@ -28,6 +28,11 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
+    fn fill(&mut self, put: &[(QueueId, Entry)]) -> Result<(), IndexError> {
+        self.entries.extend(put.iter().cloned());
+        Ok(())
+    }
+
     fn checkpoint(&self) -> Result<Option<Checkpoint>, IndexError> {
         Ok(self.checkpoint.clone())
     }

@@ -12,9 +12,13 @@ use std::{
 };
 
 use journal::{Checkpoint, Entry, QueueId};
-use sled::{Db, IVec};
+use sled::Db;
 
-use crate::{Batch, Index, IndexError, Loaded, digest::Digest};
+use crate::{
+    Batch, Entries, Index, IndexError, Loaded,
+    digest::Digest,
+    entries::{self, Change},
+};
 
 /// The live messages of one journal shard, in a sled database.
 ///
@@ -38,12 +42,14 @@ pub enum OpenReport {
     },
 }
 
-// Entries have keys of 8 bytes; this one sorts before them all.
+// Blocks have keys of 8 bytes; this one sorts before them all.
 const META_KEY: &[u8] = b"";
 const DIGEST_LEN: usize = 16;
-/// Changes given to sled at once: it takes kilobytes for each until all are in, and keeps them. When a crash comes
+/// What the first byte under [`META_KEY`] is: how entries are laid out. An index of another layout is rebuilt.
+const FORMAT: u8 = 0x82;
+/// Bytes given to sled at once: it takes several times as much until all are in, and keeps that. When a crash comes
 /// between two such parts, the digest does not fit the entries, and the index is rebuilt.
-const CHANGES_MAX: usize = 500;
+const GATHERED_MAX: usize = 128 << 10;
 
 impl SledIndex {
     /// Opens the database in a directory, with that many bytes of cache. A directory that sled cannot open is put
@@ -62,8 +68,46 @@ impl SledIndex {
         }
     }
 
+    /// Changes entries, and stores the checkpoint with the last of them.
+    fn change(
+        &mut self,
+        changes: impl Iterator<Item = (QueueId, Change)>,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<(), IndexError> {
+        let (mut batch, mut digest, mut gathered) = (sled::Batch::default(), self.digest, 0);
+        for (key, changes) in entries::by_block(changes) {
+            let key = key.to_bytes();
+            let before = guarded(|| self.db.get(key))?;
+            if let Some(before) = &before {
+                digest.subtract(&key, before);
+            }
+            let (after, len) = entries::merge(before.as_deref().unwrap_or_default(), &changes);
+            if len > 0 {
+                digest.add(&key, &after);
+                gathered += after.len();
+                batch.insert(&key, after);
+            } else if before.is_some() {
+                batch.remove(&key);
+            }
+            if gathered >= GATHERED_MAX {
+                guarded(|| self.db.apply_batch(std::mem::take(&mut batch)))?;
+                gathered = 0;
+            }
+        }
+        if let Some(checkpoint) = checkpoint {
+            let meta = [&[FORMAT][..], &digest.to_bytes(), &checkpoint.encode()].concat();
+            batch.insert(META_KEY, meta);
+        }
+        guarded(|| self.db.apply_batch(batch))?;
+        self.digest = digest;
+        Ok(())
+    }
+
     fn meta(&self) -> Result<Option<(Checkpoint, Digest)>, IndexError> {
         let Some(bytes) = guarded(|| self.db.get(META_KEY))? else { return Ok(None) };
+        let bytes = bytes
+            .strip_prefix(&[FORMAT])
+            .ok_or(IndexError::Damaged("it was written by another version of the program"))?;
         let (digest, checkpoint) = bytes
             .split_first_chunk::<DIGEST_LEN>()
             .ok_or(IndexError::Damaged("the checkpoint is cut short"))?;
@@ -82,13 +126,11 @@ impl fmt::Debug for SledIndex {
 impl Index for SledIndex {
     fn load(&self) -> Result<Option<Loaded>, IndexError> {
         let Some((checkpoint, digest)) = self.meta()? else { return Ok(None) };
-        let (mut found, mut entries) = (Digest::default(), Vec::new());
-        let mut items = self.db.range::<&[u8], _>([0].as_slice()..);
-        while let Some((key, value)) = guarded(|| items.next().transpose())? {
+        let (mut found, mut entries) = (Digest::default(), Entries::default());
+        let mut blocks = self.db.range::<&[u8], _>([0].as_slice()..);
+        while let Some((key, value)) = guarded(|| blocks.next().transpose())? {
             found.add(&key, &value);
-            let id = id(&key).ok_or(IndexError::Damaged("a key is not a queue id"))?;
-            let entry = Entry::decode(&value).map_err(|_| IndexError::Damaged("an entry does not decode"))?;
-            entries.push((id, entry));
+            entries.push(&key, &value)?;
         }
         if found != digest {
             return Err(IndexError::Damaged("the entries are not those of the checkpoint"));
@@ -97,36 +139,14 @@ impl Index for SledIndex {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<(), IndexError> {
-        let (mut changes, mut digest, mut gathered) = (sled::Batch::default(), self.digest, 0);
-        // The last change of a key is the one that counts, for the digest as for sled.
-        let removed = batch.remove.iter().map(|id| (*id, None));
         let put = batch.put.iter().map(|(id, entry)| (*id, Some(entry.encode())));
-        let keyed: std::collections::BTreeMap<QueueId, _> = put.chain(removed).collect();
-        for (id, value) in keyed {
-            let key = key(id);
-            let before = guarded(|| self.db.get(key))?;
-            if let Some(before) = &before {
-                digest.subtract(&key, before);
-            }
-            match value {
-                Some(value) => {
-                    digest.add(&key, &value);
-                    changes.insert(&key, &value[..]);
-                }
-                None if before.is_some() => changes.remove(&key),
-                None => {}
-            }
-            gathered += 1;
-            if gathered == CHANGES_MAX {
-                guarded(|| self.db.apply_batch(std::mem::take(&mut changes)))?;
-                gathered = 0;
-            }
-        }
-        let meta = [&digest.to_bytes()[..], &batch.checkpoint.encode()].concat();
-        changes.insert(META_KEY, meta);
-        guarded(|| self.db.apply_batch(changes))?;
-        self.digest = digest;
-        Ok(())
+        let remove = batch.remove.iter().map(|id| (*id, None));
+        self.change(put.chain(remove), Some(&batch.checkpoint))
+    }
+
+    fn fill(&mut self, put: &[(QueueId, Entry)]) -> Result<(), IndexError> {
+        let checkpoint = self.checkpoint()?;
+        self.change(put.iter().map(|(id, entry)| (*id, Some(entry.encode()))), checkpoint.as_ref())
     }
 
     fn checkpoint(&self) -> Result<Option<Checkpoint>, IndexError> {
@@ -179,13 +199,4 @@ fn guarded<T>(call: impl FnOnce() -> sled::Result<T>) -> Result<T, IndexError> {
         Ok(Err(error)) => Err(IndexError::Store(error.to_string())),
         Err(_) => Err(IndexError::Store("sled panicked over its files".to_owned())),
     }
-}
-
-// Big-endian, so that keys sort as ids do.
-const fn key(id: QueueId) -> [u8; 8] {
-    id.to_bits().to_be_bytes()
-}
-
-fn id(key: &IVec) -> Option<QueueId> {
-    key[..].try_into().ok().map(|bytes| QueueId::from_bits(u64::from_be_bytes(bytes)))
 }

@@ -59,14 +59,65 @@ fn suite(index: &mut dyn Index) {
     index.apply(&batch(20, &[2, 3], &[1, 999])).unwrap();
     index.flush().unwrap();
     let entries = vec![(id(2), entry(22)), (id(3), entry(23)), (id(300), entry(310))];
-    assert_eq!(index.load(), Ok(Some(Loaded { checkpoint: checkpoint(20), entries: entries.clone() })));
+    let packed: Entries = entries.iter().cloned().collect();
+    assert_eq!(packed.iter().collect::<Vec<_>>(), entries);
+    assert_eq!(index.load(), Ok(Some(Loaded { checkpoint: checkpoint(20), entries: packed.clone() })));
     assert_eq!(index.checkpoint(), Ok(Some(checkpoint(20))));
     index.apply(&batch(30, &[7], &[7])).unwrap();
-    assert_eq!(index.load().unwrap().unwrap().entries, entries, "put and removed at once is removed");
+    assert_eq!(index.load().unwrap().unwrap().entries, packed, "put and removed at once is removed");
+    index.fill(&[(id(2), entry(5)), (id(301), entry(6))]).unwrap();
+    let loaded = index.load().unwrap().unwrap();
+    assert_eq!(loaded.checkpoint, checkpoint(30), "to fill moves no checkpoint");
+    let filled = [(id(2), entry(5)), (id(3), entry(23)), (id(300), entry(310)), (id(301), entry(6))];
+    assert_eq!(loaded.entries.iter().collect::<Vec<_>>(), filled);
     index.clear().unwrap();
-    assert_eq!(index.load(), Ok(None));
+    index.fill(&filled).unwrap();
+    assert_eq!(index.load(), Ok(None), "nothing counts before there is a checkpoint");
     index.rebuild(&entries, &checkpoint(40)).unwrap();
-    assert_eq!(index.load(), Ok(Some(Loaded { checkpoint: checkpoint(40), entries })));
+    assert_eq!(index.load(), Ok(Some(Loaded { checkpoint: checkpoint(40), entries: packed })));
+}
+
+/// Sparse and dense numbers, over and over, beside a map that is told the same.
+fn long_life(index: &mut dyn Index) {
+    let (mut model, mut random) = (std::collections::BTreeMap::new(), 1_u64);
+    let mut below = |bound: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % bound
+    };
+    for round in 1..60 {
+        let mut batch = batch(round, &[], &[]);
+        for _ in 0..below(200) {
+            let number = if below(10) == 0 { below(1 << 40) } else { below(300) };
+            if below(3) > 0 {
+                batch.put.retain(|(other, _)| *other != id(number));
+                batch.put.push((id(number), entry(round + number)));
+            } else {
+                batch.remove.push(id(number));
+            }
+        }
+        model.extend(batch.put.iter().cloned());
+        model.retain(|id, _| !batch.remove.contains(id));
+        index.apply(&batch).unwrap();
+        let mut loaded = index.load().unwrap().unwrap().entries;
+        let expected: Vec<_> = model.clone().into_iter().collect();
+        assert_eq!(loaded.iter().collect::<Vec<_>>(), expected);
+        let place = |(id, entry): &(QueueId, Entry)| (*id, entry.placement.segment, entry.placement.offset);
+        assert_eq!(loaded.places().collect::<Vec<_>>(), expected.iter().map(place).collect::<Vec<_>>());
+        assert_eq!(loaded.len(), expected.len() as u64);
+        let mut popped = Vec::new();
+        while let Some(mut last) = loaded.pop() {
+            last.append(&mut popped);
+            popped = last;
+        }
+        assert_eq!((popped, loaded.is_empty()), (expected, true));
+    }
+}
+
+#[test]
+fn a_long_life() {
+    long_life(&mut MemoryIndex::default());
+    let folder = tempfile::tempdir().unwrap();
+    long_life(&mut SledIndex::open(folder.path(), CACHE).unwrap().0);
 }
 
 #[test]
@@ -88,16 +139,32 @@ fn in_sled() {
 }
 
 #[test]
-fn a_lost_entry_is_noticed() {
+fn a_lost_block_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let (mut index, _) = SledIndex::open(folder.path(), CACHE).unwrap();
-    index.apply(&batch(10, &[1, 2, 3], &[])).unwrap();
+    index.apply(&batch(10, &[1, 200, 3], &[])).unwrap();
     drop(index);
     let db = sled::open(folder.path()).unwrap();
-    db.remove(id(2).to_bits().to_be_bytes()).unwrap();
+    assert!(db.remove(entries::BlockKey::of(id(200)).to_bytes()).unwrap().is_some());
     drop(db);
     let (index, _) = SledIndex::open(folder.path(), CACHE).unwrap();
     assert!(matches!(index.load(), Err(IndexError::Damaged(_))), "{:?}", index.load());
+}
+
+#[test]
+fn another_layout_is_put_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    let (mut index, _) = SledIndex::open(&path, CACHE).unwrap();
+    index.apply(&batch(10, &[1], &[])).unwrap();
+    drop(index);
+    let db = sled::open(&path).unwrap();
+    let meta = db.get(b"").unwrap().unwrap();
+    db.insert(b"", &meta[1..]).unwrap();
+    drop(db);
+    let (index, report) = SledIndex::open(&path, CACHE).unwrap();
+    assert!(matches!(&report, OpenReport::PutAside { reason, .. } if reason.contains("another version")));
+    assert_eq!(index.load(), Ok(None));
 }
 
 #[test]

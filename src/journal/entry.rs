@@ -158,6 +158,17 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// Reads no more than where the record lies: the segment, and the offset in it.
+    ///
+    /// # Errors
+    /// [`Malformed`] when [`Self::encode`] did not write that.
+    pub fn decode_place(bytes: &[u8]) -> Result<(SegmentRef, u64), Malformed> {
+        let mut reader = Reader::new(bytes);
+        Ok((take_segment(&mut reader)?, reader.u64()?))
+    }
+}
+
 impl Facts {
     /// The recipients' domains, in the order of the envelope.
     pub fn domains(&self) -> impl Iterator<Item = &str> {

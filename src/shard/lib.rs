@@ -122,7 +122,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     for JournalSetup { shard, directory, loaded } in journals {
         let limits = recover::journal_limits(&config);
         let mut told: Option<Vec<_>> =
-            loaded.as_ref().map(|loaded| loaded.entries.iter().map(|(id, _)| *id).collect());
+            loaded.as_ref().map(|loaded| loaded.entries.iter().map(|(id, _)| id).collect());
         let found = match recover::read(shard, &directory, limits, loaded, now).await {
             Err(RecoverError::Journal { path, error: error @ RecoveryError::Checkpoint }) => {
                 tracing::warn!(path, %error, "the index is rebuilt from the journal");

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io, path::Path};
 
-use index::Loaded;
+use index::{Entries, Loaded};
 use journal::{
     DelayNotice, Entry, Journal, Last, Phase, Recovery, Report, ReturnPath, SegmentFile, Start, Step,
 };
@@ -67,10 +67,10 @@ pub async fn read(
     });
     let (start, entries) = match loaded {
         Some(Loaded { checkpoint, entries }) => (Start::Checkpoint(checkpoint), entries),
-        None => (Start::Beginning, Vec::new()),
+        None => (Start::Beginning, Entries::default()),
     };
     let mut recovery = Recovery::new(shard, limits, now, files.collect(), start);
-    for (id, entry) in entries {
+    for (id, entry) in entries.iter() {
         recovery.restore(id, entry);
     }
     let mut open: Option<(u32, File)> = None;

@@ -78,9 +78,10 @@ impl Server {
         let index = world.indexes.front().cloned().unwrap_or_default();
         let loaded = index.load().expect("an index in memory does not fail");
         let from_index = loaded.is_some();
-        let before: Vec<_> = loaded.iter().flat_map(|loaded| &loaded.entries).map(|(id, _)| *id).collect();
+        let before: Vec<_> =
+            loaded.iter().flat_map(|loaded| loaded.entries.iter()).map(|(id, _)| id).collect();
         let (start, entries) = match loaded {
-            Some(Loaded { checkpoint, entries }) => (Start::Checkpoint(checkpoint), entries),
+            Some(Loaded { checkpoint, entries }) => (Start::Checkpoint(checkpoint), entries.iter().collect()),
             None => (Start::Beginning, Vec::new()),
         };
         let limits = journal_limits(world.seed());
