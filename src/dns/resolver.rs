@@ -327,12 +327,17 @@ impl Resolver {
         }
     }
 
-    /// Other servers and another table are in force. What is being asked goes on.
-    pub fn configure(&mut self, servers: &[Server], hosts: StaticHosts) {
+    /// Other limits, other servers and another table are in force. What is being asked goes on.
+    ///
+    /// # Panics
+    /// Without sockets.
+    pub fn configure(&mut self, limits: Limits, servers: &[Server], hosts: StaticHosts) {
+        assert!(limits.sockets > 0, "a resolver needs a socket");
+        self.limits = limits;
         self.servers = states(servers);
         self.preferred = 0;
         self.hosts = hosts;
-        self.cache.clear();
+        self.cache = Cache::new(limits.cache_size_max);
     }
 
     /// When to call [`Resolver::on_tick`] at the latest.

@@ -310,7 +310,8 @@ fn without_servers_and_with_too_many_questions() {
     }
     assert!(matches!(desk.ask("h50.example", 50), Asked::Known(_)));
     // A reload forgets what it knew and goes on with what it asks.
-    desk.resolver.configure(&[server(2)], StaticHosts::default());
+    let limits = Limits { cache_size_max: 0, ..LIMITS };
+    desk.resolver.configure(limits, &[server(2)], StaticHosts::default());
     desk.orders.clear();
     desk.wait(3);
     assert!(

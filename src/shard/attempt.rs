@@ -197,7 +197,7 @@ impl Worker<'_> {
     /// Any recipient's domain: a route to named hosts does not ask.
     fn some_domain(&self) -> Domain {
         let first = self.flights.front().and_then(|flight| flight.message.envelope.recipients.first());
-        first.map_or_else(|| self.settings.config.hostname.clone(), |recipient| recipient.address.domain())
+        first.map_or_else(|| self.settings.hostname.clone(), |recipient| recipient.address.domain())
     }
 
     async fn connect(&self, hop: &Hop) -> Result<Socket, ConnectFailure> {
@@ -224,7 +224,7 @@ impl Worker<'_> {
         self.connected = true;
         let now = ring::clock::now();
         let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
-        let hostname = self.settings.config.hostname.as_str();
+        let hostname = self.settings.hostname.as_str();
         let mut client = Client::new(self.route.options.client(hostname, level));
         let mut talk = Talk { reader: ReplyReader::new(ReplyLimits::default()), out: Vec::new() };
         let mut action = client.on_connected(Channel::Clear);

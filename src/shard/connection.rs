@@ -31,7 +31,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket) {
         session,
         lines: LineScanner::new(to_usize(door.limits.command_line_max)),
         until: began + door.timeouts.session,
-        output_max: to_usize(shard.settings().config.buffers.send),
+        output_max: shard.settings().send_max,
         socket,
         receiving: None,
         messages: 0,

@@ -38,7 +38,7 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
             Request::Summary(destinations_max, reply) => reply.send(summary(&shard, destinations_max)),
             Request::Health(reply) => reply.send(health(&shard)),
             Request::Reload(_, reply) => {
-                shard.reload(Settings::new(&snapshot.load()));
+                shard.reload(Settings::new(&snapshot.load(), shard.shards));
                 reply.send(());
             }
             Request::Drain(grace, reply) => {

@@ -25,7 +25,7 @@ pub(crate) fn judge(
         Stage::Mail { reverse_path, .. } => policy.mail(client, reverse_path),
         Stage::Rcpt { forward_path, .. } => {
             let domain = match forward_path {
-                ForwardPath::Postmaster => settings.config.hostname.clone(),
+                ForwardPath::Postmaster => settings.hostname.clone(),
                 ForwardPath::Address(address) => address.domain(),
             };
             let routed =

@@ -51,7 +51,7 @@ pub use accept::ListenerSocket;
 pub use journals::segment_path;
 pub use leases::{Lease, Leases};
 pub use recover::{Found, RecoverError, journal_limits, read as read_back};
-pub use settings::Snapshot;
+pub use settings::{Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
 
 use crate::{
@@ -110,17 +110,18 @@ pub struct Serving {
 /// Without a journal shard.
 pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), RecoverError> {
     let Setup { number, shards, snapshot, listeners, journals, leases, metrics, hatch, index } = setup;
-    let settings = Settings::new(&snapshot.load());
-    let config = settings.config.clone();
+    let snapshot_now = snapshot.load_full();
+    let settings = Settings::new(&snapshot_now, shards);
+    let config = &snapshot_now.config;
     let metrics = Rc::new(metrics);
     let now = facts::now();
     let seed = ring::clock::unix_micros() ^ (number as u64) << 48;
-    let mut queue = Queue::new(settings.queue_limits(shards), settings.schedule(), seed, now);
+    let mut queue = Queue::new(settings.queue_limits, settings.schedule.clone(), seed, now);
     let (mut committers, mut lasts, mut first) = (Vec::new(), HashMap::new(), Vec::new());
     let began = ring::clock::now();
     let (mut recipients, mut records) = (0, 0);
     for JournalSetup { shard, directory, loaded } in journals {
-        let limits = recover::journal_limits(&config);
+        let limits = recover::journal_limits(config);
         let mut told: Option<Vec<_>> =
             loaded.as_ref().map(|loaded| loaded.entries.iter().map(|(id, _)| id).collect());
         let found = match recover::read(shard, &directory, limits, loaded, now).await {
@@ -164,7 +165,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         budget: to_usize(buffers.budget),
         free_max: to_usize(buffers.free),
     });
-    let resolve = Resolve::new(&config.dns, metrics.clone());
+    let resolve = Resolve::new(&settings.resolving, metrics.clone());
     let journals = Journals::new(committers);
     let shard = Shard::new(Parts {
         number,

@@ -40,7 +40,7 @@ pub(crate) async fn failed(
 /// Tells the sender of recipients who have not got the message yet.
 pub(crate) async fn delayed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) -> Written {
     let report = |message: &Message| {
-        let give_up = shard.settings().config.queue.give_up;
+        let give_up = shard.settings().schedule.give_up;
         Outcome::Delayed { retry_until: message.envelope.received_at.saturating_add(give_up) }
     };
     write(shard, id, recipients, (Dsn::Delayed, "delayed"), Status(4, 4, 7), report).await
@@ -88,7 +88,7 @@ async fn write(
     let told = Facts {
         report_id,
         message_id: id,
-        host: &settings.config.hostname,
+        host: &settings.hostname,
         now,
         envelope: &message.envelope,
         recipients: &recipients,

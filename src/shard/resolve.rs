@@ -11,8 +11,8 @@ use std::{
 };
 
 use dns::{
-    Answer, Asked, Failure, Limits, Name, Order, Question, Resolver, Server, StaticHosts, Ticket, Transport,
-    Waiter,
+    Answer, Asked, Failure, Limits, Name, Order, Question, ResolvConf, Resolver, Server, StaticHosts, Ticket,
+    Transport, Waiter,
 };
 use ring::{ConnectOptions, Datagram, Event, Stream};
 use tokio::sync::oneshot;
@@ -31,8 +31,34 @@ pub(crate) struct Resolve {
     metrics: Rc<ShardMetrics>,
 }
 
-impl Resolve {
-    pub(crate) fn new(config: &config::Dns, metrics: Rc<ShardMetrics>) -> Rc<Self> {
+/// Whom to ask, how, and what needs no asking.
+#[derive(Debug)]
+pub(crate) struct Resolving {
+    limits: Limits,
+    servers: Vec<Server>,
+    hosts: StaticHosts,
+}
+
+impl Resolving {
+    /// As the configuration says; where it names no servers, as the host does.
+    pub(crate) fn new(config: &config::Dns) -> Self {
+        const RESOLV_CONF: &str = "/etc/resolv.conf";
+        // A host without that file has its resolver on the loopback (resolv.conf(5)).
+        Self::with(config, || std::fs::read(RESOLV_CONF).unwrap_or_default())
+    }
+
+    fn with(config: &config::Dns, resolv_conf: impl FnOnce() -> Vec<u8>) -> Self {
+        let servers = if config.servers.is_empty() {
+            ResolvConf::parse(&resolv_conf()).servers
+        } else {
+            config.servers.iter().map(|address| Server::new(*address)).collect()
+        };
+        let mut hosts = StaticHosts::default();
+        for (domain, addresses) in &config.hosts {
+            // What is no name of the DNS is never asked for either.
+            let Ok(name) = Name::parse(domain.as_str()) else { continue };
+            addresses.iter().for_each(|address| hosts.add_address(name.clone(), *address));
+        }
         let limits = Limits {
             ttl_min: config.ttl_min,
             ttl_max: config.ttl_max,
@@ -43,9 +69,15 @@ impl Resolve {
             cache_size_max: crate::settings::to_usize(config.cache_size),
             ..Limits::default()
         };
-        let (servers, hosts) = world(config);
+        Self { limits, servers, hosts }
+    }
+}
+
+impl Resolve {
+    pub(crate) fn new(resolving: &Resolving, metrics: Rc<ShardMetrics>) -> Rc<Self> {
+        let Resolving { limits, servers, hosts } = resolving;
         Rc::new(Self {
-            resolver: RefCell::new(Resolver::new(limits, &servers, hosts)),
+            resolver: RefCell::new(Resolver::new(*limits, servers, hosts.clone())),
             waiting: RefCell::default(),
             next_waiter: Cell::new(0),
             sockets: RefCell::default(),
@@ -56,10 +88,10 @@ impl Resolve {
         })
     }
 
-    /// Takes other servers and hosts.
-    pub(crate) fn configure(&self, config: &config::Dns) {
-        let (servers, hosts) = world(config);
-        self.resolver.borrow_mut().configure(&servers, hosts);
+    /// Takes other limits, servers and hosts.
+    pub(crate) fn configure(&self, resolving: &Resolving) {
+        let Resolving { limits, servers, hosts } = resolving;
+        self.resolver.borrow_mut().configure(*limits, servers, hosts.clone());
     }
 
     /// A number that nobody outside can guess.
@@ -237,14 +269,20 @@ async fn read_exact(stream: &Stream, mut buffer: &mut [u8]) -> std::io::Result<(
     Ok(())
 }
 
-/// Whom to ask, and what needs no asking.
-fn world(config: &config::Dns) -> (Vec<Server>, StaticHosts) {
-    let servers = config.servers.iter().map(|address| Server::new(*address)).collect();
-    let mut hosts = StaticHosts::default();
-    for (domain, addresses) in &config.hosts {
-        // What is no name of the DNS is never asked for either.
-        let Ok(name) = Name::parse(domain.as_str()) else { continue };
-        addresses.iter().for_each(|address| hosts.add_address(name.clone(), *address));
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn who_names_no_servers_asks_those_of_the_host() {
+        let servers = |config: &config::Dns| {
+            let resolving = Resolving::with(config, || b"search x\nnameserver 192.0.2.1\n".to_vec());
+            resolving.servers.iter().map(|server| server.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(servers(&config::Dns::default()), ["192.0.2.1:53"]);
+        let named = config::Dns { servers: vec!["192.0.2.2:54".parse().unwrap()], ..config::Dns::default() };
+        assert_eq!(servers(&named), ["192.0.2.2:54"]);
+        let without = Resolving::with(&config::Dns::default(), Vec::new);
+        assert_eq!(without.servers[0].address.to_string(), "127.0.0.1:53");
     }
-    (servers, hosts)
 }

@@ -1,6 +1,7 @@
 //! The configuration as one shard uses it: made at start and again at each reload.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -18,7 +19,10 @@ use smtp::{
 };
 use tls::{ClientConfig, ServerConfig};
 
-use crate::shard::{Held, Way};
+use crate::{
+    resolve::Resolving,
+    shard::{Held, Way},
+};
 
 /// What all shards are given, and given anew at a reload.
 #[derive(Clone, Debug)]
@@ -33,17 +37,29 @@ pub struct Snapshot {
     pub client_tls_verified: Option<Arc<ClientConfig>>,
 }
 
-/// One shard's view of a [`Snapshot`].
+/// One shard's view of a [`Snapshot`]: whatever a reload changes is in here, and nothing else.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) config: Arc<Config>,
+    pub(crate) hostname: mail::Domain,
     pub(crate) policy: policy::Policy,
     pub(crate) routes: Routes,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
-    client_tls: Option<Arc<ClientConfig>>,
-    client_tls_verified: Option<Arc<ClientConfig>>,
+    pub(crate) schedule: queue::Schedule,
+    pub(crate) queue_limits: queue::Limits,
+    pub(crate) resolving: Resolving,
+    /// Mail larger than this is written in pieces.
+    pub(crate) spill: u64,
+    /// How much may wait to be sent on one connection.
+    pub(crate) send_max: usize,
+    pub(crate) checkpoint_interval: Duration,
+    client_tls: ClientTls,
     doors: HashMap<String, Rc<Door>>,
+}
+
+struct ClientTls {
+    lenient: Option<Arc<ClientConfig>>,
+    verified: Option<Arc<ClientConfig>>,
 }
 
 /// What the sessions of one listener have in common.
@@ -59,7 +75,6 @@ pub(crate) struct Door {
 }
 
 /// When TLS begins.
-#[derive(Debug)]
 pub(crate) enum TlsStart {
     Never,
     OnRequest(Arc<ServerConfig>),
@@ -67,21 +82,29 @@ pub(crate) enum TlsStart {
 }
 
 impl Settings {
-    pub(crate) fn new(snapshot: &Snapshot) -> Self {
-        let config = snapshot.config.clone();
+    /// As they are for one of so many shards.
+    pub(crate) fn new(snapshot: &Snapshot, shards: usize) -> Self {
+        let config = &snapshot.config;
         let door = |listener: &config::Listener| {
-            (listener.name.clone(), Rc::new(Door::new(&config, listener, snapshot.server_tls.as_ref())))
+            (listener.name.clone(), Rc::new(Door::new(config, listener, snapshot.server_tls.as_ref())))
         };
-        let doors = config.listeners.iter().map(door).collect();
         Self {
-            policy: policy::Policy::new(&config),
+            hostname: config.hostname.clone(),
+            policy: policy::Policy::new(config),
             routes: Routes::new(config.routes.iter().map(route).collect()),
-            own: Arc::new(own(&config)),
+            own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
-            client_tls: snapshot.client_tls.clone(),
-            client_tls_verified: snapshot.client_tls_verified.clone(),
-            doors,
-            config,
+            schedule: schedule(&config.queue),
+            queue_limits: queue_limits(config, shards),
+            resolving: Resolving::new(&config.dns),
+            spill: config.journal.spill,
+            send_max: to_usize(config.buffers.send),
+            checkpoint_interval: config.index.checkpoint_interval,
+            client_tls: ClientTls {
+                lenient: snapshot.client_tls.clone(),
+                verified: snapshot.client_tls_verified.clone(),
+            },
+            doors: config.listeners.iter().map(door).collect(),
         }
     }
 
@@ -106,36 +129,8 @@ impl Settings {
     pub(crate) fn client_tls(&self, level: TlsLevel) -> Option<Arc<ClientConfig>> {
         match level {
             TlsLevel::None => None,
-            TlsLevel::Opportunistic | TlsLevel::Required => self.client_tls.clone(),
-            TlsLevel::Verified => self.client_tls_verified.clone(),
-        }
-    }
-
-    pub(crate) fn schedule(&self) -> queue::Schedule {
-        let queue = &self.config.queue;
-        queue::Schedule {
-            intervals: queue.retry.clone(),
-            retry_max: queue.retry_max,
-            jitter_percent: queue.jitter,
-            give_up: queue.give_up,
-            notification_give_up: queue.bounce_give_up,
-            warn_after: queue.delay_warning,
-            grace: queue.grace,
-            destination_retry_min: queue.destination_retry_min,
-            destination_retry_max: queue.destination_retry_max,
-        }
-    }
-
-    /// Bounds of one shard's part of the queue.
-    pub(crate) fn queue_limits(&self, shards: usize) -> queue::Limits {
-        let queue = &self.config.queue;
-        let concurrency = self.config.routes.iter().map(|route| route.concurrency_max).max().unwrap_or(20);
-        queue::Limits {
-            attempts_max: queue.attempts_max,
-            // One on its way and one waiting to follow for each connection.
-            destination_attempts_max: (concurrency / shards as u32).max(1).saturating_mul(2),
-            recipients_per_attempt_max: queue.recipients_per_transaction as usize,
-            recipients_max: queue.recipients_max,
+            TlsLevel::Opportunistic | TlsLevel::Required => self.client_tls.lenient.clone(),
+            TlsLevel::Verified => self.client_tls.verified.clone(),
         }
     }
 
@@ -200,6 +195,56 @@ impl Door {
     /// For [`smtp::Session::open`].
     pub(crate) fn options(&self) -> Arc<Options> {
         self.options.clone()
+    }
+}
+
+/// What a shard does differently once it has taken the snapshot, in words that differ when it does: for a test that
+/// every key which a reload is said to change does change something.
+pub fn effects(snapshot: &Snapshot, shards: usize) -> String {
+    format!("{:?}", Settings::new(snapshot, shards))
+}
+
+// What is in there is none of our settings, and has no words that could be compared.
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClientTls")
+    }
+}
+
+impl fmt::Debug for TlsStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Never => "Never",
+            Self::OnRequest(_) => "OnRequest",
+            Self::AtOnce(_) => "AtOnce",
+        })
+    }
+}
+
+fn schedule(queue: &config::Queue) -> queue::Schedule {
+    queue::Schedule {
+        intervals: queue.retry.clone(),
+        retry_max: queue.retry_max,
+        jitter_percent: queue.jitter,
+        give_up: queue.give_up,
+        notification_give_up: queue.bounce_give_up,
+        warn_after: queue.delay_warning,
+        grace: queue.grace,
+        destination_retry_min: queue.destination_retry_min,
+        destination_retry_max: queue.destination_retry_max,
+    }
+}
+
+/// Bounds of one shard's part of the queue.
+fn queue_limits(config: &Config, shards: usize) -> queue::Limits {
+    let queue = &config.queue;
+    let concurrency = config.routes.iter().map(|route| route.concurrency_max).max().unwrap_or(20);
+    queue::Limits {
+        attempts_max: queue.attempts_max,
+        // One on its way and one waiting to follow for each connection.
+        destination_attempts_max: (concurrency / shards as u32).max(1).saturating_mul(2),
+        recipients_per_attempt_max: queue.recipients_per_transaction as usize,
+        recipients_max: queue.recipients_max,
     }
 }
 

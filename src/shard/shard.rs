@@ -56,6 +56,8 @@ pub(crate) struct Shard {
     /// A session or an attempt ended, or the core begins to stop.
     pub(crate) changed: Event,
     stopping: Cell<bool>,
+    /// No attempt is begun.
+    paused: Cell<bool>,
 }
 
 /// A report being written.
@@ -133,6 +135,7 @@ impl Shard {
             next_session: Cell::new(0),
             changed: Event::new(),
             stopping: Cell::new(false),
+            paused: Cell::new(false),
         })
     }
 
@@ -145,12 +148,14 @@ impl Shard {
         let mut orders = Vec::new();
         {
             let mut queue = self.queue.borrow_mut();
-            queue.set_schedule(settings.schedule());
-            queue.set_limits(settings.queue_limits(self.shards), facts::now(), &mut orders);
+            queue.set_schedule(settings.schedule.clone());
+            queue.set_limits(self.limits(&settings), facts::now(), &mut orders);
         }
-        self.resolve.configure(&settings.config.dns);
+        self.resolve.configure(&settings.resolving);
         self.settings.replace(Rc::new(settings));
         schedule::follow(self, orders);
+        // The next checkpoint may be due sooner, and the next attempt.
+        self.changed.notify_all();
         self.due.notify_all();
     }
 
@@ -160,8 +165,18 @@ impl Shard {
 
     /// Begins no attempt any more.
     pub(crate) fn pause(&self) {
-        let limits = queue::Limits { attempts_max: 0, ..self.settings().queue_limits(self.shards) };
+        self.paused.set(true);
+        let limits = self.limits(&self.settings());
         self.queue.borrow_mut().set_limits(limits, facts::now(), &mut Vec::new());
+    }
+
+    /// What the queue may do. A reload does not end a pause.
+    fn limits(&self, settings: &Settings) -> queue::Limits {
+        if self.paused.get() {
+            queue::Limits { attempts_max: 0, ..settings.queue_limits }
+        } else {
+            settings.queue_limits
+        }
     }
 
     /// Begins to stop: idle sessions are told, no attempt is begun any more.
@@ -194,7 +209,7 @@ impl Shard {
 
     /// From how many octets on mail data is written out before its end.
     pub(crate) fn spill_above(&self) -> u64 {
-        let spill = self.settings.borrow().config.journal.spill;
+        let spill = self.settings.borrow().spill;
         if self.is_memory_half_used() { spill.min(SPILL_PRESSED) } else { spill }
     }
 

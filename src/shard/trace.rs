@@ -24,7 +24,7 @@ pub(crate) struct Arrival<'a> {
 pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completion) -> Bytes {
     let Arrival { session, envelope, client, tls, id, at } = *arrival;
     let settings = shard.settings();
-    let host = settings.config.hostname.as_str();
+    let host = settings.hostname.as_str();
     let version = tls.map(|tls| tls.version.to_string());
     let only = if let [only] = &envelope.recipients[..] { Some(&only.address) } else { None };
     let mut out = Vec::with_capacity(320);

@@ -93,7 +93,7 @@ pub(crate) async fn checkpoints(shard: Rc<Shard>, found: Vec<IndexOrder>, orders
         }
     }
     loop {
-        let interval = shard.settings().config.index.checkpoint_interval;
+        let interval = shard.settings().checkpoint_interval;
         let changed = shard.changed.wait();
         let _ = ring::timeout(interval, changed).await;
         for committer in shard.journals.iter() {
