@@ -5,6 +5,7 @@
 mod address;
 mod envelope;
 mod id;
+mod id_set;
 mod status;
 mod time;
 
@@ -13,5 +14,6 @@ pub use envelope::{
     BodyType, Envelope, ForwardPath, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Utf8,
 };
 pub use id::{JournalShard, QueueId, QueueIdError};
+pub use id_set::QueueIdSet;
 pub use status::{Class, Status, StatusError};
 pub use time::{Span, Timestamp};
