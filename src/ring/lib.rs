@@ -42,7 +42,7 @@ pub use file::{
     DirectoryLock, Entry, File, LockError, OpenMode, create_directory, list, remove, rename, sync_directory,
 };
 pub use input::Input;
-pub use listener::{BindError, BoundListener, ListenOptions, Listener};
+pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage};
 pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};
 pub use stream::{ConnectOptions, Stream};

@@ -1,10 +1,12 @@
 //! Listening sockets: bound before anything else starts, accepted from on each shard.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::pin::Pin;
@@ -13,6 +15,7 @@ use std::time::Duration;
 
 use futures_lite::io::AsyncRead as _;
 use glommio::net::TcpStream;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd as _, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -21,7 +24,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use crate::address::{ListenAddress, Peer};
 use crate::raw;
 use crate::stream::Stream;
-use crate::timer::sleep;
+use crate::timer::{Elapsed, sleep, timeout};
 
 /// How to listen.
 #[derive(Clone, Copy, Debug)]
@@ -138,41 +141,94 @@ fn bind_unix(path: &Path, mode: u32, options: &ListenOptions) -> io::Result<Boun
     Ok(BoundListener { socket: socket.into(), address })
 }
 
+/// What a listener leaves to others, and whom it tells that it has to.
+#[derive(Default)]
+pub struct AcceptOptions {
+    /// Descriptors of the process that connections leave free: for files, for connections to others, and for whoever
+    /// asks what is going on. At most half of those that are free when the listener is made.
+    pub reserve: u64,
+    /// Told about each pause for lack of descriptors or memory, and that the last one is over.
+    pub on_shortage: Option<Box<dyn Fn(Shortage)>>,
+}
+
+impl fmt::Debug for AcceptOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcceptOptions").field("reserve", &self.reserve).finish_non_exhaustive()
+    }
+}
+
+/// The host has no descriptors or memory for connections. They wait in the backlog meanwhile.
+#[derive(Debug)]
+pub enum Shortage {
+    /// Nobody is accepted for a moment.
+    Pause(io::Error),
+    /// All who waited are in, and nobody had to wait for a while.
+    Over,
+}
+
 /// A listening socket of one shard.
 #[derive(Debug)]
 pub struct Listener {
     bound: BoundListener,
+    options: AcceptOptions,
+    /// How many descriptors the process may have.
+    limit: fn() -> u64,
+    /// The number of the first descriptor of the reserve. The kernel gives out the lowest number that is free: whoever
+    /// gets one below knows that there are enough.
+    ceiling: Cell<u64>,
     /// Waits in the ring for the next connection, across calls of `accept`.
     readiness: RefCell<Option<TcpStream>>,
-    shortages: Cell<u64>,
+    /// The last descriptor was one of the reserve: before the next one, see whether others are free by now.
+    careful: Cell<bool>,
+    /// Somebody had to wait, and it is not known yet whether all are in.
+    paused: Cell<bool>,
     stopped: Cell<bool>,
 }
 
-/// How long to wait when the host has no descriptors or memory left: connections wait in the backlog meanwhile.
+/// How long to wait when the host has no descriptors or memory left.
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// How long nobody must come in vain until a shortage is over.
+const SHORTAGE_OVER: Duration = Duration::from_secs(1);
 
 impl Listener {
     /// Takes the socket to the executor of this thread.
     pub fn new(bound: BoundListener) -> Self {
-        Self { bound, readiness: RefCell::new(None), shortages: Cell::new(0), stopped: Cell::new(false) }
+        Self::with(bound, AcceptOptions::default())
+    }
+
+    /// The same, leaving something to others.
+    pub fn with(bound: BoundListener, options: AcceptOptions) -> Self {
+        Self::within(bound, options, descriptors_max)
+    }
+
+    fn within(bound: BoundListener, mut options: AcceptOptions, limit: fn() -> u64) -> Self {
+        let used = lowest_free(&bound).unwrap_or(u64::MAX);
+        options.reserve = options.reserve.min(limit().saturating_sub(used) / 2);
+        Self {
+            bound,
+            ceiling: Cell::new(limit() - options.reserve),
+            options,
+            limit,
+            readiness: RefCell::new(None),
+            careful: Cell::new(false),
+            paused: Cell::new(false),
+            stopped: Cell::new(false),
+        }
     }
 
     /// Waits for the next connection, which is owned from the instant the kernel hands it over. Dropping the future
     /// loses none.
     ///
-    /// Connections that fail before they are accepted are passed over; when the host has no descriptors left, this
-    /// waits until there are. Any error is for good, such as that of [`Listener::stop`].
+    /// Connections that fail before they are accepted are passed over; when no descriptors are left but the reserve,
+    /// this waits until there are. Any error is for good, such as that of [`Listener::stop`].
     pub async fn accept(&self) -> io::Result<Stream> {
         loop {
             if self.stopped.get() {
                 return Err(io::ErrorKind::NotConnected.into());
             }
-            let error = match rustix::net::acceptfrom_with(&self.bound.socket, SocketFlags::CLOEXEC) {
-                Ok((socket, from)) => {
-                    let peer = from.and_then(|from| SocketAddr::try_from(from).ok());
-                    return Ok(Stream::new(socket, peer.map_or(Peer::Unix, Peer::tcp)));
-                }
-                Err(Errno::AGAIN) => match self.ready().await {
+            let error = match self.accept_now() {
+                Ok(stream) => return Ok(stream),
+                Err(Errno::AGAIN) => match self.wait().await {
                     Ok(()) => continue,
                     Err(error) => error,
                 },
@@ -180,7 +236,8 @@ impl Listener {
             };
             match error {
                 Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-                    self.shortages.set(self.shortages.get() + 1);
+                    self.paused.set(true);
+                    self.tell(Shortage::Pause(error.into()));
                     sleep(SHORTAGE_PAUSE).await;
                 }
                 // accept(2): errors of the connection, not of the listener.
@@ -212,9 +269,46 @@ impl Listener {
         &self.bound.address
     }
 
-    /// How often the host had no descriptors or memory left for a connection.
-    pub fn shortages(&self) -> u64 {
-        self.shortages.get()
+    fn accept_now(&self) -> Result<Stream, Errno> {
+        if self.careful.get() {
+            if !self.is_somebody_waiting()? {
+                return Err(Errno::AGAIN);
+            }
+            // The limit of a running process can be raised.
+            self.ceiling.set((self.limit)().saturating_sub(self.options.reserve));
+            if lowest_free(&self.bound)? >= self.ceiling.get() {
+                return Err(Errno::MFILE);
+            }
+        }
+        let (socket, from) = rustix::net::acceptfrom_with(&self.bound.socket, SocketFlags::CLOEXEC)?;
+        self.careful.set(number(&socket) >= self.ceiling.get());
+        let peer = from.and_then(|from| SocketAddr::try_from(from).ok());
+        Ok(Stream::new(socket, peer.map_or(Peer::Unix, Peer::tcp)))
+    }
+
+    fn is_somebody_waiting(&self) -> Result<bool, Errno> {
+        let mut listening = [PollFd::new(&self.bound.socket, PollFlags::IN)];
+        Ok(poll(&mut listening, Some(&Timespec::default()))? > 0)
+    }
+
+    /// Waits until there is somebody to accept, or may be. Tells the end of a shortage.
+    async fn wait(&self) -> Result<(), Errno> {
+        if self.paused.get() {
+            match timeout(SHORTAGE_OVER, self.ready()).await {
+                Ok(ready) => return ready,
+                Err(Elapsed) => {
+                    self.paused.set(false);
+                    self.tell(Shortage::Over);
+                }
+            }
+        }
+        self.ready().await
+    }
+
+    fn tell(&self, shortage: Shortage) {
+        if let Some(tell) = &self.options.on_shortage {
+            tell(shortage);
+        }
     }
 
     /// Waits until there is somebody to accept, or may be.
@@ -243,9 +337,121 @@ impl Listener {
     }
 }
 
+fn number(descriptor: &OwnedFd) -> u64 {
+    descriptor.as_raw_fd().try_into().expect("descriptors are not negative")
+}
+
+/// The number that the next descriptor will have.
+fn lowest_free(bound: &BoundListener) -> Result<u64, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(&bound.socket, 0).map(|descriptor| number(&descriptor))
+}
+
+/// How many descriptors the process may have.
+fn descriptors_max() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use futures_lite::FutureExt as _;
+
     use super::*;
+    use crate::testing::{connect, run};
+    use crate::{Event, yield_now};
+
+    static LIMIT: AtomicU64 = AtomicU64::new(0);
+    const RESERVE: u64 = 10;
+
+    /// What a listener has told.
+    #[derive(Default)]
+    struct Told {
+        pauses: Cell<u32>,
+        overs: Cell<u32>,
+        event: Event,
+    }
+
+    /// One that may have some twenty descriptors more than there are, and leaves half of them to others.
+    fn short_listener() -> (Listener, Rc<Told>) {
+        let address = ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let bound = BoundListener::bind(&address, &ListenOptions::default()).unwrap();
+        LIMIT.store(lowest_free(&bound).unwrap() + 2 * RESERVE, Ordering::Relaxed);
+        let told = Rc::new(Told::default());
+        let teller = Rc::clone(&told);
+        let on_shortage = Box::new(move |shortage| {
+            match shortage {
+                Shortage::Pause(error) => {
+                    assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
+                    teller.pauses.set(teller.pauses.get() + 1);
+                }
+                Shortage::Over => teller.overs.set(teller.overs.get() + 1),
+            }
+            teller.event.notify_all();
+        });
+        let options = AcceptOptions { reserve: RESERVE, on_shortage: Some(on_shortage) };
+        (Listener::within(bound, options, || LIMIT.load(Ordering::Relaxed)), told)
+    }
+
+    /// Accepts until the listener tells something.
+    async fn accept_until_told(listener: &Listener, told: &Told, accepted: &mut Vec<Stream>) {
+        loop {
+            let news = told.event.wait();
+            let next = async { Some(listener.accept().await.unwrap()) };
+            let none = async {
+                news.await;
+                None
+            };
+            let Some(stream) = next.or(none).await else { return };
+            accepted.push(stream);
+        }
+    }
+
+    #[test]
+    fn a_reserve_is_left_and_nobody_is_lost() {
+        const CLIENTS: usize = 3 * RESERVE as usize;
+        run(|| async {
+            let (listener, told) = short_listener();
+            let mut clients = Vec::new();
+            for _ in 0..CLIENTS {
+                clients.push(connect(&listener).await);
+            }
+            // They are in this process and beyond the limit themselves: one is let in before that is seen.
+            let mut accepted = Vec::new();
+            accept_until_told(&listener, &told, &mut accepted).await;
+            assert_eq!((accepted.len(), told.pauses.get(), told.overs.get()), (1, 1, 0));
+            // Places are free again: so many go in, and one more.
+            clients.drain(..2 * RESERVE as usize);
+            let waiting = told.pauses.get();
+            accept_until_told(&listener, &told, &mut accepted).await;
+            assert!(told.pauses.get() > waiting);
+            assert!((2..CLIENTS).contains(&accepted.len()), "{}", accepted.len());
+            // The limit is raised: all are in, and that is told.
+            LIMIT.fetch_add(1000, Ordering::Relaxed);
+            accept_until_told(&listener, &told, &mut accepted).await;
+            assert_eq!((accepted.len(), told.overs.get()), (CLIENTS, 1));
+        });
+    }
+
+    #[test]
+    fn nobody_waiting_is_no_shortage() {
+        run(|| async {
+            let (listener, told) = short_listener();
+            let files: Vec<_> = (0..2 * RESERVE).map(|_| listener.bound.try_clone().unwrap()).collect();
+            let client = connect(&listener).await;
+            let server = listener.accept().await.unwrap();
+            assert!(listener.careful.get());
+            assert!(timeout(3 * SHORTAGE_PAUSE, listener.accept()).await.is_err());
+            assert_eq!(told.pauses.get(), 0);
+            drop((client, server, files));
+            yield_now().await;
+            let _client = connect(&listener).await;
+            listener.accept().await.unwrap();
+            assert!(!listener.careful.get());
+            assert_eq!(told.pauses.get() + told.overs.get(), 0);
+        });
+    }
 
     #[test]
     fn refusals_are_explained() {
