@@ -28,7 +28,7 @@ pub use check::Warning;
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
-pub use machine::{Buffers, CoreCount, Cores, Index, Journal, Ring};
+pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
 pub use operating::{Http, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use schema::Takes;
@@ -59,6 +59,8 @@ section! {
         ring: Ring [Table] = Ring::default();
         /// Buffers.
         buffers: Buffers [Table] = Buffers::default();
+        /// Descriptors.
+        descriptors: Descriptors [Table] = Descriptors::default();
         /// The journal.
         journal: Journal [Table] = Journal::default();
         /// The index.

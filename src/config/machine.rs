@@ -64,6 +64,15 @@ section! {
 }
 
 section! {
+    /// Files and sockets. How many the process may have open is `LimitNOFILE` in the systemd unit.
+    pub struct Descriptors {
+        /// So many are kept from those who come to us: for segments, next hops and whoever asks for metrics.
+        /// When no others are left, connections wait in the accept queue. At most half of what is free at the start.
+        reserve: u32 [Whole<0, 1_000_000>; Restart] = 512;
+    }
+}
+
+section! {
     /// The segments: all that must outlive a crash is written here before anybody is told of it.
     pub struct Journal {
         /// Journal shards; chosen when the data directory is made and kept for ever.
