@@ -2,21 +2,18 @@
 
 use std::{io, rc::Rc, time::Duration};
 
-use bytes::Bytes;
-use journal::Draft;
-use mail::{Address, BodyType, Envelope, ForwardPath, QueueId, Timestamp, Utf8};
-use message::HeaderLimits;
+use mail::{Envelope, ForwardPath};
 use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage};
-use watch::events::{Accepted, Connected, Disconnected, Refused};
+use watch::events::{Connected, Disconnected, Refused};
 
 use crate::{
     accept::{client_address, note_handshake},
     facts,
-    intake::{Found, Intake, field_text},
+    intake::{Found, Intake},
+    receiving::{Bringer, Origin, Receiving, header_limits},
     settings::{Door, TlsStart, to_usize},
-    shard::{Arrived, Shard},
+    shard::Shard,
     socket::Socket,
-    trace::{self, Arrival},
 };
 
 /// Does what the session asks until one side hangs up.
@@ -60,19 +57,6 @@ struct Connection<'a> {
     /// The mail data being received.
     receiving: Option<Receiving>,
     messages: u64,
-}
-
-/// A message on its way in.
-struct Receiving {
-    id: QueueId,
-    intake: Intake,
-    began: Timestamp,
-    /// The fields that stand before the content, from when they are made until they are written.
-    prefix: Option<Bytes>,
-    /// What is written out already.
-    draft: Option<Draft>,
-    /// Why the message will be refused.
-    failed: Option<Refusal>,
 }
 
 /// How the connection ended.
@@ -243,7 +227,7 @@ impl Connection<'_> {
 
     async fn receive_data(&mut self, reply: &Reply) -> Result<Action, Ending> {
         self.reply(reply);
-        let intake = Intake::data(self.header_limits(), self.door.limits.message_size_max);
+        let intake = Intake::data(header_limits(self.door), self.door.limits.message_size_max);
         self.begin(intake);
         if let Some(action) = self.receive().await? {
             return Ok(action);
@@ -254,10 +238,10 @@ impl Connection<'_> {
 
     async fn receive_chunk(&mut self, size: u64, first: bool, last: bool) -> Result<Action, Ending> {
         if first || self.receiving.is_none() {
-            let intake = Intake::chunks(self.header_limits(), self.door.limits.message_size_max);
+            let intake = Intake::chunks(header_limits(self.door), self.door.limits.message_size_max);
             self.begin(intake);
         }
-        self.receiving().intake.begin_chunk(size);
+        self.receiving.as_mut().expect(RECEIVING).intake.begin_chunk(size);
         if size > 0
             && let Some(action) = self.receive().await?
         {
@@ -292,69 +276,53 @@ impl Connection<'_> {
                 self.drop_receiving();
                 return Ok(Some(action));
             }
-            let Some(receiving) = &mut self.receiving else {
-                unreachable!("mail data is received into something")
-            };
+            let receiving = self.receiving.as_mut().expect(RECEIVING);
             if receiving.intake.receive(self.socket.input()) == Found::End {
                 return Ok(None);
             }
-            if receiving.intake.held() > self.shard.spill_above() && receiving.intake.header_done() {
-                self.spill().await;
+            if receiving.is_large(self.shard) {
+                // Boxed: an idle connection should not carry the room for it.
+                Box::pin(self.spill()).await;
             }
         }
     }
 
     fn begin(&mut self, intake: Intake) {
         self.drop_receiving();
-        let id = self.shard.journals.active().next_id();
-        self.receiving =
-            Some(Receiving { id, intake, began: facts::now(), prefix: None, draft: None, failed: None });
-    }
-
-    fn receiving(&mut self) -> &mut Receiving {
-        self.receiving.as_mut().expect("mail data is received into something")
+        self.receiving = Some(Receiving::begin(self.shard, intake));
     }
 
     fn drop_receiving(&mut self) {
-        if let Some(Receiving { draft: Some(draft), .. }) = self.receiving.take() {
-            self.shard.journals.active().drop_draft(draft);
+        if let Some(receiving) = self.receiving.take() {
+            receiving.drop_draft(self.shard);
         }
     }
 
     /// Writes what is held to the journal, so that it needs no memory.
     async fn spill(&mut self) {
-        let failed = match self.receiving().failed {
-            Some(refusal) => Err(refusal),
-            None => self.complete(),
+        let tls = self.socket.tls_session();
+        let receiving = self.receiving.as_mut().expect(RECEIVING);
+        let origin = Origin {
+            shard: self.shard,
+            door: self.door,
+            session: &self.session,
+            client: self.socket.stream().peer().ip(),
+            tls: tls.as_ref(),
         };
-        let receiving = self.receiving();
-        let mut content = receiving.intake.take();
-        if let Err(refusal) = failed {
-            // Refused at the end of the mail data, which is read for the sake of the reply.
-            receiving.failed = Some(refusal);
-            return;
-        }
-        content.splice(..0, receiving.prefix.take());
-        let journal = self.shard.journals.active().clone();
-        let receiving = self.receiving();
-        let draft = receiving.draft.get_or_insert_with(|| journal.begin_draft());
-        if let Err(refusal) = journal.append_chunk(draft, &content).await {
-            receiving.failed = Some(refusal);
-        }
-    }
-
-    fn header_limits(&self) -> HeaderLimits {
-        HeaderLimits { header_size_max: to_usize(self.door.limits.header_size_max) }
+        receiving.spill(origin).await;
     }
 
     /// Judges what was received as a whole.
     fn judge_content(&mut self) -> Result<(), Refusal> {
-        let binary = self.session.envelope().is_some_and(|envelope| envelope.body == BodyType::BinaryMime);
-        let rules = self.door.rules;
-        let receiving = self.receiving();
-        let findings = receiving.intake.findings();
-        let octets = if binary { findings.judge_binary(&rules) } else { findings.judge(&rules) };
-        let verdict = octets.and(receiving.failed.map_or(Ok(()), Err)).and_then(|()| self.complete());
+        let tls = self.socket.tls_session();
+        let receiving = self.receiving.as_mut().expect(RECEIVING);
+        let verdict = receiving.judge(Origin {
+            shard: self.shard,
+            door: self.door,
+            session: &self.session,
+            client: self.socket.stream().peer().ip(),
+            tls: tls.as_ref(),
+        });
         if let Err(refusal) = verdict {
             self.note_refusal("data", refusal, None);
             self.drop_receiving();
@@ -362,59 +330,24 @@ impl Connection<'_> {
         verdict
     }
 
-    /// Judges the header section and makes the fields that stand before it, once.
-    fn complete(&mut self) -> Result<(), Refusal> {
-        if self.receiving().draft.is_some() || self.receiving().prefix.is_some() {
-            return Ok(());
-        }
-        let summary = self.receiving().intake.summary();
-        let envelope = self.session.envelope().expect("mail data belongs to a transaction");
-        let policy = &self.shard.settings().policy;
-        let completion = policy.content(self.door.role, &summary, envelope.utf8, &self.door.limits)?;
-        let tls = self.socket.tls_session();
-        let receiving = self.receiving.as_ref().expect("mail data is received into something");
-        let arrival = Arrival {
-            session: &self.session,
-            envelope,
-            client: self.socket.stream().peer().ip(),
-            tls: tls.as_ref(),
-            id: receiving.id,
-            at: receiving.began,
-        };
-        let prefix = trace::fields(self.shard, &arrival, completion);
-        self.receiving().prefix = Some(prefix);
-        Ok(())
-    }
-
     /// Makes the message durable; only then is there a 250.
-    async fn commit(&mut self, mut envelope: Envelope) -> Action {
-        let began = ring::clock::now();
-        let mut receiving = self.receiving.take().expect("mail data was received");
-        envelope.received_at = facts::now();
-        let findings = receiving.intake.findings();
-        if !findings.eight_bit && is_ascii(&envelope) {
-            // The client asked for SMTPUTF8 without need; without it the message reaches more hops (RFC 6531 §3.4).
-            envelope.utf8 = Utf8::NotNeeded;
-        }
-        let msgid = receiving.message_id();
-        let prefix = receiving.prefix.take();
-        let prefix_len = prefix.as_ref().map_or(0, Bytes::len);
-        if envelope.body != BodyType::BinaryMime {
-            receiving.intake.close_last_line();
-        }
-        let mut content = receiving.intake.take();
-        content.splice(..0, prefix);
-        let size = receiving.intake.size() + prefix_len as u64;
-        let arrived =
-            Arrived { id: receiving.id, envelope: Rc::new(envelope), size, draft: receiving.draft, content };
-        let envelope = arrived.envelope.clone();
-        let outcome = self.shard.take_over(arrived).await;
-        if outcome.is_ok() {
+    async fn commit(&mut self, envelope: Envelope) -> Action {
+        let receiving = self.receiving.take().expect("mail data was received");
+        let committed = receiving.commit(self.shard, envelope).await;
+        if committed.outcome.is_ok() {
             self.messages += 1;
-            self.shard.metrics.journal.commit.record_duration(ring::clock::now().saturating_sub(began));
-            self.note_accepted(receiving.id, &envelope, size, msgid.as_deref());
         }
-        self.session.on_commit(outcome.map(|()| receiving.id))
+        let tls = self.socket.tls_session();
+        committed.note(
+            self.shard,
+            &Bringer {
+                address: client_address(self.socket.stream().peer()),
+                name: self.session.client().map_or("", |(_, name)| name),
+                protocol: self.session.protocol(committed.utf8()),
+                tls: tls.as_ref(),
+            },
+        );
+        self.session.on_commit(committed.outcome)
     }
 
     async fn start_tls(&mut self, reply: &Reply) -> Result<Action, Ending> {
@@ -428,30 +361,6 @@ impl Connection<'_> {
         // What was scanned of the clear text is gone with it.
         self.lines = LineScanner::new(to_usize(self.door.limits.command_line_max));
         if outcome.is_err() { Err(Ending::Failed) } else { Ok(self.session.on_tls()) }
-    }
-
-    fn note_accepted(&self, id: QueueId, envelope: &Envelope, size: u64, msgid: Option<&str>) {
-        let metrics = &self.shard.metrics.inbound;
-        metrics.messages.one();
-        metrics.recipients.add(envelope.recipients.len() as u64);
-        metrics.bytes.add(size);
-        metrics.message_bytes.record(size);
-        if !Accepted::enabled() {
-            return;
-        }
-        let tls = self.socket.tls_session().map(|tls| tls.to_string());
-        Accepted {
-            id: &id,
-            from: envelope.reverse_path.address().map_or("", |address| address.as_str()),
-            nrcpt: envelope.recipients.len(),
-            size,
-            client: client_address(self.socket.stream().peer()),
-            helo: self.session.client().map_or("", |(_, name)| name),
-            proto: self.session.protocol(envelope.utf8),
-            tls: tls.as_deref(),
-            msgid,
-        }
-        .emit(envelope.received_at.0);
     }
 
     /// Logs a refusal of policy; those of syntax are counted alone.
@@ -481,19 +390,4 @@ fn after(patience: Duration) -> Duration {
     ring::clock::now() + patience
 }
 
-fn is_ascii(envelope: &Envelope) -> bool {
-    envelope.reverse_path.address().is_none_or(Address::is_ascii)
-        && envelope.recipients.iter().all(|recipient| recipient.address.is_ascii())
-}
-
-impl Receiving {
-    /// The Message-ID, for the log; large mail is written out by the time it is asked for.
-    fn message_id(&self) -> Option<String> {
-        const LENGTH_MAX: usize = 250;
-        if !Accepted::enabled() || self.draft.is_some() {
-            return None;
-        }
-        let range = self.intake.summary().message_id?;
-        Some(field_text(self.intake.content(), range, LENGTH_MAX))
-    }
-}
+const RECEIVING: &str = "mail data is received into something";

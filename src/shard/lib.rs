@@ -3,8 +3,8 @@
 //! The path of a message, in the order in which it takes it:
 //!
 //! - `accept`      a socket arrives: limits, TLS
-//! - `connection`  session ⇄ policy ⇄ journal, until the 250; `intake` has the mail data, `socket` the bytes,
-//!   `facts` what policy wants to know, `trace` the fields we put in front
+//! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
+//!   `socket` the bytes, `facts` what policy wants to know, `trace` the fields we put in front
 //! - `journals`    groups written and synced; segments made and recycled
 //! - `schedule`    queue events in, orders out
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
@@ -25,6 +25,7 @@ mod intake;
 mod journals;
 mod leases;
 mod outcomes;
+mod receiving;
 mod recover;
 mod reports;
 mod resolve;

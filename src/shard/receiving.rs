@@ -1,0 +1,205 @@
+//! One message on its way in, from its first octet to its place in the journal, whichever way it comes.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
+
+use bytes::Bytes;
+use journal::Draft;
+use mail::{Address, BodyType, Envelope, QueueId, Timestamp, Utf8};
+use message::HeaderLimits;
+use smtp::{Refusal, Session};
+use watch::events::Accepted;
+
+use crate::{
+    facts,
+    intake::{Intake, field_text},
+    settings::{Door, to_usize},
+    shard::{Arrived, Shard},
+    trace::{self, Arrival},
+};
+
+/// A message being received.
+pub(crate) struct Receiving {
+    id: QueueId,
+    pub(crate) intake: Intake,
+    began: Timestamp,
+    /// The fields that stand before the content, from when they are made until they are written.
+    prefix: Option<Bytes>,
+    /// What is written out already.
+    draft: Option<Draft>,
+    /// Why the message will be refused.
+    failed: Option<Refusal>,
+}
+
+/// From whom a message comes, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) shard: &'a Rc<Shard>,
+    pub(crate) door: &'a Door,
+    pub(crate) session: &'a Session,
+    /// The client's address, for policy and the Received field.
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) tls: Option<&'a tls::Session>,
+}
+
+/// What was asked of the journal, and its answer.
+pub(crate) struct Committed {
+    pub(crate) outcome: Result<QueueId, Refusal>,
+    id: QueueId,
+    envelope: Rc<Envelope>,
+    size: u64,
+    msgid: Option<String>,
+}
+
+/// What the log says of who brought a message.
+pub(crate) struct Bringer<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) name: &'a str,
+    pub(crate) protocol: &'a str,
+    pub(crate) tls: Option<&'a tls::Session>,
+}
+
+impl Receiving {
+    pub(crate) fn begin(shard: &Shard, intake: Intake) -> Self {
+        let id = shard.journals.active().next_id();
+        Self { id, intake, began: facts::now(), prefix: None, draft: None, failed: None }
+    }
+
+    /// It will not be a message.
+    pub(crate) fn drop_draft(self, shard: &Shard) {
+        if let Some(draft) = self.draft {
+            shard.journals.active().drop_draft(draft);
+        }
+    }
+
+    /// Whether so much is held that it should be written out.
+    pub(crate) fn is_large(&self, shard: &Shard) -> bool {
+        self.intake.held() > shard.spill_above() && self.intake.header_done()
+    }
+
+    /// Writes what is held to the journal, so that it needs no memory.
+    pub(crate) async fn spill(&mut self, origin: Origin<'_>) {
+        let failed = self.failed.map_or(Ok(()), Err).and_then(|()| self.complete(origin));
+        let mut content = self.intake.take();
+        if let Err(refusal) = failed {
+            // Refused at the end of the mail data, which is read for the sake of the reply.
+            self.failed = Some(refusal);
+            return;
+        }
+        content.splice(..0, self.prefix.take());
+        let journal = origin.shard.journals.active().clone();
+        let draft = self.draft.get_or_insert_with(|| journal.begin_draft());
+        if let Err(refusal) = journal.append_chunk(draft, &content).await {
+            self.failed = Some(refusal);
+        }
+    }
+
+    /// Judges what was received as a whole.
+    pub(crate) fn judge(&mut self, origin: Origin<'_>) -> Result<(), Refusal> {
+        let envelope = origin.session.envelope();
+        let binary = envelope.is_some_and(|envelope| envelope.body == BodyType::BinaryMime);
+        let rules = &origin.door.rules;
+        let findings = self.intake.findings();
+        let octets = if binary { findings.judge_binary(rules) } else { findings.judge(rules) };
+        octets.and(self.failed.map_or(Ok(()), Err)).and_then(|()| self.complete(origin))
+    }
+
+    /// Judges the header section and makes the fields that stand before it, once.
+    fn complete(&mut self, origin: Origin<'_>) -> Result<(), Refusal> {
+        if self.draft.is_some() || self.prefix.is_some() {
+            return Ok(());
+        }
+        let Origin { shard, door, session, client, tls } = origin;
+        let summary = self.intake.summary();
+        let envelope = session.envelope().expect("mail data belongs to a transaction");
+        let policy = &shard.settings().policy;
+        let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits)?;
+        let arrival = Arrival { session, envelope, client, tls, id: self.id, at: self.began };
+        self.prefix = Some(trace::fields(shard, &arrival, completion));
+        Ok(())
+    }
+
+    /// Makes the message durable; only then is there a 250.
+    pub(crate) async fn commit(mut self, shard: &Rc<Shard>, mut envelope: Envelope) -> Committed {
+        let began = ring::clock::now();
+        envelope.received_at = facts::now();
+        let findings = self.intake.findings();
+        if !findings.eight_bit && is_ascii(&envelope) {
+            // The client asked for SMTPUTF8 without need; without it the message reaches more hops (RFC 6531 §3.4).
+            envelope.utf8 = Utf8::NotNeeded;
+        }
+        let msgid = self.message_id();
+        let prefix = self.prefix.take();
+        let prefix_len = prefix.as_ref().map_or(0, Bytes::len);
+        if envelope.body != BodyType::BinaryMime {
+            self.intake.close_last_line();
+        }
+        let mut content = self.intake.take();
+        content.splice(..0, prefix);
+        let size = self.intake.size() + prefix_len as u64;
+        let (id, envelope) = (self.id, Rc::new(envelope));
+        let arrived = Arrived { id, envelope: envelope.clone(), size, draft: self.draft, content };
+        let outcome = shard.take_over(arrived).await;
+        if outcome.is_ok() {
+            shard.metrics.journal.commit.record_duration(ring::clock::now().saturating_sub(began));
+        }
+        Committed { outcome: outcome.map(|()| id), id, envelope, size, msgid }
+    }
+
+    /// The Message-ID, for the log; large mail is written out by the time it is asked for.
+    fn message_id(&self) -> Option<String> {
+        const LENGTH_MAX: usize = 250;
+        if !Accepted::enabled() || self.draft.is_some() {
+            return None;
+        }
+        let range = self.intake.summary().message_id?;
+        Some(field_text(self.intake.content(), range, LENGTH_MAX))
+    }
+}
+
+impl Committed {
+    pub(crate) fn utf8(&self) -> Utf8 {
+        self.envelope.utf8
+    }
+
+    /// Counts and logs the message, when it is ours.
+    pub(crate) fn note(&self, shard: &Shard, bringer: &Bringer<'_>) {
+        if self.outcome.is_err() {
+            return;
+        }
+        let Self { id, envelope, size, msgid, .. } = self;
+        let metrics = &shard.metrics.inbound;
+        metrics.messages.one();
+        metrics.recipients.add(envelope.recipients.len() as u64);
+        metrics.bytes.add(*size);
+        metrics.message_bytes.record(*size);
+        if !Accepted::enabled() {
+            return;
+        }
+        let tls = bringer.tls.map(ToString::to_string);
+        Accepted {
+            id,
+            from: envelope.reverse_path.address().map_or("", |address| address.as_str()),
+            nrcpt: envelope.recipients.len(),
+            size: *size,
+            client: bringer.address,
+            helo: bringer.name,
+            proto: bringer.protocol,
+            tls: tls.as_deref(),
+            msgid: msgid.as_deref(),
+        }
+        .emit(envelope.received_at.0);
+    }
+}
+
+/// How much of a message is looked at as its header section.
+pub(crate) fn header_limits(door: &Door) -> HeaderLimits {
+    HeaderLimits { header_size_max: to_usize(door.limits.header_size_max) }
+}
+
+fn is_ascii(envelope: &Envelope) -> bool {
+    envelope.reverse_path.address().is_none_or(Address::is_ascii)
+        && envelope.recipients.iter().all(|recipient| recipient.address.is_ascii())
+}
