@@ -60,6 +60,7 @@ fn envelope() -> Envelope {
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,
+        handling: mail::Handling::default(),
     }
 }
 

@@ -65,6 +65,7 @@ fn live_on(journal: &mut Journal, disk: &mut VirtualDisk, messages: usize) {
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,
+        handling: mail::Handling::default(),
     };
     for i in 0..messages {
         let content = [Bytes::from(vec![b'a'; (i * 331) % 5000])];

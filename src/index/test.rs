@@ -1,7 +1,7 @@
 //! One suite for both: what is put in comes out, all of it or nothing, and damage is noticed.
 
 use journal::{
-    Checkpoint, Class, Cursor, Entry, Facts, JournalShard, Phase, Placement, Position, QueueId,
+    Checkpoint, Class, Cursor, Entry, Facts, Handling, JournalShard, Phase, Placement, Position, QueueId,
     RecipientState, ReturnPath, SegmentRef,
 };
 
@@ -25,6 +25,7 @@ fn entry(size: u64) -> Entry {
         size,
         return_path: ReturnPath::Address,
         domains: "example.org\nexample.net".into(),
+        handling: Handling::default(),
     };
     Entry { placement, states: vec![(1, state)], facts }
 }

@@ -332,6 +332,7 @@ impl World {
             utf8: mail::Utf8::NotNeeded,
             ret: None,
             envelope_id: None,
+            handling: mail::Handling::default(),
         }
     }
 
@@ -355,6 +356,7 @@ impl Truth {
             size: self.content.len() as u64,
             return_path: crate::ReturnPath::Null,
             domains: domains.join("\n").into(),
+            handling: self.envelope.handling,
         }
     }
 }

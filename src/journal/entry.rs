@@ -1,12 +1,15 @@
 //! A live message as recovery yields it and the index keeps it; and the checkpoint that dates such entries.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use mail::Timestamp;
+use mail::{Handling, Timestamp};
 
 use crate::{
     Class, Position,
     codec::{Malformed, Reader},
-    record::{Extent, RecipientState, decode_extents, decode_states, encode_states, put_extent},
+    record::{
+        Extent, RecipientState, decode_extents, decode_states, encode_states, put_extent, put_handling,
+        take_handling,
+    },
 };
 
 /// A live message: where it lies, how its recipients stand, and what the queue wants to know of it.
@@ -31,6 +34,8 @@ pub struct Facts {
     pub return_path: ReturnPath,
     /// The recipients' domains in the order of the envelope, with a line feed between two.
     pub domains: Box<str>,
+    /// What was asked for it as a whole.
+    pub handling: Handling,
 }
 
 /// What kind of reverse-path a message has.
@@ -98,6 +103,10 @@ pub struct Cursor {
     pub offset: u64,
 }
 
+// Flags of an entry.
+const ADDRESS: u8 = 1;
+const HANDLING: u8 = 2;
+
 impl Entry {
     /// As bytes for the index.
     pub fn encode(&self) -> Bytes {
@@ -115,10 +124,13 @@ impl Entry {
         transitions.iter().for_each(|segment| put_segment(&mut buffer, *segment));
         buffer.put_u64_le(self.facts.received_at.0);
         buffer.put_u64_le(self.facts.size);
-        buffer.put_u8(match self.facts.return_path {
+        let handling = if self.facts.handling == Handling::default() { 0 } else { HANDLING };
+        let address = match self.facts.return_path {
             ReturnPath::Null => 0,
-            ReturnPath::Address => 1,
-        });
+            ReturnPath::Address => ADDRESS,
+        };
+        buffer.put_u8(address | handling);
+        put_handling(&mut buffer, &self.facts.handling);
         buffer.put_u32_le(self.facts.domains.len() as u32);
         buffer.put_slice(self.facts.domains.as_bytes());
         encode_states(&mut buffer, &self.states);
@@ -144,14 +156,15 @@ impl Entry {
             },
         };
         let (received_at, size) = (Timestamp(reader.u64()?), reader.u64()?);
-        let return_path = match reader.u8()? {
-            0 => ReturnPath::Null,
-            1 => ReturnPath::Address,
-            _ => return Err(Malformed("unknown return path")),
-        };
+        let flags = reader.u8()?;
+        if flags & !(ADDRESS | HANDLING) != 0 {
+            return Err(Malformed("unknown flags"));
+        }
+        let return_path = if flags & ADDRESS == 0 { ReturnPath::Null } else { ReturnPath::Address };
+        let handling = if flags & HANDLING == 0 { Handling::default() } else { take_handling(&mut reader)? };
         let len = reader.count(1)?;
         let domains = std::str::from_utf8(reader.take(len)?).map_err(|_| Malformed("text is not UTF-8"))?;
-        let facts = Facts { received_at, size, return_path, domains: domains.into() };
+        let facts = Facts { received_at, size, return_path, domains: domains.into(), handling };
         let states = decode_states(&mut reader)?;
         reader.end()?;
         Ok(Self { placement, states, facts })

@@ -28,7 +28,8 @@ pub(crate) const ALIGN: u64 = 8;
 pub(crate) const META_CEILING: u32 = 16 << 20;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"RINGPOST";
-const SEGMENT_VERSION: u16 = 1;
+/// Segments are written with this version; those of version 1 are read, and used again.
+const SEGMENT_VERSION: u16 = 2;
 const SEGMENT_HEADER: usize = 72;
 const RECORD_MAGIC: &[u8; 4] = b"RPr1";
 const RECORD_CRC_AT: usize = 4;
@@ -115,7 +116,7 @@ impl SegmentHeader {
         }
         let mut reader = Reader::new(&fields[SEGMENT_MAGIC.len()..]);
         let version = reader.u16().map_err(|_| Damaged)?;
-        if version != SEGMENT_VERSION {
+        if !(1..=SEGMENT_VERSION).contains(&version) {
             return Err(Version(version));
         }
         let mut read = || -> Result<Self, crate::Malformed> {

@@ -4,8 +4,8 @@ use std::mem;
 
 use bytes::Bytes;
 use mail::{
-    BodyType, Envelope, JournalShard, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Status,
-    Timestamp, Utf8,
+    BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, JournalShard, Notify,
+    OriginalRecipient, Recipient, Ret, ReversePath, Status, Timestamp, TlsDemand, TransferPriority, Utf8,
 };
 
 use super::*;
@@ -51,6 +51,16 @@ pub(crate) fn envelope() -> Envelope {
         utf8: Utf8::Needed,
         ret: Some(Ret::Headers),
         envelope_id: Some("QQ314159".into()),
+        handling: Handling {
+            priority: TransferPriority::new(-4).unwrap(),
+            deliver_by: Some(DeliverBy {
+                deadline: Timestamp(1_700_000_100_000_000),
+                mode: DeliverByMode::Notify,
+                trace: DeliverByTrace::Yes,
+            }),
+            hold_until: Some(Timestamp(1_700_000_050_000_000)),
+            tls: TlsDemand::Required,
+        },
     }
 }
 

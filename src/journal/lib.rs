@@ -26,7 +26,7 @@ pub use journal::{
     AppendError, AppendMessage, Appended, Content, Draft, Failure, Group, GroupId, Journal, Limits, Location,
     Position, Span, Usage, Write,
 };
-pub use mail::{JournalShard, QueueId};
+pub use mail::{Handling, JournalShard, QueueId};
 pub use record::{DelayNotice, Extent, Last, Phase, RecipientState};
 pub use recovery::{
     Bad, Damage, Read, Recovered, Recovery, RecoveryError, Report, SegmentFile, Start, Step, Torn,

@@ -5,8 +5,9 @@
 
 use bytes::{BufMut, BytesMut};
 use mail::{
-    Address, BodyType, Envelope, Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status,
-    Timestamp, Utf8,
+    Address, BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, Notify,
+    OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, TlsDemand, TransferPriority,
+    Utf8,
 };
 
 use crate::{
@@ -50,6 +51,9 @@ pub enum Phase {
     Held,
     /// Ended: the next hop took it.
     Delivered,
+    /// The next hop took it, and the sender is still to be told (RFC 3461 §4.1). Without a host in its [`Last`],
+    /// there was no next hop.
+    Untold,
     /// Ended: refused for good, or given up.
     Failed,
     /// Ended: taken out by the operator.
@@ -192,7 +196,7 @@ impl Phase {
     /// Whether nothing will be tried any more.
     pub const fn has_ended(self) -> bool {
         match self {
-            Self::Queued | Self::Deferred | Self::Held => false,
+            Self::Queued | Self::Deferred | Self::Held | Self::Untold => false,
             Self::Delivered | Self::Failed | Self::Removed => true,
         }
     }
@@ -205,6 +209,7 @@ impl Phase {
             Self::Delivered => 3,
             Self::Failed => 4,
             Self::Removed => 5,
+            Self::Untold => 6,
         }
     }
 }
@@ -269,6 +274,7 @@ pub(crate) fn encode_message(
     if let Some(id) = &envelope.envelope_id {
         put_text(buffer, id, ENVELOPE_ID_MAX);
     }
+    put_handling(buffer, &envelope.handling);
     buffer.put_u32_le(envelope.recipients.len() as u32);
     for recipient in &envelope.recipients {
         put_recipient(buffer, recipient);
@@ -308,6 +314,7 @@ pub(crate) fn decode_message_facts(meta: &[u8]) -> Result<MessageFacts, Malforme
     if flags & FLAG_ENVELOPE_ID != 0 {
         reader.text()?;
     }
+    let handling = if flags & FLAG_HANDLING == 0 { Handling::default() } else { take_handling(&mut reader)? };
     let count = reader.count(RECIPIENT_MIN)?;
     let mut domains = String::new();
     for i in 0..count {
@@ -324,7 +331,7 @@ pub(crate) fn decode_message_facts(meta: &[u8]) -> Result<MessageFacts, Malforme
     }
     let states = decode_states(&mut reader)?;
     reader.end()?;
-    let facts = Facts { received_at, size, return_path, domains: domains.into() };
+    let facts = Facts { received_at, size, return_path, domains: domains.into(), handling };
     Ok(MessageFacts { extents, facts, states, recipients: count as u32 })
 }
 
@@ -390,11 +397,22 @@ const FLAG_UTF8: u8 = 4;
 const FLAG_RET_FULL: u8 = 8;
 const FLAG_RET_HEADERS: u8 = 16;
 const FLAG_ENVELOPE_ID: u8 = 32;
+const FLAG_HANDLING: u8 = 64;
+
+// Fields of the handling: number, length, value. Numbers are for ever; one that is not known is passed over.
+const HANDLING_PRIORITY: u8 = 1;
+const HANDLING_DELIVER_BY: u8 = 2;
+const HANDLING_HOLD_UNTIL: u8 = 3;
+const HANDLING_TLS: u8 = 4;
+
+const DELIVER_BY_NOTIFY: u8 = 1;
+const DELIVER_BY_TRACE: u8 = 2;
 
 const NOTIFY_SUCCESS: u8 = 1;
 const NOTIFY_FAILURE: u8 = 2;
 const NOTIFY_DELAY: u8 = 4;
 const NOTIFY_ORIGINAL: u8 = 8;
+const NOTIFY_GIVEN: u8 = 16;
 
 const STATE_NOTICE_SENT: u8 = 1;
 const STATE_LAST: u8 = 2;
@@ -414,7 +432,78 @@ fn envelope_flags(envelope: &Envelope) -> u8 {
         Some(Ret::Full) => FLAG_RET_FULL,
         Some(Ret::Headers) => FLAG_RET_HEADERS,
     };
-    body | utf8 | ret | if envelope.envelope_id.is_some() { FLAG_ENVELOPE_ID } else { 0 }
+    let handling = if envelope.handling == Handling::default() { 0 } else { FLAG_HANDLING };
+    body | utf8 | ret | handling | if envelope.envelope_id.is_some() { FLAG_ENVELOPE_ID } else { 0 }
+}
+
+/// What was asked for a message, if it is anything: the length of the fields, then each of them.
+pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
+    if *handling == Handling::default() {
+        return;
+    }
+    let Handling { priority, deliver_by, hold_until, tls } = handling;
+    let mut fields = BytesMut::with_capacity(32);
+    if *priority != TransferPriority::default() {
+        fields.put_slice(&[HANDLING_PRIORITY, 1]);
+        fields.put_i8(priority.get());
+    }
+    if let Some(DeliverBy { deadline, mode, trace }) = deliver_by {
+        let mode = match mode {
+            DeliverByMode::Return => 0,
+            DeliverByMode::Notify => DELIVER_BY_NOTIFY,
+        };
+        let trace = match trace {
+            DeliverByTrace::No => 0,
+            DeliverByTrace::Yes => DELIVER_BY_TRACE,
+        };
+        fields.put_slice(&[HANDLING_DELIVER_BY, 9]);
+        fields.put_u64_le(deadline.0);
+        fields.put_u8(mode | trace);
+    }
+    if let Some(time) = hold_until {
+        fields.put_slice(&[HANDLING_HOLD_UNTIL, 8]);
+        fields.put_u64_le(time.0);
+    }
+    match tls {
+        TlsDemand::None => {}
+        TlsDemand::Required => fields.put_slice(&[HANDLING_TLS, 1, 1]),
+        TlsDemand::Waived => fields.put_slice(&[HANDLING_TLS, 1, 2]),
+    }
+    buffer.put_u8(fields.len() as u8);
+    buffer.put_slice(&fields);
+}
+
+pub(crate) fn take_handling(reader: &mut Reader<'_>) -> Result<Handling, Malformed> {
+    let len = reader.u8()?;
+    let mut fields = Reader::new(reader.take(usize::from(len))?);
+    let mut handling = Handling::default();
+    while fields.end().is_err() {
+        let (number, len) = (fields.u8()?, fields.u8()?);
+        let mut value = Reader::new(fields.take(usize::from(len))?);
+        match number {
+            HANDLING_PRIORITY => {
+                let priority = TransferPriority::new(value.u8()?.cast_signed());
+                handling.priority = priority.ok_or(Malformed("no such priority"))?;
+            }
+            HANDLING_DELIVER_BY => {
+                let (deadline, flags) = (Timestamp(value.u64()?), value.u8()?);
+                let has = |flag: u8| flags & flag != 0;
+                let mode = if has(DELIVER_BY_NOTIFY) { DeliverByMode::Notify } else { DeliverByMode::Return };
+                let trace = if has(DELIVER_BY_TRACE) { DeliverByTrace::Yes } else { DeliverByTrace::No };
+                handling.deliver_by = Some(DeliverBy { deadline, mode, trace });
+            }
+            HANDLING_HOLD_UNTIL => handling.hold_until = Some(Timestamp(value.u64()?)),
+            HANDLING_TLS => {
+                handling.tls = match value.u8()? {
+                    1 => TlsDemand::Required,
+                    2 => TlsDemand::Waived,
+                    _ => return Err(Malformed("unknown demand of TLS")),
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(handling)
 }
 
 fn take_envelope(reader: &mut Reader<'_>) -> Result<Envelope, Malformed> {
@@ -426,6 +515,7 @@ fn take_envelope(reader: &mut Reader<'_>) -> Result<Envelope, Malformed> {
         text => ReversePath::Address(address(text)?),
     };
     let envelope_id = if has(FLAG_ENVELOPE_ID) { Some(reader.text()?.into()) } else { None };
+    let handling = if has(FLAG_HANDLING) { take_handling(reader)? } else { Handling::default() };
     let count = reader.count(RECIPIENT_MIN)?;
     let recipients = (0..count).map(|_| take_recipient(reader)).collect::<Result<_, _>>()?;
     let body = match (has(FLAG_EIGHT_BIT), has(FLAG_BINARY)) {
@@ -441,17 +531,18 @@ fn take_envelope(reader: &mut Reader<'_>) -> Result<Envelope, Malformed> {
         (true, true) => return Err(Malformed("two values of RET")),
     };
     let utf8 = if has(FLAG_UTF8) { Utf8::Needed } else { Utf8::NotNeeded };
-    Ok(Envelope { received_at, reverse_path, recipients, body, utf8, ret, envelope_id })
+    Ok(Envelope { received_at, reverse_path, recipients, body, utf8, ret, envelope_id, handling })
 }
 
 fn put_recipient(buffer: &mut BytesMut, recipient: &Recipient) {
-    let Notify { success, failure, delay } = recipient.notify;
+    let Notify { success, failure, delay, given } = recipient.notify;
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     put_text(buffer, recipient.address.as_str(), usize::MAX);
     buffer.put_u8(
         bit(success, NOTIFY_SUCCESS)
             | bit(failure, NOTIFY_FAILURE)
             | bit(delay, NOTIFY_DELAY)
+            | bit(given, NOTIFY_GIVEN)
             | bit(recipient.original.is_some(), NOTIFY_ORIGINAL),
     );
     if let Some(original) = &recipient.original {
@@ -463,11 +554,14 @@ fn put_recipient(buffer: &mut BytesMut, recipient: &Recipient) {
 fn take_recipient(reader: &mut Reader<'_>) -> Result<Recipient, Malformed> {
     let address = address(reader.text()?)?;
     let flags = reader.u8()?;
-    let notify = Notify {
+    let mut notify = Notify {
         success: flags & NOTIFY_SUCCESS != 0,
         failure: flags & NOTIFY_FAILURE != 0,
         delay: flags & NOTIFY_DELAY != 0,
+        given: flags & NOTIFY_GIVEN != 0,
     };
+    // Records of format version 1 do not say it; what is not the default was asked for.
+    notify.given |= notify != Notify::default();
     let original = if flags & NOTIFY_ORIGINAL == 0 {
         None
     } else {
@@ -507,6 +601,7 @@ fn take_state(reader: &mut Reader<'_>) -> Result<RecipientState, Malformed> {
         3 => Phase::Delivered,
         4 => Phase::Failed,
         5 => Phase::Removed,
+        6 => Phase::Untold,
         _ => return Err(Malformed("unknown state")),
     };
     let flags = reader.u8()?;
@@ -527,4 +622,52 @@ fn take_last(reader: &mut Reader<'_>) -> Result<Last, Malformed> {
 /// The bytes of a record before its content, if its content begins within a `usize`.
 pub(crate) const fn head_len(meta_len: u32) -> usize {
     RECORD_HEADER + meta_len as usize
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    /// The meta of a message as format version 1 wrote it: without handling, and silent on whether NOTIFY was given.
+    const VERSION_1: &str = "05000000000000000000000000401e18240a0600360f00626f62406578616d706c652e6e657408005151333134313539\
+        020000000f00416e6e406578616d706c652e6f72670806007266633832320f00416e6e406f6c642e6578616d706c650b\
+        006340642e6578616d706c65060100000001000000010307000000630000000000000004040001000c006d782e642e65\
+        78616d706c650900343231206c61746572";
+
+    fn bytes(hexadecimal: &str) -> Vec<u8> {
+        let digits = |i: usize| u8::from_str_radix(&hexadecimal[i..i + 2], 16).unwrap();
+        (0..hexadecimal.len()).step_by(2).map(digits).collect()
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_read() {
+        let meta = bytes(VERSION_1);
+        let mut reader = Reader::new(&meta);
+        assert_eq!((reader.u64(), decode_extents(&mut reader)), (Ok(5), Ok(Vec::new())));
+        let envelope = take_envelope(&mut reader).unwrap();
+        let states = decode_states(&mut reader).unwrap();
+        reader.end().unwrap();
+        assert_eq!(envelope.handling, Handling::default());
+        assert_eq!(envelope.envelope_id.as_deref(), Some("QQ314159"));
+        let notify: Vec<_> = envelope.recipients.iter().map(|recipient| recipient.notify).collect();
+        assert_eq!(notify, [Notify::NEVER, Notify::default()]);
+        assert_eq!(states[0].1.last.as_ref().map(|last| &*last.text), Some("421 later"));
+        let facts = decode_message_facts(&meta).unwrap();
+        assert_eq!(
+            (&*facts.facts.domains, facts.facts.handling),
+            ("example.org\nd.example", Handling::default())
+        );
+    }
+
+    #[test]
+    fn a_field_of_a_later_version_is_passed_over() {
+        let mut buffer = BytesMut::new();
+        let handling = Handling { hold_until: Some(Timestamp(5)), ..Handling::default() };
+        put_handling(&mut buffer, &handling);
+        let mut later = vec![buffer[0] + 5, 99, 3, 1, 2, 3];
+        later.extend(&buffer[1..]);
+        assert_eq!(take_handling(&mut Reader::new(&later)), Ok(handling));
+        later[0] += 1;
+        assert!(take_handling(&mut Reader::new(&later)).is_err(), "longer than it is");
+    }
 }

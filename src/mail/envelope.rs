@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Address, Timestamp};
+use crate::{Address, Handling, Timestamp};
 
 /// The argument of `MAIL FROM` (RFC 5321 §4.1.1.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,8 @@ pub struct Notify {
     pub failure: bool,
     /// On delay.
     pub delay: bool,
+    /// Whether the sender said so: then the next hop is told the same (RFC 3461 §5.2.1).
+    pub given: bool,
 }
 
 /// The address as the sender first wrote it (`ORCPT=`, RFC 3461 §4.2): type and decoded text.
@@ -101,18 +103,20 @@ pub struct Envelope {
     pub ret: Option<Ret>,
     /// The sender's own id for this transaction (`ENVID=`, RFC 3461 §4.4), xtext already decoded.
     pub envelope_id: Option<Box<str>>,
+    /// How it wants to be handled.
+    pub handling: Handling,
 }
 
 impl Default for Notify {
     /// Without `NOTIFY`, failures and (as is local custom) delays are told (RFC 3461 §4.1).
     fn default() -> Self {
-        Self { success: false, failure: true, delay: true }
+        Self { success: false, failure: true, delay: true, given: false }
     }
 }
 
 impl Notify {
     /// `NOTIFY=NEVER`.
-    pub const NEVER: Self = Self { success: false, failure: false, delay: false };
+    pub const NEVER: Self = Self { success: false, failure: false, delay: false, given: true };
 }
 
 impl Recipient {

@@ -4,6 +4,7 @@
 
 mod address;
 mod envelope;
+mod handling;
 mod id;
 mod id_set;
 mod status;
@@ -13,6 +14,7 @@ pub use address::{Address, AddressError, Domain, LocalPart};
 pub use envelope::{
     BodyType, Envelope, ForwardPath, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Utf8,
 };
+pub use handling::{DeliverBy, DeliverByMode, DeliverByTrace, Handling, TlsDemand, TransferPriority};
 pub use id::{JournalShard, QueueId, QueueIdError};
 pub use id_set::QueueIdSet;
 pub use status::{Class, Status, StatusError};

@@ -12,8 +12,8 @@
 
 use bytes::Bytes;
 use mail::{
-    Address, AddressError, BodyType, Class, Domain, Envelope, Notify, OriginalRecipient, QueueId, Recipient,
-    Ret, ReversePath, Status, Timestamp, Utf8,
+    Address, AddressError, BodyType, Class, Domain, Envelope, Handling, Notify, OriginalRecipient, QueueId,
+    Recipient, Ret, ReversePath, Status, Timestamp, Utf8,
 };
 use message::{
     HeaderLimits, HeaderScan, HeaderSummary,
@@ -168,6 +168,7 @@ pub fn dsn(facts: &Facts<'_>, original: &[Bytes], limits: &Limits) -> Result<Opt
         },
         ret: None,
         envelope_id: None,
+        handling: Handling::default(),
     };
     Ok(Some(Report { envelope, content }))
 }

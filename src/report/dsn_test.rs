@@ -33,6 +33,7 @@ fn envelope(reverse_path: ReversePath, recipients: Vec<Recipient>) -> Envelope {
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,
+        handling: mail::Handling::default(),
     }
 }
 

@@ -118,7 +118,7 @@ pub(crate) fn restore(
         let state = states.get(&place);
         let (state, attempts, due, status) = match state {
             Some(state) => match state.phase {
-                Phase::Delivered | Phase::Failed | Phase::Removed => continue,
+                Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => continue,
                 phase @ (Phase::Queued | Phase::Deferred | Phase::Held) => (
                     queue_state(phase),
                     state.attempts.try_into().unwrap_or(u16::MAX),
@@ -163,7 +163,7 @@ const fn queue_state(phase: Phase) -> State {
     match phase {
         Phase::Deferred => State::Deferred,
         Phase::Held => State::Held,
-        Phase::Queued | Phase::Delivered | Phase::Failed | Phase::Removed => State::Ready,
+        Phase::Queued | Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => State::Ready,
     }
 }
 

@@ -313,7 +313,9 @@ impl Ledger {
                     "{id} {place} is noted as {phase:?} after its end: {known:?}"
                 );
             }
-            Phase::Delivered => matches!(known.settled, Some(Fate::Delivered | Fate::Discarded)),
+            Phase::Delivered | Phase::Untold => {
+                matches!(known.settled, Some(Fate::Delivered | Fate::Discarded))
+            }
             Phase::Failed => matches!(known.settled, Some(Fate::Reported | Fate::Unwanted)),
             Phase::Removed => known.settled == Some(Fate::Removed),
         };
@@ -349,7 +351,7 @@ impl Ledger {
                 // The index may have been told of an end that a failed journal could not take any more.
                 let ended = match state.map(|(_, state)| state.phase) {
                     None | Some(Phase::Queued | Phase::Deferred | Phase::Held) => entry.is_none(),
-                    Some(Phase::Delivered | Phase::Failed | Phase::Removed) => true,
+                    Some(Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed) => true,
                 };
                 assert!(!ended || place.settled.is_some(), "{id} {number} is forgotten: {place:?}");
                 assert!(ended || place.written.is_none(), "{id} {number} comes back: {place:?}");

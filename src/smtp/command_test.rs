@@ -91,6 +91,7 @@ fn theirs(line: &str) -> Option<String> {
                 success: has(smtp_proto::RCPT_NOTIFY_SUCCESS),
                 failure: has(smtp_proto::RCPT_NOTIFY_FAILURE),
                 delay: has(smtp_proto::RCPT_NOTIFY_DELAY),
+                given,
             };
             let notify = if given { notify_text(notify) } else { String::new() };
             let original = to.orcpt.map(|o| format!(" for {o}")).unwrap_or_default();

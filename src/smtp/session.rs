@@ -23,7 +23,9 @@ mod options;
 
 use std::{mem, sync::Arc};
 
-use mail::{Address, BodyType, Envelope, ForwardPath, QueueId, Recipient, ReversePath, Timestamp, Utf8};
+use mail::{
+    Address, BodyType, Envelope, ForwardPath, Handling, QueueId, Recipient, ReversePath, Timestamp, Utf8,
+};
 
 pub use options::{Limits, Options, Role, TlsState};
 
@@ -597,6 +599,7 @@ impl Transaction {
             utf8: parameters.utf8,
             ret: parameters.ret,
             envelope_id: parameters.envelope_id,
+            handling: Handling::default(),
         };
         Self { envelope, size_declared: parameters.size, received: None }
     }

@@ -160,7 +160,7 @@ impl Server {
             let (state, attempts, due, status) = match states.get(&place) {
                 Some(state) => {
                     let phase = match state.phase {
-                        Phase::Delivered | Phase::Failed | Phase::Removed => continue,
+                        Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => continue,
                         Phase::Queued => State::Ready,
                         Phase::Deferred => State::Deferred,
                         Phase::Held => State::Held,
@@ -253,6 +253,7 @@ impl Server {
                 ReversePath::Address(_) => ReturnPath::Address,
             },
             domains: domains(envelope),
+            handling: envelope.handling,
         };
         let states = states.into_iter().filter(|(_, state)| *state != RecipientState::default()).collect();
         Some(Entry { placement, states, facts })

@@ -67,12 +67,12 @@ pub(super) fn bdat_last(size: u64, out: &mut Vec<u8>) {
     put(out, &[" LAST\r\n"]);
 }
 
-/// The default is what a hop does without the parameter, so it is not written (RFC 3461 §4.1).
+/// What the sender gave is passed on, and nothing else (RFC 3461 §5.2.1).
 fn notify(notify: Notify, out: &mut Vec<u8>) {
-    if notify == Notify::default() {
+    if !notify.given {
         return;
     }
-    if notify == Notify::NEVER {
+    if !(notify.success || notify.failure || notify.delay) {
         return put(out, &[" NOTIFY=NEVER"]);
     }
     let wishes = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
@@ -188,8 +188,9 @@ mod test {
         check(Notify::NEVER, None, &Offers::default(), "");
         check(default, None, &dsn, "");
         check(Notify::NEVER, None, &dsn, " NOTIFY=NEVER");
-        check(Notify { success: true, ..default }, None, &dsn, " NOTIFY=SUCCESS,FAILURE,DELAY");
-        check(Notify { delay: false, ..default }, None, &dsn, " NOTIFY=FAILURE");
+        check(Notify { given: true, ..default }, None, &dsn, " NOTIFY=FAILURE,DELAY");
+        check(Notify { success: true, given: true, ..default }, None, &dsn, " NOTIFY=SUCCESS,FAILURE,DELAY");
+        check(Notify { delay: false, given: true, ..default }, None, &dsn, " NOTIFY=FAILURE");
         check(default, Some(("rfc822", "a+b@x")), &dsn, " ORCPT=rfc822;a+2Bb@x");
         check(default, Some(("utf-8", "j\u{f6}+\\@x")), &dsn, " ORCPT=utf-8;j\\x{F6}\\x{2B}\\x{5C}@x");
         check(default, Some(("x\r\nQUIT", "a")), &dsn, "");

@@ -1,0 +1,113 @@
+//! How a message wants to be handled on its way, beyond where it goes.
+
+use std::time::Duration;
+
+use crate::Timestamp;
+
+/// What a sender asked for a message as a whole. Most ask for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handling {
+    /// How urgent it is (`MT-PRIORITY=`, RFC 6710).
+    pub priority: TransferPriority,
+    /// By when it is to be delivered (`BY=`, RFC 2852).
+    pub deliver_by: Option<DeliverBy>,
+    /// Not before this time is it tried (`HOLDFOR=`, `HOLDUNTIL=`, RFC 4865).
+    pub hold_until: Option<Timestamp>,
+    /// What is asked of TLS on its way (RFC 8689).
+    pub tls: TlsDemand,
+}
+
+/// How urgent a message is: -9 to 9, the larger the more urgent (RFC 6710 §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransferPriority(i8);
+
+/// By when a message is to be delivered (RFC 2852 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliverBy {
+    /// When the time is up.
+    pub deadline: Timestamp,
+    /// What happens then.
+    pub mode: DeliverByMode,
+    /// Whether each hop that does not know the extension is told of.
+    pub trace: DeliverByTrace,
+}
+
+/// What happens when the time is up (RFC 2852 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliverByMode {
+    /// `R`: the message is returned, and not tried any more.
+    Return,
+    /// `N`: the sender is told that it is delayed, and it is tried on.
+    Notify,
+}
+
+/// The trace modifier (RFC 2852 §4): a report is sent when the message leaves for a hop without the extension.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeliverByTrace {
+    /// Not asked for.
+    #[default]
+    No,
+    /// `T`.
+    Yes,
+}
+
+/// What a message asks of TLS on its way (RFC 8689).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TlsDemand {
+    /// Nothing: what the operators and the domains on the way want.
+    #[default]
+    None,
+    /// `REQUIRETLS`: no hop without TLS, a certificate that is good, and this same demand (RFC 8689 §2).
+    Required,
+    /// `TLS-Required: No`: what the recipient's domain publishes about TLS is passed over (RFC 8689 §3).
+    Waived,
+}
+
+impl TransferPriority {
+    /// The lowest and the highest (RFC 6710 §3).
+    pub const RANGE: std::ops::RangeInclusive<i8> = -9..=9;
+
+    /// A priority, if it is one.
+    pub fn new(number: i8) -> Option<Self> {
+        Self::RANGE.contains(&number).then_some(Self(number))
+    }
+
+    /// The number.
+    pub const fn get(self) -> i8 {
+        self.0
+    }
+}
+
+impl DeliverBy {
+    /// Seconds that are left; below zero when the time is up (RFC 2852 §4).
+    pub fn seconds_left(&self, now: Timestamp) -> i64 {
+        let secs = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        match secs(self.deadline.saturating_since(now)) {
+            0 => -secs(now.saturating_since(self.deadline)),
+            left => left,
+        }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn seconds_are_counted_to_both_sides_of_the_deadline() {
+        let by = DeliverBy {
+            deadline: Timestamp::from_secs(100),
+            mode: DeliverByMode::Notify,
+            trace: DeliverByTrace::No,
+        };
+        for (now, left) in [(40, 60), (100, 0), (130, -30)] {
+            assert_eq!(by.seconds_left(Timestamp::from_secs(now)), left);
+        }
+    }
+
+    #[test]
+    fn priorities_have_a_range() {
+        assert_eq!(TransferPriority::new(9).map(TransferPriority::get), Some(9));
+        assert_eq!(TransferPriority::new(-10), None);
+    }
+}
