@@ -66,6 +66,7 @@ Questions and where to look:
 | is the disk the limit? | `histogram_quantile(0.99, sum by (le) (rate(ringpost_journal_sync_seconds_bucket[5m])))` |
 | what waits? | `sum by (state) (ringpost_queue_recipients)` |
 | who does not take our mail? | `topk(10, sum by (site) (rate(ringpost_delivery_outcomes_total{outcome=\"deferred\"}[5m])))` |
+| do clients wait for descriptors? | `sum(rate(ringpost_accept_pauses_total[5m]))` |
 | do clients wait for memory? | `sum(rate(ringpost_buffer_waits_total[5m]))` |
 | alarm | `sum(ringpost_journal_health{state!=\"healthy\"}) > 0` |
 | alarm | `increase(ringpost_sessions_panicked_total[5m]) > 0` |

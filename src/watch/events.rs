@@ -80,6 +80,24 @@ events! {
         /// The label of the refusal, as in the metrics.
         reason: &'a str,
     }
+    /// Connections wait to be taken: no descriptors or memory are left for them.
+    Warn smtp accept_paused = AcceptPaused<'a> {
+        /// The shard.
+        shard: usize,
+        /// The listener.
+        listener: &'a str,
+        /// What the system said.
+        error: &'a str,
+    }
+    /// Connections are taken again, and none waits.
+    Info smtp accept_resumed = AcceptResumed<'a> {
+        /// The shard.
+        shard: usize,
+        /// The listener.
+        listener: &'a str,
+        /// Since when some waited, in seconds.
+        time: Duration,
+    }
     /// A TLS handshake failed.
     Info smtp tls_failed = TlsFailed<'a> {
         /// The client, or the next hop.

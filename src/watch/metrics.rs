@@ -34,6 +34,8 @@ pub struct Inbound {
     pub connections: Counter,
     /// Connections turned away.
     pub refused: Family<ConnectionRefusal>,
+    /// Moments in which none was taken for lack of descriptors or memory.
+    pub pauses: Counter,
     /// Commands read.
     pub commands: Family<Verb>,
     /// Messages accepted.
@@ -373,6 +375,7 @@ impl ShardMetrics {
                 open: b.gauge(&n::CONNECTIONS_OPEN, &["in"]),
                 connections: b.counter(&n::CONNECTIONS, &["in"]),
                 refused: Family::new(|v: ConnectionRefusal| b.counter(&n::CONNECTIONS_REFUSED, &[v.label()])),
+                pauses: b.counter(&n::ACCEPT_PAUSES, &[]),
                 commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),
                 messages: b.counter(&n::MESSAGES, &["in"]),
                 recipients: b.counter(&n::RECIPIENTS, &["in"]),

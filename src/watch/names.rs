@@ -110,6 +110,8 @@ list! {
         "Connections taken (in) or made (out)";
     CONNECTIONS_REFUSED: "ringpost_connections_refused_total", Kind::Counter, Count, ["shard", "reason"],
         "Connections turned away before the first command";
+    ACCEPT_PAUSES: "ringpost_accept_pauses_total", Kind::Counter, Count, ["shard"],
+        "Times that connections had to wait because no descriptors or memory were left";
     CONNECTIONS_FAILED: "ringpost_connections_failed_total", Kind::Counter, Count, ["shard"],
         "Connections to a next hop that could not be made";
     SESSIONS_PANICKED: "ringpost_sessions_panicked_total", Kind::Counter, Count, ["shard"],
