@@ -145,7 +145,8 @@ fn bind_unix(path: &Path, mode: u32, options: &ListenOptions) -> io::Result<Boun
 #[derive(Default)]
 pub struct AcceptOptions {
     /// Descriptors of the process that connections leave free: for files, for connections to others, and for whoever
-    /// asks what is going on. At most half of those that are free when the listener is made.
+    /// asks what is going on. At most half of those that are free when the listener is made, or would be under a limit
+    /// changed since.
     pub reserve: u64,
     /// Told about each pause for lack of descriptors or memory, and that the last one is over.
     pub on_shortage: Option<Box<dyn Fn(Shortage)>>,
@@ -173,6 +174,8 @@ pub struct Listener {
     options: AcceptOptions,
     /// How many descriptors the process may have.
     limit: fn() -> u64,
+    /// How many it had when this was made.
+    used: u64,
     /// The number of the first descriptor of the reserve. The kernel gives out the lowest number that is free: whoever
     /// gets one below knows that there are enough.
     ceiling: Cell<u64>,
@@ -201,14 +204,14 @@ impl Listener {
         Self::within(bound, options, descriptors_max)
     }
 
-    fn within(bound: BoundListener, mut options: AcceptOptions, limit: fn() -> u64) -> Self {
+    fn within(bound: BoundListener, options: AcceptOptions, limit: fn() -> u64) -> Self {
         let used = lowest_free(&bound).unwrap_or(u64::MAX);
-        options.reserve = options.reserve.min(limit().saturating_sub(used) / 2);
         Self {
+            ceiling: Cell::new(ceiling(limit(), used, options.reserve)),
             bound,
-            ceiling: Cell::new(limit() - options.reserve),
             options,
             limit,
+            used,
             readiness: RefCell::new(None),
             careful: Cell::new(false),
             paused: Cell::new(false),
@@ -236,6 +239,7 @@ impl Listener {
             };
             match error {
                 Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                    self.careful.set(true);
                     self.paused.set(true);
                     self.tell(Shortage::Pause(error.into()));
                     sleep(SHORTAGE_PAUSE).await;
@@ -275,7 +279,7 @@ impl Listener {
                 return Err(Errno::AGAIN);
             }
             // The limit of a running process can be raised.
-            self.ceiling.set((self.limit)().saturating_sub(self.options.reserve));
+            self.ceiling.set(ceiling((self.limit)(), self.used, self.options.reserve));
             if lowest_free(&self.bound)? >= self.ceiling.get() {
                 return Err(Errno::MFILE);
             }
@@ -335,6 +339,11 @@ impl Listener {
         .await;
         Ok(())
     }
+}
+
+/// Where the reserve begins. Of few descriptors it takes no more than half: what is left must be enough to serve.
+fn ceiling(limit: u64, used: u64, reserve: u64) -> u64 {
+    limit - reserve.min(limit.saturating_sub(used) / 2)
 }
 
 fn number(descriptor: &OwnedFd) -> u64 {
