@@ -10,11 +10,11 @@ use std::{
     },
 };
 
-use ring::{BoundListener, Listener, Peer, Stream};
+use ring::{AcceptOptions, BoundListener, Listener, Peer, Shortage, Stream};
 use smtp::{Refusal, Reply};
 use watch::{
     ConnectionRefusal,
-    events::{ConnectionRefused, SessionPanicked, TlsFailed},
+    events::{AcceptPaused, AcceptResumed, ConnectionRefused, SessionPanicked, TlsFailed},
 };
 
 use crate::{
@@ -35,10 +35,12 @@ pub struct ListenerSocket {
     pub open: Arc<AtomicU32>,
 }
 
-/// Takes connections for as long as the shard lives.
-pub(crate) async fn accept(shard: Rc<Shard>, socket: ListenerSocket) {
+/// Takes connections for as long as the shard lives; leaves so many descriptors to others.
+pub(crate) async fn accept(shard: Rc<Shard>, socket: ListenerSocket, reserve: u32) {
     let ListenerSocket { listener: name, socket, open } = socket;
-    let listener = Listener::new(socket);
+    let on_shortage = Box::new(tell_shortage(&shard, &name));
+    let options = AcceptOptions { reserve: reserve.into(), on_shortage: Some(on_shortage) };
+    let listener = Listener::with(socket, options);
     loop {
         let stream = match listener.accept().await {
             Ok(stream) => stream,
@@ -58,6 +60,29 @@ pub(crate) async fn accept(shard: Rc<Shard>, socket: ListenerSocket) {
             metrics.executor.panicked.one();
             SessionPanicked { peer: address, error: &panic }.emit(ring::clock::unix_micros());
         });
+    }
+}
+
+/// Counts the pauses of a listener, and logs the first and the end of those that belong together.
+fn tell_shortage(shard: &Rc<Shard>, listener: &str) -> impl Fn(Shortage) + 'static {
+    let (number, metrics) = (shard.number, shard.metrics.clone());
+    let listener = listener.to_owned();
+    let began = Cell::new(None);
+    move |shortage| {
+        let now = ring::clock::now();
+        match shortage {
+            Shortage::Pause(error) => {
+                metrics.inbound.pauses.one();
+                if began.replace(began.get().or(Some(now))).is_none() {
+                    AcceptPaused { shard: number, listener: &listener, error: &error.to_string() }
+                        .emit(ring::clock::unix_micros());
+                }
+            }
+            Shortage::Over => {
+                let time = now.saturating_sub(began.take().unwrap_or(now));
+                AcceptResumed { shard: number, listener: &listener, time }.emit(ring::clock::unix_micros());
+            }
+        }
     }
 }
 

@@ -192,7 +192,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     ring::spawn(upkeep::measure(shard.clone()));
     let checkpoints = ring::spawn_task(upkeep::checkpoints(shard.clone(), first, index.clone()));
     for listener in listeners {
-        ring::spawn(accept::accept(shard.clone(), listener));
+        ring::spawn(accept::accept(shard.clone(), listener, config.descriptors.reserve));
     }
     // Nobody waits for it only when the program ends.
     let _ = serving.send(Serving { messages });
