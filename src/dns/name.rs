@@ -29,25 +29,15 @@ impl Name {
     /// # Errors
     /// [`NameError`] says what is wrong.
     pub fn parse(text: &str) -> Result<Self, NameError> {
-        let text = text.strip_suffix('.').unwrap_or(text);
-        // An octet of UTF-8 needs at most as much again in Punycode; no need to try what cannot fit.
-        if text.len() > 4 * NAME_MAX {
-            return Err(NameError::TooLong);
-        }
-        let mut name = String::with_capacity(text.len());
-        for label in text.split('.') {
-            if !name.is_empty() {
-                name.push('.');
-            }
-            if label.is_ascii() {
-                name.push_str(label);
-            } else {
-                name.push_str(&a_label(label)?);
-            }
-        }
-        name.make_ascii_lowercase();
-        check(&name)?;
-        Ok(Self(name.into()))
+        Self::of(text, |b| b.is_ascii_graphic() && b != b'\\')
+    }
+
+    /// As [`Name::parse`], with any printable character: the macros of a sender's SPF record make such names.
+    ///
+    /// # Errors
+    /// [`NameError`] says what is wrong.
+    pub fn printable(text: &str) -> Result<Self, NameError> {
+        Self::of(text, |b| matches!(b, b' '..=b'~'))
     }
 
     /// The name whose `PTR` record tells the host of an address (RFC 1035 §3.5, RFC 3596 §2.5).
@@ -101,6 +91,29 @@ impl Name {
         }
         check(&text).is_ok().then(|| Self(text.into()))
     }
+
+    fn of(text: &str, valid: impl Fn(u8) -> bool) -> Result<Self, NameError> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        // An octet of UTF-8 needs at most as much again in Punycode; no need to try what cannot fit.
+        if text.len() > 4 * NAME_MAX {
+            return Err(NameError::TooLong);
+        }
+        let mut name = String::with_capacity(text.len());
+        for label in text.split('.') {
+            if !name.is_empty() {
+                name.push('.');
+            }
+            if label.is_ascii() {
+                name.push_str(label);
+            } else {
+                name.push_str(&a_label(label)?);
+            }
+        }
+        name.make_ascii_lowercase();
+        check(&name)?;
+        // Any octet may stand in a label (RFC 2181 §11); mail needs few of them.
+        if name.bytes().all(valid) { Ok(Self(name.into())) } else { Err(NameError::Character) }
+    }
 }
 
 impl FromStr for Name {
@@ -135,9 +148,7 @@ fn check(name: &str) -> Result<(), NameError> {
     if name.split('.').any(|label| label.is_empty() || label.len() > LABEL_MAX) {
         return Err(NameError::LabelLength);
     }
-    // Any octet may stand in a label (RFC 2181 §11); of mail's names none has more than these.
-    let valid = name.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
-    if valid { Ok(()) } else { Err(NameError::Character) }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -166,6 +177,14 @@ mod test {
         check(&"a.".repeat(126), Ok("a.".repeat(126).trim_end_matches('.')));
         check(&"a.".repeat(128), Err(NameError::TooLong));
         check(&"ü".repeat(4000), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn names_of_macros() {
+        let printable = |text: &str| Name::printable(text).map(|name| name.to_string());
+        assert_eq!(printable("A b%c\\.Example.").as_deref(), Ok("a b%c\\.example"));
+        assert_eq!(printable("a\r\n.example"), Err(NameError::Character));
+        assert_eq!(printable("a..example"), Err(NameError::LabelLength));
     }
 
     #[test]
