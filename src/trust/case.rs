@@ -1,0 +1,200 @@
+//! One message before the judge: what is asked, learned, and found.
+//!
+//! ```text
+//!  open ─▶ judge_envelope ⇄ learn ─▶ iprev and SPF          (when the reverse-path is known)
+//!             └▶ judge_message ⇄ learn ─▶ DKIM and DMARC    (when the message has been read)
+//! ```
+//!
+//! What was found once is not judged again.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use dns::{Answer, Question};
+use mail::{ReversePath, Timestamp};
+
+use crate::{
+    Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, Spf, SpfIdentity, dkim, dmarc,
+    facts::{Facts, Round},
+    iprev, spf,
+};
+
+/// Who brings a message, and from whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The argument of EHLO or HELO.
+    pub helo: String,
+    /// The argument of MAIL.
+    pub mail_from: ReversePath,
+}
+
+/// What comes of judging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Judged<T> {
+    /// The verdict.
+    Known(T),
+    /// These must be looked up and [learned](Case::learn) first; then judge again. When the deadline comes sooner,
+    /// judge again at the deadline.
+    Missing(Vec<Question>),
+}
+
+/// What can be said when the envelope is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvelopeVerdict {
+    /// The client's address and its names.
+    pub iprev: Iprev,
+    /// SPF on the argument of EHLO.
+    pub helo: Spf,
+    /// SPF on the reverse-path; with the null reverse-path, on `postmaster` at the argument of EHLO.
+    pub mail_from: Spf,
+}
+
+/// What can be said when the message has been read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The envelope's part.
+    pub envelope: EnvelopeVerdict,
+    /// Each signature's, in their order; at most [`Limits::signatures_max`] and one.
+    pub dkim: Vec<Dkim>,
+    /// DMARC, on top of these.
+    pub dmarc: Dmarc,
+    /// What makes it impossible to say what was signed, if anything does.
+    pub flaw: Option<Reason>,
+}
+
+/// One message before the judge.
+#[derive(Debug)]
+pub struct Case {
+    client: Client,
+    receiver: String,
+    opened_at: Timestamp,
+    limits: Limits,
+    facts: Facts,
+    iprev: Option<Iprev>,
+    helo: Option<Spf>,
+    mail_from: Option<Spf>,
+    dkim: Option<Vec<Dkim>>,
+    dmarc: Option<Dmarc>,
+}
+
+impl Case {
+    /// A case of which nothing is known. `receiver` is our name, `at` the time of day; `now` is of the clock that
+    /// [`Case::judge_envelope`] and [`Case::judge_message`] are told the time of.
+    pub fn open(client: Client, receiver: &str, limits: Limits, at: Timestamp, now: Duration) -> Self {
+        // A socket for both families shows IPv4 clients as ::ffff:192.0.2.1.
+        let client = Client { address: client.address.to_canonical(), ..client };
+        Self {
+            client,
+            receiver: receiver.to_owned(),
+            opened_at: at,
+            limits,
+            facts: Facts::new(limits.lookups_max, now.saturating_add(limits.time_max)),
+            iprev: None,
+            helo: None,
+            mail_from: None,
+            dkim: None,
+            dmarc: None,
+        }
+    }
+
+    /// Takes in the answer to a question that was missing.
+    pub fn learn(&mut self, question: Question, answer: Arc<Answer>) {
+        self.facts.learn(question, answer);
+    }
+
+    /// Judges the envelope.
+    pub fn judge_envelope(&mut self, now: Duration) -> Judged<EnvelopeVerdict> {
+        loop {
+            self.attempt_envelope();
+            match (self.facts.end_round(now), self.envelope()) {
+                (Round::Ask(questions), _) => return Judged::Missing(questions),
+                (Round::Complete, Some(verdict)) => return Judged::Known(verdict),
+                (Round::Again | Round::Complete, _) => {}
+            }
+        }
+    }
+
+    /// Judges the message, and the envelope if that was not done.
+    pub fn judge_message(&mut self, judge: &Judge, digest: &Digest, now: Duration) -> Judged<Verdict> {
+        loop {
+            self.attempt_envelope();
+            self.attempt_message(judge, digest);
+            match (self.facts.end_round(now), self.envelope(), &self.dkim, &self.dmarc) {
+                (Round::Ask(questions), ..) => return Judged::Missing(questions),
+                (Round::Complete, Some(envelope), Some(dkim), Some(dmarc)) => {
+                    let (dkim, dmarc) = (dkim.clone(), dmarc.clone());
+                    return Judged::Known(Verdict { envelope, dkim, dmarc, flaw: digest.flaw() });
+                }
+                (Round::Again | Round::Complete, ..) => {}
+            }
+        }
+    }
+
+    /// Who brings the message.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// How many look-ups it has taken so far.
+    pub const fn lookups(&self) -> usize {
+        self.facts.asked()
+    }
+
+    fn attempt_envelope(&mut self) {
+        let (facts, limits, client) = (&self.facts, &self.limits, &self.client);
+        if self.iprev.is_none() {
+            self.iprev = facts.attempt(|facts| iprev::check(facts, limits, client.address));
+        }
+        let mut question = spf::Question {
+            address: client.address,
+            identity: SpfIdentity::Helo,
+            local_part: "",
+            domain: &client.helo,
+            helo: &client.helo,
+            receiver: &self.receiver,
+            time: self.opened_at.secs(),
+        };
+        if self.helo.is_none() {
+            self.helo = facts.attempt(|facts| spf::check(facts, limits, &question));
+        }
+        if self.mail_from.is_none() {
+            question.identity = SpfIdentity::MailFrom;
+            if let Some(address) = client.mail_from.address() {
+                (question.local_part, question.domain) =
+                    (address.local_part().as_str(), address.domain_str());
+            }
+            self.mail_from = facts.attempt(|facts| spf::check(facts, limits, &question));
+        }
+    }
+
+    fn attempt_message(&mut self, judge: &Judge, digest: &Digest) {
+        let (facts, limits) = (&self.facts, &self.limits);
+        if self.dkim.is_none() {
+            self.dkim = facts.attempt(|facts| dkim::verify(facts, judge, digest, limits, self.opened_at));
+        }
+        if self.dmarc.is_some() {
+            return;
+        }
+        if let (Some(spf), Some(dkim)) = (&self.mail_from, &self.dkim) {
+            self.dmarc = facts.attempt(|facts| dmarc::check(facts, judge, digest, spf, dkim));
+        }
+        // What it will need is looked up with the rest.
+        if self.dmarc.is_none() {
+            dmarc::look_ahead(facts, &dmarc::author(digest));
+        }
+    }
+
+    fn envelope(&self) -> Option<EnvelopeVerdict> {
+        Some(EnvelopeVerdict {
+            iprev: self.iprev.clone()?,
+            helo: self.helo.clone()?,
+            mail_from: self.mail_from.clone()?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "case_test.rs"]
+mod test;

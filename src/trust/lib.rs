@@ -1,0 +1,36 @@
+//! SPF, DKIM, DMARC: verdicts over facts.
+//!
+//! Nothing here asks or waits. A [`Case`] is judged and says what it finds, or which names must be looked up first;
+//! whoever has a DNS client looks them up, tells it the answers and judges again. There is one budget of look-ups
+//! and one deadline for a message, and what is not known in time is a temporary failure. A [`Digester`] reads a
+//! message once, while it comes in, for the signatures it has and for those that a [`Signer`] adds.
+//!
+//! mail-auth does the work on signatures, keys, canonical forms and DMARC, behind [`Judge`]: no other room knows it.
+
+mod case;
+mod digest;
+mod dkim;
+mod dmarc;
+mod facts;
+mod fields;
+mod iprev;
+mod judge;
+mod limits;
+mod results;
+mod sign;
+mod spf;
+mod tags;
+
+#[cfg(test)]
+mod zone;
+
+pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
+pub use digest::{Canonicalization, Digest, Digester};
+pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason};
+pub use dmarc::{Alignment, AlignmentMode, Author, Dmarc, DmarcPolicy, DmarcResult, Published, Testing};
+pub use iprev::{Iprev, IprevResult};
+pub use judge::Judge;
+pub use limits::{BodyLength, Limits, Sha1Signatures};
+pub use results::{authentication_results, received_spf};
+pub use sign::{Key, KeyError, SignError, Signer, SignerError, SignerOptions};
+pub use spf::{Spf, SpfIdentity, SpfProblem, SpfResult};

@@ -1,0 +1,278 @@
+//! The fields that tell what was found: `Authentication-Results` (RFC 8601) and `Received-SPF` (RFC 7208 §9.1).
+//!
+//! What peers say in them cannot break out of its place, and fields of others that carry our name are found, so that
+//! they can be left out (RFC 8601 §5).
+
+use dns::Name;
+
+use crate::{
+    Alignment, Author, Client, Dkim, Dmarc, DmarcResult, Iprev, KeyUse, Spf, SpfIdentity, SpfResult, Verdict,
+    fields::Field,
+};
+
+/// Where a line is folded if it can be (RFC 5322 §2.1.1).
+const LINE_LEN: usize = 78;
+/// Longer values of peers are cut.
+const VALUE_LEN_MAX: usize = 255;
+
+/// Appends an `Authentication-Results` field.
+pub fn authentication_results(out: &mut Vec<u8>, authserv_id: &str, client: &Client, verdict: &Verdict) {
+    let mut field = Folded::new("Authentication-Results", authserv_id);
+    iprev(&mut field, &verdict.envelope.iprev);
+    spf(&mut field, &verdict.envelope.mail_from, client);
+    spf(&mut field, &verdict.envelope.helo, client);
+    if verdict.dkim.is_empty() {
+        field.result("dkim", "none");
+    }
+    for signature in &verdict.dkim {
+        dkim(&mut field, signature);
+    }
+    dmarc(&mut field, &verdict.dmarc);
+    field.end(out);
+}
+
+/// Appends a `Received-SPF` field about one identity.
+pub fn received_spf(out: &mut Vec<u8>, receiver: &str, client: &Client, spf: &Spf) {
+    let mut field = Folded::new("Received-SPF", spf.result.as_str());
+    if let Ok(domain) = Name::parse(&spf.domain) {
+        let address = client.address;
+        field.comment(&match spf.result {
+            SpfResult::Pass => format!("{receiver}: {domain} permits {address}"),
+            SpfResult::Fail => format!("{receiver}: {domain} does not permit {address}"),
+            SpfResult::SoftFail => format!("{receiver}: {domain} probably does not permit {address}"),
+            SpfResult::Neutral => format!("{receiver}: {domain} does not say whether it permits {address}"),
+            SpfResult::None => format!("{receiver}: {domain} has no SPF record"),
+            SpfResult::TempError => format!("{receiver}: the SPF record of {domain} is not available"),
+            SpfResult::PermError => format!("{receiver}: the SPF record of {domain} makes no sense"),
+        });
+    }
+    let mut pair = |key: &str, value: &str| field.word(&format!("{key}={value};"));
+    pair("receiver", receiver);
+    pair("client-ip", &value(&client.address.to_string()));
+    let envelope_from = client.mail_from.address().map_or("", |address| address.as_str());
+    pair("envelope-from", &quoted(envelope_from));
+    pair("helo", &value(&client.helo));
+    pair("identity", spf.identity.as_str());
+    if let Some(mechanism) = &spf.mechanism {
+        pair("mechanism", &value(mechanism));
+    }
+    if let Some(problem) = spf.problem {
+        pair("problem", &quoted(&problem.to_string()));
+    }
+    field.end(out);
+}
+
+/// Whether a field claims to be written by us.
+pub(crate) fn is_ours(header: &[u8], field: &Field, authserv_id: &str) -> bool {
+    let text = String::from_utf8_lossy(field.value(header));
+    let plain = uncommented(&text);
+    let is_us = |name: &str| name.eq_ignore_ascii_case(authserv_id);
+    // Who knows what others make of a comment that does not end.
+    let or_perhaps = || text.to_ascii_lowercase().contains(&authserv_id.to_ascii_lowercase());
+    if field.is(header, "Authentication-Results") {
+        plain.map_or_else(or_perhaps, |plain| {
+            // The version may follow the name (RFC 8601 §2.2).
+            let head = plain.split(';').next().unwrap_or_default();
+            head.split_ascii_whitespace().next().is_some_and(|name| is_us(&unquoted(name)))
+        })
+    } else if field.is(header, "Received-SPF") {
+        plain.map_or_else(or_perhaps, |plain| {
+            let mut pairs = plain.split([';', ' ', '\t', '\r', '\n']).filter_map(|pair| pair.split_once('='));
+            pairs.any(|(key, value)| key.eq_ignore_ascii_case("receiver") && is_us(&unquoted(value)))
+        })
+    } else {
+        false
+    }
+}
+
+fn iprev(field: &mut Folded, iprev: &Iprev) {
+    field.result("iprev", iprev.result.as_str());
+    field.word(&format!("policy.iprev={}", value(&iprev.address.to_string())));
+    if let Some(name) = &iprev.name {
+        field.comment(name.as_str());
+    }
+}
+
+fn spf(field: &mut Folded, spf: &Spf, client: &Client) {
+    field.result("spf", spf.result.as_str());
+    if let Some(problem) = spf.problem {
+        field.reason(&problem.to_string());
+    }
+    match (spf.identity, client.mail_from.address()) {
+        (SpfIdentity::MailFrom, Some(address)) => {
+            field.word(&format!("smtp.mailfrom={}", value(address.as_str())))
+        }
+        // The null reverse-path: `postmaster` at the argument of EHLO was checked (RFC 7208 §2.4).
+        (SpfIdentity::MailFrom, None) => {
+            field.word(&format!("smtp.mailfrom={}", value(&format!("postmaster@{}", client.helo))))
+        }
+        (SpfIdentity::Helo, _) => field.word(&format!("smtp.helo={}", value(&client.helo))),
+    }
+}
+
+fn dkim(field: &mut Folded, dkim: &Dkim) {
+    field.result("dkim", dkim.result.as_str());
+    if let Some(reason) = dkim.reason {
+        field.reason(&reason.to_string());
+    }
+    match dkim.key_use {
+        KeyUse::Signing => {}
+        KeyUse::Testing => field.comment("testing"),
+    }
+    if !dkim.domain.is_empty() {
+        field.word(&format!("header.d={}", value(&dkim.domain)));
+        field.word(&format!("header.s={}", value(&dkim.selector)));
+    }
+    if !dkim.identity.is_empty() {
+        field.word(&format!("header.i={}", value(&dkim.identity)));
+    }
+    if let Some(algorithm) = dkim.algorithm {
+        field.word(&format!("header.a={}", algorithm.as_str()));
+    }
+    if !dkim.start_of_b.is_empty() {
+        field.word(&format!("header.b={}", value(&dkim.start_of_b)));
+    }
+}
+
+fn dmarc(field: &mut Folded, dmarc: &Dmarc) {
+    field.result("dmarc", dmarc.result.as_str());
+    match dmarc.result {
+        DmarcResult::None => {}
+        DmarcResult::Pass | DmarcResult::Fail | DmarcResult::TempError | DmarcResult::PermError => {
+            let aligned = |alignment| match alignment {
+                Alignment::Aligned => "aligned",
+                Alignment::NotAligned => "not aligned",
+                Alignment::None => "none",
+                Alignment::Unknown => "unknown",
+            };
+            field.comment(&format!("spf {}, dkim {}", aligned(dmarc.spf), aligned(dmarc.dkim)));
+        }
+    }
+    match &dmarc.author {
+        Author::Domain(domain) => field.word(&format!("header.from={}", value(domain.as_str()))),
+        Author::Missing => field.comment("no author"),
+        Author::Several => field.comment("several authors"),
+    }
+    if dmarc.published.is_some() {
+        field.word(&format!("policy.dmarc={}", dmarc.policy.as_str()));
+    }
+}
+
+/// A field that is written word by word and folded between them.
+struct Folded {
+    text: String,
+    column: usize,
+}
+
+impl Folded {
+    fn new(name: &str, first: &str) -> Self {
+        let text = format!("{name}: {first}");
+        Self { column: text.len(), text }
+    }
+
+    fn word(&mut self, word: &str) {
+        if self.column + 1 + word.len() > LINE_LEN {
+            self.text.push_str("\r\n\t");
+            self.column = 0;
+        } else {
+            self.text.push(' ');
+        }
+        self.text.push_str(word);
+        self.column += 1 + word.len();
+    }
+
+    /// A new method, on a line of its own.
+    fn result(&mut self, method: &str, result: &str) {
+        self.text.push(';');
+        self.column = LINE_LEN;
+        self.word(&format!("{method}={result}"));
+    }
+
+    fn reason(&mut self, reason: &str) {
+        self.word(&format!("reason={}", quoted(reason)));
+    }
+
+    /// The words are our own, or those of names.
+    fn comment(&mut self, comment: &str) {
+        let plain = |c: char| if matches!(c, ' '..='~') && !matches!(c, '(' | ')' | '\\') { c } else { '?' };
+        let comment: String = comment.chars().map(plain).collect();
+        let mut words = comment.split(' ').peekable();
+        let mut open = "(";
+        while let Some(word) = words.next() {
+            let close = if words.peek().is_none() { ")" } else { "" };
+            self.word(&format!("{open}{word}{close}"));
+            open = "";
+        }
+    }
+
+    fn end(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.text.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A value as RFC 8601 §2.2 has it: a token, an address of plain characters, or a quoted string.
+fn value(text: &str) -> String {
+    let (local_part, domain) = text.rsplit_once('@').unwrap_or(("", text));
+    // Neither a tspecial of RFC 2045 §5.1 nor a special of RFC 5322 §3.2.3.
+    let plain = |b: u8| {
+        b.is_ascii_alphanumeric()
+            || matches!(b, b'-' | b'_' | b'.' | b'+' | b'!' | b'#' | b'$' | b'&' | b'*' | b'~')
+    };
+    let plain = local_part.bytes().chain(domain.bytes()).all(plain) && !domain.is_empty();
+    if plain && text.len() <= VALUE_LEN_MAX { text.to_owned() } else { quoted(text) }
+}
+
+/// A quoted string; control characters are left out, and what is too long is cut.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars().filter(|c| !c.is_control()).take(VALUE_LEN_MAX) {
+        if matches!(character, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// What a token or a quoted string says.
+fn unquoted(text: &str) -> String {
+    match text.strip_prefix('"') {
+        Some(text) => text.strip_suffix('"').unwrap_or(text).replace('\\', ""),
+        None => text.to_owned(),
+    }
+}
+
+/// The text with a space for each comment (RFC 5322 §3.2.2); none when one does not end.
+fn uncommented(text: &str) -> Option<String> {
+    let mut plain = String::with_capacity(text.len());
+    let (mut depth, mut in_quotes) = (0_usize, false);
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if depth > 0 => drop(characters.next()),
+            '\\' if in_quotes => {
+                plain.push(character);
+                plain.extend(characters.next());
+            }
+            '"' if depth == 0 => {
+                in_quotes = !in_quotes;
+                plain.push(character);
+            }
+            '(' if !in_quotes => depth += 1,
+            ')' if depth > 0 => {
+                depth -= 1;
+                plain.push(' ');
+            }
+            _ if depth > 0 => {}
+            character => plain.push(character),
+        }
+    }
+    (depth == 0 && !in_quotes).then_some(plain)
+}
+
+#[cfg(test)]
+#[path = "results_test.rs"]
+mod test;
