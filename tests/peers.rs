@@ -9,6 +9,8 @@
 mod clients;
 #[path = "peers/commands.rs"]
 mod commands;
+#[path = "peers/extensions.rs"]
+mod extensions;
 #[path = "peers/names.rs"]
 mod names;
 #[path = "peers/postfix.rs"]

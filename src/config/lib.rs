@@ -34,8 +34,8 @@ pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text}
 pub use schema::Takes;
 pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
 pub use serving::{
-    Certificate, DomainKind, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind, ListenerTls,
-    MailDomain, Relay, Tls, TlsVersion, Tolerance,
+    Certificate, DomainKind, Extensions, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind,
+    ListenerTls, MailDomain, Relay, Tls, TlsVersion, Tolerance,
 };
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text};

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    notation::{FilePath, List, Literal, Size, Table, Text, Time, Whole, Word},
+    notation::{FilePath, List, Literal, Size, Table, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
 
@@ -108,10 +108,32 @@ section! {
         nul_bytes: Tolerance [Word] = Tolerance::Refuse;
         /// Lines of more than 998 octets, which RFC 5321 §4.5.3.1.6 does not allow and many send.
         long_lines: Tolerance [Word] = Tolerance::Accept;
+        /// What the reply to EHLO offers here. STARTTLS is offered by `tls`.
+        extensions: Extensions [Table] = Extensions::default();
         /// Limits that differ here: any of those of `[limits]`; the others are as there.
         limits: Limits [Table] = Limits::default();
         /// Timeouts that differ here: any of those of `[timeouts.inbound]`; the others are as there.
         timeouts: InboundTimeouts [Table] = InboundTimeouts::default();
+    }
+}
+
+section! {
+    /// The service extensions that a listener offers (RFC 5321 §2.2). What is not offered is not taken.
+    pub struct Extensions {
+        /// PIPELINING: commands in groups (RFC 2920).
+        pipelining: bool [YesNo] = true;
+        /// SIZE: the size of a message is told before it comes (RFC 1870).
+        size: bool [YesNo] = true;
+        /// 8BITMIME: content of octets (RFC 6152).
+        eight_bit_mime "8bitmime": bool [YesNo] = true;
+        /// SMTPUTF8: UTF-8 in addresses and header fields (RFC 6531).
+        smtputf8: bool [YesNo] = true;
+        /// CHUNKING: content by BDAT (RFC 3030).
+        chunking: bool [YesNo] = true;
+        /// DSN: the sender says when and what he wants to hear of the message (RFC 3461).
+        dsn: bool [YesNo] = true;
+        /// ENHANCEDSTATUSCODES: told in the reply to EHLO; the codes stand in all replies (RFC 2034).
+        enhanced_status_codes "enhancedstatuscodes": bool [YesNo] = true;
     }
 }
 

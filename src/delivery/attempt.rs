@@ -24,7 +24,7 @@ use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records};
 use mail::{Domain, Status};
 use smtp::client::{Ending, Loss, Stage, TlsLevel};
 
-use crate::{Family, Outcome, Place, Remote, Route, Sources, Via};
+use crate::{Family, Outcome, Place, Remote, Route, Sources, Teller, Via};
 
 /// What the driver must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,7 +246,9 @@ impl Attempt {
                 let text = "TLS is required, but was not offered";
                 self.note(Outcome::deferred(Status(4, 7, 4), Some(remote), text));
             }
-            (Ending::Refused(stage, reply), _) => self.note(Outcome::of_reply(*stage, reply, &remote)),
+            (Ending::Refused(stage, reply), _) => {
+                self.note(Outcome::of_reply(*stage, reply, &remote, Teller::We))
+            }
             (Ending::Lost(stage, loss), _) => self.note(Outcome::lost(*stage, *loss, remote)),
             // Our own end, when the connection had all its transactions: nothing is wrong with the host.
             (Ending::Quit, _) if self.reconnections < self.limits.reconnections_max => {
@@ -419,7 +421,7 @@ impl Attempt {
     fn note(&mut self, outcome: Outcome) {
         let keep = match (&self.verdict, &outcome) {
             (Some(Outcome::Deferred(_)), Outcome::Failed(_)) => true,
-            (Some(_) | None, Outcome::Delivered(_) | Outcome::Deferred(_) | Outcome::Failed(_)) => false,
+            (Some(_) | None, Outcome::Delivered(..) | Outcome::Deferred(_) | Outcome::Failed(_)) => false,
         };
         if !keep {
             self.verdict = Some(outcome);

@@ -85,7 +85,7 @@ fn follow(
             }
             Step::End(outcome) => {
                 let kind = match &outcome {
-                    Outcome::Delivered(_) => "delivered",
+                    Outcome::Delivered(..) => "delivered",
                     Outcome::Deferred(_) => "deferred",
                     Outcome::Failed(_) => "failed",
                 };
@@ -408,7 +408,7 @@ fn live(seed: u64) {
             }
             Step::End(outcome) => {
                 match outcome {
-                    Outcome::Delivered(_) => panic!("seed {seed}: delivered by magic"),
+                    Outcome::Delivered(..) => panic!("seed {seed}: delivered by magic"),
                     Outcome::Deferred(_) => assert!(may_wait, "seed {seed}: why wait?"),
                     Outcome::Failed(_) => {}
                 }

@@ -13,7 +13,7 @@ mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
 pub use connections::{Connections, ConnectionsLimits};
-pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, fates};
+pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
 pub use route::{
     Destination, Family, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions, Routes, Sources, Via,
 };

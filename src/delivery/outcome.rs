@@ -11,11 +11,20 @@ use smtp::client::{Answer, Loss, Reply, ReplyClass, Stage, TransactionOutcome};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The next hop is responsible now; or nobody needs to be.
-    Delivered(Report),
+    Delivered(Report, Teller),
     /// May be tried again.
     Deferred(Report),
     /// May not.
     Failed(Report),
+}
+
+/// Who tells the sender of a success, if he wants to hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// The next hop offers DSN and was given what the sender wants: it answers for the report (RFC 3461 §5.2.1).
+    NextHop,
+    /// We do, now: nobody behind us will (RFC 3461 §5.2.2).
+    We,
 }
 
 /// Why, for the log and the DSN.
@@ -63,7 +72,7 @@ pub enum Fate {
 const DIAGNOSTIC_MAX: usize = 1024;
 
 /// The fate of each recipient of a transaction, in order.
-pub fn fates(outcome: &TransactionOutcome, remote: &Arc<Remote>) -> Vec<Fate> {
+pub fn fates(outcome: &TransactionOutcome, remote: &Arc<Remote>, teller: Teller) -> Vec<Fate> {
     let answers = match outcome {
         TransactionOutcome::Untried(transaction) => return vec![Fate::Remains; transaction.recipients.len()],
         TransactionOutcome::Answered(answers) => answers,
@@ -76,7 +85,7 @@ pub fn fates(outcome: &TransactionOutcome, remote: &Arc<Remote>) -> Vec<Fate> {
         Answer::Reply(stage, reply) if reply.code() == 421 && *stage != Stage::End => Fate::Remains,
         Answer::Lost(stage, _) if *stage != Stage::End => Fate::Remains,
         Answer::Reply(..) | Answer::Lost(..) | Answer::Unsuitable(_) => {
-            Fate::Ended(Outcome::of(answer, remote))
+            Fate::Ended(Outcome::of(answer, remote, teller))
         }
     };
     answers.iter().map(fate).collect()
@@ -84,10 +93,10 @@ pub fn fates(outcome: &TransactionOutcome, remote: &Arc<Remote>) -> Vec<Fate> {
 
 impl Outcome {
     /// From a next hop's answer, or the want of one.
-    pub fn of(answer: &Answer, remote: &Arc<Remote>) -> Self {
+    pub fn of(answer: &Answer, remote: &Arc<Remote>, teller: Teller) -> Self {
         let report = |status, diagnostic| Report { status, remote: Some(Arc::clone(remote)), diagnostic };
         match answer {
-            Answer::Reply(stage, reply) => Self::of_reply(*stage, reply, remote),
+            Answer::Reply(stage, reply) => Self::of_reply(*stage, reply, remote, teller),
             Answer::Lost(stage, loss) => {
                 let diagnostic = Diagnostic::Text(format!("{loss} {}", at(*stage)).into());
                 Self::Deferred(report(loss_status(*loss), diagnostic))
@@ -99,7 +108,7 @@ impl Outcome {
     }
 
     /// From a reply that decides: the last one, or a refusal at an earlier stage.
-    pub(crate) fn of_reply(stage: Stage, reply: &Reply, remote: &Arc<Remote>) -> Self {
+    pub(crate) fn of_reply(stage: Stage, reply: &Reply, remote: &Arc<Remote>, teller: Teller) -> Self {
         // A code without detail says no more than its class (RFC 3463 §3.1).
         let plain = Status((reply.code() / 100) as u8, 0, 0);
         let report = |status| Report {
@@ -108,7 +117,9 @@ impl Outcome {
             diagnostic: Diagnostic::Reply(reply.clone()),
         };
         match (reply.class(), stage) {
-            (ReplyClass::Completion, Stage::End) => Self::Delivered(report(reply.status().unwrap_or(plain))),
+            (ReplyClass::Completion, Stage::End) => {
+                Self::Delivered(report(reply.status().unwrap_or(plain)), teller)
+            }
             // A positive reply where it makes no sense: not delivered, and not the message's fault.
             (ReplyClass::Completion | ReplyClass::Intermediate, _) => Self::Deferred(report(Status(4, 5, 0))),
             (ReplyClass::Transient, _) => Self::Deferred(report(reply.status().unwrap_or(plain))),
@@ -137,13 +148,13 @@ impl Outcome {
     /// Delivered to nowhere, by a route that discards.
     pub fn discarded() -> Self {
         let diagnostic = Diagnostic::Text("discarded by its route".into());
-        Self::Delivered(Report { status: Status(2, 0, 0), remote: None, diagnostic })
+        Self::Delivered(Report { status: Status(2, 0, 0), remote: None, diagnostic }, Teller::We)
     }
 
     /// Why, whichever it is.
     pub const fn report(&self) -> &Report {
         match self {
-            Self::Delivered(report) | Self::Deferred(report) | Self::Failed(report) => report,
+            Self::Delivered(report, _) | Self::Deferred(report) | Self::Failed(report) => report,
         }
     }
 }
@@ -217,7 +228,7 @@ mod test {
     fn say(fate: &Fate) -> String {
         match fate {
             Fate::Remains => "remains".into(),
-            Fate::Ended(Outcome::Delivered(report)) => format!("delivered {}", report.status),
+            Fate::Ended(Outcome::Delivered(report, _)) => format!("delivered {}", report.status),
             Fate::Ended(Outcome::Deferred(report)) => format!("deferred {}", report.status),
             Fate::Ended(Outcome::Failed(report)) => format!("failed {}", report.status),
         }
@@ -225,7 +236,11 @@ mod test {
 
     fn check(answers: &[Answer], expected: &[&str]) {
         let outcome = TransactionOutcome::Answered(answers.to_vec());
-        assert_eq!(fates(&outcome, &remote()).iter().map(say).collect::<Vec<_>>(), expected, "{answers:?}");
+        assert_eq!(
+            fates(&outcome, &remote(), Teller::We).iter().map(say).collect::<Vec<_>>(),
+            expected,
+            "{answers:?}"
+        );
     }
 
     #[test]
@@ -280,7 +295,7 @@ mod test {
             ret: None,
             envelope_id: None,
         });
-        assert_eq!(fates(&outcome, &remote()), [Fate::Remains, Fate::Remains]);
+        assert_eq!(fates(&outcome, &remote(), Teller::We), [Fate::Remains, Fate::Remains]);
     }
 
     #[test]

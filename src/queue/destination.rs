@@ -107,7 +107,7 @@ impl Site {
     /// An attempt has ended, with these outcomes.
     pub(crate) fn on_attempted(&mut self, outcomes: &[(u32, Outcome)]) {
         let answered = outcomes.iter().any(|(_, outcome)| match outcome {
-            Outcome::Delivered | Outcome::Failed => true,
+            Outcome::Delivered | Outcome::Untold | Outcome::Failed => true,
             Outcome::Deferred(_) => false,
         });
         // A probe that was not followed by a failure of the destination has got an answer.

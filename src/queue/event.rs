@@ -122,6 +122,8 @@ pub enum Warning {
 pub enum Outcome {
     /// The next hop is responsible now.
     Delivered,
+    /// As [`Outcome::Delivered`], and the sender is to be told.
+    Untold,
     /// May be tried again; the status says why it was not delivered.
     Deferred(Status),
     /// May not be tried again.

@@ -59,6 +59,7 @@ pub struct Queue {
 struct Sorted {
     kept: Vec<u32>,
     held: Vec<u32>,
+    untold: Vec<u32>,
     failed: Vec<u32>,
     removed: Vec<u32>,
     status: Option<Status>,
@@ -386,6 +387,9 @@ impl Queue {
         let attempts = attempts.saturating_add(u16::from(end == End::Attempted));
         let status = sorted.status.or(status.get());
         let mut standing = Standing { site, state: State::Held, attempts, due: tick, status };
+        if !sorted.untold.is_empty() {
+            orders.push(Order::Tell { id, recipients: Recipients::from(&*sorted.untold) });
+        }
         if !sorted.failed.is_empty() {
             let recipients = Recipients::from(&*sorted.failed);
             orders.push(Order::Return { id, recipients, reason: ReturnReason::Failed });
@@ -729,7 +733,7 @@ impl Queue {
 
 impl Sorted {
     fn fill(&mut self, recipients: impl Iterator<Item = Tagged>, outcomes: &[(u32, Outcome)]) {
-        for list in [&mut self.kept, &mut self.held, &mut self.failed, &mut self.removed] {
+        for list in [&mut self.kept, &mut self.held, &mut self.untold, &mut self.failed, &mut self.removed] {
             list.clear();
         }
         self.status = None;
@@ -740,6 +744,7 @@ impl Sorted {
             let outcome = outcome.or_else(|| outcomes.iter().find(|(other, _)| *other == place));
             match outcome.map(|(_, outcome)| *outcome) {
                 Some(Outcome::Delivered) => {}
+                Some(Outcome::Untold) => self.untold.push(place),
                 Some(_) | None if tagged.has(Tagged::REMOVE) => self.removed.push(place),
                 Some(Outcome::Failed) => self.failed.push(place),
                 outcome @ (Some(Outcome::Deferred(_)) | None) => {

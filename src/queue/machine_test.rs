@@ -45,6 +45,7 @@ impl Desk {
             Order::Note { .. }
             | Order::Return { .. }
             | Order::Warn { .. }
+            | Order::Tell { .. }
             | Order::Remove { .. }
             | Order::Retire { .. } => None,
         };
@@ -112,7 +113,11 @@ fn warned_after_four_hours_and_given_up_after_five_days() {
             match order {
                 Order::Attempt { attempt, .. } => desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]),
                 Order::Note { .. } => {}
-                Order::Warn { .. } | Order::Return { .. } | Order::Remove { .. } | Order::Retire { .. } => {
+                Order::Warn { .. }
+                | Order::Tell { .. }
+                | Order::Return { .. }
+                | Order::Remove { .. }
+                | Order::Retire { .. } => {
                     seen.push((age.as_secs() / 3600, std::mem::discriminant(&order)));
                 }
             }

@@ -52,6 +52,13 @@ pub enum Order {
         /// Who has not got it yet.
         recipients: Recipients,
     },
+    /// Write a DSN of success, then note the recipients' end. The queue has forgotten them.
+    Tell {
+        /// The message.
+        id: QueueId,
+        /// Who has got it.
+        recipients: Recipients,
+    },
     /// An operator removed the recipients: note their end, without a DSN. The queue has forgotten them.
     Remove {
         /// The message.

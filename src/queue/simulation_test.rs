@@ -325,6 +325,7 @@ impl World {
             let outcome = match self.random.below(if down { 3 } else { 7 }) {
                 0..3 => Outcome::Deferred(Status(4, 4, 1)),
                 3 => Outcome::Failed,
+                4 => Outcome::Untold,
                 _ => Outcome::Delivered,
             };
             // The driver may forget one, or change their order.
@@ -506,6 +507,11 @@ impl World {
                     }
                     let early = self.elapsed + SLACK < self.lives[&id].0;
                     assert!(reason == ReturnReason::Failed || !early, "given up too early");
+                }
+                Order::Tell { id, recipients } => {
+                    for place in &*recipients {
+                        self.end_of(id, *place);
+                    }
                 }
                 Order::Remove { id, recipients } => {
                     for place in &*recipients {

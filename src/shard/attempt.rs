@@ -6,8 +6,8 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 
 use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step, TlsLevel,
-    fates,
+    Attempt, AttemptLimits, ConnectFailure, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step, Teller,
+    TlsLevel, fates,
 };
 use mail::{Domain, Status};
 use queue::AttemptId;
@@ -257,7 +257,9 @@ impl Worker<'_> {
                     }
                 }
                 Action::Finished(outcome) => {
-                    self.finished(&outcome, hop);
+                    let offers_dsn = client.offers().is_some_and(|offers| offers.dsn);
+                    let teller = if offers_dsn { Teller::NextHop } else { Teller::We };
+                    self.finished(&outcome, hop, teller);
                     client.on_finished(&mut talk.out)
                 }
                 Action::Ready => {
@@ -350,7 +352,7 @@ impl Worker<'_> {
     }
 
     /// The client is done with the oldest message it was given.
-    fn finished(&mut self, outcome: &TransactionOutcome, hop: &Hop) {
+    fn finished(&mut self, outcome: &TransactionOutcome, hop: &Hop, teller: Teller) {
         let mut flight = self.flights.pop_front().expect("the client was given it");
         self.given -= 1;
         match outcome {
@@ -358,7 +360,7 @@ impl Worker<'_> {
             TransactionOutcome::Answered(_) => self.progress = true,
         }
         let places = mem::take(&mut flight.remaining);
-        for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote)) {
+        for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote, teller)) {
             match fate {
                 Fate::Ended(outcome) => flight.ended.push((place, outcome)),
                 Fate::Remains => flight.remaining.push(place),

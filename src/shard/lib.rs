@@ -118,7 +118,8 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     let now = facts::now();
     let seed = ring::clock::unix_micros() ^ (number as u64) << 48;
     let mut queue = Queue::new(settings.queue_limits, settings.schedule.clone(), seed, now);
-    let (mut committers, mut lasts, mut first) = (Vec::new(), HashMap::new(), Vec::new());
+    let (mut committers, mut lasts, mut first, mut untold) =
+        (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
     let began = ring::clock::now();
     let (mut recipients, mut records) = (0, 0);
     for JournalSetup { shard, directory, loaded } in journals {
@@ -137,6 +138,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         records += found.report.records;
         for (id, entry) in &found.entries {
             recipients += recover::restore(&mut queue, &settings, *id, entry, now) as u64;
+            untold.extend(recover::untold(*id, entry));
             let words = recover::lasts(entry);
             if !words.is_empty() {
                 lasts.insert(*id, words);
@@ -187,6 +189,8 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         }));
     }
     shard.journals.active().prepare().await;
+    // Before the queue retires what has no other recipient.
+    schedule::follow(&shard, untold);
     ring::spawn(schedule::run(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use delivery::{Diagnostic, Outcome, Report};
+use delivery::{Diagnostic, Outcome, Report, Teller};
 use journal::{Last, Phase};
 use mail::{Envelope, Status};
 use queue::Order;
@@ -30,19 +30,37 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, destination: &str, ended: &Ended
     let now = facts::now();
     shard.metrics.delivery.attempt.record_duration(ended.took);
     let mut told = Vec::with_capacity(ended.outcomes.len());
-    let mut delivered = Vec::new();
+    let (mut delivered, mut untold) = (Vec::new(), Vec::new());
     for (place, outcome) in ended.outcomes {
-        told.push((*place, for_queue(outcome)));
-        match outcome {
-            Outcome::Delivered(_) => delivered.push(*place),
-            Outcome::Deferred(report) | Outcome::Failed(report) => {
+        let outcome_for_queue = match outcome {
+            Outcome::Delivered(report, teller) if is_untold(ended.envelope, *place, *teller) => {
                 shard.remember_last(job.id, *place, last(report));
+                untold.push(*place);
+                queue::Outcome::Untold
             }
-        }
+            Outcome::Delivered(..) => {
+                delivered.push(*place);
+                queue::Outcome::Delivered
+            }
+            Outcome::Deferred(report) => {
+                shard.remember_last(job.id, *place, last(report));
+                queue::Outcome::Deferred(report.status)
+            }
+            Outcome::Failed(report) => {
+                shard.remember_last(job.id, *place, last(report));
+                queue::Outcome::Failed
+            }
+        };
+        told.push((*place, outcome_for_queue));
     }
-    if !delivered.is_empty() {
+    let done = delivered.len() + untold.len();
+    if done > 0 {
         shard.metrics.outbound.messages.one();
-        shard.metrics.outbound.recipients.add(delivered.len() as u64);
+        shard.metrics.outbound.recipients.add(done as u64);
+    }
+    if !untold.is_empty() {
+        // A restart must report on these, and must not send to them again.
+        schedule::note_untold(shard, job.id, &untold);
     }
     let mut orders = Vec::new();
     shard.queue.borrow_mut().on_attempted(job.attempt, &told, now, &mut orders);
@@ -55,7 +73,7 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, destination: &str, ended: &Ended
         schedule::note_end(shard, job.id, &delivered, Phase::Delivered);
     }
     schedule::follow(shard, orders);
-    if delivered.len() < ended.outcomes.len() {
+    if done < ended.outcomes.len() {
         // Something may be due earlier than what the scheduler waits for.
         shard.due.notify_all();
     }
@@ -85,13 +103,13 @@ fn note(
     orders: &[Order],
 ) {
     let (result, counted) = match outcome {
-        Outcome::Delivered(_) => ("delivered", Counted::Delivered),
+        Outcome::Delivered(..) => ("delivered", Counted::Delivered),
         Outcome::Deferred(_) => ("deferred", Counted::Deferred),
         Outcome::Failed(_) => ("failed", Counted::Failed),
     };
     shard.metrics.delivery.sites.borrow_mut().count(destination, counted, 1);
     let delay = ended.envelope.map_or(Duration::ZERO, |envelope| since(envelope.received_at));
-    if matches!(outcome, Outcome::Delivered(_)) {
+    if matches!(outcome, Outcome::Delivered(..)) {
         shard.metrics.queue.time.record_duration(delay);
     }
     if !events::Outcome::enabled() {
@@ -107,6 +125,7 @@ fn note(
         | Order::Attempt { .. }
         | Order::Return { .. }
         | Order::Warn { .. }
+        | Order::Tell { .. }
         | Order::Remove { .. }
         | Order::Retire { .. } => None,
     });
@@ -129,12 +148,13 @@ fn note(
     .emit(ring::clock::unix_micros());
 }
 
-fn for_queue(outcome: &Outcome) -> queue::Outcome {
-    match outcome {
-        Outcome::Delivered(_) => queue::Outcome::Delivered,
-        Outcome::Deferred(report) => queue::Outcome::Deferred(report.status),
-        Outcome::Failed(_) => queue::Outcome::Failed,
-    }
+/// Whether the sender wants to hear of this success, and from us (RFC 3461 §5.2.2).
+fn is_untold(envelope: Option<&Envelope>, place: u32, teller: Teller) -> bool {
+    // Where the envelope is not at hand, whoever writes the report reads it.
+    let wanted = |envelope: &Envelope| {
+        envelope.recipients.get(place as usize).is_some_and(|recipient| recipient.notify.success)
+    };
+    teller == Teller::We && envelope.is_none_or(wanted)
 }
 
 fn last(report: &Report) -> Last {

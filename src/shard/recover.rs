@@ -7,7 +7,7 @@ use journal::{
     DelayNotice, Entry, Journal, Last, Phase, Recovery, Report, ReturnPath, SegmentFile, Start, Step,
 };
 use mail::{JournalShard, QueueId, Timestamp};
-use queue::{Kind, MessageState, Priority, Queue, RecipientState, Restored, State, Warning};
+use queue::{Kind, MessageState, Order, Priority, Queue, RecipientState, Restored, State, Warning};
 use ring::{File, OpenMode};
 use watch::events::Damaged;
 
@@ -152,6 +152,13 @@ pub(crate) fn restore(
     };
     queue.restore(&Restored { message, recipients: &recipients }, now);
     recipients.len()
+}
+
+/// Who has got the message, and whose sender is still to be told: an order as the queue gave it before.
+pub(crate) fn untold(id: QueueId, entry: &Entry) -> Option<Order> {
+    let untold = entry.states.iter().filter(|(_, state)| state.phase == Phase::Untold);
+    let recipients: Vec<_> = untold.map(|(place, _)| *place).collect();
+    (!recipients.is_empty()).then(|| Order::Tell { id, recipients: recipients[..].into() })
 }
 
 /// The words of the last replies, for those who are deferred.

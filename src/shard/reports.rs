@@ -3,6 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use journal::Last;
 use mail::{QueueId, Status};
 use queue::ReturnReason;
 use report::{Diagnostic, Facts, Limits, Outcome, RecipientFacts};
@@ -28,7 +29,7 @@ pub(crate) async fn failed(
     recipients: &[u32],
     reason: ReturnReason,
 ) -> Written {
-    let report = |_: &Message| Outcome::Failed;
+    let report = |_: &Message, _: Option<&Last>| Outcome::Failed;
     // "Delivery time expired" (RFC 3463 §3.5), where the attempts left nothing better to say.
     let without = match reason {
         ReturnReason::Failed => Status(5, 0, 0),
@@ -39,11 +40,21 @@ pub(crate) async fn failed(
 
 /// Tells the sender of recipients who have not got the message yet.
 pub(crate) async fn delayed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) -> Written {
-    let report = |message: &Message| {
+    let report = |message: &Message, _: Option<&Last>| {
         let give_up = shard.settings().schedule.give_up;
         Outcome::Delayed { retry_until: message.envelope.received_at.saturating_add(give_up) }
     };
     write(shard, id, recipients, (Dsn::Delayed, "delayed"), Status(4, 4, 7), report).await
+}
+
+/// Tells the sender of recipients who have got the message, as far as we know and nobody behind us tells.
+pub(crate) async fn delivered(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) -> Written {
+    // Without a host, it ended here (RFC 3464 §2.3.3).
+    let report = |_: &Message, last: Option<&Last>| match last {
+        Some(last) if last.host.is_empty() => Outcome::Delivered,
+        Some(_) | None => Outcome::Relayed,
+    };
+    write(shard, id, recipients, (Dsn::Delivered, "delivered"), Status(2, 0, 0), report).await
 }
 
 async fn write(
@@ -52,7 +63,7 @@ async fn write(
     places: &[u32],
     (kind, label): (Dsn, &'static str),
     without: Status,
-    outcome: impl Fn(&Message) -> Outcome,
+    outcome: impl Fn(&Message, Option<&Last>) -> Outcome,
 ) -> Written {
     let message = match shard.message(id).await {
         Ok(message) => message,
@@ -76,7 +87,7 @@ async fn write(
             });
             Some(RecipientFacts {
                 recipient,
-                outcome: outcome(&message),
+                outcome: outcome(&message, last.as_ref()),
                 status: last.as_ref().and_then(|last| last.status).unwrap_or(without),
                 remote_mta,
                 diagnostic,

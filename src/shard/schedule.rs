@@ -1,6 +1,6 @@
 //! Queue events in, orders out.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::VecDeque, rc::Rc, time::Duration};
 
 use journal::{DelayNotice, Phase, RecipientState};
 use mail::QueueId;
@@ -50,8 +50,8 @@ pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
             continue;
         }
         match order {
-            Order::Return { id, .. } | Order::Warn { id, .. } => {
-                let reporting = Reporting { returning: returned(&order).to_vec(), ..Reporting::default() };
+            Order::Return { id, .. } | Order::Warn { id, .. } | Order::Tell { id, .. } => {
+                let reporting = Reporting { order: order.clone(), waiting: VecDeque::new() };
                 shard.reporting.borrow_mut().insert(id, reporting);
                 ring::spawn(report(shard.clone(), order));
             }
@@ -91,7 +91,9 @@ fn settle(shard: &Rc<Shard>, order: Order) {
         }
         Order::Remove { id, recipients } => note_end(shard, id, &recipients, Phase::Removed),
         Order::Retire { id } => retire(shard, id),
-        Order::Return { .. } | Order::Warn { .. } => unreachable!("`follow` gives them a task"),
+        Order::Return { .. } | Order::Warn { .. } | Order::Tell { .. } => {
+            unreachable!("`follow` gives them a task")
+        }
     }
 }
 
@@ -114,6 +116,12 @@ async fn report(shard: Rc<Shard>, first: Order) {
                 }
                 note_warned(&shard, id, &recipients);
             }
+            Order::Tell { recipients, .. } => {
+                if reports::delivered(&shard, id, &recipients).await == Written::No {
+                    return;
+                }
+                note_end(&shard, id, &recipients, Phase::Delivered);
+            }
             order @ (Order::Attempt { .. }
             | Order::Note { .. }
             | Order::Remove { .. }
@@ -128,7 +136,7 @@ async fn report(shard: Rc<Shard>, first: Order) {
             return;
         };
         order = still_true(shard.as_ref(), next);
-        reporting.returning = returned(&order).to_vec();
+        reporting.order = order.clone();
     }
 }
 
@@ -148,9 +156,34 @@ pub(crate) fn returned(order: &Order) -> &[u32] {
         Order::Attempt { .. }
         | Order::Note { .. }
         | Order::Warn { .. }
+        | Order::Tell { .. }
         | Order::Remove { .. }
         | Order::Retire { .. } => &[],
     }
+}
+
+/// Who has got the message, and whose sender an order is to tell: the queue has forgotten them.
+pub(crate) fn told(order: &Order) -> &[u32] {
+    match order {
+        Order::Tell { recipients, .. } => recipients,
+        Order::Attempt { .. }
+        | Order::Note { .. }
+        | Order::Warn { .. }
+        | Order::Return { .. }
+        | Order::Remove { .. }
+        | Order::Retire { .. } => &[],
+    }
+}
+
+/// Notes that recipients have got the message, and that their sender is still to hear of it.
+pub(crate) fn note_untold(shard: &Shard, id: QueueId, recipients: &[u32]) {
+    let states = recipients.iter().map(|place| (*place, untold_state(shard, id, *place))).collect();
+    shard.note(id, Note::Transition(id, states));
+}
+
+/// The state of a recipient whose sender is still to be told.
+pub(crate) fn untold_state(shard: &Shard, id: QueueId, recipient: u32) -> RecipientState {
+    RecipientState { phase: Phase::Untold, last: shard.last(id, recipient), ..RecipientState::default() }
 }
 
 /// Notes that recipients have ended.
@@ -216,6 +249,7 @@ fn id_of(order: &Order) -> QueueId {
         | Order::Note { id, .. }
         | Order::Return { id, .. }
         | Order::Warn { id, .. }
+        | Order::Tell { id, .. }
         | Order::Remove { id, .. }
         | Order::Retire { id } => *id,
     }

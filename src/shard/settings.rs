@@ -14,7 +14,7 @@ use dns::Name;
 use hashbrown::HashMap;
 use mail::Envelope;
 use smtp::{
-    ContentRules, Extensions, Options, Role, TlsState, Tolerance,
+    ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
 };
 use tls::{ClientConfig, ServerConfig};
@@ -172,7 +172,7 @@ impl Door {
                 transactions_max: limits.transactions_max,
                 discard_max: limits.discard_max,
             },
-            extensions: Extensions::USUAL,
+            extensions: extensions(&listener.extensions),
             tls: state,
             role,
         };
@@ -196,6 +196,30 @@ impl Door {
     pub(crate) fn options(&self) -> Arc<Options> {
         self.options.clone()
     }
+}
+
+/// What a listener offers, STARTTLS apart.
+fn extensions(wanted: &config::Extensions) -> Extensions {
+    let config::Extensions {
+        pipelining,
+        size,
+        eight_bit_mime,
+        smtputf8,
+        chunking,
+        dsn,
+        enhanced_status_codes,
+    } = *wanted;
+    let all = [
+        (pipelining, Extension::Pipelining),
+        (size, Extension::Size),
+        (eight_bit_mime, Extension::EightBitMime),
+        (smtputf8, Extension::SmtpUtf8),
+        (chunking, Extension::Chunking),
+        (dsn, Extension::Dsn),
+        (enhanced_status_codes, Extension::EnhancedStatusCodes),
+    ];
+    let wanted = all.into_iter().filter(|(wanted, _)| *wanted);
+    wanted.fold(Extensions::NONE, |offered, (_, extension)| offered.with(extension))
 }
 
 /// What a shard does differently once it has taken the snapshot, in words that differ when it does: for a test that

@@ -61,10 +61,10 @@ pub(crate) struct Shard {
 }
 
 /// A report being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reporting {
-    /// Those whom the queue has forgotten, while the report about them is not safe yet.
-    pub(crate) returning: Vec<u32>,
+    /// What the queue ordered.
+    pub(crate) order: queue::Order,
     /// What is to be done with the message after that.
     pub(crate) waiting: VecDeque<queue::Order>,
 }
@@ -338,10 +338,18 @@ impl Shard {
 
     /// Recipients whom the queue has forgotten and whose report is not safe yet: a restart must find them.
     pub(crate) fn returning(&self, id: QueueId) -> Vec<u32> {
+        self.reported(id, schedule::returned)
+    }
+
+    /// Recipients whom the queue has forgotten because they have got the message, and whose sender is still to be told.
+    pub(crate) fn untold(&self, id: QueueId) -> Vec<u32> {
+        self.reported(id, schedule::told)
+    }
+
+    fn reported(&self, id: QueueId, of: impl Fn(&queue::Order) -> &[u32]) -> Vec<u32> {
         let reporting = self.reporting.borrow();
-        let Some(Reporting { returning, waiting }) = reporting.get(&id) else { return Vec::new() };
-        let later = waiting.iter().flat_map(schedule::returned);
-        returning.iter().chain(later).copied().collect()
+        let Some(Reporting { order, waiting }) = reporting.get(&id) else { return Vec::new() };
+        std::iter::once(order).chain(waiting).flat_map(of).copied().collect()
     }
 
     /// Lets go of a message that will not be tried again soon.

@@ -151,7 +151,7 @@ async fn entry(shard: &Shard, committer: &Committer, id: QueueId) -> Result<Entr
     let envelope = shard.envelope(id).await?;
     let placement = committer.with(|journal| journal.placement(id)).ok_or(ReadError::Gone)?;
     let queued = shard.queue.borrow().message(id).is_some();
-    if !queued && shard.returning(id).is_empty() {
+    if !queued && shard.returning(id).is_empty() && shard.untold(id).is_empty() {
         return Err(ReadError::Gone);
     }
     let extents = placement.extents.iter().map(|extent| u64::from(extent.len));
@@ -205,13 +205,14 @@ fn states(shard: &Shard, id: QueueId, recipients: usize) -> Vec<(u32, journal::R
     let warning = queue.message(id).map_or(queue::Warning::Unwanted, |message| message.warning);
     let alive: HashMap<u32, _> =
         queue.states(id).unwrap_or_default().into_iter().map(|state| (state.recipient, state)).collect();
-    let returning = shard.returning(id);
+    let (returning, untold) = (shard.returning(id), shard.untold(id));
     // Which of the ways to end it was does not matter any more.
     let ended = journal::RecipientState { phase: journal::Phase::Delivered, ..Default::default() };
     (0..recipients as u32)
         .map(|place| match alive.get(&place) {
             Some(state) => (place, schedule::journal_state(shard, id, state, warning)),
             None if returning.contains(&place) => (place, journal::RecipientState::default()),
+            None if untold.contains(&place) => (place, schedule::untold_state(shard, id, place)),
             None => (place, ended.clone()),
         })
         .collect()

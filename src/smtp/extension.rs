@@ -63,14 +63,14 @@ impl Extensions {
 
     /// What every hop can bear.
     ///
-    /// Not BINARYMIME, because few next hops take it and we do not convert; not DSN, because who offers it
-    /// owes reports of success (RFC 3461 §4.1).
+    /// Not BINARYMIME, because few next hops take it and we do not convert.
     pub const USUAL: Self = Self::NONE
         .with(Extension::Pipelining)
         .with(Extension::Size)
         .with(Extension::EightBitMime)
         .with(Extension::SmtpUtf8)
         .with(Extension::Chunking)
+        .with(Extension::Dsn)
         .with(Extension::EnhancedStatusCodes);
 
     /// This one too.

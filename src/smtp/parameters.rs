@@ -191,7 +191,8 @@ fn orcpt_value(value: &str, utf8: Utf8) -> Option<OriginalRecipient> {
     if address_type.is_empty() || address.is_empty() || !address_type.bytes().all(atom) {
         return None;
     }
-    Some(OriginalRecipient { address_type: address_type.into(), address: xtext(address, utf8)? })
+    let decode = if address_type.eq_ignore_ascii_case("utf-8") { utf8_address } else { xtext };
+    Some(OriginalRecipient { address_type: address_type.into(), address: decode(address, utf8)? })
 }
 
 /// Decodes xtext (RFC 3461 §4). A control character is refused: the text will stand in a DSN's field.
@@ -210,6 +211,31 @@ fn xtext(text: &str, utf8: Utf8) -> Option<Box<str>> {
         });
     }
     String::from_utf8(decoded).ok().map(Into::into)
+}
+
+/// Decodes utf-8-addr-xtext and, where UTF-8 may stand, utf-8-addr-unitext (RFC 6533 §3): `\x{HEXPOINT}`.
+fn utf8_address(text: &str, utf8: Utf8) -> Option<Box<str>> {
+    let mut decoded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        decoded.push(match c {
+            '\\' => {
+                let (digits, behind) = rest.strip_prefix("x{")?.split_once('}')?;
+                let capital = |digit: u8| hex(digit).is_some();
+                let sound = (2..=6).contains(&digits.len()) && digits.bytes().all(capital);
+                rest = behind;
+                let point = u32::from_str_radix(digits, 16).ok().filter(|_| sound)?;
+                char::from_u32(point).filter(|c| !c.is_control())?
+            }
+            // Some clients write the plain xtext of RFC 3461 here.
+            '+' => return xtext(text, utf8),
+            '!'..='~' => c,
+            c if utf8 == Utf8::Needed && !c.is_ascii() => c,
+            _ => return None,
+        });
+    }
+    Some(decoded.into())
 }
 
 /// `hexchar` has capital letters only (RFC 3461 §4).

@@ -363,7 +363,7 @@ fn describe(stage: &Stage) -> String {
             let mut text = format!("rcpt {forward_path}");
             let notify = parameters.notify;
             let wishes = [(notify.success, "success"), (notify.failure, "failure"), (notify.delay, "delay")];
-            if notify != mail::Notify::default() {
+            if notify.given {
                 let wishes: Vec<_> = wishes.into_iter().filter_map(|(is, word)| is.then_some(word)).collect();
                 text += &format!(", notify: {wishes:?}");
             }

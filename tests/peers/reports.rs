@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::drained;
 
 /// What Python makes of a report: `{"report": …, "text": …, "fields": [{…}, …], "original": {…}}`.
-fn parsed(report: &Mail) -> Value {
+pub(crate) fn parsed(report: &Mail) -> Value {
     let script = r#"
 import email, email.policy, json, sys
 m = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.default)
@@ -32,7 +32,7 @@ print(json.dumps({
 }
 
 /// The next report at the sink. It has the null reverse-path (RFC 3464 §2).
-fn report(sink: &Sink) -> Value {
+pub(crate) fn report(sink: &Sink) -> Value {
     let mail = sink.mail();
     assert!(mail.mail.starts_with("<>"), "{mail:?}");
     assert_eq!(mail.rcpt.len(), 1, "{mail:?}");

@@ -8,8 +8,8 @@ use std::{
 };
 
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Diagnostic, Fate, Hop, Outcome, Report, Route, Routes, Step, Via,
-    fates,
+    Attempt, AttemptLimits, ConnectFailure, Diagnostic, Fate, Hop, Outcome, Report, Route, Routes, Step,
+    Teller, Via, fates,
 };
 use journal::{Last, Phase};
 use mail::{QueueId, Status};
@@ -153,7 +153,7 @@ impl Server {
         let (mut told, mut delivered) = (Vec::new(), Vec::new());
         for (place, outcome) in outcomes {
             let (result, discarded) = match outcome {
-                Outcome::Delivered(report) => (queue::Outcome::Delivered, report.remote.is_none()),
+                Outcome::Delivered(report, _) => (queue::Outcome::Delivered, report.remote.is_none()),
                 Outcome::Deferred(report) => (queue::Outcome::Deferred(report.status), false),
                 Outcome::Failed(_) => (queue::Outcome::Failed, false),
             };
@@ -459,7 +459,7 @@ impl Server {
             TransactionOutcome::Answered(_) => worker.progress = true,
         }
         let places = mem::take(&mut flight.remaining);
-        for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote)) {
+        for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote, Teller::NextHop)) {
             match fate {
                 Fate::Ended(outcome) => flight.ended.push((place, outcome)),
                 Fate::Remains => flight.remaining.push(place),
@@ -520,7 +520,7 @@ fn last(report: &Report) -> Last {
 
 fn say(outcome: &Outcome) -> String {
     let word = match outcome {
-        Outcome::Delivered(_) => "delivered",
+        Outcome::Delivered(..) => "delivered",
         Outcome::Deferred(_) => "deferred",
         Outcome::Failed(_) => "failed",
     };

@@ -53,6 +53,7 @@ impl Reporting {
             Order::Attempt { .. }
             | Order::Note { .. }
             | Order::Warn { .. }
+            | Order::Tell { .. }
             | Order::Remove { .. }
             | Order::Retire { .. } => &[],
         });
@@ -120,6 +121,7 @@ impl Server {
                 };
                 self.begin_report(world, id, &recipients, ledger::Kind::Failure, without);
             }
+            Order::Tell { .. } => unreachable!("nobody here wants to hear of success"),
             Order::Warn { id, recipients } => {
                 self.begin_report(world, id, &recipients, ledger::Kind::Delay, Status(4, 4, 7));
             }
@@ -365,6 +367,7 @@ fn id_of(order: &Order) -> QueueId {
         | Order::Note { id, .. }
         | Order::Return { id, .. }
         | Order::Warn { id, .. }
+        | Order::Tell { id, .. }
         | Order::Remove { id, .. }
         | Order::Retire { id } => *id,
     }
