@@ -79,6 +79,7 @@ impl Life {
             (Trouble::SyncFails, 2),
             (Trouble::WriteFails, 2),
             (Trouble::DiskFull, 3),
+            (Trouble::DiskSlow, 4),
             (Trouble::DnsDown, 2),
             (Trouble::Operator, 30),
         ];
@@ -195,6 +196,8 @@ impl Life {
         }
         let world = &mut self.world;
         match trouble {
+            // It was to come with a trouble that the calm has ended.
+            Trouble::PowerLoss | Trouble::Kill if world.is_calm() => {}
             Trouble::PowerLoss => self.end_run(Exit::PowerLoss),
             Trouble::Kill => self.end_run(Exit::Killed),
             Trouble::Halt => {
@@ -231,6 +234,18 @@ impl Life {
                 }
             }
             Trouble::DiskFree => world.disk_trouble.full = false,
+            Trouble::DiskSlow => {
+                world.disk_trouble.slow = true;
+                let wait = world.within(MINUTE, HOUR);
+                world.after(wait, Event::Trouble(Trouble::DiskFast));
+                if world.one_in(2) {
+                    let (wait, end) =
+                        (world.within(Duration::ZERO, wait), [Trouble::PowerLoss, Trouble::Kill]);
+                    let end = world.pick(&end);
+                    world.after(wait, Event::Trouble(end));
+                }
+            }
+            Trouble::DiskFast => world.disk_trouble.slow = false,
             Trouble::DnsDown => {
                 world.dns_down = true;
                 let wait = world.within(MINUTE, HOUR);

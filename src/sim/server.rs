@@ -343,6 +343,7 @@ impl Server {
         let sites = self.queue.list_destinations(Cursor::default(), 100).items;
         let attempts: u32 = sites.iter().map(|site| site.attempts).sum();
         assert!(attempts <= QUEUE_LIMITS.attempts_max, "{attempts} attempts at once");
+        assert_eq!(attempts as usize, self.running.len(), "an attempt that was ordered is not made");
         for site in sites {
             assert!(site.attempts <= QUEUE_LIMITS.destination_attempts_max, "{site:?}");
             let latest = now.saturating_add(schedule.destination_retry_max + SECOND);

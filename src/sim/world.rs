@@ -75,6 +75,10 @@ pub(crate) enum Trouble {
     DiskFull,
     /// Files can be made again.
     DiskFree,
+    /// What is written takes minutes to be durable.
+    DiskSlow,
+    /// It does not any more.
+    DiskFast,
     /// No DNS server answers.
     DnsDown,
     /// They answer again.
@@ -128,6 +132,7 @@ pub(crate) struct Link {
 #[derive(Debug, Default)]
 pub(crate) struct DiskTrouble {
     pub(crate) full: bool,
+    pub(crate) slow: bool,
     pub(crate) sync_fails: bool,
     pub(crate) write_fails: bool,
     /// It stopped in the middle of something: the power is gone.

@@ -10,7 +10,7 @@ use mail::{Envelope, QueueId};
 use smtp::Refusal;
 
 use super::{Server, Task};
-use crate::world::{Event, LinkId, SECOND, World};
+use crate::world::{Event, LinkId, MINUTE, SECOND, World};
 
 /// Who waits for the log to be durable.
 #[derive(Debug)]
@@ -256,7 +256,9 @@ impl Server {
 }
 
 fn disk_time(world: &mut World) -> Duration {
-    if world.one_in(50) && !world.is_calm() {
+    if world.disk_trouble.slow {
+        world.within(SECOND, 4 * MINUTE)
+    } else if world.one_in(50) && !world.is_calm() {
         world.within_secs(20)
     } else {
         Duration::from_micros(50 + world.below(5_000))

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use super::{
     config, journal_limits, resolver, routes,
     schedule::Held,
 };
-use crate::world::{Event, MINUTE, SECOND, World};
+use crate::world::{Event, MINUTE, SECOND, Trouble, World};
 
 /// What has changed since the last checkpoint.
 #[derive(Debug, Default)]
@@ -238,6 +239,13 @@ impl Server {
         index.apply(&batch).expect("an index in memory does not fail");
         world.indexes.push_front(index);
         world.indexes.truncate(3);
+        let pending = self.reporting.values().any(|reporting| reporting.pending().next().is_some());
+        if pending && !world.is_calm() && world.one_in(4) {
+            // The checkpoint names people whom the queue has forgotten: a start from it must find them.
+            let (wait, end) =
+                (world.within(Duration::ZERO, SECOND), world.pick(&[Trouble::PowerLoss, Trouble::Kill]));
+            world.after(wait, Event::Trouble(end));
+        }
     }
 
     fn entry(&self, world: &World, id: QueueId) -> Option<Entry> {
