@@ -65,8 +65,7 @@ fn envelope() -> Envelope {
 }
 
 fn fresh() -> Journal {
-    let recovery =
-        Recovery::new(SHARD, Limits::default(), Timestamp(1), Vec::<SegmentFile>::new(), Start::Beginning);
+    let recovery = Recovery::new(SHARD, Limits::default(), Timestamp(1), Vec::<SegmentFile>::new());
     assert_eq!(recovery.step(), Step::Done);
     recovery.finish().expect("there is nothing to go wrong").journal
 }

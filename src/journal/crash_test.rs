@@ -9,9 +9,9 @@ use bytes::Bytes;
 use mail::{Envelope, JournalShard, QueueId, Recipient, ReversePath, Timestamp};
 
 use crate::{
-    AppendError, AppendMessage, Class, Content, Entry, Journal, Limits, Order, Phase, Position,
-    RecipientState, Report, Start,
-    virtual_disk::{Fate, Random, Stopped, VirtualDisk, commit, obey, read_back, recover, write_group},
+    AppendError, AppendMessage, Class, Content, Entry, Indexed, Journal, Limits, Older, Opened, Order, Phase,
+    Position, RecipientState, Report, Start, Step,
+    virtual_disk::{self, Fate, Random, Stopped, VirtualDisk, commit, obey, read_back, recover, write_group},
 };
 
 const STEPS: u32 = 80;
@@ -51,6 +51,8 @@ struct World {
     messages: BTreeMap<QueueId, Truth>,
     snapshot: Option<Snapshot>,
     stored: Option<Snapshot>,
+    older: Option<Background>,
+    restored: u64,
     to_rescue: Vec<(QueueId, What)>,
     rescued: u64,
     refused: u64,
@@ -63,6 +65,15 @@ enum What {
 }
 
 type Snapshot = (crate::Checkpoint, Vec<(QueueId, Entry)>);
+
+/// What lived before the crash, on its way back while life goes on.
+struct Background {
+    older: Older,
+    /// Entries of the index, the next one last; the snapshot that they are of.
+    told: Vec<(QueueId, Entry)>,
+    from: Option<Snapshot>,
+    found: Vec<(QueueId, Entry)>,
+}
 
 impl World {
     fn new(seed: u64) -> Self {
@@ -78,6 +89,8 @@ impl World {
             messages: BTreeMap::new(),
             snapshot: None,
             stored: None,
+            older: None,
+            restored: 0,
             to_rescue: Vec::new(),
             rescued: 0,
             refused: 0,
@@ -106,7 +119,11 @@ impl World {
         }
         for _ in 0..4 {
             let orders = obey(&mut self.journal, &mut self.disk)?;
+            assert!(orders.is_empty() || self.older.is_none(), "moved before all is known");
             self.rescue(&orders);
+        }
+        if self.random.below(3) > 0 {
+            self.restore_some();
         }
         Ok(())
     }
@@ -246,6 +263,9 @@ impl World {
     }
 
     fn take_snapshot(&mut self) {
+        if self.older.is_some() {
+            return; // It would leave out who has not come back yet.
+        }
         let end = self.journal.end();
         let entry = |id: QueueId| {
             let truth = &self.messages[&id];
@@ -265,6 +285,12 @@ impl World {
         let (again, entries_again, report_again) = open(&self.disk, self.now, None);
         assert_eq!((&entries, &report), (&entries_again, &report_again), "recovery twice, {fate:?}");
         assert_eq!((journal.end(), journal.usage()), (again.end(), again.usage()));
+        if self.random.below(2) == 0 {
+            self.go_on(journal);
+            let from = self.stored.clone().filter(|_| self.random.below(3) > 0);
+            self.restore_behind(from);
+            return report;
+        }
         if self.stored.is_some() {
             let (from_checkpoint, entries, _) = open(&self.disk, self.now, self.stored.clone());
             assert_eq!(from_checkpoint.end(), journal.end(), "from {:?}, {fate:?}, {report:?}", self.stored);
@@ -286,13 +312,76 @@ impl World {
             truth.states.retain(|(at, _, _)| *at <= end);
             truth.retired = truth.retired.filter(|at| *at <= end);
         }
-        (self.snapshot, self.to_rescue) = (None, Vec::new());
+        (self.snapshot, self.older, self.to_rescue) = (None, None, Vec::new());
+    }
+
+    /// Goes on at once; what lived before comes back while it does.
+    fn restore_behind(&mut self, from: Option<Snapshot>) {
+        let Opened { journal, mut older } =
+            virtual_disk::open(&self.disk, SHARD, limits(), Timestamp(self.now)).unwrap();
+        assert_eq!(journal.end(), self.journal.end(), "where the log ends does not depend on what lives");
+        let start = from.as_ref().map_or(Start::Beginning, |(c, _)| Start::Checkpoint(c.clone()));
+        older.begin(&start).unwrap();
+        self.journal = journal;
+        let told = from.as_ref().map(|(_, entries)| entries.clone()).unwrap_or_default();
+        self.older = Some(Background { older, told, from, found: Vec::new() });
+    }
+
+    /// A read, or a few messages.
+    fn restore_some(&mut self) {
+        let Some(background) = &mut self.older else { return };
+        let Background { older, told, found, .. } = background;
+        if let Step::Read(read) = older.step() {
+            older.on_read(self.disk.read(read.segment, read.offset, read.len));
+            if older.step() == Step::Done {
+                let check = |(id, entry): &(QueueId, Entry)| {
+                    older.check(*id, entry.placement.segment, entry.placement.offset)
+                };
+                told.iter().try_for_each(check).unwrap();
+            }
+            return;
+        }
+        for _ in 0..=self.random.below(3) {
+            let above = told.last().map(|(id, _)| *id);
+            let restored = match older.next(&mut self.journal, above) {
+                Some(restored) => Some(restored),
+                None => match told.pop() {
+                    Some((id, entry)) => older.restore(&mut self.journal, id, entry),
+                    None => return self.restored_all(),
+                },
+            };
+            found.extend(restored.map(|it| {
+                assert!(it.indexed == Indexed::No || background.from.is_some());
+                (it.id, it.entry)
+            }));
+        }
+    }
+
+    fn restored_all(&mut self) {
+        let Background { older, mut found, .. } = self.older.take().unwrap();
+        let end = older.opened().position;
+        let report = older.finish(&mut self.journal);
+        assert_eq!(report.bad, [], "nothing is damaged, only torn");
+        found.reverse();
+        self.restored += 1;
+        self.look_at(end, &self.journal, &found, "restored while life went on");
     }
 
     fn look(&self, journal: &Journal, entries: &[(QueueId, Entry)], fate: Fate) {
-        let end = journal.end();
-        let context = format!("seed {}, {} operations, {fate:?}", self.seed, self.disk.operations());
-        assert!(end >= self.durable, "{context}: the log ends at {end:?}, durable was {:?}", self.durable);
+        self.look_at(journal.end(), journal, entries, &format!("{fate:?}"));
+        let beyond = self.messages.iter().filter(|(_, truth)| truth.at > journal.end());
+        assert!(beyond.into_iter().all(|(id, _)| journal.locate(*id).is_none()), "{fate:?}");
+    }
+
+    /// What was found to live when the log ended there, in a journal that may have gone on.
+    fn look_at(&self, end: Position, journal: &Journal, entries: &[(QueueId, Entry)], what: &str) {
+        let context = format!("seed {}, {} operations, {what}", self.seed, self.disk.operations());
+        let has_gone_on = journal.end() > end;
+        assert!(
+            end >= self.durable || has_gone_on,
+            "{context}: the log ends at {end:?}, durable was {:?}",
+            self.durable
+        );
         let lives = |truth: &&Truth| truth.at <= end && truth.retired.is_none_or(|at| at > end);
         let expected: Vec<_> =
             self.messages.iter().filter(|(_, truth)| lives(truth)).map(|(id, _)| *id).collect();
@@ -300,17 +389,18 @@ impl World {
         assert_eq!(found, expected, "{context}: who lives");
         for (id, entry) in entries {
             let truth = &self.messages[id];
+            assert_eq!(entry.states, truth.states_at(end), "{context}: states of {id}");
+            assert_eq!(entry.facts, truth.facts(), "{context}: facts of {id}");
+            if has_gone_on && (truth.retired.is_some() || self.journal.locate(*id).is_none()) {
+                continue; // It has ended meanwhile.
+            }
             let read = read_back(journal, &self.disk, *id);
             let (message, content) = read.unwrap_or_else(|| panic!("{context}: {id} is half there"));
             assert_eq!(message.envelope, truth.envelope, "{context}: envelope of {id}");
             assert!(content == truth.content, "{context}: content of {id}");
-            assert_eq!(entry.states, truth.states_at(end), "{context}: states of {id}");
-            assert_eq!(entry.facts, truth.facts(), "{context}: facts of {id}");
             let placement = journal.placement(*id).unwrap();
             assert_eq!(placement.segment, entry.placement.segment, "{context}: place of {id}");
         }
-        let beyond = self.messages.iter().filter(|(_, truth)| truth.at > end);
-        assert!(beyond.into_iter().all(|(id, _)| journal.locate(*id).is_none()), "{context}");
     }
 
     fn pick(&mut self, live: &[QueueId]) -> Option<QueueId> {
@@ -404,7 +494,7 @@ fn every_operation_may_be_the_last() {
 
 #[test]
 fn a_long_life_with_many_crashes() {
-    let (mut rescued, mut refused) = (0, 0);
+    let (mut rescued, mut refused, mut restored) = (0, 0, 0);
     for seed in 100..112 {
         let mut world = World::new(seed);
         for round in 0..12 {
@@ -414,7 +504,11 @@ fn a_long_life_with_many_crashes() {
             let fate = world.random.below(6) as usize;
             world.crash(fates(seed * 31 + round)[fate]);
         }
+        while world.older.is_some() {
+            world.restore_some();
+        }
         (rescued, refused) = (rescued + world.rescued, refused + world.refused);
+        restored += world.restored;
         let usage = world.journal.usage();
         assert!(usage.segments <= 10, "{usage:?}");
         // All that lives can go, and then the disk is free again.
@@ -439,4 +533,5 @@ fn a_long_life_with_many_crashes() {
     }
     assert!(rescued > 100, "only {rescued} were rescued");
     assert!(refused < 12 * 12 * 100, "{refused} were refused");
+    assert!(restored > 30, "only {restored} times everything came back while life went on");
 }

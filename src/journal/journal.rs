@@ -388,6 +388,15 @@ impl Journal {
         self.live.insert(id.number(), live);
     }
 
+    /// What lived before the log was opened is taken over. Segments that were held for that may be used again, each
+    /// with how many bytes of it were never used, if that is known.
+    pub(crate) fn on_older_known(&mut self, segments: impl IntoIterator<Item = (u32, Option<u64>)>) {
+        for (number, waste) in segments {
+            self.segments.on_contents_known(number, waste);
+        }
+        self.segments.on_all_known();
+    }
+
     /// Appends new mail and gives it its id.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub(crate) fn small() -> Limits {
 }
 
 pub(crate) fn fresh(limits: Limits) -> (Journal, VirtualDisk) {
-    let journal = Recovery::new(SHARD, limits, Timestamp(1), Vec::new(), crate::Start::Beginning);
+    let journal = Recovery::new(SHARD, limits, Timestamp(1), Vec::new());
     (journal.finish().unwrap().journal, VirtualDisk::default())
 }
 

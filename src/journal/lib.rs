@@ -6,7 +6,7 @@
 //! ```text
 //!   append_* ──▶ gathered ──begin_group──▶ Group (writes, syncs) ──on_durable──▶ durable_to() moves, sessions wake
 //!                                             └──on_failed──▶ Failed, for ever: fsync is not tried again
-//!   orders ──▶ Create · Recycle · Remove · Rescue        Recovery ──▶ Journal, live entries, a report
+//!   orders ──▶ Create · Recycle · Remove · Rescue        Recovery ──▶ Journal, Older ──▶ live entries, a report
 //! ```
 
 mod codec;
@@ -29,6 +29,7 @@ pub use journal::{
 pub use mail::{Handling, JournalShard, QueueId};
 pub use record::{DelayNotice, Extent, Last, Phase, RecipientState};
 pub use recovery::{
-    Bad, Damage, Read, Recovered, Recovery, RecoveryError, Report, SegmentFile, Start, Step, Torn,
+    Bad, Damage, Indexed, Older, Opened, Read, Recovered, Recovery, RecoveryError, Report, Restored,
+    SegmentFile, Start, Step, Torn,
 };
 pub use segments::{Class, Order};

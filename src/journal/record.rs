@@ -192,6 +192,16 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Whether the record's id is that of a message.
+    pub(crate) const fn names_message(self) -> bool {
+        match self {
+            Self::Message | Self::Transition | Self::Retired => true,
+            Self::Begin | Self::End | Self::Chunk => false,
+        }
+    }
+}
+
 impl Phase {
     /// Whether nothing will be tried any more.
     pub const fn has_ended(self) -> bool {

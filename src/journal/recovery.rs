@@ -1,8 +1,13 @@
-//! Reading the log back: which messages live, how they stand, where the log ends.
+//! Reading the log back, in two parts: where it ends, and then what lives in it.
 //!
 //! ```text
-//!   Headers ──▶ Walk (each segment: record heads, by their lengths) ──▶ Verify (contents behind synced_to) ──▶ Done
+//!   Recovery   header pages ──▶ heads of the last segments ──▶ contents behind synced_to ──▶ Opened: the log goes on
+//!   Older      heads of the rest, or of what is behind a checkpoint ──▶ entries of the index ──▶ into the journal
 //! ```
+//!
+//! The first part is short however long the log is, needs no index, and tells all that must be known before a record is
+//! appended: what came last, which numbers and generations are taken, which segments must not be written to. The second
+//! is done beside new mail. Until it is done every segment that was used counts as needed.
 //!
 //! Records may be met in any order: for everything the highest sequence counts, and a retired message stays retired.
 //! Where the log ends follows from three numbers in each record. `synced_to` says what was durable when the record was made; what
@@ -11,8 +16,10 @@
 //! run, the records behind the last `synced_to` are taken in the order of their sequence as long as none is missing
 //! or damaged.
 
+mod epochs;
 mod found;
-mod scanned;
+mod older;
+mod segment;
 mod tail;
 mod walk;
 
@@ -21,13 +28,16 @@ use std::{collections::BTreeMap, mem};
 use mail::{JournalShard, QueueId, Timestamp};
 
 use crate::{
-    Checkpoint, Class, Entry, Facts, Journal, Limits, Placement,
-    codec::Malformed,
-    format::Header,
-    journal::Opening,
-    record::{MessageFacts, RecipientState},
-    segments::{Remake, Segments},
+    Checkpoint, Entry, Journal, Limits, codec::Malformed, format::Header, journal::Opening, record::Kind,
+    segments::Segments,
 };
+
+use epochs::Epochs;
+use segment::{FIRST_READ, Fate, Scanned};
+use tail::Tail;
+use walk::Walk;
+
+pub use older::{Indexed, Older, Restored};
 
 /// A segment file in the journal shard's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,22 +48,22 @@ pub struct SegmentFile {
     pub len: u64,
 }
 
-/// Where recovery begins.
+/// Where the reading of what lives begins.
 #[derive(Clone, Debug)]
 pub enum Start {
     /// With the oldest segment: needs nothing but the segments.
     Beginning,
-    /// At a checkpoint; its entries follow by [`Recovery::restore`].
+    /// At a checkpoint; its entries follow by [`Older::check`] and [`Older::restore`].
     Checkpoint(Checkpoint),
 }
 
-/// What recovery wants next.
+/// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
-    /// Read this, then call [`Recovery::on_read`].
+    /// Read this, then call `on_read`.
     Read(Read),
-    /// Call [`Recovery::finish`].
+    /// This part of the reading is done.
     Done,
 }
 
@@ -68,7 +78,16 @@ pub struct Read {
     pub len: usize,
 }
 
-/// What recovery found.
+/// The log goes on, and what lives in it is still to be found.
+#[derive(Debug)]
+pub struct Opened {
+    /// Ready to append. It knows no message yet, and uses no segment again.
+    pub journal: Journal,
+    /// Reads what lives, and puts it into the journal.
+    pub older: Older,
+}
+
+/// All that was found, for whoever waits until it is.
 #[derive(Debug)]
 pub struct Recovered {
     /// Ready to append.
@@ -79,12 +98,12 @@ pub struct Recovered {
     pub report: Report,
 }
 
-/// What recovery read, and what was wrong with it.
+/// What was read, and what was wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Segment files.
     pub segments: usize,
-    /// Records read.
+    /// Records read while looking for what lives.
     pub records: u64,
     /// Records behind the end of the log, which were never acknowledged.
     pub discarded: u64,
@@ -141,7 +160,7 @@ pub enum Damage {
     ContentLost(QueueId),
 }
 
-/// Why the journal cannot be opened at all.
+/// Why the journal cannot be opened at all, or not from this checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoveryError {
     /// A later version wrote the segment.
@@ -152,7 +171,7 @@ pub enum RecoveryError {
         /// Its version.
         version: u16,
     },
-    /// The checkpoint or its entries are from another log, or were stored before they were durable. Recover from
+    /// The checkpoint or its entries are from another log, or were stored before they were durable. Begin from
     /// [`Start::Beginning`].
     #[error("the checkpoint tells of a record that is not in the log")]
     Checkpoint,
@@ -168,19 +187,18 @@ pub enum RecoveryError {
     },
 }
 
-/// The machine that reads a journal shard back.
+/// The machine that finds the end of a journal shard's log.
 #[derive(Debug)]
 pub struct Recovery {
     shard: JournalShard,
     limits: Limits,
     now: Timestamp,
-    checkpoint: Option<Checkpoint>,
     segments: Vec<Scanned>,
     phase: Stage,
     want: Option<Read>,
-    epochs: BTreeMap<u64, Epoch>,
-    building: BTreeMap<u64, Building>,
-    retired: Retired,
+    epochs: Epochs,
+    /// Records that may not count, of each run by sequence.
+    pending: BTreeMap<u64, BTreeMap<u64, Pending>>,
     next_number: u64,
     next_generation: u32,
     durable: u64,
@@ -193,190 +211,44 @@ pub struct Recovery {
 enum Stage {
     Headers(usize),
     Walk(Walk),
-    Verify(Verify),
+    Tail(Tail),
     Done,
 }
 
-/// The reading of one segment.
-#[derive(Debug)]
-struct Walk {
-    /// Segments still to be read, the next one last.
-    rest: Vec<usize>,
-    segment: usize,
-    offset: u64,
-    mode: Mode,
-    window: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Follow,
-    /// Looks for a record behind the bad place at this offset.
-    Search(u64),
-}
-
-#[derive(Debug)]
-struct Verify {
-    tail: Vec<Pending>,
-    next: usize,
-    /// Of the content of `tail[next]`.
-    checked: u32,
-    crc: u32,
-}
-
-#[derive(Debug)]
-struct Scanned {
-    number: u32,
-    len: u64,
-    generation: u32,
-    fate: Fate,
-    class: Class,
-    begin: u64,
-    /// Sequence and epoch of the last record met.
-    last: Option<(u64, u64)>,
-    /// Where the first record lies that does not count.
-    void: Option<u64>,
-    /// Where reading began.
-    from: u64,
-    /// Where the records end.
-    walked: u64,
-    stop: Stop,
-    gaps: Vec<(u64, u64)>,
-    unknown: u32,
-    in_tail: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// Nothing of worth is in it.
-    Remake(Remake),
-    /// A header page and nothing else.
-    Empty,
-    /// It has a first record.
-    Used,
-    /// The same, and the checkpoint tells all that is in it.
-    Told,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stop {
-    /// Not read.
-    None,
-    /// A last record.
-    End,
-    /// Zeros, or what the file held before.
-    Clean,
-    /// Something else.
-    Garbage,
-}
-
-#[derive(Debug, Default)]
-struct Epoch {
-    start: u64,
-    synced_to: u64,
-    pending: BTreeMap<u64, Pending>,
-}
-
+/// A record that may not count.
 #[derive(Debug)]
 struct Pending {
     segment: usize,
     offset: u64,
     header: Header,
-    note: Note,
 }
 
-/// What a record means for the result.
-#[derive(Debug)]
-enum Note {
-    Nothing,
-    Message(Box<MessageFacts>),
-    Transition(Vec<(u32, RecipientState)>),
-    Retired,
-    Malformed(Malformed),
-    Unknown,
-}
-
-/// A message as far as it is known.
-#[derive(Debug, Default)]
-struct Building {
-    message: Option<Found>,
-    states: Vec<FoundState>,
-}
-
-#[derive(Debug)]
-struct Found {
-    sequence: u64,
-    placement: Placement,
-    facts: Facts,
-}
-
-#[derive(Debug)]
-struct FoundState {
-    index: u32,
-    sequence: u64,
-    /// The segment of the transition; none when the message's own record or the checkpoint tells the state.
-    segment: Option<u32>,
-    state: RecipientState,
-}
-
-/// Numbers of retired messages: they are dense, a bit for each does.
-#[derive(Debug, Default)]
-struct Retired(BTreeMap<u64, Box<[u64; 64]>>);
-
-const WINDOW: usize = 128 << 10;
-const WINDOW_SMALL: usize = 4 << 10;
-const FIRST_READ: usize = 8 << 10;
-const CONTENT_READ: u32 = 1 << 20;
 const BAD_MAX: usize = 1000;
 
 impl Recovery {
     /// Begins with the files of the journal shard's directory. Sync the directory before you list it: an unlink that
     /// was not yet durable must not be undone by a power loss later on. `now` must be later than at the recovery before, or else it is made so.
-    pub fn new(
-        shard: JournalShard,
-        limits: Limits,
-        now: Timestamp,
-        files: Vec<SegmentFile>,
-        start: Start,
-    ) -> Self {
-        let checkpoint = match start {
-            Start::Beginning => None,
-            Start::Checkpoint(checkpoint) => Some(checkpoint),
-        };
+    pub fn new(shard: JournalShard, limits: Limits, now: Timestamp, files: Vec<SegmentFile>) -> Self {
         let segments: Vec<_> = files.into_iter().map(Scanned::new).collect();
         let report = Report { segments: segments.len(), ..Report::default() };
         let mut recovery = Self {
             shard,
             limits,
             now,
-            next_number: checkpoint.as_ref().map_or(0, |c| c.next_number),
-            next_generation: checkpoint.as_ref().map_or(1, |c| c.next_generation),
-            durable: 0,
-            end: checkpoint.as_ref().map_or(0, |c| c.position.0),
-            checkpoint,
             segments,
             phase: Stage::Headers(0),
             want: None,
-            epochs: BTreeMap::new(),
-            building: BTreeMap::new(),
-            retired: Retired::default(),
+            epochs: Epochs::default(),
+            pending: BTreeMap::new(),
+            next_number: 0,
+            next_generation: 1,
+            durable: 0,
+            end: 0,
             report,
             error: None,
         };
         recovery.want_header(0);
         recovery
-    }
-
-    /// Takes an entry of the checkpoint. All of them come before the first [`Self::on_read`].
-    pub fn restore(&mut self, id: QueueId, entry: Entry) {
-        let Entry { placement, states, facts } = entry;
-        let state = |(index, state)| FoundState { index, sequence: 0, segment: None, state };
-        let building = Building {
-            message: Some(Found { sequence: 0, placement, facts }),
-            states: states.into_iter().map(state).collect(),
-        };
-        self.next_number = self.next_number.max(id.number() + 1);
-        self.building.insert(id.number(), building);
     }
 
     /// What to do next; the same until it is done.
@@ -387,10 +259,14 @@ impl Recovery {
     /// The bytes that [`Step::Read`] asked for. None at all tells that they cannot be read.
     pub fn on_read(&mut self, bytes: &[u8]) {
         let read = self.want.take().expect("a read was asked for");
+        let bytes = &bytes[..bytes.len().min(read.len)];
         match mem::replace(&mut self.phase, Stage::Done) {
             Stage::Headers(at) => self.on_header(at, bytes),
-            Stage::Walk(walk) => self.on_window(walk, &bytes[..bytes.len().min(read.len)], read),
-            Stage::Verify(verify) => self.on_content(verify, bytes, read),
+            Stage::Walk(walk) => self.on_window(walk, bytes),
+            Stage::Tail(mut tail) => {
+                tail.on_read(bytes, &read);
+                self.continue_tail(tail);
+            }
             Stage::Done => unreachable!("nothing was asked for"),
         }
     }
@@ -399,23 +275,17 @@ impl Recovery {
     ///
     /// # Errors
     /// [`RecoveryError`] when the files are not of this journal shard or not of this version.
-    pub fn finish(mut self) -> Result<Recovered, RecoveryError> {
+    pub fn finish(mut self) -> Result<Opened, RecoveryError> {
         assert!(self.want.is_none(), "recovery is not done");
         if let Some(error) = self.error {
             return Err(error);
         }
-        let entries = self.collect_entries();
-        if let Some(error) = self.error {
-            return Err(error);
-        }
-        let newest = self.epochs.keys().next_back().copied();
-        let newest = newest.max(self.checkpoint.as_ref().map(|checkpoint| checkpoint.epoch));
-        let epoch = self.now.0.max(newest.map_or(1, |epoch| epoch + 1));
-        let tails = self.settle_segments();
+        let epoch = self.now.0.max(self.epochs.newest().map_or(1, |epoch| epoch + 1));
+        let tails = segment::settle(&mut self.segments, &self.epochs, self.end, &mut self.report);
         let next_file = self.segments.iter().map(|segment| segment.number + 1).max().unwrap_or(0);
         let mut segments = Segments::new(self.shard, self.limits, self.next_generation, next_file);
         for scanned in &self.segments {
-            scanned.hand_over(&mut segments, self.end, &tails);
+            scanned.hand_over(&mut segments, &tails);
         }
         // A header page may be as new as the tail: until it is synced, the use before may come back.
         let unsettled = self.segments.iter().filter(|s| s.in_tail || s.fate == Fate::Empty);
@@ -432,16 +302,85 @@ impl Recovery {
         for scanned in self.segments.iter().filter(|scanned| tails.contains(&scanned.number)) {
             journal.resume_tail(scanned.class, scanned.number, scanned.record_end());
         }
-        for (id, entry) in &entries {
-            journal.adopt(*id, &entry.placement);
+        if self.segments.iter().all(|scanned| scanned.fate != Fate::Used) {
+            journal.on_older_known([]);
         }
-        Ok(Recovered { journal, entries, report: self.report })
+        let older = Older::new(self.segments, self.epochs, &journal, self.report);
+        Ok(Opened { journal, older })
     }
 
-    fn report_bad(&mut self, segment: u32, offset: u64, damage: Damage) {
-        self.report.bad_count += 1;
-        if self.report.bad.len() < BAD_MAX {
-            self.report.bad.push(Bad { segment, offset, damage });
+    fn want_header(&mut self, at: usize) {
+        if let Some(scanned) = self.segments.get(at) {
+            self.want = Some(Read { segment: scanned.number, offset: 0, len: FIRST_READ });
+            self.phase = Stage::Headers(at);
+        } else {
+            self.next_walk();
+        }
+    }
+
+    fn on_header(&mut self, at: usize, bytes: &[u8]) {
+        let scanned = &mut self.segments[at];
+        match scanned.on_header(self.shard, bytes) {
+            Ok(told) => {
+                if told.is_damaged {
+                    self.report.damage(scanned.number, 0, Damage::SegmentHeader);
+                }
+                for (epoch, start, synced_to) in told.epochs.into_iter().flatten() {
+                    self.epochs.tell(epoch, start, synced_to);
+                }
+                self.next_number = self.next_number.max(told.next_number);
+                self.next_generation = self.next_generation.max(scanned.generation.saturating_add(1));
+                self.want_header(at + 1);
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    fn next_walk(&mut self) {
+        match segment::next_to_read(&self.segments, &self.epochs) {
+            Some((at, place)) => self.continue_walk(Walk::new(at, &self.segments[at], place)),
+            None => self.begin_tail(),
+        }
+    }
+
+    fn continue_walk(&mut self, walk: Walk) {
+        match walk.step() {
+            Step::Read(read) => (self.want, self.phase) = (Some(read), Stage::Walk(walk)),
+            Step::Done => {
+                let (segment, walked) = walk.finish();
+                self.segments[segment].walked = Some(walked);
+                self.next_walk();
+            }
+        }
+    }
+
+    fn on_window(&mut self, mut walk: Walk, bytes: &[u8]) {
+        let segment = walk.segment();
+        walk.on_read(bytes, |offset, header, _| {
+            self.epochs.tell(header.epoch, header.epoch_start, header.synced_to);
+            if Kind::from_number(header.kind).is_some_and(Kind::names_message) {
+                let id = QueueId::from_bits(header.id);
+                if id.shard() == self.shard {
+                    self.next_number = self.next_number.max(id.number() + 1);
+                }
+            }
+            let pending = self.pending.entry(header.epoch).or_default();
+            pending.insert(header.sequence, Pending { segment, offset, header: *header });
+            // What was durable needs no proof.
+            let synced_to = self.epochs.synced_to(header.epoch);
+            while pending.first_key_value().is_some_and(|(sequence, _)| *sequence < synced_to) {
+                pending.pop_first();
+            }
+        });
+        self.continue_walk(walk);
+    }
+}
+
+impl Report {
+    fn damage(&mut self, segment: u32, offset: u64, damage: Damage) {
+        self.bad_count += 1;
+        if self.bad.len() < BAD_MAX {
+            self.bad.push(Bad { segment, offset, damage });
         }
     }
 }

@@ -137,6 +137,14 @@ pub(crate) struct Segments {
     /// Bytes released since orders were last thought about; `None` asks for thought at once.
     released: Option<u64>,
     remakes: Vec<(u32, Remake, u64)>,
+    older: Contents,
+}
+
+/// Whether it is known what lives in the segments that were used before the log was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contents {
+    Unknown,
+    Known,
 }
 
 /// How a file becomes a segment again.
@@ -193,6 +201,7 @@ impl Segments {
             creation: Creation::Possible,
             released: None,
             remakes: Vec::new(),
+            older: Contents::Unknown,
         }
     }
 
@@ -261,6 +270,19 @@ impl Segments {
         segment.live_bytes = segment.live_bytes.saturating_sub(bytes);
         let enough = |released: &u64| *released < segment.size / 16;
         self.released = self.released.map(|sum| sum + bytes).filter(enough).filter(|_| segment.live > 0);
+    }
+
+    /// It is known what lives in a segment that was held for that, and how many bytes of it were never used.
+    pub(crate) fn on_contents_known(&mut self, number: u32, waste: Option<u64>) {
+        if let Some((segment, waste)) = self.table.get_mut(&number).zip(waste) {
+            segment.waste = waste;
+        }
+        self.release(number, 0);
+    }
+
+    /// It is known of all.
+    pub(crate) fn on_all_known(&mut self) {
+        (self.older, self.released) = (Contents::Known, None);
     }
 
     /// More is durable than before: what was dead before it was durable can go now.
@@ -344,6 +366,9 @@ impl Segments {
     /// The oldest segment of a class, when it is worth moving out what lives in it. `cold_room`: what the active cold
     /// segment can still take.
     pub(crate) fn worth_rescue(&self, durable: u64, cold_room: u64) -> Option<u32> {
+        if self.older == Contents::Unknown {
+            return None; // What seems to be nearly empty may be full.
+        }
         let pressed = self.is_pressed();
         let mut oldest: Vec<_> = [Class::Hot, Class::Cold]
             .into_iter()

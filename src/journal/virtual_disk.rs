@@ -9,7 +9,8 @@ use bytes::Bytes;
 use mail::{JournalShard, QueueId, Timestamp};
 
 use crate::{
-    Entry, Group, Journal, Limits, Order, Recovered, Recovery, RecoveryError, SegmentFile, Span, Start, Step,
+    Entry, Group, Journal, Limits, Opened, Order, Recovered, Recovery, RecoveryError, SegmentFile, Span,
+    Start, Step,
     record::{StoredMessage, read_message},
 };
 
@@ -319,10 +320,25 @@ pub fn recover(
     start: Start,
     entries: Vec<(QueueId, Entry)>,
 ) -> Result<Recovered, RecoveryError> {
-    let mut recovery = Recovery::new(shard, limits, now, disk.files(), start);
-    for (id, entry) in entries {
-        recovery.restore(id, entry);
+    let Opened { journal, mut older } = open(disk, shard, limits, now)?;
+    older.begin(&start)?;
+    while let Step::Read(read) = older.step() {
+        older.on_read(disk.read(read.segment, read.offset, read.len));
     }
+    older.recover(journal, entries)
+}
+
+/// Opens the log of a journal shard where it ends.
+///
+/// # Errors
+/// [`RecoveryError`].
+pub fn open(
+    disk: &VirtualDisk,
+    shard: JournalShard,
+    limits: Limits,
+    now: Timestamp,
+) -> Result<Opened, RecoveryError> {
+    let mut recovery = Recovery::new(shard, limits, now, disk.files());
     while let Step::Read(read) = recovery.step() {
         recovery.on_read(disk.read(read.segment, read.offset, read.len));
     }

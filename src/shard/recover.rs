@@ -4,7 +4,8 @@ use std::{collections::HashMap, io, path::Path};
 
 use index::{Entries, Loaded};
 use journal::{
-    DelayNotice, Entry, Journal, Last, Phase, Recovery, Report, ReturnPath, SegmentFile, Start, Step,
+    DelayNotice, Entry, Journal, Last, Opened, Phase, Read, Recovery, Report, ReturnPath, SegmentFile, Start,
+    Step,
 };
 use mail::{JournalShard, QueueId, Timestamp};
 use queue::{Kind, MessageState, Order, Priority, Queue, RecipientState, Restored, State, Warning};
@@ -56,7 +57,6 @@ pub async fn read(
     loaded: Option<Loaded>,
     now: Timestamp,
 ) -> Result<Found, RecoverError> {
-    let failed = |path: &Path, error| RecoverError::Io { path: path.display().to_string(), error };
     ring::create_directory(directory).await.map_err(|error| failed(directory, error))?;
     // A segment that was removed just before a crash must not come back in a later one, with mail that has ended.
     ring::sync_directory(directory).await.map_err(|error| failed(directory, error))?;
@@ -65,34 +65,57 @@ pub async fn read(
         let number = entry.name.strip_suffix(".segment")?.parse().ok()?;
         Some(SegmentFile { number, len: entry.size })
     });
+    let listed = files.collect();
     let (start, entries) = match loaded {
         Some(Loaded { checkpoint, entries }) => (Start::Checkpoint(checkpoint), entries),
         None => (Start::Beginning, Entries::default()),
     };
-    let mut recovery = Recovery::new(shard, limits, now, files.collect(), start);
-    for (id, entry) in entries.iter() {
-        recovery.restore(id, entry);
-    }
-    let mut open: Option<(u32, File)> = None;
-    let mut buffer = Vec::new();
+    let mut files = Files::new(directory);
+    let mut recovery = Recovery::new(shard, limits, now, listed);
     while let Step::Read(read) = recovery.step() {
-        if open.as_ref().is_none_or(|(number, _)| *number != read.segment) {
-            let path = segment_path(directory, read.segment);
+        recovery.on_read(files.read(&read).await?);
+    }
+    let path = || directory.display().to_string();
+    let wrong = |error| RecoverError::Journal { path: path(), error };
+    let Opened { journal, mut older } = recovery.finish().map_err(wrong)?;
+    older.begin(&start).map_err(wrong)?;
+    while let Step::Read(read) = older.step() {
+        older.on_read(files.read(&read).await?);
+    }
+    let recovered = older.recover(journal, entries.iter().collect()).map_err(wrong)?;
+    Ok(Found { journal: recovered.journal, entries: recovered.entries, report: recovered.report })
+}
+
+/// Segment files, read one at a time.
+struct Files<'a> {
+    directory: &'a Path,
+    open: Option<(u32, File)>,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Files<'a> {
+    const fn new(directory: &'a Path) -> Self {
+        Self { directory, open: None, buffer: Vec::new() }
+    }
+
+    /// The bytes that recovery asks for; none when they cannot be read: that is reported as damage, and not skipped in
+    /// silence.
+    async fn read(&mut self, read: &Read) -> Result<&[u8], RecoverError> {
+        if self.open.as_ref().is_none_or(|(number, _)| *number != read.segment) {
+            let path = segment_path(self.directory, read.segment);
             let file =
                 File::open(path.clone(), OpenMode::Read).await.map_err(|error| failed(&path, error))?;
-            open = Some((read.segment, file));
+            self.open = Some((read.segment, file));
         }
-        let Some((_, file)) = &open else { unreachable!("it was opened") };
-        buffer.resize(read.len, 0);
-        match file.read_into(read.offset, &mut buffer).await {
-            Ok(length) => recovery.on_read(&buffer[..length]),
-            // Reported as damage, not skipped in silence.
-            Err(_) => recovery.on_read(&[]),
-        }
+        let Some((_, file)) = &self.open else { unreachable!("it was opened") };
+        self.buffer.resize(read.len, 0);
+        let length = file.read_into(read.offset, &mut self.buffer).await.unwrap_or(0);
+        Ok(&self.buffer[..length])
     }
-    let path = directory.display().to_string();
-    let recovered = recovery.finish().map_err(|error| RecoverError::Journal { path, error })?;
-    Ok(Found { journal: recovered.journal, entries: recovered.entries, report: recovered.report })
+}
+
+fn failed(path: &Path, error: io::Error) -> RecoverError {
+    RecoverError::Io { path: path.display().to_string(), error }
 }
 
 /// Logs what is damaged within the log.

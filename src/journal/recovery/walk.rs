@@ -1,127 +1,205 @@
-//! The reading of record heads, segment after segment, and the way past damaged places.
+//! The reading of one segment's record heads, and the way past damaged places.
 
-use super::{Fate, Mode, Read, Recovery, Scanned, Stage, Stop, WINDOW, WINDOW_SMALL, Walk};
+use super::{Read, Scanned, Step};
 use crate::{
-    HEADER_PAGE, Position, SegmentRef,
+    HEADER_PAGE,
     format::{Header, HeaderFault, META_CEILING, RECORD_HEADER, find_magic},
     record::Kind,
 };
 
-impl Recovery {
-    pub(super) fn begin_walk(&mut self) {
-        if let Some(checkpoint) = &self.checkpoint {
-            let Position(start) = checkpoint.position;
-            let told = self.epochs.entry(checkpoint.epoch).or_default();
-            (told.start, told.synced_to) = (told.start.max(start), told.synced_to.max(start));
-        }
-        let mut rest: Vec<usize> = Vec::new();
-        for (i, scanned) in self.segments.iter_mut().enumerate() {
-            if scanned.fate != Fate::Used {
-                continue;
-            }
-            if let Some(checkpoint) = &self.checkpoint {
-                let here = SegmentRef { number: scanned.number, generation: scanned.generation };
-                let cursor = checkpoint.cursors.iter().find(|cursor| cursor.segment == here);
-                if let Some(cursor) = cursor {
-                    // What an older run wrote there does not count any more.
-                    scanned.last = Some((checkpoint.position.0.saturating_sub(1), checkpoint.epoch));
-                    scanned.from = cursor.offset.max(HEADER_PAGE);
-                    scanned.walked = scanned.from;
-                } else if scanned.begin < checkpoint.position.0 {
-                    (scanned.fate, scanned.walked) = (Fate::Told, scanned.len);
-                    continue;
-                }
-            }
-            rest.push(i);
-        }
-        rest.sort_by_key(|i| std::cmp::Reverse(self.segments[*i].begin));
-        self.walk_next(rest);
+/// A segment being read, from head to head.
+#[derive(Debug)]
+pub(super) struct Walk {
+    segment: usize,
+    number: u32,
+    generation: u32,
+    offset: u64,
+    /// Nothing from here on is looked at.
+    limit: u64,
+    place: Place,
+    mode: Mode,
+    window: usize,
+    /// Sequence and epoch of the last record met.
+    last: Option<(u64, u64)>,
+    walked: Walked,
+    want: Option<Read>,
+}
+
+/// What the reading of a segment found, besides records.
+#[derive(Clone, Debug)]
+pub(super) struct Walked {
+    /// Where the records end.
+    pub(super) end: u64,
+    pub(super) stop: Stop,
+    /// From where to where nothing can be read, though records lie behind it.
+    pub(super) gaps: Vec<(u64, u64)>,
+}
+
+/// Where a segment stands in its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Last,
+    Before,
+}
+
+/// How the records of a segment end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// A last record, or the end of the file.
+    End,
+    /// Zeros, or what the file held before.
+    Clean,
+    /// Something else.
+    Garbage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Follow,
+    /// Looks for a record behind the bad place at this offset.
+    Search(u64),
+}
+
+enum Look {
+    Record(Header),
+    /// As many bytes are needed.
+    More(usize),
+    Stop(Stop),
+}
+
+enum Search {
+    /// So far ahead is a record.
+    Found(u64),
+    /// So far ahead may be one; as many bytes are needed to tell.
+    More(u64, usize),
+    Nothing,
+}
+
+const WINDOW: usize = 128 << 10;
+const WINDOW_SMALL: usize = 4 << 10;
+
+impl Walk {
+    /// Reads all of a segment.
+    pub(super) fn new(segment: usize, scanned: &Scanned, place: Place) -> Self {
+        Self::part(segment, scanned, place, (HEADER_PAGE, None), scanned.len)
     }
 
-    fn walk_next(&mut self, mut rest: Vec<usize>) {
-        let Some(segment) = rest.pop() else { return self.begin_verify() };
-        let offset = self.segments[segment].walked;
-        self.continue_walk(Walk { rest, segment, offset, mode: Mode::Follow, window: WINDOW });
+    /// Reads a segment from an offset on, up to another one. Before the first came the record of that sequence and
+    /// epoch.
+    pub(super) fn part(
+        segment: usize,
+        scanned: &Scanned,
+        place: Place,
+        (from, last): (u64, Option<(u64, u64)>),
+        limit: u64,
+    ) -> Self {
+        let walked = Walked { end: from, stop: Stop::End, gaps: Vec::new() };
+        let mut walk = Self {
+            segment,
+            number: scanned.number,
+            generation: scanned.generation,
+            offset: from,
+            limit,
+            place,
+            mode: Mode::Follow,
+            window: WINDOW,
+            last,
+            walked,
+            want: None,
+        };
+        walk.go_on();
+        walk
     }
 
-    /// Asks for the next window, or ends the segment when nothing more can be in it.
-    fn continue_walk(&mut self, walk: Walk) {
-        let scanned = &mut self.segments[walk.segment];
-        let left = scanned.len.saturating_sub(walk.offset);
-        if left < RECORD_HEADER as u64 {
-            if walk.mode == Mode::Follow {
-                (scanned.stop, scanned.walked) = (Stop::End, walk.offset);
-            }
-            return self.walk_next(walk.rest);
-        }
-        let len = usize::try_from(left).map_or(walk.window, |left| left.min(walk.window));
-        self.want = Some(Read { segment: scanned.number, offset: walk.offset, len });
-        self.phase = Stage::Walk(walk);
+    /// Which one is read.
+    pub(super) const fn segment(&self) -> usize {
+        self.segment
     }
 
-    pub(super) fn on_window(&mut self, mut walk: Walk, bytes: &[u8], read: Read) {
-        let mut at = 0; // Within `bytes`; `walk.offset` is the same place in the file.
+    pub(super) fn step(&self) -> Step {
+        self.want.map_or(Step::Done, Step::Read)
+    }
+
+    pub(super) fn finish(self) -> (usize, Walked) {
+        (self.segment, self.walked)
+    }
+
+    /// The bytes that were asked for; each record whose head is whole is shown with its offset and its meta.
+    pub(super) fn on_read(&mut self, bytes: &[u8], mut on_record: impl FnMut(u64, &Header, &[u8])) {
+        let read = self.want.take().expect("a read was asked for");
+        let whole = bytes.len() == read.len;
+        let mut at = 0; // Within `bytes`; `offset` is the same place in the file.
         loop {
             let rest = &bytes[at.min(bytes.len())..];
-            let whole = bytes.len() == read.len;
-            match walk.mode {
-                Mode::Follow => match self.follow(&walk, rest) {
+            match self.mode {
+                Mode::Follow => match self.follow(rest, &mut on_record) {
                     Look::Record(header) => {
-                        walk.offset += header.len();
+                        self.offset += header.len();
                         let big = header.len() > WINDOW as u64 / 2;
-                        walk.window = if big { WINDOW_SMALL } else { WINDOW };
+                        self.window = if big { WINDOW_SMALL } else { WINDOW };
                         if Kind::from_number(header.kind) == Some(Kind::End) {
-                            let scanned = &mut self.segments[walk.segment];
-                            (scanned.stop, scanned.walked) = (Stop::End, walk.offset);
-                            return self.walk_next(walk.rest);
+                            self.walked.end = self.offset;
+                            return;
                         }
                         match usize::try_from(header.len()) {
                             Ok(len) if len < rest.len() => at += len,
-                            Ok(_) | Err(_) => return self.continue_walk(walk),
+                            Ok(_) | Err(_) => return self.go_on(),
                         }
                     }
                     Look::More(len) if whole && (at > 0 || len > read.len) => {
-                        walk.window = walk.window.max(len);
-                        return self.continue_walk(walk);
+                        self.window = self.window.max(len);
+                        return self.go_on();
                     }
-                    Look::More(_) => return self.stop(walk, Stop::Garbage),
-                    Look::Stop(stop) => return self.stop(walk, stop),
+                    Look::More(_) => return self.stop(Stop::Garbage),
+                    Look::Stop(stop) => return self.stop(stop),
                 },
-                Mode::Search(from) => match self.search(&walk, rest) {
+                Mode::Search(from) => match self.search(rest) {
                     Search::Found(ahead) => {
-                        walk.offset += ahead;
+                        self.offset += ahead;
                         at += ahead as usize;
-                        self.segments[walk.segment].gaps.push((from, walk.offset));
-                        walk.mode = Mode::Follow;
+                        self.walked.gaps.push((from, self.offset));
+                        self.mode = Mode::Follow;
                     }
                     Search::More(ahead, len) => {
                         // From the candidate itself, with all of its head; one that was read so is no record.
                         let again = ahead == 0 && at == 0 && len <= read.len;
-                        walk.offset += if again || !whole { ahead + 8 } else { ahead };
-                        walk.window = if again { WINDOW } else { walk.window.max(len) };
-                        return self.continue_walk(walk);
+                        self.offset += if again || !whole { ahead + 8 } else { ahead };
+                        self.window = if again { WINDOW } else { self.window.max(len) };
+                        return self.go_on();
                     }
                     Search::Nothing if whole => {
-                        walk.offset += rest.len() as u64 / 8 * 8;
-                        walk.window = WINDOW;
-                        return self.continue_walk(walk);
+                        self.offset += rest.len() as u64 / 8 * 8;
+                        self.window = WINDOW;
+                        return self.go_on();
                     }
-                    Search::Nothing => return self.walk_next(walk.rest),
+                    Search::Nothing => return,
                 },
             }
         }
     }
 
+    /// Asks for the next window, or ends when nothing more can be in the segment.
+    fn go_on(&mut self) {
+        let left = self.limit.saturating_sub(self.offset);
+        if left < RECORD_HEADER as u64 {
+            if self.mode == Mode::Follow {
+                (self.walked.stop, self.walked.end) = (Stop::End, self.offset);
+            }
+            return;
+        }
+        let len = usize::try_from(left).map_or(self.window, |left| left.min(self.window));
+        self.want = Some(Read { segment: self.number, offset: self.offset, len });
+    }
+
     /// Looks at the place where the next record must be.
-    fn follow(&mut self, walk: &Walk, rest: &[u8]) -> Look {
-        let scanned = &self.segments[walk.segment];
+    fn follow(&mut self, rest: &[u8], on_record: &mut impl FnMut(u64, &Header, &[u8])) -> Look {
         let header = match Header::decode(rest) {
             Ok(header) => header,
             Err(HeaderFault::Short) => return Look::More(RECORD_HEADER),
             Err(HeaderFault::Blank) => return Look::Stop(Stop::Clean),
             Err(HeaderFault::Magic | HeaderFault::Crc) => return Look::Stop(Stop::Garbage),
         };
-        if header.meta_len > META_CEILING || header.len() > scanned.len - walk.offset {
+        if header.meta_len > META_CEILING || header.len() > self.limit - self.offset {
             return Look::Stop(Stop::Garbage);
         }
         let meta = match header.checked_meta(rest) {
@@ -131,32 +209,33 @@ impl Recovery {
                 return Look::Stop(Stop::Garbage);
             }
         };
-        let older_run = scanned.last.is_some_and(|(_, epoch)| header.epoch < epoch);
-        if header.generation != scanned.generation || older_run {
+        let older_run = self.last.is_some_and(|(_, epoch)| header.epoch < epoch);
+        if header.generation != self.generation || older_run {
             return Look::Stop(Stop::Clean);
         }
         let is_begin = Kind::from_number(header.kind) == Some(Kind::Begin);
-        if scanned.last.is_some_and(|(last, _)| header.sequence <= last)
-            || is_begin != (walk.offset == HEADER_PAGE)
+        if self.last.is_some_and(|(last, _)| header.sequence <= last)
+            || is_begin != (self.offset == HEADER_PAGE)
         {
             return Look::Stop(Stop::Garbage);
         }
-        self.take(walk.segment, walk.offset, header, meta);
+        self.last = Some((header.sequence, header.epoch));
+        self.walked.end = self.offset + header.len();
+        on_record(self.offset, &header, meta);
         Look::Record(header)
     }
 
     /// Looks for a later record of the same use of the segment.
-    fn search(&self, walk: &Walk, bytes: &[u8]) -> Search {
-        let scanned = &self.segments[walk.segment];
+    fn search(&self, bytes: &[u8]) -> Search {
         let mut at = 0;
         while let Some(ahead) = find_magic(&bytes[at..]) {
             at += ahead;
-            let left = scanned.len.saturating_sub(walk.offset + at as u64);
+            let left = self.limit.saturating_sub(self.offset + at as u64);
             match Header::decode(&bytes[at..]) {
                 Err(HeaderFault::Short) => return Search::More(at as u64, RECORD_HEADER),
                 Ok(header)
-                    if header.generation == scanned.generation
-                        && scanned
+                    if header.generation == self.generation
+                        && self
                             .last
                             .is_none_or(|(last, epoch)| header.sequence > last && header.epoch >= epoch)
                         && header.meta_len <= META_CEILING
@@ -181,35 +260,14 @@ impl Recovery {
     }
 
     /// The records of a segment end here. In the last segment of its class, zeros are how that looks.
-    fn stop(&mut self, mut walk: Walk, stop: Stop) {
-        let class = self.segments[walk.segment].class;
-        let begin = self.segments[walk.segment].begin;
-        let later =
-            |s: &Scanned| matches!(s.fate, Fate::Used | Fate::Told) && s.class == class && s.begin > begin;
-        let is_last = !self.segments.iter().any(later);
-        let scanned = &mut self.segments[walk.segment];
-        (scanned.stop, scanned.walked) = (stop, walk.offset);
-        if stop == Stop::Clean && is_last {
-            return self.walk_next(walk.rest);
+    fn stop(&mut self, stop: Stop) {
+        (self.walked.stop, self.walked.end) = (stop, self.offset);
+        if stop == Stop::Clean && self.place == Place::Last {
+            return;
         }
-        walk.mode = Mode::Search(walk.offset);
-        walk.offset += 8;
-        walk.window = WINDOW;
-        self.continue_walk(walk);
+        self.mode = Mode::Search(self.offset);
+        self.offset += 8;
+        self.window = WINDOW;
+        self.go_on();
     }
-}
-
-enum Look {
-    Record(Header),
-    /// As many bytes are needed.
-    More(usize),
-    Stop(Stop),
-}
-
-enum Search {
-    /// So far ahead is a record.
-    Found(u64),
-    /// So far ahead may be one; as many bytes are needed to tell.
-    More(u64, usize),
-    Nothing,
 }
