@@ -140,7 +140,8 @@ impl Digester {
                 } else {
                     memmem::find(&header[from..], b"\r\n\r\n").map(|at| (from + at + 2, from + at + 4))
                 };
-                let header_len = end.map_or(header.len(), |(header_end, _)| header_end);
+                // The last octet may be the first of the empty line.
+                let header_len = end.map_or(header.len().saturating_sub(1), |(header_end, _)| header_end);
                 if header_len > self.limits.header_size_max {
                     self.end_header(Err(Reason::HeaderTooLong));
                 } else if let Some((header_end, body_start)) = end {
@@ -158,7 +159,8 @@ impl Digester {
         if let State::Header(header) = &mut self.state {
             // There is no body.
             let header = mem::take(header);
-            self.end_header(Ok(header));
+            let fits = header.len() <= self.limits.header_size_max;
+            self.end_header(if fits { Ok(header) } else { Err(Reason::HeaderTooLong) });
         }
         let State::Body { mut digest, hashers, line_ends } = self.state else {
             unreachable!("the header section has just ended")

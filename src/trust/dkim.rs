@@ -499,4 +499,4 @@ fn key(text: &[u8]) -> Result<DomainKey, Error> {
 
 #[cfg(test)]
 #[path = "dkim_test.rs"]
-mod test;
+pub(crate) mod test;

@@ -29,8 +29,8 @@ pub enum KeyError {
     /// There is no private key in the text.
     #[error("no private key in PEM")]
     NoPem,
-    /// Neither RSA nor Ed25519, or RSA with less than 1024 bits (RFC 8301 §3.2).
-    #[error("not a private key of RSA with 1024 bits or more, or of Ed25519")]
+    /// Neither RSA nor Ed25519, or RSA with less than 2048 bits, "SHOULD use [...] at least 2048" (RFC 8301 §3.2).
+    #[error("not a private key of RSA with 2048 bits or more, or of Ed25519")]
     Unusable,
 }
 
