@@ -52,6 +52,11 @@ fn not(reason: Reason) -> (DkimResult, Option<Reason>) {
     (reason.result(), Some(reason))
 }
 
+/// The example of RFC 8463 §A.3.
+pub(crate) fn message() -> String {
+    signed(&[ED25519, RSA])
+}
+
 fn signed(signatures: &[&str]) -> String {
     [&signatures.concat(), HEADER, BODY].concat()
 }

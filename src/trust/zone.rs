@@ -81,11 +81,9 @@ impl Zone {
             if records.contains(&Data::Timeout) {
                 return Outcome::TempFail(Failure::Timeout);
             }
-            let alias = records.iter().find_map(|data| match data {
-                Data::Alias(alias) => Some(alias),
-                Data::Address(_) | Data::Exchange(..) | Data::Pointer(_) | Data::Text(_) | Data::Timeout => {
-                    None
-                }
+            let alias = records.iter().find_map(|data| {
+                let Data::Alias(alias) = data else { return None };
+                Some(alias)
             });
             let Some(alias) = alias else { return Outcome::NoData };
             name = alias;
@@ -160,32 +158,30 @@ pub(crate) fn digest(message: &[u8], limits: Limits) -> Digest {
 
 fn found(kind: Kind, records: &[Data]) -> Option<Records> {
     let found = match kind {
-        Kind::A | Kind::Aaaa => Records::Addresses(some(records, |data| match data {
-            Data::Address(address) if address.is_ipv4() == (kind == Kind::A) => Some(*address),
-            _ => None,
+        Kind::A | Kind::Aaaa => Records::Addresses(some(records, |data| {
+            let Data::Address(address) = data else { return None };
+            (address.is_ipv4() == (kind == Kind::A)).then_some(*address)
         })?),
         Kind::Mx => {
-            let mut exchanges = some(records, |data| match data {
-                Data::Exchange(preference, host) => {
-                    let host = match Name::parse(host) {
-                        Ok(host) => ExchangeHost::Name(host),
-                        Err(_) if host.is_empty() => ExchangeHost::Null,
-                        Err(_) => ExchangeHost::Malformed,
-                    };
-                    Some(Exchange { preference: *preference, host })
-                }
-                _ => None,
+            let mut exchanges = some(records, |data| {
+                let Data::Exchange(preference, host) = data else { return None };
+                let host = match Name::parse(host) {
+                    Ok(host) => ExchangeHost::Name(host),
+                    Err(_) if host.is_empty() => ExchangeHost::Null,
+                    Err(_) => ExchangeHost::Malformed,
+                };
+                Some(Exchange { preference: *preference, host })
             })?;
             exchanges.sort();
             Records::Exchanges(exchanges)
         }
-        Kind::Ptr => Records::Names(some(records, |data| match data {
-            Data::Pointer(name) => Some(name.clone()),
-            _ => None,
+        Kind::Ptr => Records::Names(some(records, |data| {
+            let Data::Pointer(name) = data else { return None };
+            Some(name.clone())
         })?),
-        Kind::Txt => Records::Texts(some(records, |data| match data {
-            Data::Text(text) => Some(text.clone().into_boxed_slice()),
-            _ => None,
+        Kind::Txt => Records::Texts(some(records, |data| {
+            let Data::Text(text) = data else { return None };
+            Some(text.clone().into_boxed_slice())
         })?),
         Kind::Tlsa => return None,
     };
