@@ -25,6 +25,8 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
                 let next = Some(1).filter(|_| selector == Selector::All && cursor == 0);
                 reply.send(Progress { changed: 1, next });
             }
+            // A shard that does not answer.
+            bridge::Request::Inject(_, reply) => drop(reply),
             bridge::Request::Summary(_, reply) => reply.send(Summary {
                 messages: 1,
                 recipients: Counts { deferred: 2, ..Counts::default() },

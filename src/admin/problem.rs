@@ -61,6 +61,7 @@ impl Problem {
         match self {
             Self::Shard(AskError::Gone(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Shard(AskError::Late(_)) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Shard(AskError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
             Self::Shard(AskError::Cursor)
             | Self::Id(_)
             | Self::Pattern(_)
@@ -80,6 +81,7 @@ impl Problem {
             Self::Shard(AskError::Late(_)) => {
                 "try again; when it stays so, look at ringpost_executor_stall_seconds"
             }
+            Self::Shard(AskError::Crowded) => "try again in a moment",
             Self::Shard(AskError::Cursor) => "start again without the cursor",
             Self::NotQueued(_) => "search the log for its id",
             Self::Id(_) => "copy the id from a listing or the log",

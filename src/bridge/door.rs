@@ -1,6 +1,13 @@
 //! The pool's end of the door: ask one shard, ask all, put the answers together.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use mail::QueueId;
 use tokio::{
@@ -9,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    Action, Entry, Filter, Hatch, Listing, Page, Progress, Reply, Request, Selector, ShardHealth, Summary,
-    hatches,
+    Action, Cause, Declined, Entry, Filter, Hatch, Injected, Injection, Listing, Page, Progress, Reply,
+    Request, Selector, ShardHealth, Summary, hatches,
 };
 
 /// The way to all shards. Clones are the same door.
@@ -18,6 +25,8 @@ use crate::{
 pub struct Door {
     shards: Vec<mpsc::Sender<Request>>,
     limits: Limits,
+    /// The shard that gets the next message.
+    turn: Arc<AtomicUsize>,
 }
 
 /// Upper bounds. Everything has one.
@@ -27,6 +36,8 @@ pub struct Limits {
     pub requests_max: usize,
     /// How long an answer may take.
     pub answer_max: Duration,
+    /// How long a message may take to be durable.
+    pub inject_max: Duration,
     /// Steps of one listing or change before the caller is told to go on by cursor.
     pub steps_max: usize,
 }
@@ -43,11 +54,15 @@ pub enum AskError {
     /// No such shard: the cursor is not one of ours.
     #[error("the cursor is not from this server: start again without it")]
     Cursor,
+    /// More is asked of every shard than it can note down.
+    #[error("every shard has more to do than it can note down: try again")]
+    Crowded,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests_max: 64, answer_max: Duration::from_secs(10), steps_max: 1_000 }
+        let (answer_max, inject_max) = (Duration::from_secs(10), Duration::from_secs(60));
+        Self { requests_max: 64, answer_max, inject_max, steps_max: 1_000 }
     }
 }
 
@@ -56,7 +71,7 @@ impl Door {
     pub fn new(shards: usize, limits: Limits) -> (Self, Vec<Hatch>) {
         assert!(shards > 0 && shards <= SHARDS_MAX, "1 to {SHARDS_MAX} shards");
         let (shards, hatches) = hatches(shards, limits.requests_max);
-        (Self { shards, limits }, hatches)
+        (Self { shards, limits, turn: Arc::default() }, hatches)
     }
 
     /// How many shards there are.
@@ -118,6 +133,41 @@ impl Door {
         Ok(Progress { changed, next: Some(place.bits()).filter(|_| place.shard < self.shards.len()) })
     }
 
+    /// Has a message taken in: by the shard whose turn it is, or by another when that one cannot.
+    ///
+    /// # Errors
+    /// [`AskError`] when no shard can be asked. [`AskError::Late`] and [`AskError::Gone`] do not tell whether the
+    /// message is ours.
+    pub async fn inject(&self, injection: Injection) -> Result<Injected, AskError> {
+        let first = self.turn.fetch_add(1, Ordering::Relaxed);
+        let mut answer = Err(AskError::Crowded);
+        for number in 0..self.shards.len() {
+            let shard = first.wrapping_add(number) % self.shards.len();
+            let (reply, answered) = oneshot::channel();
+            // Whoever has no room to note it down is passed over: to wait there helps nobody.
+            match self.shards[shard].try_send(Request::Inject(Box::new(injection.clone()), Reply(reply))) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(_)) => continue,
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    answer = Err(AskError::Gone(shard));
+                    continue;
+                }
+            }
+            let injected = match timeout(self.limits.inject_max, answered).await {
+                Ok(Ok(injected)) => injected,
+                Ok(Err(_)) => return Err(AskError::Gone(shard)),
+                Err(_) => return Err(AskError::Late(shard)),
+            };
+            match injected {
+                Err(declined) if declined.cause.is_of_the_shard() => {
+                    answer = Ok(Err(sooner(answer, declined)))
+                }
+                answer => return Ok(answer),
+            }
+        }
+        answer
+    }
+
     /// The whole queue in figures, with so many destinations.
     ///
     /// # Errors
@@ -165,10 +215,8 @@ impl Door {
     /// # Errors
     /// [`AskError`] when a shard does not answer.
     pub async fn drain(&self, grace: Duration) -> Result<u64, AskError> {
-        let patient = Self {
-            shards: self.shards.clone(),
-            limits: Limits { answer_max: self.limits.answer_max.saturating_add(grace), ..self.limits },
-        };
+        let answer_max = self.limits.answer_max.saturating_add(grace);
+        let patient = Self { limits: Limits { answer_max, ..self.limits }, ..self.clone() };
         Ok(patient.ask_all(|reply| Request::Drain(grace, reply)).await?.into_iter().sum())
     }
 
@@ -237,6 +285,14 @@ impl Door {
             std::cmp::Ordering::Equal if place.cursor == 0 => Ok(None),
             std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => Err(AskError::Cursor),
         }
+    }
+}
+
+/// Of two shards that could not take a message, the one that can do so sooner is told of.
+fn sooner(before: Result<Injected, AskError>, now: Declined) -> Declined {
+    match before {
+        Ok(Err(before)) if before.cause == Cause::Busy => before,
+        Ok(_) | Err(_) => now,
     }
 }
 

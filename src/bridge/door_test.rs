@@ -5,7 +5,12 @@ use mail::{JournalShard, Status, Timestamp};
 use super::*;
 use crate::{Counts, Destination, JournalHealth, Pattern, Recipient, Stage, State};
 
-const LIMITS: Limits = Limits { requests_max: 4, answer_max: Duration::from_millis(200), steps_max: 100 };
+const LIMITS: Limits = Limits {
+    requests_max: 4,
+    answer_max: Duration::from_millis(200),
+    steps_max: 100,
+    inject_max: Duration::from_millis(200),
+};
 
 /// A shard with so many entries, which answers at most two a step.
 async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
@@ -24,6 +29,7 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 let next = cursor + 1;
                 reply.send(Progress { changed: 1, next: Some(next).filter(|next| *next < entries) });
             }
+            Request::Inject(injection, reply) => reply.send(injected(number, &injection)),
             Request::Summary(_, reply) => reply.send(summary(number, entries)),
             Request::Health(reply) => reply.send(ShardHealth {
                 shard: number,
@@ -38,6 +44,68 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
     }
+}
+
+/// The name of the bringer says what becomes of it: `busy` at the shards whose numbers follow.
+fn injected(shard: usize, injection: &Injection) -> Injected {
+    let declined = |cause| Declined {
+        cause,
+        recipient: None,
+        code: 452,
+        status: Status(4, 3, 1),
+        label: "busy",
+        text: "",
+    };
+    match injection.bringer.split_once(' ') {
+        Some(("busy", shards)) if shards.contains(&shard.to_string()) => Err(declined(Cause::Busy)),
+        Some(("full", shards)) if shards.contains(&shard.to_string()) => Err(declined(Cause::Full)),
+        Some(("never", _)) => Err(declined(Cause::Message)),
+        Some(_) | None => Ok(QueueId::new(JournalShard(shard as u16), 1)),
+    }
+}
+
+fn injection(bringer: &str) -> Injection {
+    Injection {
+        bringer: bringer.into(),
+        client: ([192, 0, 2, 1], 1).into(),
+        reverse_path: mail::ReversePath::Null,
+        recipients: Vec::new(),
+        content: bytes::Bytes::new(),
+        body: mail::BodyType::SevenBit,
+        utf8: mail::Utf8::NotNeeded,
+    }
+}
+
+#[tokio::test]
+async fn messages_go_to_the_shards_in_turn() {
+    let door = house(&[0, 0, 0]);
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        seen.push(door.inject(injection("ann")).await.unwrap().unwrap().shard().0);
+    }
+    assert_eq!(seen, [0, 1, 2, 0, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_shard_that_cannot_take_a_message_is_passed_over() {
+    let door = house(&[0, 0, 0]);
+    for _ in 0..6 {
+        let id = door.inject(injection("busy 0 1")).await.unwrap().unwrap();
+        assert_eq!(id.shard().0, 2);
+    }
+    let cause = async |bringer| door.inject(injection(bringer)).await.unwrap().unwrap_err().cause;
+    assert_eq!(cause("full 012").await, Cause::Full);
+    assert_eq!(cause("busy 012").await, Cause::Busy);
+    assert_eq!(cause("never at all").await, Cause::Message);
+    let (alone, hatches) = Door::new(2, LIMITS);
+    drop(hatches);
+    assert_eq!(alone.inject(injection("ann")).await, Err(AskError::Gone(1)));
+    let (crowded, _hatches) = Door::new(2, Limits { requests_max: 1, ..LIMITS });
+    // The answers never come; that fills what can be noted down.
+    for shard in [0, 1] {
+        assert_eq!(crowded.inject(injection("ann")).await, Err(AskError::Late(shard)));
+    }
+    assert_eq!(crowded.inject(injection("ann")).await, Err(AskError::Crowded));
 }
 
 fn entry(shard: usize, number: u64) -> Entry {

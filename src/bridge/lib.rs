@@ -6,12 +6,14 @@
 
 mod door;
 mod filter;
+mod injection;
 mod request;
 mod text;
 mod view;
 
 pub use door::{AskError, Door, Limits};
 pub use filter::{Filter, Pattern, PatternError, Selector};
+pub use injection::{Cause, Declined, Injected, Injection};
 pub use request::{Action, Hatch, Listing, Progress, Reply, Request, hatches};
 pub use view::{
     Counts, Destination, Entry, JournalHealth, Page, Recipient, ShardHealth, Stage, State, Summary,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mail::QueueId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Entry, Filter, Page, Selector, ShardHealth, Summary};
+use crate::{Entry, Filter, Injected, Injection, Page, Selector, ShardHealth, Summary};
 
 /// What the pool asks. Every step is bounded: long work is asked for again with a cursor.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub enum Request {
         /// What has been done.
         reply: Reply<Progress>,
     },
+    /// Take a message in: the answer comes when it is durable.
+    Inject(Box<Injection>, Reply<Injected>),
     /// The queue in figures, with so many of the destinations that have the most recipients.
     Summary(usize, Reply<Summary>),
     /// How the shard is.

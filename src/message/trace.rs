@@ -53,6 +53,8 @@ pub enum Protocol {
     Utf8Smtp,
     /// LHLO, and the parameter `SMTPUTF8`.
     Utf8Lmtp,
+    /// A request of HTTP. The word is not registered; it is what others write too.
+    Http,
 }
 
 /// Whether the client had logged in.
@@ -140,6 +142,7 @@ pub fn address_literal(out: &mut Vec<u8>, address: IpAddr) {
 
 const fn with(protocol: Protocol, encrypted: bool, login: Login) -> &'static str {
     match (protocol, encrypted, login) {
+        (Protocol::Http, _, _) => "HTTP",
         // There is no registered word for HELO over TLS.
         (Protocol::Smtp, _, _) => "SMTP",
         (Protocol::Esmtp, false, Login::None) => "ESMTP",

@@ -12,8 +12,9 @@ use crate::{
     intake::{Found, Intake},
     receiving::{Bringer, Origin, Receiving, header_limits},
     settings::{Door, TlsStart, to_usize},
-    shard::Shard,
+    shard::{Keep, Shard},
     socket::Socket,
+    trace::By,
 };
 
 /// Does what the session asks until one side hangs up.
@@ -306,6 +307,7 @@ impl Connection<'_> {
             shard: self.shard,
             door: self.door,
             session: &self.session,
+            by: By::Smtp,
             client: self.socket.stream().peer().ip(),
             tls: tls.as_ref(),
         };
@@ -320,6 +322,7 @@ impl Connection<'_> {
             shard: self.shard,
             door: self.door,
             session: &self.session,
+            by: By::Smtp,
             client: self.socket.stream().peer().ip(),
             tls: tls.as_ref(),
         });
@@ -333,7 +336,7 @@ impl Connection<'_> {
     /// Makes the message durable; only then is there a 250.
     async fn commit(&mut self, envelope: Envelope) -> Action {
         let receiving = self.receiving.take().expect("mail data was received");
-        let committed = receiving.commit(self.shard, envelope).await;
+        let committed = receiving.commit(self.shard, envelope, Keep::WhileRoom).await;
         if committed.outcome.is_ok() {
             self.messages += 1;
         }

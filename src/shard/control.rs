@@ -12,7 +12,7 @@ use queue::{Command, Cursor};
 use watch::events::Operated;
 
 use crate::{
-    facts, schedule,
+    facts, inject, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
 };
@@ -35,6 +35,7 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
                 let shard = shard.clone();
                 ring::spawn(async move { reply.send(change(&shard, action, &selector, cursor).await) });
             }
+            Request::Inject(injection, reply) => inject::begin(&shard, *injection, reply),
             Request::Summary(destinations_max, reply) => reply.send(summary(&shard, destinations_max)),
             Request::Health(reply) => reply.send(health(&shard)),
             Request::Reload(_, reply) => {

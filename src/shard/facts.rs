@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mail::{ForwardPath, Timestamp};
-use policy::{Client, Routed, Storage};
+use policy::{Client, Routed, Standing, Storage};
 use smtp::{Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
@@ -17,9 +17,21 @@ pub(crate) fn judge(
     session: &Session,
     stage: &Stage,
 ) -> Verdict {
+    let standing = shard.settings().policy.standing(client);
+    judge_as(shard, door, standing, session, stage)
+}
+
+/// As [`judge`], when who the client is has been found out already.
+pub(crate) fn judge_as(
+    shard: &Shard,
+    door: &Door,
+    standing: Standing,
+    session: &Session,
+    stage: &Stage,
+) -> Verdict {
     let settings = shard.settings();
     let policy = &settings.policy;
-    let client = Client { standing: policy.standing(client), role: session.role() };
+    let client = Client { standing, role: session.role() };
     match stage {
         Stage::Ehlo { name, hello } => policy.ehlo(client, name, *hello),
         Stage::Mail { reverse_path, .. } => policy.mail(client, reverse_path),

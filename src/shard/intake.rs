@@ -97,6 +97,20 @@ impl Intake {
         }
     }
 
+    /// Takes a slice that is mail data as a whole, as a chunk of its own.
+    ///
+    /// # Panics
+    /// When this is not for chunks.
+    pub(crate) fn receive_slice(&mut self, slice: Bytes) {
+        self.begin_chunk(slice.len() as u64);
+        let Scanner::Chunks(scanner) = &mut self.scanner else { unreachable!("a chunk has begun") };
+        let len = scanner.scan(&slice);
+        assert_eq!(len, slice.len(), "a chunk takes what was announced");
+        if !slice.is_empty() {
+            self.keep(slice);
+        }
+    }
+
     fn keep(&mut self, slice: Bytes) {
         if !self.header.is_done() {
             self.header.push(&slice);

@@ -5,6 +5,7 @@
 //! - `accept`      a socket arrives: limits, TLS
 //! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
 //!   `socket` the bytes, `facts` what policy wants to know, `trace` the fields we put in front
+//! - `inject`      the same for a message that the pool brings: a session without a socket
 //! - `journals`    groups written and synced; segments made and recycled
 //! - `schedule`    queue events in, orders out
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
@@ -21,6 +22,7 @@ mod connection;
 mod control;
 mod facts;
 mod hops;
+mod inject;
 mod intake;
 mod journals;
 mod leases;

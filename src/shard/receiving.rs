@@ -16,8 +16,8 @@ use crate::{
     facts,
     intake::{Intake, field_text},
     settings::{Door, to_usize},
-    shard::{Arrived, Shard},
-    trace::{self, Arrival},
+    shard::{Arrived, Keep, Shard},
+    trace::{self, Arrival, By},
 };
 
 /// A message being received.
@@ -39,6 +39,7 @@ pub(crate) struct Origin<'a> {
     pub(crate) shard: &'a Rc<Shard>,
     pub(crate) door: &'a Door,
     pub(crate) session: &'a Session,
+    pub(crate) by: By,
     /// The client's address, for policy and the Received field.
     pub(crate) client: Option<IpAddr>,
     pub(crate) tls: Option<&'a tls::Session>,
@@ -111,18 +112,18 @@ impl Receiving {
         if self.draft.is_some() || self.prefix.is_some() {
             return Ok(());
         }
-        let Origin { shard, door, session, client, tls } = origin;
+        let Origin { shard, door, session, by, client, tls } = origin;
         let summary = self.intake.summary();
         let envelope = session.envelope().expect("mail data belongs to a transaction");
         let policy = &shard.settings().policy;
         let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits)?;
-        let arrival = Arrival { session, envelope, client, tls, id: self.id, at: self.began };
+        let arrival = Arrival { session, by, envelope, client, tls, id: self.id, at: self.began };
         self.prefix = Some(trace::fields(shard, &arrival, completion));
         Ok(())
     }
 
     /// Makes the message durable; only then is there a 250.
-    pub(crate) async fn commit(mut self, shard: &Rc<Shard>, mut envelope: Envelope) -> Committed {
+    pub(crate) async fn commit(mut self, shard: &Rc<Shard>, mut envelope: Envelope, keep: Keep) -> Committed {
         let began = ring::clock::now();
         envelope.received_at = facts::now();
         let findings = self.intake.findings();
@@ -140,7 +141,8 @@ impl Receiving {
         content.splice(..0, prefix);
         let size = self.intake.size() + prefix_len as u64;
         let (id, envelope) = (self.id, Rc::new(envelope));
-        let arrived = Arrived { id, envelope: envelope.clone(), size, draft: self.draft, content };
+        let draft = self.draft;
+        let arrived = Arrived { id, envelope: envelope.clone(), size, draft, content, keep };
         let outcome = shard.take_over(arrived).await;
         if outcome.is_ok() {
             shard.metrics.journal.commit.record_duration(ring::clock::now().saturating_sub(began));

@@ -11,7 +11,7 @@ use watch::{Dsn, events::Returned};
 
 use crate::{
     facts,
-    shard::{Arrived, Message, Shard},
+    shard::{Arrived, Keep, Message, Shard},
 };
 
 /// Whether a report that is due is kept safe, or nobody wants one.
@@ -134,8 +134,14 @@ async fn store(shard: &Rc<Shard>, id: QueueId, report: report::Report) -> Writte
     let envelope = Rc::new(report.envelope);
     let size = report.content.iter().map(Bytes::len).sum::<usize>() as u64;
     loop {
-        let arrived =
-            Arrived { id, envelope: envelope.clone(), size, draft: None, content: report.content.clone() };
+        let arrived = Arrived {
+            id,
+            envelope: envelope.clone(),
+            size,
+            draft: None,
+            content: report.content.clone(),
+            keep: Keep::WhileRoom,
+        };
         match shard.take_over(arrived).await {
             Ok(()) => return Written::Yes,
             Err(_) if shard.is_stopping() => return Written::No,

@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) checkpoint_interval: Duration,
     client_tls: ClientTls,
     doors: HashMap<String, Rc<Door>>,
+    /// For mail that comes by HTTP.
+    pub(crate) http_door: Rc<Door>,
 }
 
 struct ClientTls {
@@ -105,6 +107,7 @@ impl Settings {
                 verified: snapshot.client_tls_verified.clone(),
             },
             doors: config.listeners.iter().map(door).collect(),
+            http_door: Rc::new(Door::new(config, &http_listener(config), None)),
         }
     }
 
@@ -220,6 +223,17 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
     ];
     let wanted = all.into_iter().filter(|(wanted, _)| *wanted);
     wanted.fold(Extensions::NONE, |offered, (_, extension)| offered.with(extension))
+}
+
+/// Mail by HTTP comes in as at a listener for users' programs; whether TLS was between is not ours to see.
+fn http_listener(config: &Config) -> config::Listener {
+    config::Listener {
+        name: "http".into(),
+        kind: ListenerKind::Submission,
+        tls: ListenerTls::None,
+        limits: config.limits.clone(),
+        ..config::Listener::default()
+    }
 }
 
 /// What a shard does differently once it has taken the snapshot, in words that differ when it does: for a test that

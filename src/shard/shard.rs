@@ -89,6 +89,17 @@ pub(crate) struct Arrived {
     pub(crate) draft: Option<Draft>,
     /// What is not.
     pub(crate) content: Vec<Bytes>,
+    /// Whether it may stay in memory for its first attempt.
+    pub(crate) keep: Keep,
+}
+
+/// What becomes of a message's content in memory once the journal has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// It waits for its first attempt, when there is room: it lies in buffers that are counted.
+    WhileRoom,
+    /// It goes: nobody here counts the memory it lies in.
+    Not,
 }
 
 /// What a shard is made of.
@@ -228,7 +239,7 @@ impl Shard {
     /// # Errors
     /// Why the client must keep it.
     pub(crate) async fn take_over(self: &Rc<Self>, arrived: Arrived) -> Result<(), Refusal> {
-        let Arrived { id, envelope, size, draft, content } = arrived;
+        let Arrived { id, envelope, size, draft, content, keep } = arrived;
         let committer = self.journals.active().clone();
         let settings = self.settings();
         let ways = settings.ways(&envelope);
@@ -246,7 +257,7 @@ impl Shard {
             }
         };
         committer.durable(end).await?;
-        let whole = content.iter().map(Bytes::len).sum::<usize>() as u64 == size;
+        let whole = keep == Keep::WhileRoom && content.iter().map(Bytes::len).sum::<usize>() as u64 == size;
         if whole && held.len() < ways.len() && !self.is_memory_half_used() {
             let message = Message { envelope: envelope.clone(), content, size };
             self.contents.borrow_mut().insert(id, Rc::new(message));

@@ -10,9 +10,17 @@ use smtp::{Hello, Session};
 
 use crate::shard::Shard;
 
+/// By which protocol a message came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Smtp,
+    Http,
+}
+
 /// How a message came to us.
 pub(crate) struct Arrival<'a> {
     pub(crate) session: &'a Session,
+    pub(crate) by: By,
     pub(crate) envelope: &'a Envelope,
     pub(crate) client: Option<IpAddr>,
     pub(crate) tls: Option<&'a tls::Session>,
@@ -22,7 +30,7 @@ pub(crate) struct Arrival<'a> {
 
 /// The Received field (RFC 5321 §4.4), and behind it what the header section lacks (RFC 6409 §8).
 pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completion) -> Bytes {
-    let Arrival { session, envelope, client, tls, id, at } = *arrival;
+    let Arrival { session, by, envelope, client, tls, id, at } = *arrival;
     let settings = shard.settings();
     let host = settings.hostname.as_str();
     let version = tls.map(|tls| tls.version.to_string());
@@ -35,7 +43,10 @@ pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completio
             client_host: None,
             client_address: client,
             host,
-            protocol: protocol(session, envelope.utf8),
+            protocol: match by {
+                By::Smtp => protocol(session, envelope.utf8),
+                By::Http => Protocol::Http,
+            },
             tls: tls
                 .zip(version.as_deref())
                 .map(|(tls, version)| Tls { version, cipher_suite: tls.cipher_suite }),
