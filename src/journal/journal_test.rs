@@ -10,7 +10,7 @@ use mail::{
 
 use super::*;
 use crate::{
-    DelayNotice, Last, Phase, Recovery,
+    DelayNotice, Last, Phase, RecipientState, Recovery,
     inspect::{Finding, inspect},
     record::read_message,
     virtual_disk::{Fate, VirtualDisk, commit, obey, read_back, recover},
