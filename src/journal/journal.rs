@@ -27,7 +27,7 @@ use crate::{
     Checkpoint, Class, Cursor, HEADER_PAGE, Order, Placement, SegmentRef, Witness,
     format::{RECORD_HEADER, record_len},
     record::{Extent, head_len},
-    segments::{Purpose, Segments},
+    segments::{Contents, Purpose, Segments},
 };
 
 /// The log of one journal shard.
@@ -148,11 +148,10 @@ impl Journal {
         self.live.insert(id.number(), live);
     }
 
-    /// What lived before the log was opened is taken over. Segments that were held for that may be used again, each
-    /// with how many bytes of it were never used, if that is known.
-    pub(crate) fn on_older_known(&mut self, segments: impl IntoIterator<Item = (u32, Option<u64>)>) {
-        for (number, waste) in segments {
-            self.segments.on_contents_known(number, waste);
+    /// What lived before the log was opened is taken over. Segments that were held for that may be used again.
+    pub(crate) fn on_older_known(&mut self, segments: impl IntoIterator<Item = Contents>) {
+        for contents in segments {
+            self.segments.on_contents_known(&contents);
         }
         self.segments.on_all_known();
     }

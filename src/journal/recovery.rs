@@ -386,5 +386,8 @@ impl Report {
 }
 
 #[cfg(test)]
+#[path = "recovery/older_test.rs"]
+mod older_test;
+#[cfg(test)]
 #[path = "recovery_test.rs"]
 mod test;

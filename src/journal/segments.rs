@@ -137,14 +137,24 @@ pub(crate) struct Segments {
     /// Bytes released since orders were last thought about; `None` asks for thought at once.
     released: Option<u64>,
     remakes: Vec<(u32, Remake, u64)>,
-    older: Contents,
+    older: Older,
 }
 
 /// Whether it is known what lives in the segments that were used before the log was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Contents {
+enum Older {
     Unknown,
     Known,
+}
+
+/// What was found in a segment that was used before the log was opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contents {
+    pub(crate) segment: u32,
+    /// Where its records end, if it was read.
+    pub(crate) used: Option<u64>,
+    /// No record in it has this sequence or a higher one, as far as it was read.
+    pub(crate) end: u64,
 }
 
 /// How a file becomes a segment again.
@@ -201,7 +211,7 @@ impl Segments {
             creation: Creation::Possible,
             released: None,
             remakes: Vec::new(),
-            older: Contents::Unknown,
+            older: Older::Unknown,
         }
     }
 
@@ -272,17 +282,20 @@ impl Segments {
         self.released = self.released.map(|sum| sum + bytes).filter(enough).filter(|_| segment.live > 0);
     }
 
-    /// It is known what lives in a segment that was held for that, and how many bytes of it were never used.
-    pub(crate) fn on_contents_known(&mut self, number: u32, waste: Option<u64>) {
-        if let Some((segment, waste)) = self.table.get_mut(&number).zip(waste) {
-            segment.waste = waste;
+    /// It is known what lives in a segment that was held for that.
+    pub(crate) fn on_contents_known(&mut self, contents: &Contents) {
+        if let Some(segment) = self.table.get_mut(&contents.segment).filter(|s| s.state == State::Sealed) {
+            if let Some(used) = contents.used {
+                segment.waste = segment.size.saturating_sub(used);
+            }
+            segment.end = segment.end.max(contents.end);
         }
-        self.release(number, 0);
+        self.release(contents.segment, 0);
     }
 
     /// It is known of all.
     pub(crate) fn on_all_known(&mut self) {
-        (self.older, self.released) = (Contents::Known, None);
+        (self.older, self.released) = (Older::Known, None);
     }
 
     /// More is durable than before: what was dead before it was durable can go now.
@@ -366,7 +379,7 @@ impl Segments {
     /// The oldest segment of a class, when it is worth moving out what lives in it. `cold_room`: what the active cold
     /// segment can still take.
     pub(crate) fn worth_rescue(&self, durable: u64, cold_room: u64) -> Option<u32> {
-        if self.older == Contents::Unknown {
+        if self.older == Older::Unknown {
             return None; // What seems to be nearly empty may be full.
         }
         let pressed = self.is_pressed();

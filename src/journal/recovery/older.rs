@@ -19,13 +19,14 @@ use mail::{JournalShard, QueueId, QueueIdSet};
 use super::{
     Damage, Epochs, Fate, Recovered, RecoveryError, Report, Scanned, Start, Step, Walk,
     found::{Building, Found, FoundState, Note},
-    walk::{Place, Stop},
+    walk::{Place, Stop, Walked},
 };
 use crate::{
     Checkpoint, Class, Entry, HEADER_PAGE, Journal, Placement, SegmentRef,
     codec::Malformed,
     format::Header,
     record::{Extent, Kind, MessageFacts},
+    segments::Contents,
 };
 
 /// The machine that finds what lives in a log which goes on meanwhile.
@@ -60,8 +61,10 @@ struct Part {
     from: (u64, Option<(u64, u64)>),
     /// Records of a kind that is not known.
     unknown: u32,
-    /// Where its records end, once it is read.
-    walked_to: Option<u64>,
+    /// What reading it found, besides records.
+    walked: Option<Walked>,
+    /// The highest sequence met in it.
+    last: u64,
 }
 
 /// Which use of a file was found, and from where on all records in it are read. Nowhere: nothing in it counts.
@@ -109,7 +112,7 @@ impl Older {
         let used = segments.into_iter().filter(|scanned| scanned.fate == Fate::Used);
         let part = |scanned: Scanned| {
             let place = Place::Before;
-            Part { scanned, place, from: (HEADER_PAGE, None), unknown: 0, walked_to: None }
+            Part { scanned, place, from: (HEADER_PAGE, None), unknown: 0, walked: None, last: 0 }
         };
         let mut parts: Vec<_> = used.map(part).collect();
         parts.sort_by_key(|part| part.scanned.begin);
@@ -150,7 +153,7 @@ impl Older {
         self.building.clear();
         self.retired = QueueIdSet::default();
         for part in &mut self.parts {
-            (part.from, part.unknown, part.walked_to) = ((HEADER_PAGE, None), 0, None);
+            (part.from, part.unknown, part.walked, part.last) = ((HEADER_PAGE, None), 0, None, 0);
             if let Start::Checkpoint(checkpoint) = start {
                 part.begin_behind(checkpoint)?;
             }
@@ -239,9 +242,11 @@ impl Older {
     pub fn finish(self, journal: &mut Journal) -> Report {
         // What is not known cannot be known to be dead.
         let known = self.parts.iter().filter(|part| part.unknown == 0);
-        journal.on_older_known(known.map(|part| {
-            let walked_to = part.walked_to.filter(|_| part.scanned.walked.is_none());
-            (part.scanned.number, walked_to.map(|end| part.scanned.len.saturating_sub(end)))
+        journal.on_older_known(known.map(|part| Contents {
+            segment: part.scanned.number,
+            // The last ones may have been written on since.
+            used: part.walked.as_ref().filter(|_| part.scanned.walked.is_none()).map(|walked| walked.end),
+            end: part.last + 1,
         }));
         self.report
     }
@@ -291,17 +296,7 @@ impl Older {
             Step::Read(_) => self.walk = Some(walk),
             Step::Done => {
                 let (at, walked) = walk.finish();
-                let part = &mut self.parts[at];
-                let number = part.scanned.number;
-                part.walked_to = Some(walked.end);
-                for (from, to) in walked.gaps {
-                    self.report.damage(number, from, Damage::Gap(to));
-                }
-                // Where the log is torn, and what is missing of the last segments, was told when it was opened.
-                let is_open = matches!(walked.stop, Stop::Clean | Stop::Garbage);
-                if is_open && part.place == Place::Before && part.scanned.walked.is_none() {
-                    self.report.damage(number, walked.end, Damage::Rest);
-                }
+                self.parts[at].walked = Some(walked);
                 self.walk_next();
             }
         }
@@ -311,6 +306,7 @@ impl Older {
     fn take(&mut self, part: usize, offset: u64, header: &Header, meta: &[u8]) {
         self.report.records += 1;
         self.epochs.tell(header.epoch, header.epoch_start, header.synced_to);
+        self.parts[part].last = header.sequence;
         let record = Pending { part, offset, header: *header, note: Note::of(header, meta) };
         let synced_to = self.epochs.synced_to(header.epoch);
         // What the last run wrote before the end counts, and what an older one has told of as durable.
@@ -333,6 +329,20 @@ impl Older {
                 self.report.discarded += 1;
             } else {
                 self.apply(record);
+            }
+        }
+        for part in &self.parts {
+            let Some(walked) = part.walked.as_ref().filter(|_| part.scanned.is_of_use(&self.epochs)) else {
+                continue;
+            };
+            let number = part.scanned.number;
+            for (from, to) in &walked.gaps {
+                self.report.damage(number, *from, Damage::Gap(*to));
+            }
+            // Where the log is torn, and what is missing of the last segments, was told when it was opened.
+            let is_open = matches!(walked.stop, Stop::Clean | Stop::Garbage);
+            if is_open && part.place == Place::Before && part.scanned.walked.is_none() {
+                self.report.damage(number, walked.end, Damage::Rest);
             }
         }
     }
