@@ -1,6 +1,10 @@
 //! The server's end: what can be asked over HTTP.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -11,14 +15,15 @@ use axum::{
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use bridge::{Action, Door, Entry, Filter, Page, Progress, Selector, ShardHealth, Summary};
 use config::Secret;
 use mail::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 
-use crate::Problem;
+use crate::{Problem, ReloadRequest, reload};
 
 /// What is asked about beside the shards.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ pub struct Facts {
     pub clock: fn() -> Timestamp,
     /// All metrics now, in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// To whoever reloads the configuration.
+    pub reloads: mpsc::Sender<ReloadRequest>,
 }
 
 /// A listener, as the status shows it.
@@ -53,12 +60,26 @@ pub struct Operations(Arc<Inner>);
 struct Inner {
     door: Door,
     facts: Facts,
+    token: RwLock<Option<Secret>>,
 }
 
 impl Operations {
     /// Operations on the shards behind a door.
     pub fn new(door: Door, facts: Facts) -> Self {
-        Self(Arc::new(Inner { door, facts }))
+        Self(Arc::new(Inner { door, facts, token: RwLock::default() }))
+    }
+
+    /// What a client on a port must show from now on to see and change more than monitoring does; none: it cannot.
+    pub fn set_token(&self, token: Option<Secret>) {
+        *self.0.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn token(&self) -> Option<Secret> {
+        self.0.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn reloads(&self) -> &mpsc::Sender<ReloadRequest> {
+        &self.0.facts.reloads
     }
 
     /// Everything: for the control socket.
@@ -67,8 +88,9 @@ impl Operations {
     }
 
     /// For a port: what monitoring needs; the rest for whoever shows the token.
-    pub fn guarded(&self, token: Option<Secret>) -> Router {
-        let guard = middleware::from_fn(move |request, next| authorize(token.clone(), request, next));
+    pub fn guarded(&self) -> Router {
+        let operations = self.clone();
+        let guard = middleware::from_fn(move |request, next| authorize(operations.token(), request, next));
         self.serving(self.monitoring().merge(api().route_layer(guard)))
     }
 
@@ -100,6 +122,7 @@ const DESTINATIONS: usize = 20;
 fn api() -> Router<Operations> {
     Router::new()
         .route("/api/v1/status", get(status))
+        .route("/api/v1/reload", post(reload::answer))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.

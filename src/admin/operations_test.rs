@@ -75,6 +75,23 @@ pub(crate) fn entry() -> Entry {
     }
 }
 
+/// Whoever reloads: every other time, the configuration is wrong.
+fn reloads() -> mpsc::Sender<ReloadRequest> {
+    let (sender, mut receiver) = crate::reload_requests();
+    tokio::spawn(async move {
+        let answers = [
+            Ok(crate::Reloaded { pending: vec!["cores.count".into(), "listener.smtp.address".into()] }),
+            Err("c.toml:3:1: limits.x: unknown key".to_owned()),
+            Ok(crate::Reloaded::default()),
+        ];
+        for answer in answers {
+            let request: Option<ReloadRequest> = receiver.recv().await;
+            let _ = request.map(|reply| reply.send(answer));
+        }
+    });
+    sender
+}
+
 pub(crate) fn operations(journal: JournalHealth) -> Operations {
     let (door, hatches) = Door::new(1, Limits::default());
     for hatch in hatches {
@@ -87,6 +104,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         listeners: vec![Listener { name: "smtp".into(), address: "[::]:2525".into() }],
         clock: || Timestamp::from_secs(70),
         metrics: Arc::new(|| "ringpost_up 1\n".into()),
+        reloads: reloads(),
     };
     Operations::new(door, facts)
 }
@@ -165,15 +183,37 @@ async fn a_stopped_shard_is_not_ready_but_the_process_is_alive() {
 }
 
 #[tokio::test]
+async fn a_reload_says_what_came_of_it() {
+    let router = operations(JournalHealth::Healthy).everything();
+    for (status, part) in [
+        (200, r#"{"pending":["cores.count","listener.smtp.address"]}"#),
+        (422, "the configuration stays as it was: c.toml:3:1: limits.x: unknown key"),
+        (200, r#"{"pending":[]}"#),
+        (503, "the server stops"),
+    ] {
+        let answer = ask(router.clone(), "POST", "/api/v1/reload", None, "{}").await;
+        assert!(answer.0 == status && answer.1.contains(part), "{answer:?}");
+    }
+    assert_eq!(ask(router, "GET", "/api/v1/reload", None, "").await.0, 405);
+}
+
+#[tokio::test]
 async fn a_port_guards_the_queue() {
     let operations = operations(JournalHealth::Healthy);
-    let without = operations.guarded(None);
-    let with = operations.guarded(Some(Secret::new("abc123")));
+    let router = operations.guarded();
+    for (path, token, status) in [
+        ("/metrics", None, 200),
+        ("/readyz", None, 200),
+        ("/api/v1/queue", None, 403),
+        ("/api/v1/status", Some("Bearer "), 403),
+    ] {
+        let answer = ask(router.clone(), "GET", path, token, "").await;
+        assert_eq!(answer.0, status, "{path} {token:?}: {}", answer.1);
+    }
+    assert_eq!(ask(router.clone(), "POST", "/api/v1/reload", None, "{}").await.0, 403);
+    operations.set_token(Some(Secret::new("abc123")));
+    let with = router;
     for (router, path, token, status) in [
-        (&without, "/metrics", None, 200),
-        (&without, "/readyz", None, 200),
-        (&without, "/api/v1/queue", None, 403),
-        (&without, "/api/v1/status", Some("Bearer "), 403),
         (&with, "/metrics", None, 200),
         (&with, "/api/v1/queue", None, 401),
         (&with, "/api/v1/queue", Some("Bearer abc12"), 401),
@@ -187,7 +227,10 @@ async fn a_port_guards_the_queue() {
         assert_eq!(answer.0, status, "{path} {token:?}: {}", answer.1);
     }
     let body = r#"{"selector":"all"}"#;
-    assert_eq!(ask(with, "POST", "/api/v1/queue/remove", None, body).await.0, 401);
-    let empty = operations.guarded(Some(Secret::new("")));
-    assert_eq!(ask(empty, "GET", "/api/v1/queue", Some("Bearer "), "").await.0, 401);
+    assert_eq!(ask(with.clone(), "POST", "/api/v1/queue/remove", None, body).await.0, 401);
+    operations.set_token(Some(Secret::new("another")));
+    assert_eq!(ask(with.clone(), "GET", "/api/v1/queue", Some("Bearer abc123"), "").await.0, 401);
+    assert_eq!(ask(with.clone(), "GET", "/api/v1/queue", Some("Bearer another"), "").await.0, 200);
+    operations.set_token(Some(Secret::new("")));
+    assert_eq!(ask(with, "GET", "/api/v1/queue", Some("Bearer "), "").await.0, 401);
 }

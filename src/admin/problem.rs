@@ -45,6 +45,12 @@ pub enum Problem {
     /// The token is missing or wrong.
     #[error("the token is missing or wrong")]
     WrongToken,
+    /// A new configuration was not taken.
+    #[error("the configuration stays as it was: {0}")]
+    NotReloaded(String),
+    /// Nobody does this any more.
+    #[error("the server stops")]
+    Stopping,
 }
 
 #[derive(Serialize)]
@@ -59,7 +65,7 @@ struct Body {
 impl Problem {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Shard(AskError::Gone(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Shard(AskError::Gone(_)) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::Shard(AskError::Late(_)) => StatusCode::GATEWAY_TIMEOUT,
             Self::Shard(AskError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
             Self::Shard(AskError::Cursor)
@@ -72,6 +78,7 @@ impl Problem {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoToken => StatusCode::FORBIDDEN,
             Self::WrongToken => StatusCode::UNAUTHORIZED,
+            Self::NotReloaded(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 
@@ -94,11 +101,15 @@ impl Problem {
                  \"recipient\": …, \"destination\": …, \"state\": …}}} as application/json"
             }
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
-            Self::Path => "see /metrics, /healthz, /readyz, /api/v1/status and /api/v1/queue",
-            Self::Method => "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove",
+            Self::Path => "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue and /api/v1/reload",
+            Self::Method => {
+                "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove, or to /api/v1/reload"
+            }
             Self::NoToken => {
                 "use the control socket (ringpost queue), or set http.token in the configuration"
             }
+            Self::NotReloaded(_) => "mend what is named and reload again",
+            Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }
     }

@@ -1,57 +1,175 @@
 //! `ringpost check`: would it start, and how well would it run?
 
-use std::{path::Path, process::ExitCode};
+use std::{io::ErrorKind, os::unix::net::UnixStream, path::Path, process::ExitCode};
 
-use config::Config;
+use config::{Config, ListenAddress, Listener, Loaded, Output};
+use nix::unistd::{AccessFlags, Group, Uid, User, access};
+use tls::Certificates;
 
 use crate::{
-    host::{self, Finding, Needs, Severity},
-    serve,
+    host::{self, Finding, Memlock, Needs, Severity, Subject},
+    open,
+    reload::Ours,
+    serve::{self, Patience},
 };
 
 /// Prints what is wrong with the configuration and with the host.
 pub(crate) fn check(path: &Path) -> ExitCode {
-    let config = match Config::load(path) {
-        Ok(config) => config,
+    let loaded = match Loaded::read(path) {
+        Ok(loaded) => loaded,
         Err(errors) => {
             for error in &errors {
                 eprintln!("error: {error}");
             }
-            let (count, s) = (errors.len(), if errors.len() == 1 { "" } else { "s" });
-            eprintln!("{}: {count} error{s}; the server would not start", path.display());
-            return ExitCode::FAILURE;
+            return refuse(path, errors.len());
         }
     };
-    let mut findings = host::findings(&needs(&config));
-    if let Err(error) = serve::certificates(&config) {
-        let text = error.to_string();
-        findings.push(Finding { severity: Severity::Error, subject: "certificate", text });
+    let config = &loaded.config;
+    let cpus = serve::usable_cpus().len();
+    for warning in config.warnings(cpus) {
+        eprintln!("warning: {}: {}", loaded.places.name(&warning.key), warning.text);
     }
-    for warning in config.warnings(serve::usable_cpus().len()) {
-        eprintln!("warning: {warning}");
+    let mut findings = host::findings(&needs(&loaded));
+    findings.extend(certificates(config));
+    findings.extend(users(config));
+    findings.extend(log_file(config));
+    if UnixStream::connect(config.data_directory.join(admin::CONTROL_SOCKET)).is_ok() {
+        println!("a server runs on this data directory: whether its ports are free was not tried");
+    } else {
+        findings.extend(addresses(config));
+    }
+    let contradictions = loaded.contradictions(cpus);
+    for contradiction in &contradictions {
+        eprintln!("error: {contradiction}");
     }
     for finding in &findings {
-        eprintln!("{finding}");
+        eprintln!("{}: {}", finding.severity, finding.place(&loaded.places));
     }
-    if findings.iter().any(|finding| finding.severity == Severity::Error) {
-        eprintln!("{}: the server would not start", path.display());
-        return ExitCode::FAILURE;
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    match errors + contradictions.len() {
+        0 => {
+            println!("{}: good", path.display());
+            ExitCode::SUCCESS
+        }
+        count => refuse(path, count),
     }
-    println!("{}: good", path.display());
-    ExitCode::SUCCESS
+}
+
+fn refuse(path: &Path, errors: usize) -> ExitCode {
+    let s = if errors == 1 { "" } else { "s" };
+    eprintln!("{}: {errors} error{s}; the server would not start", path.display());
+    ExitCode::FAILURE
 }
 
 /// What this configuration asks of the host.
-pub(crate) fn needs(config: &Config) -> Needs<'_> {
+pub(crate) fn needs(loaded: &Loaded) -> Needs<'_> {
+    let config = &loaded.config;
     let shards = config.cores.shards(serve::usable_cpus().len());
     let inbound: u64 = config.listeners.iter().map(|l| u64::from(l.limits.connections_max)).sum();
     let outbound = u64::from(config.queue.attempts_max) * shards as u64;
-    let segments = u64::from(config.journal.segments_max) * shards as u64;
+    let journal = &config.journal;
+    let segments = u64::from(journal.segments_max).saturating_mul(journal.shards.into());
+    let segments = segments.min(journal.disk_max / journal.segment_size);
+    // Who is root and becomes another user is not root when the shards start.
+    let stays = config.user.is_none() || !Uid::effective().is_root();
     Needs {
         shards,
+        ring_depth: config.ring.depth,
         io_memory: config.ring.io_memory,
+        memlock: if stays && host::may_lock() { Memlock::Ignored } else { Memlock::Holds },
         files: inbound + outbound + segments + 1024,
         backlog: config.listeners.iter().map(|l| u64::from(l.backlog)).max().unwrap_or(0),
         data_directory: &config.data_directory,
+        disk_max: loaded.places.of("journal.disk-max").map(|_| journal.disk_max),
     }
+}
+
+fn error(key: String, text: String) -> Finding {
+    Finding { severity: Severity::Error, subject: Subject::Key(key), text }
+}
+
+/// Each certificate that cannot be used.
+fn certificates(config: &Config) -> Vec<Finding> {
+    let ours = Ours::new(config);
+    let errors =
+        ours.certificate_files().iter().filter_map(|one| Certificates::load(std::slice::from_ref(one)).err());
+    errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string())).collect()
+}
+
+/// Whom root is to become.
+fn users(config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !Uid::effective().is_root() {
+        return found;
+    }
+    if let Some(name) = &config.user
+        && let Ok(None) = User::from_name(name)
+    {
+        let text = format!("there is no user `{name}` on this host; make one with `useradd --system {name}`");
+        found.push(error("user".into(), text));
+    }
+    if let Some(name) = &config.group
+        && let Ok(None) = Group::from_name(name)
+    {
+        let text =
+            format!("there is no group `{name}` on this host; make one with `groupadd --system {name}`");
+        found.push(error("group".into(), text));
+    }
+    found
+}
+
+fn log_file(config: &Config) -> Option<Finding> {
+    let Output::File(path) = &config.log.output else { return None };
+    let (place, flags) = match path.parent() {
+        Some(folder) if !path.exists() => (folder, AccessFlags::W_OK | AccessFlags::X_OK),
+        Some(_) | None => (path.as_path(), AccessFlags::W_OK),
+    };
+    let denied = access(place, flags).err()?;
+    let text = format!(
+        "{} cannot be written to: {denied}; make it, or see that it belongs to this user \
+         (under systemd, `LogsDirectory=` makes a folder in /var/log)",
+        place.display()
+    );
+    Some(error("log.output".into(), text))
+}
+
+/// Each address that cannot be listened on.
+fn addresses(config: &Config) -> Vec<Finding> {
+    let mut patience = Patience::new();
+    let mut found = Vec::new();
+    let http = config.http.address.iter().map(|address| ("http.address".to_owned(), *address));
+    let listeners = config.listeners.iter().flat_map(|listener| {
+        let tcp = listener.address.iter().filter_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        });
+        tcp.map(|address| (address_key(listener), address))
+    });
+    for (key, address) in listeners.chain(http) {
+        let Err(failed) = serve::try_port(address, &mut patience) else { continue };
+        // The unit may give the server what this user does not have.
+        let denied = failed.error.kind() == ErrorKind::PermissionDenied;
+        let severity = if denied { Severity::Warning } else { Severity::Error };
+        found.push(Finding { severity, subject: Subject::Key(key), text: failed.to_string() });
+    }
+    for listener in &config.listeners {
+        for address in &listener.address {
+            let ListenAddress::Unix(path) = address else { continue };
+            let folder = path.parent().unwrap_or(path);
+            if let Err(denied) = access(folder, AccessFlags::W_OK | AccessFlags::X_OK) {
+                let text = format!(
+                    "no socket can be made in {}: {denied}; make the folder, and see that it belongs to this user \
+                     (under systemd, `RuntimeDirectory=` makes one in /run)",
+                    folder.display()
+                );
+                found.push(error(address_key(listener), text));
+            }
+        }
+    }
+    found
+}
+
+/// The key that says where a listener listens.
+pub(crate) fn address_key(listener: &Listener) -> String {
+    format!("listener.{}.address", listener.name.to_ascii_lowercase())
 }

@@ -9,9 +9,13 @@ mod init;
 mod journal_command;
 mod open;
 mod privileges;
+mod reload;
 mod serve;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -51,6 +55,11 @@ enum Command {
     /// Files that are there already are left alone.
     #[command(after_help = "Example:\n  ringpost init --directory ./run --hostname mx.example.org")]
     Init(init::InitArguments),
+    /// Have the running server read its configuration and certificates again, and say what waits for a restart.
+    ///
+    /// Ends with 0 when the new configuration is in force, with 1 when the old one stays.
+    #[command(after_help = "Example:\n  ringpost reload --config /etc/ringpost/ringpost.toml")]
+    Reload(ConfigArgument),
     /// Look at queued mail and act on it, through the running server.
     Queue(QueueArguments),
     /// Look at the segments of the journal, with or without the server.
@@ -90,6 +99,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(&arguments.config),
         Command::Check(arguments) => Ok(check::check(&arguments.config)),
         Command::Init(arguments) => init::init(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Reload(arguments) => reload(&arguments.config),
         Command::Queue(arguments) => queue(&arguments),
         Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),
@@ -103,6 +113,12 @@ fn main() -> ExitCode {
         eprintln!("ringpost: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn reload(path: &Path) -> anyhow::Result<ExitCode> {
+    let config = open::config(path)?;
+    admin::reload(&config.data_directory, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn queue(arguments: &QueueArguments) -> anyhow::Result<ExitCode> {

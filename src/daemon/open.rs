@@ -2,19 +2,51 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use config::Config;
+use anyhow::anyhow;
+use config::{Config, ConfigError, Loaded};
 use mail::JournalShard;
+use tls::CertificateError;
 
 /// Reads the configuration.
 ///
 /// # Errors
 /// All mistakes in it, a line each.
 pub(crate) fn config(path: &Path) -> anyhow::Result<Config> {
-    Config::load(path).or_else(|errors| {
-        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        bail!("the configuration cannot be used:\n{}", lines.join("\n"))
-    })
+    loaded(path).map(|loaded| loaded.config)
+}
+
+/// Reads the configuration, and where its keys stand.
+///
+/// # Errors
+/// All mistakes in it, a line each.
+pub(crate) fn loaded(path: &Path) -> anyhow::Result<Loaded> {
+    Loaded::read(path).map_err(|errors| anyhow!("the configuration cannot be used:\n{}", lines(&errors)))
+}
+
+/// Mistakes, a line each.
+pub(crate) fn lines(errors: &[ConfigError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A certificate that cannot be used, with the key that names its file, and where that stands.
+pub(crate) fn misplaced(loaded: &Loaded, error: &CertificateError) -> anyhow::Error {
+    anyhow!("{}: {error}", loaded.places.name(&certificate_key(&loaded.config, error)))
+}
+
+/// The key that names the file which the error is about.
+pub(crate) fn certificate_key(config: &Config, error: &CertificateError) -> String {
+    let Some(file) = error.file() else { return "certificate".to_owned() };
+    let named = config.certificates.iter().find_map(|certificate| {
+        let key = if certificate.key == file {
+            "key"
+        } else if certificate.certificate == file {
+            "certificate"
+        } else {
+            return None;
+        };
+        Some(format!("certificate.{}.{key}", certificate.name.to_ascii_lowercase()))
+    });
+    named.unwrap_or_else(|| "certificate".to_owned())
 }
 
 /// The segments of one journal shard.

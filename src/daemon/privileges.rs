@@ -3,14 +3,14 @@
 use std::{os::unix::fs::chown, path::Path};
 
 use anyhow::{Context, bail};
-use config::Config;
+use config::{Config, Places};
 use nix::unistd::{Group, Uid, User, initgroups, setresgid, setresuid};
 
 /// Becomes the configured user and group; the data directory goes along.
 ///
 /// # Errors
 /// When there is no such user or group, or this process may not become them.
-pub(crate) fn drop(config: &Config) -> anyhow::Result<()> {
+pub(crate) fn drop(config: &Config, places: &Places) -> anyhow::Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());
     }
@@ -18,15 +18,16 @@ pub(crate) fn drop(config: &Config) -> anyhow::Result<()> {
         eprintln!("ringpost: warning: the server runs as root; set `user` to one of its own");
         return Ok(());
     };
-    let Some(user) = User::from_name(name).context("user")? else {
-        bail!("user: there is no user `{name}` on this host; make one with `useradd --system {name}`")
+    let (user_key, group_key) = (places.name("user"), places.name("group"));
+    let Some(user) = User::from_name(name).with_context(|| user_key.clone())? else {
+        bail!("{user_key}: there is no user `{name}` on this host; make one with `useradd --system {name}`")
     };
     let group = match &config.group {
         None => user.gid,
-        Some(name) => match Group::from_name(name).context("group")? {
+        Some(name) => match Group::from_name(name).with_context(|| group_key.clone())? {
             Some(group) => group.gid,
             None => bail!(
-                "group: there is no group `{name}` on this host; make one with `groupadd --system {name}`"
+                "{group_key}: there is no group `{name}` on this host; make one with `groupadd --system {name}`"
             ),
         },
     };
@@ -36,7 +37,7 @@ pub(crate) fn drop(config: &Config) -> anyhow::Result<()> {
         setresgid(group, group, group)?;
         setresuid(user.uid, user.uid, user.uid)
     };
-    become_user().with_context(|| format!("cannot become user `{name}`"))
+    become_user().with_context(|| format!("{user_key}: cannot become user `{name}`"))
 }
 
 /// Gives the data directory and what lies in it to the user.

@@ -6,6 +6,7 @@
 use std::{
     fmt::Write as _,
     io::ErrorKind,
+    net::SocketAddr,
     path::Path,
     process::ExitCode,
     sync::{Arc, atomic::AtomicU32},
@@ -13,10 +14,11 @@ use std::{
     time::Duration,
 };
 
+use admin::{Operations, ReloadRequest};
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use bridge::Door;
-use config::{Config, ListenerTls};
+use config::{Config, ListenerTls, Loaded, Places};
 use mail::Timestamp;
 use nix::{
     sched::{CpuSet, sched_getaffinity},
@@ -24,8 +26,7 @@ use nix::{
     unistd::Pid,
 };
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
-use shard::{Leases, ListenerSocket, RecoverError, Serving, Setup, Snapshot};
-use tls::{CertificateFiles, Certificates};
+use shard::{Leases, ListenerSocket, RecoverError, Serving, Setup};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -41,35 +42,47 @@ use crate::{
     host::{self, Severity},
     indexes::Indexes,
     open, privileges,
+    reload::{Ours, Reloader},
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Serves until told to stop.
 pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = Arc::new(open::config(path)?);
-    data::prepare(&config)?;
-    let _lock = DirectoryLock::acquire(&config.data_directory)?;
-    data::settle_shards(&config)?;
+    let loaded = open::loaded(path)?;
+    let (config, places) = (Arc::new(loaded.config.clone()), &loaded.places);
+    let data_directory = || places.name("data-directory");
+    data::prepare(&config).with_context(data_directory)?;
+    let _lock = DirectoryLock::acquire(&config.data_directory).with_context(data_directory)?;
+    data::settle_shards(&config).with_context(|| places.name("journal.shards"))?;
     raise_open_files();
     let started = ring::clock::unix_micros();
     let cpus = usable_cpus();
     let shards = config.cores.shards(cpus.len());
-    let certificates = certificates(&config)?;
-    let snapshot = snapshot(config.clone(), certificates.as_ref())?;
+    let contradictions = loaded.contradictions(cpus.len());
+    if !contradictions.is_empty() {
+        bail!("the configuration cannot be used here:\n{}", open::lines(&contradictions));
+    }
+    let ours = Ours::new(&config);
+    let certificates = ours.certificates(None).map_err(|error| open::misplaced(&loaded, &error))?;
+    let snapshot = ours.snapshot(config.clone(), certificates.as_ref())?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let mut sockets = bind(&config, shards)?;
+    let mut sockets = bind(&config, places, shards)?;
     // Ids belong to threads: there must be none but this one yet.
-    privileges::drop(&config)?;
-    let log = log::start(log_options(&config))?;
-    tell_start(path, &config, shards, cpus.len())?;
+    privileges::drop(&config, places)?;
+    let log = log::start(log_options(&config, ours.log_level)).with_context(|| places.name("log.output"))?;
+    tell_start(path, &loaded, shards, cpus.len())?;
 
     let listening = listening(&config, &sockets);
     let registry = Arc::new(Registry::new());
     registry.install();
     let process = Arc::new(registry.process(VERSION, started));
     let (door, hatches) = Door::new(shards, bridge::Limits::default());
-    let pool = start_pool(&config, &door, &registry, &process, &listening)?;
+    let (requests, reloads) = admin::reload_requests();
+    let operations = operations(&config, &door, &registry, &listening, requests);
+    operations.set_token(ours.token.clone());
+    let pool =
+        start_pool(&config, &operations, &registry, &process).map_err(|error| misplaced(&loaded, error))?;
     let indexes = Indexes::open(&config, shards)?;
 
     let leases = Leases::new();
@@ -114,11 +127,21 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     };
     announce(path, &config, &listening, pool.http_addresses(), messages);
 
-    let mut server =
-        Server { path, config, snapshot, certificates, door: &door, process: &process, log: &log };
-    let code = pool.runtime().block_on(server.attend(signals, &mut endings));
+    let reloader = Reloader {
+        path,
+        shards,
+        started: config,
+        ours,
+        certificates,
+        snapshot,
+        door: &door,
+        operations: &operations,
+        log: &log,
+    };
+    let mut server = Server { reloader, process: &process };
+    let code = pool.runtime().block_on(server.attend(signals, reloads, &mut endings));
     // The shards end when nobody can ask them any more.
-    drop(door);
+    drop((operations, door));
     pool.stop(Duration::from_secs(1));
     while endings.blocking_recv().is_some() {}
     indexes.close();
@@ -128,94 +151,82 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
 
 /// What the main thread does while shards and pool serve.
 struct Server<'a> {
-    path: &'a Path,
-    config: Arc<Config>,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    certificates: Option<Arc<Certificates>>,
-    door: &'a Door,
+    reloader: Reloader<'a>,
     process: &'a ProcessMetrics,
-    log: &'a log::Log,
 }
 
 impl Server<'_> {
-    /// Waits for signals, and for a shard that should not have ended.
+    /// Waits for signals, for wishes to reload, and for a shard that should not have ended.
     async fn attend(
         &mut self,
         [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
+        mut reloads: mpsc::Receiver<ReloadRequest>,
         endings: &mut mpsc::UnboundedReceiver<String>,
     ) -> ExitCode {
-        loop {
-            let reason = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-                _ = hangup.recv() => {
-                    self.reload().await;
-                    continue;
+        let reason = loop {
+            tokio::select! {
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hangup.recv() => drop(self.reload().await),
+                Some(reply) = reloads.recv() => {
+                    // Who asked may be gone.
+                    let _ = reply.send(self.reload().await);
                 }
                 reason = endings.recv() => {
                     // What was acknowledged is in the journal; a supervisor starts us again.
                     let reason = reason.unwrap_or_else(|| "every shard ended".to_owned());
                     tracing::error!(reason, "a shard failed; the process ends");
-                    self.log.flush();
+                    self.reloader.log.flush();
                     eprintln!("ringpost: {reason}");
                     std::process::exit(70);
                 }
-            };
-            let stopping = self.stop(reason);
-            tokio::select! {
-                () = stopping => return ExitCode::SUCCESS,
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
             }
-            tracing::warn!(
-                "stopped at once by a second signal; what was under way is done again after the next start"
-            );
-            return ExitCode::SUCCESS;
+        };
+        // Whoever wishes for a reload from now on is told that we stop.
+        drop(reloads);
+        let stopping = self.stop(reason);
+        tokio::select! {
+            () = stopping => return ExitCode::SUCCESS,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        tracing::warn!(
+            "stopped at once by a second signal; what was under way is done again after the next start"
+        );
+        ExitCode::SUCCESS
     }
 
     async fn stop(&self, reason: &str) {
-        let (grace, began) = (self.config.shutdown.grace, ring::clock::now());
+        let (grace, began) = (self.reloader.ours.grace, ring::clock::now());
         Stopping { reason, grace }.emit(ring::clock::unix_micros());
-        let cut = self.door.drain(grace).await.unwrap_or_else(|error| {
+        let cut = self.reloader.door.drain(grace).await.unwrap_or_else(|error| {
             tracing::error!(%error, "not every shard has stopped in order");
             0
         });
         Stopped { took: ring::clock::now().saturating_sub(began), cut }.emit(ring::clock::unix_micros());
     }
 
-    /// Takes the configuration and the certificates anew, or leaves all as it is.
-    async fn reload(&mut self) {
-        let config_file = self.path.display().to_string();
-        match self.try_reload().await {
+    /// Takes the configuration and the certificates anew, or leaves all as it is, and says so.
+    async fn reload(&mut self) -> Result<admin::Reloaded, String> {
+        let config = self.reloader.path.display().to_string();
+        let reloaded = self.reloader.reload().await.map_err(|error| format!("{error:#}"));
+        let now = ring::clock::unix_micros();
+        match &reloaded {
             Ok(pending) => {
                 self.process.reloaded(Reload::Done);
-                Reloaded { config: &config_file, pending: pending.as_deref() }
-                    .emit(ring::clock::unix_micros());
+                let pending = pending.join(", ");
+                let pending = Some(pending.as_str()).filter(|pending| !pending.is_empty());
+                Reloaded { config: &config, pending }.emit(now);
             }
             Err(error) => {
                 self.process.reloaded(Reload::Refused);
-                ReloadRefused { config: &config_file, error: &format!("{error:#}") }
-                    .emit(ring::clock::unix_micros());
+                ReloadRefused { config: &config, error }.emit(now);
             }
         }
-        if let Err(error) = self.log.reopen() {
+        if let Err(error) = self.reloader.log.reopen() {
             tracing::error!(%error, "the log file stays the old one");
         }
-    }
-
-    async fn try_reload(&mut self) -> anyhow::Result<Option<String>> {
-        let config = Arc::new(open::config(self.path)?);
-        match &self.certificates {
-            Some(certificates) => certificates.reload(&certificate_files(&config))?,
-            None => self.certificates = certificates(&config)?,
-        }
-        self.snapshot.store(Arc::new(snapshot(config.clone(), self.certificates.as_ref())?));
-        self.log.set_levels(log_level(config.log.level), &[]);
-        self.door.reload(0).await?;
-        let pending = pending(&self.config, &config);
-        self.config = config;
-        Ok(pending)
+        reloaded.map(|pending| admin::Reloaded { pending })
     }
 }
 
@@ -227,28 +238,8 @@ fn signals<const N: usize>(kinds: [SignalKind; N]) -> std::io::Result<[Signal; N
     signals.try_into().map_err(|_| std::io::ErrorKind::Other.into())
 }
 
-/// What differs but stays as it was until a restart.
-fn pending(old: &Config, new: &Config) -> Option<String> {
-    let differs = [
-        ("data-directory", old.data_directory != new.data_directory),
-        ("cores", old.cores != new.cores),
-        ("ring", old.ring != new.ring),
-        ("buffers", old.buffers != new.buffers),
-        ("journal", old.journal != new.journal),
-        ("listener addresses", addresses(old) != addresses(new)),
-        ("http.address", old.http.address != new.http.address),
-        ("log.output", old.log.output != new.log.output),
-    ];
-    let names: Vec<_> = differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
-    (!names.is_empty()).then(|| names.join(", "))
-}
-
-fn addresses(config: &Config) -> Vec<(&str, &[config::ListenAddress])> {
-    config.listeners.iter().map(|listener| (listener.name.as_str(), &listener.address[..])).collect()
-}
-
-fn tell_start(path: &Path, config: &Config, shards: usize, cpus: usize) -> anyhow::Result<()> {
-    let data = config.data_directory.display().to_string();
+fn tell_start(path: &Path, loaded: &Loaded, shards: usize, cpus: usize) -> anyhow::Result<()> {
+    let data = loaded.config.data_directory.display().to_string();
     Started {
         version: VERSION,
         pid: std::process::id(),
@@ -257,63 +248,30 @@ fn tell_start(path: &Path, config: &Config, shards: usize, cpus: usize) -> anyho
         config: &path.display().to_string(),
     }
     .emit(ring::clock::unix_micros());
-    for finding in host::findings(&check::needs(config)) {
+    for finding in host::findings(&check::needs(loaded)) {
+        let text = finding.place(&loaded.places);
         match finding.severity {
-            Severity::Error => bail!("{finding}"),
-            Severity::Warning => tracing::warn!("{}: {}", finding.subject, finding.text),
+            Severity::Error => bail!("{text}"),
+            Severity::Warning => tracing::warn!("{text}"),
         }
     }
-    for warning in config.warnings(cpus) {
-        tracing::warn!("{warning}");
+    for warning in loaded.config.warnings(cpus) {
+        tracing::warn!("{}: {}", loaded.places.name(&warning.key), warning.text);
     }
     Ok(())
 }
 
-/// The certificates, when a listener needs them.
-pub(crate) fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Certificates>>> {
-    if config.certificates.is_empty()
-        && config.listeners.iter().all(|listener| listener.tls == ListenerTls::None)
-    {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(Certificates::load(&certificate_files(config))?)))
-}
-
-fn certificate_files(config: &Config) -> Vec<CertificateFiles> {
-    let files = |certificate: &config::Certificate| CertificateFiles {
-        chain: certificate.certificate.clone(),
-        key: certificate.key.clone(),
-        names: certificate.domains.iter().map(ToString::to_string).collect(),
-    };
-    config.certificates.iter().map(files).collect()
-}
-
-fn snapshot(config: Arc<Config>, certificates: Option<&Arc<Certificates>>) -> anyhow::Result<Snapshot> {
-    let version_min = match config.tls.min_version {
-        config::TlsVersion::Tls12 => tls::Version::Tls12,
-        config::TlsVersion::Tls13 => tls::Version::Tls13,
-    };
-    let server_tls = certificates.map(|certificates| tls::server_config(certificates.clone(), version_min));
-    const SESSIONS_MAX: usize = 4096;
-    let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
-    Ok(Snapshot {
-        config,
-        server_tls: server_tls.transpose()?,
-        client_tls: Some(client(tls::Authentication::Opportunistic)?),
-        client_tls_verified: Some(client(tls::Authentication::PublicAuthorities)?),
-    })
-}
-
 /// Binds every listener once for each shard; the kernel spreads connections over them.
-fn bind(config: &Config, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket>>> {
+fn bind(config: &Config, places: &Places, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket>>> {
+    let named = |listener: &config::Listener| {
+        format!("{}: listener `{}`", places.name(&check::address_key(listener)), listener.name)
+    };
+    let mut patience = Patience::new();
     for listener in &config.listeners {
-        // Shards share each port (SO_REUSEPORT), and another server of the same user could join them and take a part
-        // of the mail: whether somebody is there shows only when we do not share.
-        let alone =
-            ListenOptions { backlog: listener.backlog, reuse_port: false, ..ListenOptions::default() };
-        for address in listener.address.iter().filter(|a| matches!(a, config::ListenAddress::Tcp(_))) {
-            bind_patiently(&ring_address(address), &alone)
-                .with_context(|| format!("listener `{}`", listener.name))?;
+        for address in &listener.address {
+            if let config::ListenAddress::Tcp(address) = address {
+                try_port(*address, &mut patience).with_context(|| named(listener))?;
+            }
         }
     }
     let mut sockets: Vec<Vec<ListenerSocket>> = (0..shards).map(|_| Vec::new()).collect();
@@ -322,8 +280,7 @@ fn bind(config: &Config, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket
         let options = ListenOptions { backlog: listener.backlog, ..ListenOptions::default() };
         for address in &listener.address {
             let address = ring_address(address);
-            let first = BoundListener::bind(&address, &options)
-                .with_context(|| format!("listener `{}`", listener.name))?;
+            let first = BoundListener::bind(&address, &options).with_context(|| named(listener))?;
             for (number, sockets) in sockets.iter_mut().enumerate() {
                 let socket = match first.tcp_address() {
                     // The port as bound: a configured 0 is the kernel's choice, and the same for all.
@@ -339,18 +296,39 @@ fn bind(config: &Config, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket
     Ok(sockets)
 }
 
-/// Binds and lets go again. A server that was killed keeps its ports for a moment longer than its process: the kernel
-/// takes its rings down behind it, and who is started again at once must not fail for that.
-fn bind_patiently(address: &ring::ListenAddress, options: &ListenOptions) -> Result<(), BindError> {
+/// How long a start waits for ports. A server that was killed keeps its ports for a moment longer than its process:
+/// the kernel takes its rings down behind it, and who is started again at once must not fail for that.
+pub(crate) struct Patience {
+    tries: u32,
+}
+
+impl Patience {
     const PAUSE: Duration = Duration::from_millis(50);
-    const TRIES: u32 = 60;
-    let mut tries = 1;
+
+    pub(crate) const fn new() -> Self {
+        Self { tries: 60 }
+    }
+
+    /// Waits a little, unless it is at its end.
+    fn wait(&mut self) -> bool {
+        let left = self.tries > 0;
+        if left {
+            self.tries -= 1;
+            thread::sleep(Self::PAUSE);
+        }
+        left
+    }
+}
+
+/// Binds and lets go again. Shards share each port (SO_REUSEPORT), and another server of the same user could join them
+/// and take a part of the mail: whether somebody is there shows only when we do not share.
+pub(crate) fn try_port(address: SocketAddr, patience: &mut Patience) -> Result<(), BindError> {
+    let alone = ListenOptions { reuse_port: false, ..ListenOptions::default() };
     loop {
-        match BoundListener::bind(address, options) {
-            Err(error) if error.error.kind() == ErrorKind::AddrInUse && tries < TRIES => tries += 1,
+        match BoundListener::bind(&ring::ListenAddress::Tcp(address), &alone) {
+            Err(error) if error.error.kind() == ErrorKind::AddrInUse && patience.wait() => {}
             bound => return bound.map(drop),
         }
-        thread::sleep(PAUSE);
     }
 }
 
@@ -371,13 +349,13 @@ fn listening(config: &Config, sockets: &[Vec<ListenerSocket>]) -> Vec<(String, S
     first.map(|s| (s.listener.clone(), s.socket.address().to_string(), tls(&s.listener))).collect()
 }
 
-fn start_pool(
+fn operations(
     config: &Config,
     door: &Door,
     registry: &Arc<Registry>,
-    process: &Arc<ProcessMetrics>,
     listening: &[(String, String, ListenerTls)],
-) -> anyhow::Result<pool::Handle> {
+    reloads: mpsc::Sender<ReloadRequest>,
+) -> Operations {
     let rendered = registry.clone();
     let facts = admin::Facts {
         version: VERSION,
@@ -389,8 +367,17 @@ fn start_pool(
             .collect(),
         clock,
         metrics: Arc::new(move || rendered.render()),
+        reloads,
     };
-    let operations = admin::Operations::new(door.clone(), facts);
+    Operations::new(door.clone(), facts)
+}
+
+fn start_pool(
+    config: &Config,
+    operations: &Operations,
+    registry: &Arc<Registry>,
+    process: &Arc<ProcessMetrics>,
+) -> Result<pool::Handle, pool::StartError> {
     let options = pool::Options {
         worker_threads: pool::worker_threads_default(),
         http: config.http.address.clone(),
@@ -398,12 +385,22 @@ fn start_pool(
         limits: pool::Limits::default(),
     };
     let services = pool::Services {
-        guarded: operations.guarded(config.http.token.clone()),
+        guarded: operations.guarded(),
         everything: operations.everything(),
         registry: registry.clone(),
         process: process.clone(),
     };
-    Ok(pool::start(options, services)?)
+    pool::start(options, services)
+}
+
+/// A pool that cannot be started, with the key that has to do with it.
+fn misplaced(loaded: &Loaded, error: pool::StartError) -> anyhow::Error {
+    let key = match &error {
+        pool::StartError::Control(_) => "data-directory",
+        pool::StartError::Listen(_) => "http.address",
+        pool::StartError::Runtime(_) => return error.into(),
+    };
+    anyhow::Error::from(error).context(loaded.places.name(key))
 }
 
 fn clock() -> Timestamp {
@@ -461,7 +458,7 @@ fn announce(
     path: &Path,
     config: &Config,
     listening: &[(String, String, ListenerTls)],
-    http: &[std::net::SocketAddr],
+    http: &[SocketAddr],
     messages: u64,
 ) {
     let now = ring::clock::unix_micros();
@@ -510,7 +507,7 @@ fn raise_open_files() {
     }
 }
 
-fn log_options(config: &Config) -> log::Options {
+fn log_options(config: &Config, level: log::Level) -> log::Options {
     log::Options {
         format: match config.log.format {
             config::LogFormat::Text => log::Format::Text,
@@ -521,20 +518,9 @@ fn log_options(config: &Config) -> log::Options {
             config::Output::Stderr => log::Output::Stderr,
             config::Output::File(path) => log::Output::File(path.clone()),
         },
-        level: log_level(config.log.level),
+        level,
         rooms: Vec::new(),
         buffer_bytes_max: usize::try_from(config.log.buffer).unwrap_or(usize::MAX),
         clock: ring::clock::unix_micros,
-    }
-}
-
-const fn log_level(level: config::LogLevel) -> log::Level {
-    match level {
-        config::LogLevel::Off => log::Level::Off,
-        config::LogLevel::Error => log::Level::Error,
-        config::LogLevel::Warn => log::Level::Warn,
-        config::LogLevel::Info => log::Level::Info,
-        config::LogLevel::Debug => log::Level::Debug,
-        config::LogLevel::Trace => log::Level::Trace,
     }
 }

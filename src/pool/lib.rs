@@ -59,9 +59,12 @@ pub struct Services {
 /// The pool cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A listener.
+    /// A listener for HTTP.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(ListenError),
     /// The runtime.
     #[error(
         "cannot start the threads of the pool: {0}; look at the limit of processes (ulimit -u, TasksMax)"
@@ -110,7 +113,7 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
     let entered = runtime.enter();
     let (stop, stage) = signal::channel(Stage::Serving);
     let mut listeners = JoinSet::new();
-    let control = listen::control(&options.control_socket)?;
+    let control = listen::control(&options.control_socket).map_err(StartError::Control)?;
     listeners.spawn(http::serve(control, services.everything, options.limits, stage.clone()));
     let mut addresses = Vec::new();
     for address in options.http {

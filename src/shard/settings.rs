@@ -1,6 +1,7 @@
 //! The configuration as one shard uses it: made at start and again at each reload.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -11,7 +12,6 @@ use std::{
 use config::{Config, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind, ListenerTls};
 use delivery::{HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
 use dns::Name;
-use hashbrown::HashMap;
 use mail::Envelope;
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
@@ -54,7 +54,7 @@ pub(crate) struct Settings {
     pub(crate) send_max: usize,
     pub(crate) checkpoint_interval: Duration,
     client_tls: ClientTls,
-    doors: HashMap<String, Rc<Door>>,
+    doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
 }

@@ -115,6 +115,24 @@ pub enum CertificateError {
     Generate(String),
 }
 
+impl CertificateError {
+    /// The file that is to be mended or exchanged, when it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Unconfigured | Self::Generate(_) => None,
+            Self::Unreadable { path, .. }
+            | Self::TooLarge { path }
+            | Self::Pem { path, .. }
+            | Self::NoCertificate { path }
+            | Self::Malformed { path }
+            | Self::NoKey { path }
+            | Self::KeyEncrypted { path }
+            | Self::KeyUnsupported { path }
+            | Self::Mismatch { key: path, .. } => Some(path),
+        }
+    }
+}
+
 const FILE_SIZE_MAX: u64 = 1 << 20;
 
 #[derive(Debug)]

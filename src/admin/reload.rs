@@ -1,0 +1,62 @@
+//! `ringpost reload`: a new configuration is asked for, and the answer is whether it is in force.
+
+use std::{
+    io::{self, Write},
+    path::Path,
+};
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{CONTROL_SOCKET, ClientError, Operations, Problem, client::Client};
+
+/// A wish for a reload, with where the answer goes: what was done, or why nothing was.
+pub type ReloadRequest = oneshot::Sender<Result<Reloaded, String>>;
+
+/// What a reload has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Keys that have changed and wait for a restart.
+    pub pending: Vec<String>,
+}
+
+/// The reload could not be asked for, or was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The server could not be asked, or refused.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The answer could not be printed.
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Has the server on this data directory read its configuration again, and says what came of it.
+///
+/// # Errors
+/// [`ReloadError`]; its text says what to do.
+pub fn reload(data_dir: &Path, out: &mut dyn Write) -> Result<(), ReloadError> {
+    let socket = data_dir.join(CONTROL_SOCKET);
+    let Reloaded { pending } = Client::new(&socket).post("/api/v1/reload", "{}")?;
+    if pending.is_empty() {
+        writeln!(out, "reloaded")?;
+    } else {
+        writeln!(out, "reloaded; until a restart these stay as they were: {}", pending.join(", "))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn answer(State(operations): State<Operations>) -> Result<Json<Reloaded>, Problem> {
+    let (reply, answer) = oneshot::channel();
+    // Who would answer is gone when the server stops.
+    operations.reloads().send(reply).await.map_err(|_| Problem::Stopping)?;
+    let reloaded = answer.await.map_err(|_| Problem::Stopping)?;
+    reloaded.map(Json).map_err(Problem::NotReloaded)
+}
+
+/// A channel for wishes: both ends.
+pub fn reload_requests() -> (mpsc::Sender<ReloadRequest>, mpsc::Receiver<ReloadRequest>) {
+    // Reloads are done one after the other; who finds so many waiting waits too.
+    mpsc::channel(16)
+}

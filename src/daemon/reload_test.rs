@@ -1,0 +1,277 @@
+//! Every key of the configuration is in force after a reload, or waits for a restart and is named.
+
+use std::collections::BTreeMap;
+
+use config::{Loaded, Source, Takes};
+
+use super::*;
+
+const SHARDS: usize = 2;
+
+/// What the server is started with: one of each.
+const STARTED: &str = r#"
+[[listener]]
+name = "l"
+address = ["127.0.0.1:2525"]
+[[certificate]]
+name = "c"
+certificate = "c.pem"
+key = "k.pem"
+[[domain]]
+name = "example.org"
+[[route]]
+name = "r"
+domains = ["example.net"]
+via = "hop"
+hosts = ["192.0.2.1"]
+[[route]]
+name = "m"
+domains = ["*"]
+"#;
+
+/// Each key with another value. What follows a bar is what the value cannot do without: it stands in the configuration
+/// before the change as well.
+const OTHERS: &str = r#"
+hostname = "mx.example.org"
+data-directory = "elsewhere"
+user = "mail"
+group = "mail" | user = "daemon"
+cores.count = 2
+cores.spare = 1
+cores.pin = false
+cores.cpus = [1]
+ring.depth = 512
+ring.io-memory = "2MiB"
+ring.spin = "1ms"
+buffers.small = "16KiB"
+buffers.large = "128KiB"
+buffers.budget = "256MiB"
+buffers.free = "16MiB"
+buffers.send = "64KiB"
+descriptors.reserve = 100
+journal.shards = 32
+journal.segment-size = "32MiB"
+journal.segments-max = 1000
+journal.disk-max = "2TiB"
+journal.reserve = "8MiB"
+journal.ready = 3
+journal.spill = "2MiB"
+journal.rescue-share = 30
+index.cache = "32MiB"
+index.checkpoint-interval = "30s"
+listener.address = ["127.0.0.1:2526"]
+listener.kind = "submission"
+listener.tls = "implicit"
+listener.backlog = 128
+listener.bare-line-ends = "accept"
+listener.nul-bytes = "accept"
+listener.long-lines = "refuse"
+listener.extensions.pipelining = false
+listener.extensions.size = false
+listener.extensions.8bitmime = false
+listener.extensions.smtputf8 = false
+listener.extensions.chunking = false
+listener.extensions.dsn = false
+listener.extensions.enhancedstatuscodes = false
+listener.limits.connections-max = 7
+listener.limits.connections-per-client-max = 7
+listener.limits.recipients-max = 700
+listener.limits.message-size-max = "7MiB"
+listener.limits.command-line-max = "7KiB"
+listener.limits.header-size-max = "70KiB"
+listener.limits.errors-max = 7
+listener.limits.commands-max = 7000
+listener.limits.transactions-max = 7
+listener.limits.discard-max = "7MiB"
+listener.limits.received-max = 107
+listener.timeouts.command = "7s"
+listener.timeouts.data-block = "7s"
+listener.timeouts.handshake = "7s"
+listener.timeouts.send = "7s"
+listener.timeouts.session = "7h"
+tls.min-version = "1.3"
+certificate.certificate = "c2.pem"
+certificate.key = "k2.pem"
+certificate.domains = ["example.com"]
+limits.connections-max = 7
+limits.connections-per-client-max = 7
+limits.recipients-max = 700
+limits.message-size-max = "7MiB"
+limits.command-line-max = "7KiB"
+limits.header-size-max = "70KiB"
+limits.errors-max = 7
+limits.commands-max = 7000
+limits.transactions-max = 7
+limits.discard-max = "7MiB"
+limits.received-max = 107
+timeouts.inbound.command = "7s"
+timeouts.inbound.data-block = "7s"
+timeouts.inbound.handshake = "7s"
+timeouts.inbound.send = "7s"
+timeouts.inbound.session = "7h"
+timeouts.outbound.connect = "7s"
+timeouts.outbound.handshake = "7s"
+timeouts.outbound.greeting = "7s"
+timeouts.outbound.ehlo = "7s"
+timeouts.outbound.mail = "7s"
+timeouts.outbound.rcpt = "7s"
+timeouts.outbound.data = "7s"
+timeouts.outbound.block = "7s"
+timeouts.outbound.final = "7s"
+relay.networks = ["10.0.0.0/8"]
+domain.kind = "local"
+route.domains = ["example.com"]
+route.via = "discard" | via = "mx" | hosts = []
+route.hosts = ["192.0.2.2"]
+route.port = 26 | via = "mx" | hosts = []
+route.tls = "none"
+route.concurrency-max = 7
+route.idle = "7s"
+route.transactions-max = 7
+route.chunking = false
+route.chaining = true
+route.source-address = ["127.0.0.2"]
+dns.servers = ["192.0.2.53:53"]
+dns.timeout = "7s"
+dns.attempts = 7
+dns.cache-size = "7MiB"
+dns.ttl-min = "7s"
+dns.ttl-max = "7h"
+dns.negative-ttl-max = "7m"
+dns.failure-ttl = "7s"
+dns.hosts = { "mx.example" = ["192.0.2.7"] }
+queue.retry = ["7m"]
+queue.retry-max = "7h"
+queue.jitter = 7
+queue.give-up = "7d"
+queue.bounce-give-up = "7h"
+queue.delay-warning = "7h"
+queue.grace = "7m"
+queue.destination-retry-min = "7s"
+queue.destination-retry-max = "7m"
+queue.recipients-max = 7000
+queue.attempts-max = 7
+queue.recipients-per-transaction = 7
+http.address = ["127.0.0.1:8081"]
+http.token = "0123456789abcdef"
+log.format = "json"
+log.output = "log"
+log.level = "debug"
+log.buffer = "2MiB"
+shutdown.grace = "7s"
+"#;
+
+/// A configuration with these keys as they are told.
+fn with(lines: &[(&str, &str)]) -> Loaded {
+    let entries = ["listener", "certificate", "domain", "route"];
+    let mut first = String::new();
+    let mut all = STARTED.to_owned();
+    for (key, value) in lines {
+        match key.split_once('.') {
+            Some((entry, key)) if entries.contains(&entry) => {
+                let head = format!("[[{entry}]]\n");
+                let at = all.find(&head).unwrap() + head.len();
+                let old = all[at..].split("\n\n").next().unwrap();
+                let end = old.find("[[").unwrap_or(old.len());
+                let kept: String = old[..end]
+                    .lines()
+                    .filter(|line| line.split(" = ").next() != Some(key))
+                    .map(|line| format!("{line}\n"))
+                    .collect();
+                all.replace_range(at..at + end, &format!("{kept}{key} = {value}\n"));
+            }
+            Some(_) | None => first += &format!("{key} = {value}\n"),
+        }
+    }
+    let text = format!("{first}{all}");
+    let source = Source { file: "/etc/ringpost/ringpost.toml".into(), text: text.clone() };
+    Loaded::from_sources(&[source]).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
+}
+
+/// All that a reload brings into force, in words.
+fn effects(config: &Config) -> String {
+    let ours = Ours::new(config);
+    let (chain, key) = tls::self_signed(&["mx.example.org".to_owned()]).unwrap();
+    let certificates = Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
+    let snapshot = ours.snapshot(Arc::new(config.clone()), Some(&certificates)).unwrap();
+    format!("{ours:?} {}", shard::effects(&snapshot, SHARDS))
+}
+
+#[test]
+fn every_key_is_in_force_after_a_reload_or_named() {
+    tls::install_provider();
+    let others: BTreeMap<&str, Vec<&str>> = OTHERS
+        .lines()
+        .filter_map(|line| line.split_once(" = ").map(|(key, _)| (key, line.split(" | ").collect())))
+        .collect();
+    let mut keys = Config::keys();
+    // Another name is another entry; they come and go below.
+    keys.retain(|(key, _)| !key.ends_with(".name"));
+    let known: Vec<_> = keys.iter().map(|(key, _)| key.as_str()).collect();
+    let unknown: Vec<_> = others.keys().filter(|key| !known.contains(key)).collect();
+    assert!(unknown.is_empty(), "no such keys: {unknown:?}");
+    let mut wrong = Vec::new();
+    for (key, takes) in &keys {
+        let Some(lines) = others.get(key.as_str()) else {
+            wrong.push(format!("{key}: give another value for it here, and see that a reload takes it"));
+            continue;
+        };
+        let parent = key.split_once('.').map_or("", |(entry, _)| entry);
+        let mut lines: Vec<(String, &str)> = lines
+            .iter()
+            .map(|line| {
+                let (name, value) = line.split_once(" = ").unwrap();
+                let whole = name == key || !["listener", "route"].contains(&parent);
+                (if whole { name.to_owned() } else { format!("{parent}.{name}") }, value)
+            })
+            .collect();
+        // The key itself comes last, and so holds.
+        let change: Vec<_> = lines.iter().rev().map(|(key, value)| (key.as_str(), *value)).collect();
+        let new = with(&change);
+        lines.remove(0);
+        let before: Vec<_> = lines.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        let started = with(&before).config;
+        assert_ne!(new.config, started, "{key}: the value here is the one that it has anyway");
+        let Change { config, pending } =
+            new.change(&started, SHARDS).unwrap_or_else(|errors| panic!("{key}: {errors:?}"));
+        let (old, now) = (effects(&started), effects(&config));
+        assert_eq!(old, effects(&started), "what is in force has no words of its own");
+        let name = ["listener", "certificate", "domain", "route"]
+            .iter()
+            .zip(["l", "c", "example.org", "r"])
+            .find(|(entry, _)| **entry == parent)
+            .map_or(key.clone(), |(entry, name)| key.replacen(entry, &format!("{entry}.{name}"), 1));
+        match (takes, &pending[..], old == now) {
+            (Takes::Restart, [named], true) if *named == name && config == started => {}
+            (Takes::Reload, [], false) if config == new.config => {}
+            (takes, pending, same) => wrong.push(format!(
+                "{key}: it takes a {takes:?}, waits: {pending:?}, changes something: {}",
+                if same { "no" } else { "yes" }
+            )),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn entries_come_and_go() {
+    tls::install_provider();
+    let started = with(&[]);
+    let more = |text: &str| {
+        let source =
+            Source { file: "/etc/ringpost/ringpost.toml".into(), text: format!("{STARTED}\n{text}") };
+        Loaded::from_sources(&[source]).unwrap()
+    };
+    for (entry, waits) in [
+        ("[[domain]]\nname = \"example.com\"", false),
+        ("[[route]]\nname = \"s\"\ndomains = [\"example.com\"]", false),
+        ("[[certificate]]\nname = \"d\"\ncertificate = \"d.pem\"\nkey = \"e.pem\"", false),
+        ("[[listener]]\nname = \"s\"\naddress = [\"127.0.0.1:2526\"]", true),
+    ] {
+        for (old, new) in [(&started, &more(entry)), (&more(entry), &started)] {
+            let Change { config, pending } = new.change(&old.config, SHARDS).unwrap();
+            assert_eq!(pending, if waits { vec!["listener.s"] } else { vec![] }, "{entry}");
+            assert_eq!(effects(&config) == effects(&old.config), waits, "{entry}");
+        }
+    }
+}
