@@ -6,7 +6,7 @@ use anyhow::Context;
 use config::Config;
 use index::{Batch, Index, Loaded, OpenReport, SledIndex};
 use mail::JournalShard;
-use shard::{IndexChange, IndexOrder, JournalSetup};
+use shard::{DiskBudget, IndexChange, IndexOrder, JournalSetup};
 use tokio::sync::mpsc;
 
 use crate::open;
@@ -49,8 +49,28 @@ impl Indexes {
         Ok(Self { loaded: loaded.into(), orders, thread })
     }
 
-    /// The journal shards that a core takes over.
-    pub(crate) fn journals(&self, config: &Config, number: usize, shards: usize) -> Vec<JournalSetup> {
+    /// The journal shards that each core takes over. What lies in any of them counts before one makes more of it.
+    ///
+    /// # Errors
+    /// When the segments of one cannot be listed.
+    pub(crate) fn journals(
+        &self,
+        config: &Config,
+        shards: usize,
+        budget: &DiskBudget,
+    ) -> anyhow::Result<Vec<Vec<JournalSetup>>> {
+        (0..shards).map(|number| self.journals_of(config, number, shards, budget)).collect()
+    }
+
+    fn journals_of(
+        &self,
+        config: &Config,
+        number: usize,
+        shards: usize,
+        budget: &DiskBudget,
+    ) -> anyhow::Result<Vec<JournalSetup>> {
+        // Kept for those that new mail goes to.
+        let aside = config.journal.disk_min(1);
         (0..config.journal.shards)
             .filter(|shard| usize::from(*shard) % shards == number)
             .map(JournalShard)
@@ -58,10 +78,14 @@ impl Indexes {
             .filter(|shard| {
                 usize::from(shard.0) == number || open::segments(&config.data_directory, *shard).is_dir()
             })
-            .map(|shard| JournalSetup {
-                shard,
-                directory: open::segments(&config.data_directory, shard),
-                loaded: self.loaded.borrow_mut().remove(&shard),
+            .map(|shard| {
+                let directory = open::segments(&config.data_directory, shard);
+                let aside = if usize::from(shard.0) == number { aside } else { 0 };
+                let share = budget
+                    .share(&directory, aside)
+                    .with_context(|| format!("cannot list {}", directory.display()))?;
+                let loaded = self.loaded.borrow_mut().remove(&shard);
+                Ok(JournalSetup { shard, directory, loaded, share })
             })
             .collect()
     }

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Change, Config, ListenerTls, Secret};
-use shard::Snapshot;
+use shard::{DiskBudget, Snapshot};
 use tls::{CertificateError, CertificateFiles, Certificates};
 use watch::log;
 
@@ -24,6 +24,7 @@ pub(crate) struct Ours {
     pub(crate) log_level: log::Level,
     pub(crate) token: Option<Secret>,
     pub(crate) grace: Duration,
+    pub(crate) disk_max: u64,
 }
 
 /// The configuration in force, and all that is told of another one.
@@ -35,6 +36,7 @@ pub(crate) struct Reloader<'a> {
     pub(crate) ours: Ours,
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) budget: DiskBudget,
     pub(crate) door: &'a Door,
     pub(crate) operations: &'a Operations,
     pub(crate) log: &'a log::Log,
@@ -57,6 +59,7 @@ impl Ours {
             log_level: log_level(config.log.level),
             token: config.http.token.clone(),
             grace: config.shutdown.grace,
+            disk_max: config.journal.disk_max,
         }
     }
 
@@ -119,6 +122,7 @@ impl Reloader<'_> {
         self.snapshot.store(Arc::new(snapshot));
         self.log.set_levels(ours.log_level, &[]);
         self.operations.set_token(ours.token.clone());
+        self.budget.set_max(ours.disk_max);
         (self.certificates, self.ours) = (certificates, ours);
         self.door.reload(0).await?;
         Ok(pending)

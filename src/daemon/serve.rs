@@ -26,7 +26,7 @@ use nix::{
     unistd::Pid,
 };
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
-use shard::{Leases, ListenerSocket, RecoverError, Serving, Setup};
+use shard::{DiskBudget, Leases, ListenerSocket, RecoverError, Serving, Setup};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -85,6 +85,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         start_pool(&config, &operations, &registry, &process).map_err(|error| misplaced(&loaded, error))?;
     let indexes = Indexes::open(&config, shards)?;
 
+    let budget = DiskBudget::new(ours.disk_max);
+    let mut journals = indexes.journals(&config, shards, &budget)?;
     let leases = Leases::new();
     let (ended, mut endings) = mpsc::unbounded_channel();
     let mut waiting = Vec::new();
@@ -95,7 +97,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
             shards,
             snapshot: snapshot.clone(),
             listeners: sockets.remove(0),
-            journals: indexes.journals(&config, number, shards),
+            journals: journals.remove(0),
             leases: leases.clone(),
             metrics: registry.shard(number, &refusals()),
             hatch,
@@ -134,6 +136,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         ours,
         certificates,
         snapshot,
+        budget,
         door: &door,
         operations: &operations,
         log: &log,

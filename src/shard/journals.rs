@@ -28,7 +28,7 @@ use watch::{
     events::{CommitFailed, JournalFull, JournalHealthy},
 };
 
-use crate::upkeep::Changes;
+use crate::{budget::DiskShare, upkeep::Changes};
 
 /// The journal shards that this core has taken over. New mail goes into the first.
 pub(crate) struct Journals {
@@ -75,6 +75,10 @@ pub(crate) struct Committer {
     /// Notes that found the journal not ready, in order.
     notes: RefCell<VecDeque<Note>>,
     full: Cell<bool>,
+    /// Of the host's disk budget.
+    share: DiskShare,
+    /// The budget had no room for another segment, of that size.
+    denied: Cell<Option<u64>>,
     /// Messages that were moved to a place that is not durable yet.
     moving: RefCell<HashMap<QueueId, Position>>,
     /// For the index.
@@ -131,6 +135,7 @@ impl Committer {
         directory: PathBuf,
         metrics: Rc<ShardMetrics>,
         changes: Changes,
+        share: DiskShare,
     ) -> Rc<Self> {
         Rc::new(Self {
             number: journal.shard(),
@@ -144,6 +149,8 @@ impl Committer {
             waiting: RefCell::default(),
             notes: RefCell::default(),
             full: Cell::new(false),
+            share,
+            denied: Cell::new(None),
             moving: RefCell::default(),
             changes: RefCell::new(changes),
         })
@@ -279,7 +286,15 @@ impl Committer {
         if self.full.replace(full) != full {
             let now = ring::clock::unix_micros();
             if full {
-                JournalFull { shard: self.core, error: "the disk budget is used up" }.emit(now);
+                let error = match self.denied.get() {
+                    Some(_) => {
+                        format!("journal.disk-max is used up: {} bytes over all cores", self.share.max())
+                    }
+                    None => {
+                        "no segment can be made: journal.segments-max is reached, or the disk is full".into()
+                    }
+                };
+                JournalFull { shard: self.core, error: &error }.emit(now);
                 self.work.notify_all();
             } else {
                 JournalHealthy { shard: self.core }.emit(now);
@@ -403,6 +418,11 @@ impl Committer {
     }
 
     async fn create(self: Rc<Self>, segment: u32, size: u64, header: Bytes) {
+        if !self.share.take(segment, size) {
+            self.denied.set(Some(size));
+            self.journal.borrow_mut().on_create_failed(segment);
+            return self.file_order_done();
+        }
         let path = segment_path(&self.directory, segment);
         match make_segment(&self.directory, &path, size, &header).await {
             Ok(file) => {
@@ -414,7 +434,10 @@ impl Committer {
                     .emit(ring::clock::unix_micros());
                 self.full.set(true);
                 // The name may be there without the content.
-                let _ = ring::remove(path).await;
+                let removed = ring::remove(path).await;
+                if removed.is_ok() || removed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                    self.share.give_back(segment);
+                }
                 self.journal.borrow_mut().on_create_failed(segment);
             }
         }
@@ -444,6 +467,7 @@ impl Committer {
         self.files.borrow_mut().remove(&segment);
         let removed = ring::remove(segment_path(&self.directory, segment)).await;
         if removed.is_ok() && ring::sync_directory(self.directory.clone()).await.is_ok() {
+            self.share.give_back(segment);
             self.journal.borrow_mut().on_removed(segment);
         }
         self.file_order_done();
@@ -454,9 +478,14 @@ impl Committer {
         self.work.notify_one();
     }
 
-    /// The disk may have room again: look once more.
+    /// The disk or the budget may have room again: look once more.
     pub(crate) fn on_space(&self) {
-        if self.full.get() {
+        let room = match self.denied.get() {
+            Some(size) => self.share.has_room(size),
+            None => self.full.get(),
+        };
+        if room {
+            self.denied.set(None);
             self.journal.borrow_mut().on_space();
             self.work.notify_one();
         }
@@ -566,6 +595,11 @@ async fn make_segment(directory: &Path, path: &Path, size: u64, header: &Bytes) 
     file.sync_data().await?;
     ring::sync_directory(directory).await?;
     Ok(file)
+}
+
+/// The number of the segment in a file of that name.
+pub(crate) fn segment_number(name: &str) -> Option<u32> {
+    name.strip_suffix(".segment")?.parse().ok()
 }
 
 /// The file of a segment.

@@ -13,11 +13,12 @@
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
 //! - `reports`     notifications to senders
 //!
-//! Beside it: `resolve` (DNS sockets), `leases` (limits of the whole host), `recover` (after a start), `upkeep`
+//! Beside it: `resolve` (DNS sockets), `leases` and `budget` (limits of the whole host), `recover` (after a start), `upkeep`
 //! (checkpoints, survivors, gauges), `control` (the pool's requests), `settings` (the configuration).
 
 mod accept;
 mod attempt;
+mod budget;
 mod connection;
 mod control;
 mod facts;
@@ -51,6 +52,7 @@ use tokio::sync::{mpsc, oneshot};
 use watch::{ShardMetrics, events::Recovered};
 
 pub use accept::ListenerSocket;
+pub use budget::{DiskBudget, DiskShare};
 pub use journals::segment_path;
 pub use leases::{Lease, Leases};
 pub use recover::{Found, RecoverError, journal_limits, read as read_back};
@@ -95,6 +97,8 @@ pub struct JournalSetup {
     pub directory: PathBuf,
     /// What the index says; none when there is none, or none of use.
     pub loaded: Option<Loaded>,
+    /// What it has of the host's disk budget.
+    pub share: DiskShare,
 }
 
 /// What a shard says once it serves.
@@ -124,7 +128,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
     let began = ring::clock::now();
     let (mut recipients, mut records) = (0, 0);
-    for JournalSetup { shard, directory, loaded } in journals {
+    for JournalSetup { shard, directory, loaded, share } in journals {
         let limits = recover::journal_limits(config);
         let mut told: Option<Vec<_>> =
             loaded.as_ref().map(|loaded| loaded.entries.iter().map(|(id, _)| id).collect());
@@ -158,7 +162,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
             }
         };
         first.push(IndexOrder { shard, change });
-        committers.push(Committer::new(found.journal, number, directory, metrics.clone(), changes));
+        committers.push(Committer::new(found.journal, number, directory, metrics.clone(), changes, share));
     }
     let messages = u64::from(queue.messages());
     let took = ring::clock::now().saturating_sub(began);

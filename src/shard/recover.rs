@@ -12,7 +12,11 @@ use queue::{Kind, MessageState, Order, Priority, Queue, RecipientState, Restored
 use ring::{File, OpenMode};
 use watch::events::Damaged;
 
-use crate::{journals::segment_path, settings::Settings, shard::Held};
+use crate::{
+    journals::{segment_number, segment_path},
+    settings::Settings,
+    shard::Held,
+};
 
 /// A journal shard read back.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ pub async fn read(
     ring::sync_directory(directory).await.map_err(|error| failed(directory, error))?;
     let listed = ring::list(directory).await.map_err(|error| failed(directory, error))?;
     let files = listed.iter().filter_map(|entry| {
-        let number = entry.name.strip_suffix(".segment")?.parse().ok()?;
+        let number = segment_number(&entry.name)?;
         Some(SegmentFile { number, len: entry.size })
     });
     let listed = files.collect();
@@ -203,9 +207,8 @@ const RESERVE_MIN: u32 = 3;
 /// The limits of one journal shard.
 pub fn journal_limits(config: &config::Config) -> journal::Limits {
     let journal = &config.journal;
-    let by_disk = journal.disk_max / journal.segment_size / u64::from(journal.shards).max(1);
-    let segments_max =
-        u64::from(journal.segments_max).min(by_disk).max(u64::from(RESERVE_MIN) * 2 + 2) as u32;
+    // How much disk there is for all of them together is asked when a segment is to be made.
+    let segments_max = journal.segments_max;
     let reserve = journal.reserve.div_ceil(journal.segment_size) as u32;
     journal::Limits {
         segment_size: journal.segment_size,
