@@ -84,6 +84,8 @@ pub fn fates(outcome: &TransactionOutcome, remote: &Arc<Remote>, teller: Teller)
         // Nothing of the message was taken, so another host may be asked at once.
         Answer::Reply(stage, reply) if reply.code() == 421 && *stage != Stage::End => Fate::Remains,
         Answer::Lost(stage, _) if *stage != Stage::End => Fate::Remains,
+        // Each transaction asks for somebody, so this ends.
+        Answer::Left => Fate::Remains,
         Answer::Reply(..) | Answer::Lost(..) | Answer::Unsuitable(_) => {
             Fate::Ended(Outcome::of(answer, remote, teller))
         }
@@ -103,6 +105,10 @@ impl Outcome {
             }
             Answer::Unsuitable(why) => {
                 Self::Failed(report(why.status(), Diagnostic::Text(why.to_string().into())))
+            }
+            Answer::Left => {
+                let text = "the next hop takes no more recipients at once";
+                Self::Deferred(report(Status(4, 5, 3), Diagnostic::Text(text.into())))
             }
         }
     }
@@ -264,7 +270,7 @@ mod test {
         check(&[done.clone(), full.clone()], &["delivered 2.0.0", "remains"]);
         check(&[done.clone(), reply(Stage::Rcpt, "552 too many")], &["delivered 2.0.0", "remains"]);
         check(&[done, reply(Stage::Rcpt, "452 4.3.1 disk")], &["delivered 2.0.0", "deferred 4.3.1"]);
-        check(&[full], &["deferred 4.5.3"]);
+        check(&[full, Answer::Left], &["deferred 4.5.3", "remains"]);
         check(&[reply(Stage::Rcpt, "552 too many")], &["deferred 4.5.3"]);
     }
 

@@ -172,9 +172,10 @@ impl Worker<'_> {
                             // A next hop that closes after every few messages is slow, not out of order.
                             restarts = 0;
                         }
-                        if mem::replace(&mut self.untried, Untried::No) == Untried::Yes
-                            && restarts < RESTARTS_MAX
-                        {
+                        // Whoever did not fit into a session is no reason to think ill of the host.
+                        let again = mem::replace(&mut self.untried, Untried::No) == Untried::Yes
+                            || ending == Ending::Quit;
+                        if again && restarts < RESTARTS_MAX {
                             restarts += 1;
                             attempt = self.attempt();
                             attempt.start()

@@ -162,7 +162,7 @@ impl Visitor {
                 world.ledger.figures.storage_refusals += u64::from(storage);
                 reply.class() != ReplyClass::Permanent
             }
-            Answer::Lost(..) => true,
+            Answer::Lost(..) | Answer::Left => true,
             Answer::Unsuitable(_) => false,
         });
         if !letter.transaction.recipients.is_empty() {

@@ -420,7 +420,9 @@ impl Server {
             // A next hop that closes after every few messages is slow, not out of order.
             worker.restarts = 0;
         }
-        let step = if mem::take(&mut worker.untried) && worker.restarts < RESTARTS_MAX {
+        // Whoever did not fit into a session is no reason to think ill of the host.
+        let again = mem::take(&mut worker.untried) || *ending == Ending::Quit;
+        let step = if again && worker.restarts < RESTARTS_MAX {
             worker.restarts += 1;
             self.start_attempt(world, worker)
         } else {

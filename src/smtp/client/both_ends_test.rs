@@ -396,7 +396,9 @@ impl BothEnds {
             .iter()
             .map(|answer| match answer {
                 Answer::Reply(stage, reply) => (*stage, reply.code()),
-                answer @ (Answer::Lost(..) | Answer::Unsuitable(_)) => panic!("seed {seed}: {answer:?}"),
+                answer @ (Answer::Lost(..) | Answer::Unsuitable(_) | Answer::Left) => {
+                    panic!("seed {seed}: {answer:?}")
+                }
             })
             .collect();
         if codes.iter().any(|(_, code)| *code == 421) {
@@ -415,19 +417,75 @@ fn names(recipients: &[Recipient]) -> Vec<String> {
     recipients.iter().map(|recipient| recipient.address.to_string()).collect()
 }
 
+/// What a next hop has announced (RFC 9422), and what the client has said since then.
+struct Watcher {
+    seed: u64,
+    limits: [usize; 3],
+    mails: usize,
+    recipients: usize,
+    domains: Vec<String>,
+}
+
+impl Watcher {
+    fn new(seed: u64, random: &mut Random) -> Self {
+        let limits = [(); 3].map(|()| random.pick(&[1, 2, 3, 1000]));
+        Self { seed, limits, mails: 0, recipients: 0, domains: Vec::new() }
+    }
+
+    fn offers(&self) -> String {
+        let [mails, recipients, domains] = self.limits;
+        format!(
+            "mx\nPIPELINING\nSTARTTLS\nCHUNKING\nSIZE 60\n\
+             LIMITS MAILMAX={mails} RCPTMAX={recipients} RCPTDOMAINMAX={domains}"
+        )
+    }
+
+    fn look(&mut self, said: &[u8]) {
+        for line in String::from_utf8_lossy(said).lines() {
+            if line.starts_with("HELO") {
+                // It has no extensions.
+                self.limits = [usize::MAX; 3];
+            } else if line.starts_with("MAIL") {
+                (self.mails, self.recipients) = (self.mails + 1, 0);
+            } else if let Some(path) = line.strip_prefix("RCPT TO:<") {
+                self.recipients += 1;
+                let domain = path.split(['@', '>']).nth(1).unwrap().to_owned();
+                if !self.domains.contains(&domain) {
+                    self.domains.push(domain);
+                }
+            }
+            let said = [self.mails, self.recipients, self.domains.len()];
+            let within = said.iter().zip(&self.limits).all(|(said, most)| said <= most);
+            assert!(within, "seed {}: {said:?} of {:?}", self.seed, self.limits);
+        }
+    }
+}
+
 /// Replies at random: every transaction is reported once, in order, with an answer for each
-/// recipient; a delivery is reported only after content was sent, and never by silence.
+/// recipient; a delivery is reported only after content was sent, and never by silence; what the
+/// next hop announces is kept to.
 fn nonsense(seed: u64) {
     let mut random = Random(seed);
+    let mut watcher = Watcher::new(seed, &mut random);
+    let anywhere = |random: &mut Random, number| {
+        let mut transaction = random.message(number).transaction;
+        for recipient in &mut transaction.recipients {
+            let address =
+                recipient.address.as_str().replace("mx", random.pick(&["mx", "two", "three", "four"]));
+            *recipient = Recipient::new(address.parse().unwrap());
+        }
+        transaction
+    };
     let tls = random.pick(&[TlsLevel::None, TlsLevel::Opportunistic, TlsLevel::Required]);
     let mut client = Client::new(random.options(tls));
     let (mut out, mut given, mut sent, mut finished) = (Vec::new(), VecDeque::new(), 0, 0);
     let mut action = client.on_connected(Channel::Clear);
     for number in 0..200 {
+        watcher.look(&out);
         out.clear();
         action = match action {
             Action::Read(_) if client.takes_next() && random.one_in(2) => {
-                let transaction = random.message(number).transaction;
+                let transaction = anywhere(&mut random, number);
                 given.push_back(transaction.clone());
                 client.on_transaction(transaction, &mut out)
             }
@@ -439,8 +497,7 @@ fn nonsense(seed: u64) {
                     let usual = if stage == Stage::Data { 354 } else { 250 };
                     let code =
                         if luck < 33 { usual } else { random.pick(&[220, 250, 354, 421, 452, 503, 550]) };
-                    let offers = "mx\nPIPELINING\nSTARTTLS\nCHUNKING\nSIZE 60";
-                    client.on_reply(Reply::new(code, None, offers), &mut out)
+                    client.on_reply(Reply::new(code, None, &watcher.offers()), &mut out)
                 }
             },
             Action::StartTls if random.one_in(4) => client.on_tls(Err(TlsFailure("x".into())), &mut out),
@@ -459,6 +516,10 @@ fn nonsense(seed: u64) {
                     TransactionOutcome::Untried(untried) => assert_eq!(untried, transaction, "seed {seed}"),
                     TransactionOutcome::Answered(answers) => {
                         assert_eq!(answers.len(), transaction.recipients.len(), "seed {seed}");
+                        assert!(
+                            answers.iter().any(|a| *a != Answer::Left),
+                            "seed {seed}: nobody was asked for"
+                        );
                         let delivered =
                             |a: &Answer| matches!(a, Answer::Reply(Stage::End, r) if r.code() == 250);
                         finished += usize::from(answers.iter().any(delivered));
@@ -469,7 +530,7 @@ fn nonsense(seed: u64) {
             }
             Action::Ready if random.one_in(20) => client.on_quit(&mut out),
             Action::Ready => {
-                let transaction = random.message(number).transaction;
+                let transaction = anywhere(&mut random, number);
                 given.push_back(transaction.clone());
                 client.on_transaction(transaction, &mut out)
             }

@@ -111,6 +111,7 @@ impl Player {
                                 Answer::Reply(stage, reply) => format!("{stage:?}: {reply}"),
                                 Answer::Lost(stage, loss) => format!("{stage:?}: {loss}"),
                                 Answer::Unsuitable(why) => why.to_string(),
+                                Answer::Left => "left for later".into(),
                             };
                             writeln!(self.text, "? finished: {answer}").unwrap();
                         }

@@ -21,10 +21,12 @@ pub struct Offers {
     pub starttls: bool,
     /// `SIZE`, with or without a bound (RFC 1870).
     pub size: Size,
-    /// `LIMITS MAILMAX=`: transactions in a session (RFC 9422).
+    /// `LIMITS MAILMAX=`: transactions in a session (RFC 9422 §4.1).
     pub transactions_max: Option<u32>,
-    /// `LIMITS RCPTMAX=`: recipients in a transaction (RFC 9422).
+    /// `LIMITS RCPTMAX=`: recipients in a transaction (RFC 9422 §4.2).
     pub recipients_max: Option<u32>,
+    /// `LIMITS RCPTDOMAINMAX=`: recipients' domains in a session (RFC 9422 §4.3).
+    pub domains_max: Option<u32>,
 }
 
 /// What is known about the message sizes that the next hop takes (RFC 1870 §4).
@@ -68,14 +70,21 @@ impl Offers {
 
     fn limit(&mut self, limit: &str) {
         let Some((name, value)) = limit.split_once('=') else { return };
-        // A value of zero would forbid all mail; it cannot be meant (RFC 9422 §4).
-        let value = value.parse().ok().filter(|value| *value > 0);
+        let value = number(value);
         match name.to_ascii_uppercase().as_str() {
             "MAILMAX" => self.transactions_max = value,
             "RCPTMAX" => self.recipients_max = value,
+            "RCPTDOMAINMAX" => self.domains_max = value,
             _ => {}
         }
     }
+}
+
+/// Six digits at most, and no zero in front: a limit of none would forbid all mail (RFC 9422 §4). Anything else is
+/// passed over, as if there were no limit.
+fn number(value: &str) -> Option<u32> {
+    let valid = value.len() <= 6 && !value.starts_with('0') && value.bytes().all(|b| b.is_ascii_digit());
+    if valid { value.parse().ok() } else { None }
 }
 
 #[cfg(test)]
@@ -111,6 +120,11 @@ mod test {
             "mx\nLIMITS RCPTMAX=20 MAILMAX=5 X=y z",
             Offers { recipients_max: Some(20), transactions_max: Some(5), ..none },
         );
-        check("mx\nLIMITS MAILMAX=0", none);
+        check("mx\nlimits rcptdomainmax=999999", Offers { domains_max: Some(999_999), ..none });
+        for odd in
+            ["MAILMAX=0", "MAILMAX=05", "MAILMAX=+5", "MAILMAX=1000000", "MAILMAX=", "MAILMAX", "=5", "="]
+        {
+            check(&format!("mx\nLIMITS {odd}"), none);
+        }
     }
 }

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use mail::BodyType;
+use mail::{BodyType, Domain, Recipient};
 
 use super::{
     Answer, Chaining, Chunking, Framing, Limits, Loss, Offers, Reply, Size, Stage, Transaction,
@@ -30,6 +30,17 @@ pub(super) struct Pipeline {
     expected: VecDeque<Expected>,
     server: Server,
     taken: u32,
+    /// The recipients' domains so far, where the next hop limits them (RFC 9422 §4.3).
+    domains: Vec<Domain>,
+    /// A transaction had nobody whom this session may still ask for.
+    outgrown: Outgrown,
+}
+
+/// Whether a session cannot serve what is to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outgrown {
+    No,
+    Yes,
 }
 
 /// How transactions are to be made.
@@ -71,6 +82,8 @@ struct Flight {
     mail: Mail,
     /// One for each recipient; `None` until something decides.
     answers: Vec<Option<Answer>>,
+    /// Whom the next hop is asked for: all, if there is no list.
+    asked: Option<Box<[usize]>>,
     /// How many replies to `RCPT` have come.
     rcpt_replies: usize,
     accepted: usize,
@@ -140,6 +153,8 @@ impl Pipeline {
             expected: VecDeque::new(),
             server: Server::Clear,
             taken: 0,
+            domains: Vec::new(),
+            outgrown: Outgrown::No,
         }
     }
 
@@ -154,17 +169,29 @@ impl Pipeline {
         self.taken += 1;
         let framing = self.framing(&transaction);
         let unsuitable = unsuitable(&transaction, &self.offers);
+        let asked = if unsuitable.is_none() { self.asked(&transaction.recipients) } else { None };
+        let nobody = asked.as_ref().is_some_and(|asked| asked.is_empty());
+        if nobody {
+            self.outgrown = Outgrown::Yes;
+        }
         // A BDAT that fails leaves the server in a state that only RSET clears (RFC 3030 §2), and
         // whether it fails is not known when the next transaction is written behind it.
         let after_bdat = self.flights.back().is_some_and(|flight| flight.framing == Framing::Bdat);
         let due = match (unsuitable, self.server) {
             (Some(_), _) => Due::Stopped,
+            (None, _) if nobody => Due::Stopped,
             (None, Server::NeedsRset) => Due::Rset,
             (None, Server::Clear) if after_bdat => Due::Rset,
             (None, Server::Clear) => Due::Mail,
         };
+        let mut answers = vec![unsuitable.map(Answer::Unsuitable); transaction.recipients.len()];
+        if let Some(asked) = &asked {
+            answers.fill(Some(Answer::Left));
+            asked.iter().for_each(|place| answers[*place] = None);
+        }
         self.flights.push_back(Flight {
-            answers: vec![unsuitable.map(Answer::Unsuitable); transaction.recipients.len()],
+            answers,
+            asked,
             transaction,
             framing,
             place,
@@ -173,7 +200,7 @@ impl Pipeline {
             rcpt_replies: 0,
             accepted: 0,
             outstanding: 0,
-            untried: false,
+            untried: nobody,
         });
     }
 
@@ -270,10 +297,10 @@ impl Pipeline {
         }
     }
 
-    /// Whether the connection has had all the transactions it may have.
+    /// Whether the connection has had all the transactions it may have, or one that it cannot have.
     pub(super) fn is_spent(&self) -> bool {
         let offered = self.offers.transactions_max.unwrap_or(u32::MAX);
-        self.taken >= self.rules.limits.transactions_max.min(offered)
+        self.taken >= self.rules.limits.transactions_max.min(offered) || self.outgrown == Outgrown::Yes
     }
 
     /// What the oldest command that has no reply is.
@@ -306,7 +333,6 @@ impl Pipeline {
         }
         let Some(flight) = self.flights.back_mut() else { return };
         while self.expected.len() < window {
-            let recipients = &flight.transaction.recipients;
             let expected = match flight.due {
                 Due::Rset => {
                     out.extend_from_slice(command::RSET);
@@ -320,8 +346,8 @@ impl Pipeline {
                     Expected::Mail
                 }
                 Due::Rcpt(i) => {
-                    command::rcpt(&recipients[i], &self.offers, out);
-                    flight.due = if i + 1 < recipients.len() { Due::Rcpt(i + 1) } else { Due::Data };
+                    command::rcpt(&flight.transaction.recipients[flight.place_of(i)], &self.offers, out);
+                    flight.due = if i + 1 < flight.asked_len() { Due::Rcpt(i + 1) } else { Due::Data };
                     Expected::Rcpt
                 }
                 Due::Data if flight.outstanding == 0 && flight.accepted == 0 => {
@@ -354,6 +380,32 @@ impl Pipeline {
         }
     }
 
+    /// Whom of these the next hop may be asked for in a transaction, and from then on in this session; `None` for all.
+    fn asked(&mut self, recipients: &[Recipient]) -> Option<Box<[usize]>> {
+        let Offers { recipients_max, domains_max, .. } = self.offers;
+        let recipients_max = recipients_max.map_or(usize::MAX, |most| most as usize);
+        if recipients.len() <= recipients_max && domains_max.is_none() {
+            return None;
+        }
+        let mut asked = Vec::new();
+        for (place, recipient) in recipients.iter().enumerate() {
+            if asked.len() == recipients_max {
+                break;
+            }
+            if let Some(most) = domains_max {
+                let domain = recipient.address.domain();
+                if !self.domains.contains(&domain) {
+                    if self.domains.len() >= most as usize {
+                        continue;
+                    }
+                    self.domains.push(domain);
+                }
+            }
+            asked.push(place);
+        }
+        (asked.len() < recipients.len()).then(|| asked.into())
+    }
+
     fn framing(&self, transaction: &Transaction) -> Framing {
         let wanted = match self.rules.chunking {
             Chunking::WhenNeeded => transaction.body == BodyType::BinaryMime,
@@ -364,8 +416,17 @@ impl Pipeline {
 }
 
 impl Flight {
+    /// The place in the transaction of the recipient that is asked for as the `i`-th.
+    fn place_of(&self, i: usize) -> usize {
+        self.asked.as_ref().map_or(i, |asked| asked[i])
+    }
+
+    fn asked_len(&self) -> usize {
+        self.asked.as_ref().map_or(self.transaction.recipients.len(), |asked| asked.len())
+    }
+
     fn on_rcpt_reply(&mut self, reply: Reply) {
-        let i = self.rcpt_replies;
+        let i = self.place_of(self.rcpt_replies);
         self.rcpt_replies += 1;
         match self.mail {
             Mail::Accepted if reply.is_completion() => self.accepted += 1,

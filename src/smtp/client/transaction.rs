@@ -43,6 +43,9 @@ pub enum Answer {
     Lost(Stage, Loss),
     /// The next hop cannot take such a message; it was not asked.
     Unsuitable(Unsuitable),
+    /// The next hop takes no more recipients in this transaction, or no other domain in this session (RFC 9422 §4.2,
+    /// §4.3); it was not asked. Others of the transaction were.
+    Left,
 }
 
 /// How a connection was lost.
