@@ -20,6 +20,7 @@ use glommio::{
     executor,
 };
 
+use crate::shortage::is_shortage;
 use crate::timer::sleep;
 use crate::watchdog::Beat;
 use crate::{clock, deadline};
@@ -415,5 +416,7 @@ impl Streak {
 }
 
 pub(crate) fn runtime_error(error: GlommioError<()>) -> io::Error {
-    io::Error::from(error)
+    // The runtime would keep the words and lose the number, which is what such an error is known by.
+    let known = error.raw_os_error().map(io::Error::from_raw_os_error);
+    known.filter(is_shortage).unwrap_or_else(|| error.into())
 }

@@ -26,6 +26,7 @@ mod listener;
 mod pool;
 mod probe;
 mod raw;
+mod shortage;
 mod stream;
 mod timer;
 mod watchdog;
@@ -45,6 +46,7 @@ pub use input::Input;
 pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage};
 pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};
+pub use shortage::{SHORTAGE_PAUSE, is_shortage};
 pub use stream::{ConnectOptions, Stream};
 pub use timer::{Elapsed, sleep, timeout};
 

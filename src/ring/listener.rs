@@ -23,6 +23,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::address::{ListenAddress, Peer};
 use crate::raw;
+use crate::shortage::{SHORTAGE_PAUSE, is_shortage};
 use crate::stream::Stream;
 use crate::timer::{Elapsed, sleep, timeout};
 
@@ -188,8 +189,6 @@ pub struct Listener {
     stopped: Cell<bool>,
 }
 
-/// How long to wait when the host has no descriptors or memory left.
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// How long nobody must come in vain until a shortage is over.
 const SHORTAGE_OVER: Duration = Duration::from_secs(1);
 
@@ -238,7 +237,7 @@ impl Listener {
                 Err(error) => error,
             };
             match error {
-                Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+                error if is_shortage(&error.into()) => {
                     self.careful.set(true);
                     self.paused.set(true);
                     self.tell(Shortage::Pause(error.into()));

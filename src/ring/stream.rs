@@ -17,9 +17,11 @@ use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketAddrUnix, SocketFlag
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::address::Peer;
+use crate::clock;
 use crate::deadline::{Deadline, Side};
 use crate::executor::{Streak, yield_now};
 use crate::raw;
+use crate::shortage::{SHORTAGE_PAUSE, is_shortage};
 use crate::timer::{sleep, timeout};
 
 /// How to open a connection.
@@ -55,11 +57,10 @@ pub struct Stream {
 const SLICES_MAX: usize = 64;
 
 impl Stream {
-    /// Opens a TCP connection.
+    /// Opens a TCP connection. While there is no descriptor for it, this waits.
     pub async fn connect(to: SocketAddr, options: ConnectOptions) -> io::Result<Self> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+        let socket = open(family, options.timeout).await?;
         SockRef::from(&socket).set_tcp_nodelay(true)?;
         if let Some(local) = options.local {
             // The port is chosen at connect, so that one address serves more than 64 thousand connections.
@@ -85,10 +86,9 @@ impl Stream {
     /// Opens a connection to a Unix socket.
     pub async fn connect_unix(path: &Path, wait: Duration) -> io::Result<Self> {
         let address = SocketAddrUnix::new(path)?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let connected = async {
             loop {
-                let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+                let socket = open(AddressFamily::UNIX, wait).await?;
                 match rustix::net::connect(&socket, &address) {
                     Ok(()) => return Ok(Self::new(socket, Peer::Unix)),
                     // The listener's queue is full, and nothing tells when it no longer is.
@@ -283,6 +283,18 @@ impl Drop for Stream {
         // A ring that still waits for this socket keeps it open until its next round; the peer should not have to wait
         // for that.
         let _ = self.shutdown_write();
+    }
+}
+
+/// A new socket. Descriptors come back: who finds none looks again for as long as `patience` lasts.
+async fn open(family: AddressFamily, patience: Duration) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let until = clock::now().saturating_add(patience);
+    loop {
+        match rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(io::Error::from) {
+            Err(error) if is_shortage(&error) && clock::now() < until => sleep(SHORTAGE_PAUSE).await,
+            opened => return opened,
+        }
     }
 }
 
