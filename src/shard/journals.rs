@@ -491,11 +491,20 @@ impl Committer {
         }
     }
 
+    /// The file of a segment. While there is no descriptor for it, this waits.
     async fn file(&self, segment: u32) -> io::Result<Rc<File>> {
         if let Some(file) = self.files.borrow().get(&segment) {
             return Ok(file.clone());
         }
-        let file = Rc::new(File::open(segment_path(&self.directory, segment), OpenMode::ReadWrite).await?);
+        let path = segment_path(&self.directory, segment);
+        // Descriptors come back, but a commit that failed is final.
+        let opened = loop {
+            match File::open(&path, OpenMode::ReadWrite).await {
+                Err(error) if ring::is_shortage(&error) => ring::sleep(ring::SHORTAGE_PAUSE).await,
+                opened => break opened?,
+            }
+        };
+        let file = Rc::new(opened);
         self.files.borrow_mut().insert(segment, file.clone());
         Ok(file)
     }
