@@ -9,6 +9,8 @@
 mod clients;
 #[path = "bad_days/content.rs"]
 mod content;
+#[path = "bad_days/descriptors.rs"]
+mod descriptors;
 #[path = "bad_days/disk.rs"]
 mod disk;
 #[path = "bad_days/hops.rs"]

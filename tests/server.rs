@@ -121,7 +121,15 @@ grace = "10s"
     /// # Panics
     /// When it does not.
     pub fn resume(&mut self) {
-        self.launch();
+        self.resume_by(&mut self.command());
+    }
+
+    /// As [`Server::resume`], by a command that becomes [`Server::command`].
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn resume_by(&mut self, command: &mut Command) {
+        self.launch_by(command);
         self.program().wait_for("it serves", |line| line.starts_with("with ").then_some(()));
     }
 
@@ -130,9 +138,13 @@ grace = "10s"
     /// # Panics
     /// When it runs already.
     pub fn launch(&mut self) {
+        self.launch_by(&mut self.command());
+    }
+
+    fn launch_by(&mut self, command: &mut Command) {
         assert!(self.program.is_none(), "it runs already");
         self.read.store(0, Ordering::Relaxed);
-        self.program = Some(Program::start("ringpost", &mut self.command()));
+        self.program = Some(Program::start("ringpost", command));
     }
 
     /// Ends it with SIGKILL, at once.
