@@ -51,7 +51,17 @@ pub struct Queue {
     /// Recipients by [`State`].
     pub(crate) counts: [u64; 4],
     attempts: u32,
+    older: Older,
     sorted: Sorted,
+}
+
+/// Whether all messages from before a restart are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Older {
+    /// No: nothing is tried, warned about or given up, so that none overtakes another.
+    Missing,
+    /// Yes.
+    In,
 }
 
 /// Recipients of an ended attempt by what becomes of them. Kept to save allocations.
@@ -120,6 +130,7 @@ impl Queue {
             probes: Wheel::new(),
             counts: [0; 4],
             attempts: 0,
+            older: Older::In,
             sorted: Sorted::default(),
         }
     }
@@ -166,12 +177,54 @@ impl Queue {
         self.dispatch(orders);
     }
 
+    /// Messages from before a restart will come by [`Queue::restore_older`] while new ones are accepted. Until
+    /// [`Queue::end_restore`] nothing is tried, warned about or given up: it would be out of turn.
+    pub fn begin_restore(&mut self) {
+        self.older = Older::Missing;
+    }
+
+    /// Takes in a message from before a restart that is older than all that are in: it stands before them. So they come
+    /// from the youngest to the oldest.
+    ///
+    /// # Panics
+    /// When [`Queue::begin_restore`] was not called, the id is queued already or a destination is not ours.
+    pub fn restore_older(&mut self, restored: &Restored<'_>, now: Timestamp) {
+        assert_eq!(self.older, Older::Missing, "an older message after the last one");
+        let message = self.take_back(restored, now);
+        let tick = self.clock.now(now);
+        let mut next = self.messages[message].groups;
+        while next != NIL {
+            let index = next;
+            next = self.groups[index].sibling_after;
+            match self.groups[index].state {
+                State::Ready => self.sites.unlink(&mut self.groups, restored.message.priority, index),
+                // A retry that is overdue came before what is new, too.
+                State::Deferred if self.groups[index].due <= tick => {
+                    self.retries.remove(&mut self.groups, index);
+                    self.set_state(index, State::Ready);
+                }
+                State::Deferred | State::Held => continue,
+                State::Running => unreachable!("nothing runs before all are in"),
+            }
+            self.sites.push_front(&mut self.groups, restored.message.priority, index);
+        }
+    }
+
+    /// All messages from before the restart are in: what is due is tried from the next [`Queue::on_tick`] on.
+    pub fn end_restore(&mut self) {
+        self.older = Older::In;
+    }
+
     /// Takes in a message from before a restart. What is due waits for the next [`Queue::on_tick`],
     /// so restore everything first; that also retires a message whose recipients have all ended.
     ///
     /// # Panics
     /// When the id is queued already or a destination is not ours.
     pub fn restore(&mut self, restored: &Restored<'_>, now: Timestamp) {
+        self.take_back(restored, now);
+    }
+
+    fn take_back(&mut self, restored: &Restored<'_>, now: Timestamp) -> u32 {
         let tick = self.clock.now(now);
         let message = self.add_message(&restored.message);
         self.extend_life(message, now);
@@ -208,6 +261,7 @@ impl Queue {
         } else {
             self.arm(message, tick);
         }
+        message
     }
 
     /// An attempt ended. A recipient without an outcome counts as deferred.
@@ -253,6 +307,9 @@ impl Queue {
     /// Time has passed. Does a bounded amount of work; [`Queue::wake_after`] says when to call again.
     pub fn on_tick(&mut self, now: Timestamp, orders: &mut Vec<Order>) {
         let tick = self.clock.now(now);
+        if self.older == Older::Missing {
+            return;
+        }
         for _ in 0..TICK_WORK_MAX {
             match self.probes.step(&mut self.sites.slab, tick) {
                 Step::Due(site) => self.on_probe(site, tick),
@@ -314,8 +371,12 @@ impl Queue {
         self.schedule = schedule;
     }
 
-    /// When to call [`Queue::on_tick`] next; never earlier than `now`. It may turn out that nothing is due.
+    /// When to call [`Queue::on_tick`] next; never earlier than `now`. It may turn out that nothing is due. Nothing is
+    /// before [`Queue::end_restore`].
     pub fn wake_after(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.older == Older::Missing {
+            return None;
+        }
         if self.sites.is_waiting() && self.attempts < self.limits.attempts_max {
             return Some(now);
         }
@@ -341,7 +402,7 @@ impl Queue {
 impl Queue {
     /// Begins attempts as long as one may begin.
     pub(crate) fn dispatch(&mut self, orders: &mut Vec<Order>) {
-        while self.attempts < self.limits.attempts_max {
+        while self.attempts < self.limits.attempts_max && self.older == Older::In {
             let Some(index) = self.sites.next() else { return };
             let message = &self.messages[self.groups[index].message];
             let (id, priority) = (QueueId::from_bits(message.id), message.priority);

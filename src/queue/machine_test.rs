@@ -298,3 +298,69 @@ fn the_books_say_how_much_memory_there_is() {
     assert_eq!(desk.queue.destinations(), 0);
     assert_eq!(desk.queue.memory(), full - "a".len(), "slabs keep what they have had, names go");
 }
+
+/// Whatever comes while the older ones are missing waits behind them, and nobody is tried before the last is in.
+#[test]
+fn new_mail_does_not_overtake_what_was_there_before() {
+    let mut desk = Desk::new(Limits { destination_attempts_max: 1, ..Limits::default() });
+    desk.queue.begin_restore();
+    let restore = |desk: &mut Desk, number: u64, states: &[State]| {
+        let recipients: Vec<_> = (0..)
+            .zip(states)
+            .map(|(recipient, state)| RecipientState {
+                recipient,
+                destination: desk.queue.intern(["a", "b"][recipient as usize % 2], desk.now),
+                state: *state,
+                attempts: 1,
+                due: START,
+                status: None,
+            })
+            .collect();
+        let message = MessageState {
+            id: id(number),
+            received_at: START,
+            size: 1,
+            priority: Priority::Normal,
+            kind: Kind::Message,
+            warning: Warning::Wanted,
+            give_up_at: None,
+        };
+        desk.queue.restore_older(&Restored { message, recipients: &recipients }, desk.now);
+    };
+    desk.accept(10, &["a", "b"], Priority::Normal);
+    restore(&mut desk, 5, &[State::Ready, State::Running, State::Ready]);
+    desk.accept(11, &["a"], Priority::Normal);
+    restore(&mut desk, 4, &[State::Deferred]);
+    restore(&mut desk, 3, &[State::Ready, State::Held]);
+    restore(&mut desk, 2, &[]);
+    desk.pass(minutes(60));
+    desk.queue.on_tick(desk.now, &mut desk.orders);
+    desk.queue.set_limits(desk.queue.limits, desk.now, &mut desk.orders);
+    assert_eq!((desk.queue.wake_after(desk.now), &*desk.orders), (None, &[][..]));
+    desk.queue.end_restore();
+    assert_eq!(desk.queue.wake_after(desk.now), Some(desk.now));
+    let (mut order, mut retired) = (Vec::new(), Vec::new());
+    for _ in 0..12 {
+        desk.queue.on_tick(desk.now, &mut desk.orders);
+        retired.extend(desk.orders.iter().filter_map(|order| match order {
+            Order::Retire { id } => Some(id.number()),
+            Order::Attempt { .. }
+            | Order::Note { .. }
+            | Order::Return { .. }
+            | Order::Tell { .. }
+            | Order::Warn { .. }
+            | Order::Remove { .. } => None,
+        }));
+        for (attempt, number, recipients) in desk.attempts() {
+            let name = if recipients[0] % 2 == 0 { "a" } else { "b" };
+            order.push((name, number));
+            let outcomes: Vec<_> = recipients.iter().map(|place| (*place, Outcome::Delivered)).collect();
+            desk.end(attempt, &outcomes);
+        }
+    }
+    let of = |name| {
+        order.iter().filter(|(other, _)| *other == name).map(|(_, number)| *number).collect::<Vec<_>>()
+    };
+    assert_eq!((of("a"), of("b")), (vec![3, 4, 5, 10, 11], vec![5, 10]));
+    assert!(retired.contains(&2), "{retired:?}");
+}

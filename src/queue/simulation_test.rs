@@ -64,6 +64,8 @@ enum Event {
     Limit,
     SetClockBack,
     Restart,
+    /// One more message from before the last restart.
+    Older,
     Look,
 }
 
@@ -105,6 +107,9 @@ struct World {
     attempts: HashMap<AttemptId, Attempt>,
     /// Destinations that are to be left alone until then.
     blocked: HashMap<&'static str, Duration>,
+    /// Messages from before the last restart that are still to come, the youngest last.
+    older: Vec<(MessageState, Vec<(u32, Known)>)>,
+    is_restoring: bool,
     orders: u64,
 }
 
@@ -123,7 +128,7 @@ fn live(seed: u64) {
     let mut world = World::new(seed);
     while world.step() {
         let waiting = world.queue.wake_after(world.now()).map(|wake| wake.saturating_since(world.now()));
-        if world.queue.counts().deferred > 0 {
+        if world.queue.counts().deferred > 0 && !world.is_restoring {
             assert!(waiting.is_some_and(|wait| wait <= schedule().retry_max), "the next try: {waiting:?}");
         }
         let last = DISTURBANCES_END + schedule().give_up * 2 + HOUR * 4;
@@ -156,6 +161,8 @@ impl World {
             recipients: BTreeMap::new(),
             attempts: HashMap::new(),
             blocked: HashMap::new(),
+            older: Vec::new(),
+            is_restoring: false,
             orders: 0,
         };
         for _ in 0..MESSAGES {
@@ -217,6 +224,8 @@ impl World {
 
     fn happen(&mut self, event: Event, orders: &mut Vec<Order>) {
         match event {
+            // Operators wait until they can mean everybody.
+            Event::Command if self.is_restoring => {}
             Event::Accept => self.accept(orders),
             Event::End(attempt) => self.end(attempt, orders),
             Event::Command => self.random_command(orders),
@@ -239,6 +248,9 @@ impl World {
                 }
             }
             Event::Restart => self.restart(),
+            Event::Older => self.restore_one(),
+            // What has not come back is not to be seen.
+            Event::Look if self.is_restoring => {}
             Event::Look => self.look(),
         }
     }
@@ -410,11 +422,11 @@ impl World {
         }
     }
 
-    /// Builds the queue anew, from its own states or from what the orders noted.
+    /// Builds the queue anew, from its own states or from what the orders noted: at once, or while life goes on.
     fn restart(&mut self) {
         let now = self.now();
         let mut queue = Queue::new(LIMITS, schedule(), self.seed, now);
-        let from_states = self.random.one_in(2);
+        let from_states = self.random.one_in(2) && !self.is_restoring;
         let (mut cursor, mut restored) = (Some(Cursor::default()), BTreeSet::new());
         let mut messages = Vec::new();
         while let Some(from) = cursor {
@@ -422,26 +434,30 @@ impl World {
             messages.extend(page.items);
             cursor = page.next;
         }
-        for message in messages {
-            let mut recipients = self.queue.states(message.id).unwrap();
-            let mut message = message;
-            for state in &mut recipients {
-                let known = &self.recipients[&(message.id, state.recipient)];
+        let mut older = Vec::new();
+        for mut message in messages {
+            let mut recipients = Vec::new();
+            for state in self.queue.states(message.id).unwrap() {
+                let mut known = self.recipients[&(message.id, state.recipient)].clone();
                 assert_eq!(self.queue.name(state.destination), Some(known.name));
                 assert_eq!(state.state == State::Held, known.held, "{:?} {state:?} {known:?}", message.id);
                 assert_eq!(state.attempts, known.attempts);
                 assert!(restored.insert((message.id, state.recipient)), "a recipient is there twice");
-                if !from_states {
-                    (state.state, state.attempts, state.due) = (known.state, known.attempts, known.due);
+                if from_states {
+                    (known.state, known.attempts, known.due) = (state.state, state.attempts, state.due);
+                } else {
                     message = MessageState { give_up_at: None, ..self.messages[&message.id] };
                 }
-                state.destination = queue.intern(known.name, now);
+                recipients.push((state.recipient, known));
             }
-            queue.restore(&Restored { message, recipients: &recipients }, now);
+            older.push((message, recipients));
         }
+        let missing = std::mem::take(&mut self.older);
+        restored.extend(missing.iter().flat_map(|(m, list)| list.iter().map(|(place, _)| (m.id, *place))));
         let known = self.recipients.iter().filter(|(_, known)| !known.ended).map(|(key, _)| *key);
         assert_eq!(restored, known.collect(), "restored, known");
-        assert_eq!(queue.counts().total(), self.queue.counts().total());
+        older.extend(missing);
+        older.sort_by_key(|(message, _)| (message.received_at, message.id));
         // What was under way is forgotten, and so are the removals that waited for it.
         self.attempts.clear();
         self.blocked.clear();
@@ -452,8 +468,36 @@ impl World {
             known.running = false;
             known.removed &= known.ended;
         }
-        self.future.retain(|_, event| !matches!(event, Event::End(_)));
+        self.future.retain(|_, event| !matches!(event, Event::End(_) | Event::Older));
+        self.is_restoring = self.random.one_in(2);
+        if self.is_restoring {
+            queue.begin_restore();
+            for _ in 0..=older.len() {
+                let at = self.elapsed + Duration::from_millis(self.random.below(300_000));
+                self.plan(at, Event::Older);
+            }
+            (self.queue, self.older) = (queue, older);
+            return;
+        }
+        for (message, recipients) in older {
+            let recipients = states(&mut queue, &recipients, now);
+            queue.restore(&Restored { message, recipients: &recipients }, now);
+        }
         self.queue = queue;
+    }
+
+    fn restore_one(&mut self) {
+        let now = self.now();
+        let Some((message, recipients)) = self.older.pop() else {
+            self.is_restoring = false;
+            // Who came back late has the same time to be tried.
+            for (_, tried) in self.lives.values_mut() {
+                *tried = (*tried).max(self.elapsed + schedule().grace);
+            }
+            return self.queue.end_restore();
+        };
+        let recipients = states(&mut self.queue, &recipients, now);
+        self.queue.restore_older(&Restored { message, recipients: &recipients }, now);
     }
 
     /// Compares what the queue shows with what the model knows.
@@ -542,6 +586,7 @@ impl World {
     }
 
     fn begin(&mut self, attempt: AttemptId, id: QueueId, to: Destination, recipients: &[u32], number: u16) {
+        assert!(!self.is_restoring, "tried out of turn");
         assert!(!recipients.is_empty() && recipients.len() <= LIMITS.recipients_per_attempt_max);
         let name = self.recipients[&(id, recipients[0])].name;
         for place in recipients {
@@ -576,4 +621,16 @@ impl World {
         known.ended = true;
         known
     }
+}
+
+fn states(queue: &mut Queue, recipients: &[(u32, Known)], now: Timestamp) -> Vec<RecipientState> {
+    let state = |(place, known): &(u32, Known)| RecipientState {
+        recipient: *place,
+        destination: queue.intern(known.name, now),
+        state: known.state,
+        attempts: known.attempts,
+        due: known.due,
+        status: None,
+    };
+    recipients.iter().map(state).collect()
 }
