@@ -225,6 +225,75 @@ fn a_budget_used_up() {
     until("mail is taken again", || clients.iter_mut().all(|client| bag.send(client).0 == 250).then_some(()));
 }
 
+/// One limit for all cores: one may use what the others leave, but not what is kept for them, and never more in all.
+#[test]
+fn a_disk_budget_of_all_cores() {
+    const MIB: u64 = 1 << 20;
+    let more = |disk_max: u64| {
+        format!(
+            "{HOLD}[journal]\nsegment-size = \"2MiB\"\nreserve = \"1MiB\"\nspill = \"256KiB\"\n\
+             disk-max = \"{disk_max}MiB\"\n[limits]\nmessage-size-max = \"1MiB\"\n"
+        )
+    };
+    let mut server = Server::start(&more(80));
+    let used = |server: &Server| {
+        let files = files(&server.place().join("data/segments"));
+        // One may go while it is looked at.
+        files.iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum::<u64>()
+    };
+    let mut bag = Mailbag::default();
+    // Until it is full: sometimes a segment is not ready in time, which is 451.
+    let fill = |server: &Server, client: &mut Client, bag: &mut Mailbag, limit: u64| {
+        let before = bag.acknowledged.len();
+        while bag.send(client).0 != 452 {
+            assert!(used(server) <= limit * MIB, "{} bytes of {limit} MiB", used(server));
+            assert!(bag.sent < 4000, "it does not become full");
+        }
+        let sizes = bag.acknowledged[before..].iter().map(|subject| content(subject).len() as u64);
+        sizes.sum::<u64>() / MIB
+    };
+    // A connection is one core's. Of 40 segments 8 are the other's, and 3 are for what becomes of mail.
+    let mut one = server.client();
+    let first = fill(&server, &mut one, &mut bag, 80);
+    assert!((50..=58).contains(&first), "{first} MiB");
+    let event = server.event("journal_full", |_| true);
+    assert!(
+        event["error"].as_str().unwrap().contains("journal.disk-max is used up: 83886080 bytes"),
+        "{event}"
+    );
+    // The other takes what is kept for it.
+    let mut other = until("a connection to the other core", || {
+        let mut client = server.client();
+        (bag.send(&mut client).0 == 250).then_some(client)
+    });
+    let second = fill(&server, &mut other, &mut bag, 80);
+    assert!((6..=10).contains(&second), "{second} MiB");
+    assert!(used(&server) > 78 * MIB, "{} bytes", used(&server));
+    // More of it is there after a reload, and less.
+    server.configure(&more(100));
+    let event = server.reload();
+    assert_eq!((&event["event"], &event["pending"]), (&"reloaded".into(), &Value::Null), "{event}");
+    until("mail is taken again", || (bag.send(&mut one).0 == 250).then_some(()));
+    let third = fill(&server, &mut one, &mut bag, 100);
+    assert!((15..=20).contains(&third), "{third} MiB");
+    server.configure(&more(64));
+    server.reload();
+    assert_eq!(bag.send(&mut one).0, 452);
+    // What is there counts at the next start, and goes with the mail.
+    server = server.restarted();
+    let all = server.queue_json(&["list", "--limit", "0"]).len();
+    assert_eq!(all, bag.acknowledged.len());
+    let before = used(&server);
+    assert!(before > 90 * MIB);
+    // Segments that were ready may be filled, but none is made.
+    let mut client = server.client();
+    fill(&server, &mut client, &mut bag, 100);
+    assert_eq!(used(&server), before);
+    server.queue(&["remove", "--all", "--yes"]).good();
+    until("mail is taken again", || (bag.send(&mut client).0 == 250).then_some(()));
+    until("the files are gone", || (used(&server) <= 64 * MIB).then_some(()));
+}
+
 /// Mail that waits for a next hop that is not there; `damage` is done while the server is down. Answers the server,
 /// started again, and what arrived when the next hop came back.
 fn damaged(count: usize, stop: fn(&mut Server), damage: impl FnOnce(&Server)) -> (Server, Sink) {

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use end_to_end::{Client, Server, Signal, Sink, built, run, until};
+use end_to_end::{Client, Server, Signal, Sink, built, free_address, run, until};
+use serde_json::Value;
 
 use crate::{secure::Secure, unharmed};
 
@@ -169,8 +170,55 @@ fn sighup_names_what_waits_for_a_restart() {
     server.configure(&format!("{HOLD}[journal]\nsegments-max = 60\n[buffers]\nbudget = \"64MiB\"\n"));
     let event = server.reload();
     assert_eq!(event["event"], "reloaded", "{event}");
-    let pending = event["pending"].as_str().unwrap();
-    assert!(pending.contains("journal") && pending.contains("buffers"), "{event}");
+    assert_eq!(event["pending"], "buffers.budget, journal.segments-max", "{event}");
+    // Until the restart, at each reload.
+    assert_eq!(server.reload()["pending"], event["pending"]);
+    server.configure(HOLD);
+    assert_eq!(server.reload()["pending"], Value::Null);
+    let server = server.restarted();
+    server.configure(&format!("{HOLD}[index]\ncache = \"8MiB\"\n[dns]\ncache-size = \"1MiB\"\n"));
+    assert_eq!(server.reload()["pending"], "index.cache");
+}
+
+/// `ringpost reload` says what came of it, and fails when nothing did.
+#[test]
+fn a_reload_is_answered() {
+    let mut server = Server::start(HOLD);
+    let config = server.place().join("ringpost.toml");
+    let reload = || run(&built("ringpost"), &["reload", "--config", config.to_str().unwrap()], "");
+    assert_eq!(reload().good().stdout, "reloaded\n");
+    server.configure(&format!(
+        "{HOLD}[cores]\ncount = 1\n[queue]\njitter = 5\n[[listener]]\nname = \"smtp\"\nbacklog = 5\n\
+         [[listener]]\nname = \"new\"\naddress = [\"{}\"]\n",
+        free_address()
+    ));
+    let stays = "reloaded; until a restart these stay as they were: cores.count, listener.smtp.backlog, listener.new\n";
+    assert_eq!(reload().good().stdout, stays);
+    // What the server can read, the command can, as a rule; a certificate is only looked at by the server.
+    server.configure(&format!("{HOLD}[[certificate]]\nname = \"own\"\nkey = \"gone.pem\"\n"));
+    let refused = reload();
+    assert_eq!(refused.status.code(), Some(1), "{refused}");
+    for words in ["stays as it was", "conf.d/test.toml:7:1: certificate.own.key: cannot read", "gone.pem"] {
+        assert!(refused.stderr.contains(words), "{words}: {refused}");
+    }
+    // Good by itself, but not together with the buffers there are.
+    server.configure(&format!(
+        "{HOLD}[buffers]\nbudget = \"1GiB\"\nlarge = \"1MiB\"\n[journal]\nsegment-size = \"64MiB\"\nspill = \"15MiB\"\n"
+    ));
+    let refused = reload();
+    assert_eq!(refused.status.code(), Some(1), "{refused}");
+    assert!(
+        refused.stderr.contains("before a restart") && refused.stderr.contains("journal.spill"),
+        "{refused}"
+    );
+    let events: Vec<_> = server.events("reload_refused");
+    assert_eq!(events.len(), 2, "{events:?}");
+    server.configure(HOLD);
+    assert_eq!(reload().good().stdout, "reloaded\n");
+    assert!(server.stop().0.success());
+    let gone = reload();
+    assert_eq!(gone.status.code(), Some(1), "{gone}");
+    assert!(gone.stderr.contains("no server runs here"), "{gone}");
 }
 
 #[test]

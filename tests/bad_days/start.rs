@@ -96,7 +96,7 @@ fn a_mistake_in_the_configuration_is_pointed_at() {
             ],
         ),
         ("[relay]\nnetworks = [\"0.0.0.0/0\"]\n", &["conf.d/test.toml:2:", "relay.networks", "open relay"]),
-        ("[limits\n", &["conf.d/test.toml:1:8: not TOML"]),
+        ("[limits\n", &["conf.d/test.toml:1:8: limits: not TOML"]),
         ("\"\u{0}\" = 1\n", &["conf.d/test.toml:1:"]),
     ];
     for (more, words) in cases {
@@ -139,12 +139,23 @@ fn a_certificate_that_cannot_be_used() {
     let cases: &[(&str, &[&str])] = &[
         (
             "certificate = \"gone.pem\"\n",
-            &["cannot read", "/gone.pem: No such file", "this user may read it"],
+            &[
+                "conf.d/test.toml:7:1: certificate.own.certificate: cannot read",
+                "/gone.pem: No such file",
+                "this user may read it",
+            ],
         ),
         ("certificate = \"conf.d\"\n", &["cannot read", "/conf.d: Is a directory"]),
         ("certificate = \"ringpost.toml\"\n", &["ringpost.toml holds no certificate", "BEGIN CERTIFICATE"]),
         ("key = \"certificate.pem\"\n", &["certificate.pem holds no private key", "BEGIN PRIVATE KEY"]),
-        (&other_key, &["key.pem is not the key of the first certificate in", "the key it was issued for"]),
+        (
+            &other_key,
+            &[
+                "conf.d/test.toml:7:1: certificate.own.key",
+                "key.pem is not the key of the first certificate in",
+                "the key it was issued for",
+            ],
+        ),
     ];
     for (keys, words) in cases {
         refused(&own(keys), words);
@@ -157,16 +168,23 @@ fn a_port_in_use_is_named() {
     let occupant = TcpListener::bind(server.smtp()).unwrap();
     let address = server.smtp().to_string();
     let finished = fails(server.command());
-    says(
-        &finished,
-        &["listener `smtp`", &format!("cannot listen on {address}"), "another program listens there"],
-    );
+    let words = [&format!("cannot listen on {address}"), "another program listens there"];
+    says(&finished, &["ringpost.toml:", ":1: listener.smtp.address: listener `smtp`"]);
+    says(&finished, &words);
+    let finished = ringpost("check", &server);
+    assert_eq!(finished.status.code(), Some(1), "{finished}");
+    says(&finished, &["error: ", "ringpost.toml:", ":1: listener.smtp.address: cannot listen"]);
+    says(&finished, &words);
     drop(occupant);
     let occupant = TcpListener::bind(server.http()).unwrap();
-    says(&fails(server.command()), &[&server.http().to_string()]);
+    says(&fails(server.command()), &["ringpost.toml:", ":1: http.address: ", &server.http().to_string()]);
+    says(&ringpost("check", &server), &[":1: http.address: ", &server.http().to_string()]);
     drop(occupant);
     // Nothing is left of the starts that failed.
     server.resume();
+    // Its own ports are no other program's.
+    let checked = ringpost("check", &server).good();
+    assert!(checked.stdout.contains("a server runs on this data directory"), "{checked}");
     server.client().send("a@example.org", &["b@example.net"], "Subject: x\r\n\r\nx\r\n");
     assert!(server.stop().0.success());
 }
@@ -182,6 +200,50 @@ fn a_port_of_another_ringpost_is_in_use_too() {
     says(&finished, &["listener `smtp`", "another program listens there"]);
     for _ in 0..8 {
         first.client().send("a@example.org", &["b@example.net"], "Subject: x\r\n\r\nx\r\n");
+    }
+}
+
+/// Where the server could write, listen and become somebody else only if the host were another one.
+#[test]
+fn what_the_host_does_not_have_is_named() {
+    let root: &[(&str, &[&str])] = &[
+        (
+            "user = \"nobody-of-that-name\"\n",
+            &["conf.d/test.toml:1:1: user: there is no user", "useradd --system"],
+        ),
+        (
+            "user = \"nobody\"\ngroup = \"nobody-of-that-name\"\n",
+            &["conf.d/test.toml:2:1: group: there is no group", "groupadd --system"],
+        ),
+    ];
+    let cases: &[(&str, &[&str])] = &[
+        (
+            "[log]\noutput = \"/nonexistent/ringpost.log\"\n",
+            &["conf.d/test.toml:2:1: log.output: ", "/nonexistent", "o such file or directory"],
+        ),
+        (
+            "[[listener]]\nname = \"smtp\"\naddress = [\"192.0.2.1:2525\"]\n",
+            &[
+                "conf.d/test.toml:3:1: listener.smtp.address: ",
+                "cannot listen on 192.0.2.1:2525",
+                "no such address",
+            ],
+        ),
+        (
+            "[[listener]]\nname = \"local\"\ntls = \"none\"\naddress = [\"unix:/nonexistent/smtp\"]\n",
+            &["conf.d/test.toml:4:1: listener.local.address: ", "/nonexistent"],
+        ),
+        (
+            "[cores]\ncount = \"all\"\n[journal]\ndisk-max = \"64MiB\"\n[limits]\nmessage-size-max = \"1MiB\"\n",
+            &["journal.disk-max: 64MiB is too little: each of 2 cores needs 8 segments of 8MiB"],
+        ),
+    ];
+    for (more, words) in cases.iter().chain(root.iter().filter(|_| is_root())) {
+        if more.contains("\"all\"") && std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() != 2)
+        {
+            continue;
+        }
+        refused(&format!("{more}{HOLD}"), words);
     }
 }
 
@@ -253,7 +315,17 @@ fn a_data_directory_that_cannot_be_written_to() {
     };
     let words = [unshare, &["sh", "-c", mount, "sh", data.to_str().unwrap()]].concat();
     let finished = fails(through(&words, &server));
-    says(&finished, &["cannot write to the data directory", data.to_str().unwrap(), "read-only"]);
+    says(
+        &finished,
+        &["ringpost.toml:2:1: data-directory: cannot write to", data.to_str().unwrap(), "read-only"],
+    );
+    let checking = through(&words, &server);
+    let mut arguments: Vec<_> = checking.get_args().collect();
+    let serve = arguments.iter().position(|word| *word == "serve").unwrap();
+    arguments[serve] = "check".as_ref();
+    let finished = run(&tool(words[0]), &arguments, "");
+    assert_eq!(finished.status.code(), Some(1), "{finished}");
+    says(&finished, &["ringpost.toml:2:1: data-directory: ", "Read-only file system; mount it for writing"]);
 
     // Somebody else's.
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
@@ -276,7 +348,7 @@ fn a_data_directory_that_cannot_be_written_to() {
     for command in ["check", "serve"] {
         let finished = as_nobody(command);
         assert_eq!(finished.status.code(), Some(1), "{command}: {finished}");
-        says(&finished, &["data directory", data.to_str().unwrap(), "belongs to"]);
+        says(&finished, &["ringpost.toml:2:1: data-directory: ", data.to_str().unwrap(), "belongs to"]);
     }
     // And a key that this user may not read.
     chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
