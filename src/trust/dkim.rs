@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dns::Name;
 use mail::Timestamp;
 use mail_auth::{
-    AuthenticatedMessage, Error, Parameters, Txt,
+    AuthenticatedMessage, DnsError, Error, Parameters, Txt,
     common::{
         crypto::{CryptoError, HashAlgorithm},
         headers::Header,
@@ -359,10 +359,7 @@ pub(crate) fn verify(
     let header = digest.header();
     let mut verdicts = Vec::with_capacity(digest.signatures().len());
     // mail-auth is given those that are left to verify, and says of them in this order.
-    let mut message = AuthenticatedMessage {
-        headers: digest.fields().iter().map(|field| (field.name(header), field.value(header))).collect(),
-        ..AuthenticatedMessage::default()
-    };
+    let mut message = AuthenticatedMessage::default();
     let mut to_verify = Vec::new();
     for (i, field) in digest.signatures().iter().enumerate() {
         let mut dkim = field.dkim.clone();
@@ -379,6 +376,7 @@ pub(crate) fn verify(
     if to_verify.is_empty() {
         return verdicts;
     }
+    message.headers = digest.fields().iter().map(|field| (field.name(header), field.value(header))).collect();
     message.body_hashes = digest
         .bodies()
         .iter()
@@ -416,9 +414,17 @@ fn before_verifying<'a, F: Fn(&Name, &[Box<[u8]>]) -> Txt>(
     if hash != Some(&signature.bh) {
         return Err(Reason::BodyHash);
     }
-    let Txt::DomainKey(key) = keys.text(&signature.domain_key()) else {
-        // mail-auth comes to the same record and says what is wrong with it.
-        return Ok(signature);
+    let key = match keys.text(&signature.domain_key()) {
+        Txt::DomainKey(key) => key,
+        Txt::Error(error) => return Err(why(&error)),
+        // Not made by `read_key`.
+        Txt::Spf(_)
+        | Txt::SpfMacro(_)
+        | Txt::DomainKeyReport(_)
+        | Txt::Dmarc(_)
+        | Txt::Atps(_)
+        | Txt::MtaSts(_)
+        | Txt::TlsRpt(_) => return Err(Reason::KeySyntax),
     };
     if key.has_flag(KEY_IS_FOR_TESTING) {
         dkim.key_use = KeyUse::Testing;
@@ -436,18 +442,20 @@ fn before_verifying<'a, F: Fn(&Name, &[Box<[u8]>]) -> Txt>(
     }
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the errors of verifying, and one reason for the rest")]
 fn verified(result: &mail_auth::DkimResult) -> Result<(), Reason> {
-    use mail_auth::{DkimResult, DnsError};
-    let error = match result {
-        DkimResult::Pass => return Ok(()),
-        DkimResult::Neutral(error)
-        | DkimResult::Fail(error)
-        | DkimResult::PermError(error)
-        | DkimResult::TempError(error) => error,
-        DkimResult::None => return Err(Reason::Signature),
-    };
-    Err(match error {
+    match result {
+        mail_auth::DkimResult::Pass => Ok(()),
+        mail_auth::DkimResult::Neutral(error)
+        | mail_auth::DkimResult::Fail(error)
+        | mail_auth::DkimResult::PermError(error)
+        | mail_auth::DkimResult::TempError(error) => Err(why(error)),
+        mail_auth::DkimResult::None => Err(Reason::Signature),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the errors of verifying, and one reason for the rest")]
+fn why(error: &Error) -> Reason {
+    match error {
         Error::Dns(DnsError::Resolver(_)) => Reason::KeyUnavailable,
         Error::Dns(DnsError::RecordNotFound(_)) => Reason::NoKey,
         Error::Dns(DnsError::InvalidRecordType) | Error::ParseError | Error::Base64 => Reason::KeySyntax,
@@ -457,7 +465,7 @@ fn verified(result: &mail_auth::DkimResult) -> Result<(), Reason> {
         Error::Dkim(DkimError::FailedAuidMatch) => Reason::Identity,
         Error::Dkim(DkimError::FailedBodyHashMatch) => Reason::BodyHash,
         _ => Reason::Signature,
-    })
+    }
 }
 
 /// The key among the text records of a name: the first that is one (RFC 6376 §6.1.2 leaves the choice to us).
