@@ -98,7 +98,7 @@ impl Journal {
         self.put_transition(id, states, Class::Hot)
     }
 
-    /// Appends the states of all recipients among the survivors: answers [`Order::Rescue`].
+    /// Appends the states of all recipients among the survivors: answers [`crate::Order::Rescue`].
     ///
     /// # Errors
     /// [`AppendError`]; then nothing was appended.
