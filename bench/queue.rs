@@ -14,7 +14,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use mail::{JournalShard, QueueId, Status, Timestamp};
 use queue::{
     Accepted, Command, Cursor, Destination, Filter, Kind, Limits, MessageState, Order, Outcome, Priority,
-    Queue, RecipientState, Restored, Schedule, Selector, State, Warning,
+    Queue, RecipientState, Restored, Schedule, Selector, State, Times, Warning,
 };
 
 /// The system's allocator, counted.
@@ -62,6 +62,7 @@ fn restore(queue: &mut Queue, number: u64, recipients: &[RecipientState]) {
         kind: Kind::Message,
         warning: Warning::Wanted,
         give_up_at: None,
+        times: Times::default(),
     };
     queue.restore(&Restored { message, recipients }, START);
 }
@@ -109,6 +110,7 @@ fn throughput(c: &mut Criterion) {
                     priority: Priority::Normal,
                     kind: Kind::Message,
                     warning: Warning::Wanted,
+                    times: Times::default(),
                     recipients: &[(0, destination)],
                 };
                 queue.on_accepted(&accepted, now, &mut orders);

@@ -92,5 +92,8 @@ fn transaction() -> Transaction {
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,
+        by: None,
+        priority: mail::TransferPriority::default(),
+        tls: mail::TlsDemand::None,
     }
 }

@@ -182,7 +182,9 @@ impl File {
                         self.about(key.doc);
                         let start = if said { start } else { "#" };
                         self.line(start, &format!("[{path}.{}]", key.name));
-                        self.values(start, keys, Defaults::Hidden);
+                        // What lies over another section is explained there.
+                        let defaults = if is_laid_over(key) { Defaults::Hidden } else { defaults };
+                        self.values(start, keys, defaults);
                     }
                 }
                 Shape::Value { .. } | Shape::Entries { .. } => {}
@@ -237,6 +239,11 @@ impl Key {
     }
 }
 
+/// Whether a section within an entry lies over one that holds for all entries.
+fn is_laid_over(key: &Key) -> bool {
+    matches!(key.name.as_str(), "limits" | "timeouts")
+}
+
 fn reference_section(page: &mut String, path: &str, title: &str, about: &[&str], keys: &[Key]) {
     // Writing to a String does not fail.
     if !title.is_empty() {
@@ -273,7 +280,7 @@ fn reference_section(page: &mut String, path: &str, title: &str, about: &[&str],
         let path = below(path, &key.name);
         match &key.shape {
             Shape::Value { .. } => {}
-            Shape::Section { .. } if title.starts_with("[[") => {}
+            Shape::Section { .. } if title.starts_with("[[") && is_laid_over(key) => {}
             Shape::Section { about, keys } => {
                 reference_section(page, &path, &format!("[{path}]"), about, keys);
             }

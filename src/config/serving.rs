@@ -130,8 +130,20 @@ section! {
         smtputf8: bool [YesNo] = true;
         /// CHUNKING: content by BDAT (RFC 3030).
         chunking: bool [YesNo] = true;
+        /// BINARYMIME: content of octets without lines, by BDAT alone (RFC 3030). It is not converted: where the next
+        /// hop does not take it, it comes back. So only for next hops one knows.
+        binarymime: bool [YesNo] = false;
         /// DSN: the sender says when and what he wants to hear of the message (RFC 3461).
         dsn: bool [YesNo] = true;
+        /// DELIVERBY: by when a message is to be delivered, and what happens then (RFC 2852).
+        deliverby: bool [YesNo] = true;
+        /// MT-PRIORITY: how urgent a message is. Clients that may not relay cannot make it more urgent (RFC 6710).
+        mt_priority: bool [YesNo] = true;
+        /// FUTURERELEASE: a message is held back for a while, at most `hold-max`. Offered on listeners of kind
+        /// "submission" alone (RFC 4865).
+        futurerelease: bool [YesNo] = true;
+        /// LIMITS: recipients and transactions are told (RFC 9422).
+        limits: bool [YesNo] = true;
         /// ENHANCEDSTATUSCODES: told in the reply to EHLO; the codes stand in all replies (RFC 2034).
         enhanced_status_codes "enhancedstatuscodes": bool [YesNo] = true;
     }
@@ -182,6 +194,8 @@ section! {
         transactions_max: u32 [Whole<1, 1_000_000_000>] = 1_000_000;
         /// A refused BDAT chunk up to this size is read to its end; at a larger one we hang up.
         discard_max: u64 [Size<0, { 4 * GIB }>] = 100 * MIB;
+        /// The longest time that a client may have a message held back for (FUTURERELEASE).
+        hold_max: Duration [Time<{ SECOND }, { 366 * 24 * HOUR }>] = Duration::from_secs(7 * 86_400);
         /// Received fields in one message; over it, it goes round in a loop (RFC 5321 §6.3).
         received_max: u32 [Whole<100, 10_000>] = 100;
     }

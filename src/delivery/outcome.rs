@@ -4,8 +4,8 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use mail::Status;
-use smtp::client::{Answer, Loss, Reply, ReplyClass, Stage, TransactionOutcome};
+use mail::{DeliverByMode, DeliverByTrace, Handling, Status};
+use smtp::client::{Answer, Loss, Offers, Reply, ReplyClass, Stage, TransactionOutcome};
 
 /// What came of one recipient (RFC 3464 §2.3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,18 @@ pub enum Teller {
     NextHop,
     /// We do, now: nobody behind us will (RFC 3461 §5.2.2).
     We,
+}
+
+impl Teller {
+    /// Who tells of a message that was given to a next hop with these offers.
+    pub fn of(offers: &Offers, handling: &Handling) -> Self {
+        // What the sender wants to hear of each hop, or when his time is kept no more, only we can say (RFC 2852 §4.1).
+        let followed = handling.deliver_by.is_some_and(|by| {
+            let unkept = by.mode == DeliverByMode::Notify && offers.deliver_by.is_none();
+            by.trace == DeliverByTrace::Yes || unkept
+        });
+        if offers.dsn && !followed { Self::NextHop } else { Self::We }
+    }
 }
 
 /// Why, for the log and the DSN.
@@ -287,6 +299,29 @@ mod test {
         check(&[Answer::Unsuitable(Unsuitable::Utf8)], &["failed 5.6.7"]);
         check(&[Answer::Unsuitable(Unsuitable::BinaryMime)], &["failed 5.6.3"]);
         check(&[Answer::Unsuitable(Unsuitable::TooLarge(10))], &["failed 5.3.4"]);
+        check(&[Answer::Unsuitable(Unsuitable::DeliverBy)], &["failed 5.3.3"]);
+        check(&[Answer::Unsuitable(Unsuitable::Expired)], &["failed 5.4.7"]);
+        check(&[Answer::Unsuitable(Unsuitable::RequireTls)], &["failed 5.7.30"]);
+    }
+
+    #[test]
+    fn who_tells_of_success() {
+        let check = |dsn, deliver_by, wish: Option<(DeliverByMode, DeliverByTrace)>, teller| {
+            let offers = Offers { dsn, deliver_by, ..Offers::default() };
+            let deadline = mail::Timestamp::EPOCH;
+            let deliver_by = wish.map(|(mode, trace)| mail::DeliverBy { deadline, mode, trace });
+            assert_eq!(
+                Teller::of(&offers, &Handling { deliver_by, ..Handling::default() }),
+                teller,
+                "{wish:?}"
+            );
+        };
+        let (notify, give_back) = (DeliverByMode::Notify, DeliverByMode::Return);
+        check(true, None, None, Teller::NextHop);
+        check(false, Some(0), None, Teller::We);
+        check(true, Some(0), Some((notify, DeliverByTrace::No)), Teller::NextHop);
+        check(true, None, Some((notify, DeliverByTrace::No)), Teller::We);
+        check(true, Some(0), Some((give_back, DeliverByTrace::Yes)), Teller::We);
     }
 
     #[test]
@@ -300,6 +335,9 @@ mod test {
             utf8: Utf8::NotNeeded,
             ret: None,
             envelope_id: None,
+            by: None,
+            priority: mail::TransferPriority::default(),
+            tls: mail::TlsDemand::None,
         });
         assert_eq!(fates(&outcome, &remote(), Teller::We), [Fate::Remains, Fate::Remains]);
     }

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, net::IpAddr};
 
-use mail::{Address, QueueId, ReversePath, Timestamp};
+use mail::{Address, QueueId, ReversePath, Timestamp, TransferPriority};
 
 use crate::date::{DateText, date_text};
 
@@ -27,6 +27,8 @@ pub struct Received<'a> {
     pub id: QueueId,
     /// Whom it is for, if that is one: several would tell on blind copies (RFC 5321 §7.6).
     pub recipient: Option<&'a Address>,
+    /// How urgent the client said it is.
+    pub priority: TransferPriority,
     /// The date, as [`crate::date`] writes it.
     pub date: &'a DateText,
 }
@@ -100,6 +102,10 @@ pub fn received_field(out: &mut Vec<u8>, received: &Received<'_>) {
         // The clause of RFC 8314 §4.3, which stands behind `for` (RFC 5321 §4.4).
         out.extend_from_slice(b"\r\n\ttls ");
         out.extend_from_slice(tls.cipher_suite.as_bytes());
+    }
+    if received.priority != TransferPriority::default() {
+        // RFC 6710 §3: "PRIORITY", one of the additional clauses of RFC 5321 §4.4.
+        write(out, format_args!("\r\n\tpriority {}", received.priority.get()));
     }
     out.extend_from_slice(b";\r\n\t");
     out.extend_from_slice(received.date);
@@ -205,6 +211,7 @@ mod test {
             login: Login::None,
             id: QueueId::new(JournalShard(1), 66),
             recipient: None,
+            priority: TransferPriority::default(),
             date: DATE,
         }
     }
@@ -226,12 +233,14 @@ mod test {
                 tls: Some(tls),
                 login: Login::Done,
                 recipient: Some(&address),
+                priority: TransferPriority::new(-2).unwrap(),
                 ..plain()
             },
             "Received: from client.example (ptr.example [IPv6:2001:db8::1])\r\n\
              \tby mx.example with ESMTPSA id 0040000000022 (TLSv1.3)\r\n\
              \tfor <bob@example.org>\r\n\
-             \ttls TLS_AES_256_GCM_SHA384;\r\n\
+             \ttls TLS_AES_256_GCM_SHA384\r\n\
+             \tpriority -2;\r\n\
              \tThu, 20 Nov 2025 09:05:00 +0000\r\n",
         );
     }

@@ -165,7 +165,14 @@ impl Queue {
             self.retire_if_ended(group.message, orders);
             return meant.len() as u64;
         }
-        let standing = Standing { state, ..standing };
+        let release = self.release_tick(group.message).filter(|release| *release > tick);
+        let standing = match (command, release) {
+            // Nobody keeps it back any more, but its time has not come.
+            (Command::Release, Some(due)) => Standing { state: State::Deferred, due, ..standing },
+            (Command::Retry | Command::Hold | Command::Release | Command::Remove, _) => {
+                Standing { state, ..standing }
+            }
+        };
         self.add_group(group.message, &standing, &meant);
         if command == Command::Release {
             self.extend_life(group.message, now);

@@ -28,7 +28,7 @@ use crate::{
 pub struct Destination(pub(crate) u32);
 
 /// How many classes of messages there are.
-pub(crate) const PRIORITIES: usize = 2;
+pub(crate) const PRIORITIES: usize = 3;
 
 /// What holds for all mail to one destination.
 #[derive(Clone, Debug)]
@@ -81,8 +81,8 @@ pub(crate) struct Sites {
     seed: u64,
     /// Destinations that may have a group to try, each once, for each class.
     rings: [VecDeque<u32>; PRIORITIES],
-    /// How many of a higher class went out since one of a lower.
-    served: u32,
+    /// How many of a higher class went out since one of a lower, at each border between two classes.
+    served: [u32; PRIORITIES - 1],
 }
 
 /// How many of a higher class go out for one of a lower, when both wait.
@@ -144,8 +144,8 @@ impl Sites {
             names: HashTable::new(),
             names_len: 0,
             seed,
-            rings: [VecDeque::new(), VecDeque::new()],
-            served: 0,
+            rings: [const { VecDeque::new() }; PRIORITIES],
+            served: [0; PRIORITIES - 1],
         }
     }
 
@@ -246,12 +246,7 @@ impl Sites {
     /// higher goes first, but for one time in five. Weights per tenant would come in here.
     pub(crate) fn next(&mut self) -> Option<u32> {
         loop {
-            let lower_first = self.served >= SERVED_MAX;
-            let mut order: [usize; PRIORITIES] = [Priority::Normal as usize, Priority::Bulk as usize];
-            if lower_first {
-                order.reverse();
-            }
-            let priority = order.into_iter().find(|priority| !self.rings[*priority].is_empty())?;
+            let priority = self.class()?;
             let index = self.rings[priority].pop_front()?;
             let site = &mut self.slab[index];
             site.in_ring[priority] = false;
@@ -259,10 +254,23 @@ impl Sites {
             if group == NIL || !site.may_begin() {
                 continue; // Circumstances have changed since it was enlisted.
             }
-            let is_lower = priority == Priority::Bulk as usize;
-            self.served = if is_lower { 0 } else { (self.served + 1).min(SERVED_MAX) };
+            for (border, served) in self.served.iter_mut().enumerate() {
+                *served = if priority > border { 0 } else { (*served + 1).min(SERVED_MAX) };
+            }
             return Some(group);
         }
+    }
+
+    /// The class whose turn it is, of those that have somebody waiting: the highest, unless it has gone before a
+    /// lower one often enough.
+    fn class(&self) -> Option<usize> {
+        let waits = |class: &usize| !self.rings[*class].is_empty();
+        let mut class = (0..PRIORITIES).find(waits)?;
+        while self.served.get(class).is_some_and(|served| *served >= SERVED_MAX) {
+            let Some(lower) = (class + 1..PRIORITIES).find(waits) else { break };
+            class = lower;
+        }
+        Some(class)
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Accepted<'a> {
     pub kind: Kind,
     /// Whether the sender is told about a delay.
     pub warning: Warning,
+    /// Times that hold for it alone.
+    pub times: Times,
     /// Each recipient's place in the envelope, and where it goes.
     pub recipients: &'a [(u32, Destination)],
 }
@@ -49,6 +51,19 @@ pub struct MessageState {
     pub warning: Warning,
     /// When its recipients are given up. `None` in a [`Restored`] counts it from `received_at`.
     pub give_up_at: Option<Timestamp>,
+    /// Times that hold for it alone.
+    pub times: Times,
+}
+
+/// Times that hold for one message alone. Most have none, and take no memory for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// It is not tried before (RFC 4865); its give-up time and its delay warning count from here.
+    pub release_at: Option<Timestamp>,
+    /// The sender is warned of the delay then, and not when the schedule says (RFC 2852, mode `N`).
+    pub warn_at: Option<Timestamp>,
+    /// It is returned then, held or not, and not later for any reason (RFC 2852, mode `R`).
+    pub return_at: Option<Timestamp>,
 }
 
 /// Where one recipient stands: for checkpoints, for the journal's rescue and for operators.
@@ -82,10 +97,12 @@ pub enum State {
     Held,
 }
 
-/// A class of messages. Each destination serves four of a higher class for one of a lower.
+/// A class of messages. Where both wait, four of a higher class go out for one of a lower.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Priority {
+    /// Somebody said that it is urgent (RFC 6710).
+    Urgent,
     /// Somebody waits for it.
     #[default]
     Normal,

@@ -40,7 +40,9 @@ mod simulation_test;
 
 pub use command::{Command, Progress, Selector};
 pub use destination::Destination;
-pub use event::{Accepted, Kind, MessageState, Outcome, Priority, RecipientState, Restored, State, Warning};
+pub use event::{
+    Accepted, Kind, MessageState, Outcome, Priority, RecipientState, Restored, State, Times, Warning,
+};
 pub use machine::{Limits, Queue};
 pub use order::{AttemptId, Order, Recipients, ReturnReason};
 pub use schedule::Schedule;

@@ -2,11 +2,12 @@
 
 use std::{mem, time::Duration};
 
+use hashbrown::HashMap;
 use mail::{QueueId, Status, Timestamp};
 
 use crate::{
     Accepted, AttemptId, Destination, Kind, MessageState, Order, Outcome, Recipients, Restored, ReturnReason,
-    Schedule, State, Warning,
+    Schedule, State, Times, Warning,
     ages::Ages,
     clock::{self, Clock},
     destination::{Phase, Site, Sites},
@@ -51,6 +52,8 @@ pub struct Queue {
     /// Recipients by [`State`].
     pub(crate) counts: [u64; 4],
     attempts: u32,
+    /// Of the few messages that have any.
+    pub(crate) times: HashMap<u32, Times>,
     older: Older,
     sorted: Sorted,
 }
@@ -130,6 +133,7 @@ impl Queue {
             probes: Wheel::new(),
             counts: [0; 4],
             attempts: 0,
+            times: HashMap::new(),
             older: Older::In,
             sorted: Sorted::default(),
         }
@@ -151,7 +155,7 @@ impl Queue {
     /// When the id is queued already or a destination is not ours.
     pub fn on_accepted(&mut self, accepted: &Accepted<'_>, now: Timestamp, orders: &mut Vec<Order>) {
         let tick = self.clock.now(now);
-        let Accepted { id, received_at, size, priority, kind, warning, recipients } = *accepted;
+        let Accepted { id, received_at, size, priority, kind, warning, times, recipients } = *accepted;
         let message = self.add_message(&MessageState {
             id,
             received_at,
@@ -160,8 +164,12 @@ impl Queue {
             kind,
             warning,
             give_up_at: None,
+            times,
         });
-        let standing = |site| Standing { site, state: State::Ready, attempts: 0, due: tick, status: None };
+        let release = self.release_tick(message).filter(|release| *release > tick);
+        let state = if release.is_some() { State::Deferred } else { State::Ready };
+        let due = release.unwrap_or(tick);
+        let standing = |site| Standing { site, state, attempts: 0, due, status: None };
         match recipients {
             [] => {}
             [(recipient, destination)] => {
@@ -230,17 +238,22 @@ impl Queue {
         self.extend_life(message, now);
         // A time that was noted while the clock was wrong must not keep a recipient waiting.
         let due_max = clock::after(tick, self.schedule.retry_max);
+        let release = self.release_tick(message).filter(|release| *release > tick);
         let list = restored.recipients.iter().map(|recipient| {
-            let state = match recipient.state {
-                State::Ready | State::Running => State::Ready,
-                State::Deferred => State::Deferred,
-                State::Held => State::Held,
+            let due = self.clock.at(recipient.due).min(due_max);
+            let (state, due) = match (recipient.state, release) {
+                (State::Ready | State::Running, None) => (State::Ready, due),
+                (State::Deferred, None) => (State::Deferred, due),
+                (State::Ready | State::Running | State::Deferred, Some(release)) => {
+                    (State::Deferred, release)
+                }
+                (State::Held, release) => (State::Held, release.unwrap_or(due)),
             };
             let standing = Standing {
                 site: recipient.destination.0,
                 state,
                 attempts: recipient.attempts,
-                due: self.clock.at(recipient.due).min(due_max),
+                due,
                 status: recipient.status,
             };
             (standing, recipient.recipient)
@@ -465,7 +478,7 @@ impl Queue {
         if !sorted.kept.is_empty() {
             let recipients = Recipients::from(&*sorted.kept);
             if self.clock.at(self.messages[message].give_up_at()) <= tick {
-                orders.push(Order::Return { id, recipients, reason: ReturnReason::GaveUp });
+                orders.push(Order::Return { id, recipients, reason: self.end_reason(message, tick) });
             } else if end == End::Attempted {
                 standing.state = State::Deferred;
                 standing.due = clock::after(tick, self.schedule.wait(attempts, id, self.seed));
@@ -513,7 +526,7 @@ impl Queue {
     pub(crate) fn arm(&mut self, index: u32, tick: u32) {
         let message = &self.messages[index];
         let give_up = self.clock.at(message.give_up_at());
-        let due = match (message.warning, self.warn_tick(message)) {
+        let due = match (message.warning, self.warn_tick(index)) {
             (Warning::Wanted, Some(warn)) if message.kind == Kind::Message => {
                 // Overdue, because it was held or we were down: first let it be tried.
                 let grace = self.schedule.grace.max(Duration::from_secs(1));
@@ -531,12 +544,34 @@ impl Queue {
         let message = &self.messages[index];
         message.warning == Warning::Wanted
             && message.kind == Kind::Message
-            && self.warn_tick(message).is_some_and(|warn| warn <= tick)
+            && self.warn_tick(index).is_some_and(|warn| warn <= tick)
     }
 
-    fn warn_tick(&self, message: &Message) -> Option<u32> {
+    fn warn_tick(&self, index: u32) -> Option<u32> {
+        let times = self.times_of(index);
+        if let Some(warn_at) = times.warn_at {
+            return Some(self.clock.at(warn_at));
+        }
         let after = self.schedule.warn_after?;
-        Some(self.clock.at(message.received_at().saturating_add(after)))
+        let begin = times.release_at.max(Some(self.messages[index].received_at()))?;
+        Some(self.clock.at(begin.saturating_add(after)))
+    }
+
+    fn times_of(&self, index: u32) -> Times {
+        self.times.get(&index).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn release_tick(&self, index: u32) -> Option<u32> {
+        self.times_of(index).release_at.map(|release| self.clock.at(release))
+    }
+
+    fn is_expired(&self, index: u32, tick: u32) -> bool {
+        self.times_of(index).return_at.is_some_and(|end| self.clock.at(end) <= tick)
+    }
+
+    /// Why a message is returned whose time is up.
+    fn end_reason(&self, index: u32, tick: u32) -> ReturnReason {
+        if self.is_expired(index, tick) { ReturnReason::Expired } else { ReturnReason::GaveUp }
     }
 
     pub(crate) fn disarm(&mut self, index: u32) {
@@ -547,9 +582,14 @@ impl Queue {
 
     /// Sees to it that a message is tried for a while from now on before it is given up.
     pub(crate) fn extend_life(&mut self, index: u32, now: Timestamp) {
+        let times = self.times_of(index);
         let message = &mut self.messages[index];
         let grace = self.schedule.grace.min(self.schedule.lifetime(message.kind));
-        message.give_up = message.give_up.max(seconds_up(now.saturating_add(grace)));
+        let begin = times.release_at.map_or(now, |release| release.max(now));
+        message.give_up = message.give_up.max(seconds_up(begin.saturating_add(grace)));
+        if let Some(end) = times.return_at {
+            message.give_up = message.give_up.min(seconds_up(end));
+        }
     }
 
     /// The warning or the give-up time of a message has come; it has left the wheel.
@@ -560,6 +600,8 @@ impl Queue {
         let message = &self.messages[index];
         let id = QueueId::from_bits(message.id);
         let give_up = self.clock.at(message.give_up_at()) <= tick;
+        let expired = give_up && self.is_expired(index, tick);
+        let reason = self.end_reason(index, tick);
         let mut recipients = Vec::new();
         let mut next = message.groups;
         while next != NIL {
@@ -570,7 +612,7 @@ impl Queue {
             let meant = match group.state {
                 State::Ready | State::Deferred => true,
                 State::Running => !give_up,
-                State::Held => false,
+                State::Held => expired,
             };
             if meant {
                 recipients.extend(group::recipients(&self.nodes, group.recipients).map(Tagged::recipient));
@@ -582,7 +624,7 @@ impl Queue {
         if give_up {
             if !recipients.is_empty() {
                 let recipients = Recipients::from(&*recipients);
-                orders.push(Order::Return { id, recipients, reason: ReturnReason::GaveUp });
+                orders.push(Order::Return { id, recipients, reason });
             }
             self.retire_if_ended(index, orders);
             return;
@@ -642,8 +684,10 @@ impl Queue {
 /// Slab entries.
 impl Queue {
     fn add_message(&mut self, state: &MessageState) -> u32 {
-        let MessageState { id, received_at, size, priority, kind, warning, give_up_at } = *state;
-        let give_up = give_up_at.unwrap_or_else(|| received_at.saturating_add(self.schedule.lifetime(kind)));
+        let MessageState { id, received_at, size, priority, kind, warning, give_up_at, times } = *state;
+        let begin = times.release_at.map_or(received_at, |release| release.max(received_at));
+        let give_up = give_up_at.unwrap_or_else(|| begin.saturating_add(self.schedule.lifetime(kind)));
+        let give_up = times.return_at.map_or(give_up, |end| end.min(give_up));
         let received = seconds(received_at);
         let message = self.messages.insert(Message {
             id: id.to_bits(),
@@ -658,6 +702,9 @@ impl Queue {
             warning,
             vacant: Vacant::No,
         });
+        if times != Times::default() {
+            self.times.insert(message, times);
+        }
         self.ids.insert(&self.messages, id.to_bits(), message);
         self.ages.insert(received);
         message
@@ -741,6 +788,7 @@ impl Queue {
         self.disarm(index);
         let id = self.messages[index].id;
         self.ids.remove(id, index);
+        self.times.remove(&index);
         let message = self.messages.remove(index);
         self.ages.remove(message.received);
         orders.push(Order::Retire { id: QueueId::from_bits(id) });

@@ -31,6 +31,7 @@ impl Desk {
             priority,
             kind: Kind::Message,
             warning: Warning::Wanted,
+            times: Times::default(),
             recipients: &recipients,
         };
         self.queue.on_accepted(&accepted, self.now, &mut self.orders);
@@ -198,6 +199,7 @@ fn a_crowd_of_due_recipients_is_taken_in_steps() {
         kind: Kind::Message,
         warning: Warning::Sent,
         give_up_at: None,
+        times: Times::default(),
     };
     for number in 0..10_000 {
         let state = RecipientState {
@@ -252,6 +254,7 @@ fn what_lay_still_is_tried_before_it_is_given_up() {
         kind: Kind::Message,
         warning: Warning::Wanted,
         give_up_at: None,
+        times: Times::default(),
     };
     let state = State::Held;
     let recipient =
@@ -324,6 +327,7 @@ fn new_mail_does_not_overtake_what_was_there_before() {
             kind: Kind::Message,
             warning: Warning::Wanted,
             give_up_at: None,
+            times: Times::default(),
         };
         desk.queue.restore_older(&Restored { message, recipients: &recipients }, desk.now);
     };

@@ -80,6 +80,8 @@ pub enum ReturnReason {
     Failed,
     /// The give-up time came (RFC 5321 §4.5.4.1).
     GaveUp,
+    /// The time by which it was to be delivered has passed ([`crate::Times::return_at`]).
+    Expired,
 }
 
 /// The name of a running attempt, good until its end is told.

@@ -103,6 +103,8 @@ struct World {
     messages: BTreeMap<QueueId, MessageState>,
     /// When each message is given up, and until when it may be tried (released, or after a restart).
     lives: BTreeMap<QueueId, (Duration, Duration)>,
+    /// Before when each message may not be tried, unless an operator hurries.
+    releases: BTreeMap<QueueId, Duration>,
     recipients: BTreeMap<(QueueId, u32), Known>,
     attempts: HashMap<AttemptId, Attempt>,
     /// Destinations that are to be left alone until then.
@@ -129,9 +131,13 @@ fn live(seed: u64) {
     while world.step() {
         let waiting = world.queue.wake_after(world.now()).map(|wake| wake.saturating_since(world.now()));
         if world.queue.counts().deferred > 0 && !world.is_restoring {
-            assert!(waiting.is_some_and(|wait| wait <= schedule().retry_max), "the next try: {waiting:?}");
+            // What waits for its release may wait longer than a retry does.
+            let held_back = world.queue.times.values().filter_map(|times| times.release_at);
+            let wait_max = held_back.map(|at| at.saturating_since(world.now()) + SLACK).max();
+            let wait_max = wait_max.unwrap_or_default().max(schedule().retry_max);
+            assert!(waiting.is_some_and(|wait| wait <= wait_max), "the next try: {waiting:?}");
         }
-        let last = DISTURBANCES_END + schedule().give_up * 2 + HOUR * 4;
+        let last = DISTURBANCES_END + schedule().give_up * 2 + HOUR * 34;
         assert!(world.elapsed < last, "somebody waits for ever: {:?}", world.queue.counts());
     }
     let forgotten: Vec<_> = world.recipients.iter().filter(|(_, known)| !known.ended).collect();
@@ -158,6 +164,7 @@ impl World {
             accepted: 0,
             messages: BTreeMap::new(),
             lives: BTreeMap::new(),
+            releases: BTreeMap::new(),
             recipients: BTreeMap::new(),
             attempts: HashMap::new(),
             blocked: HashMap::new(),
@@ -294,20 +301,31 @@ impl World {
             };
             self.recipients.insert((id, place), known);
         }
+        let mut time = |chance: u64, hours: u64| {
+            let wait = Duration::from_secs(self.random.below(3600 * hours));
+            (self.random.below(chance) == 0).then_some(wait)
+        };
+        let (release, warn, end) = (time(5, 30), time(5, 10), time(5, 100));
+        self.releases.extend(release.map(|wait| (id, self.elapsed + wait)));
+        let at = |wait: Duration| self.now().saturating_add(wait);
+        let times = Times { release_at: release.map(at), warn_at: warn.map(at), return_at: end.map(at) };
         let message = MessageState {
             id,
             received_at: Timestamp::from_secs(self.now().secs()),
             size: self.random.below(1 << 34),
-            priority: [Priority::Normal, Priority::Bulk][self.random.below(2) as usize],
+            priority: [Priority::Urgent, Priority::Normal, Priority::Bulk][self.random.below(3) as usize],
             kind: [Kind::Message, Kind::Message, Kind::Notification][self.random.below(3) as usize],
             warning: [Warning::Wanted, Warning::Unwanted][self.random.below(2) as usize],
             give_up_at: None,
+            times,
         };
         self.messages.insert(id, message);
-        let give_up = self.elapsed + schedule().lifetime(message.kind);
+        let give_up = self.elapsed + release.unwrap_or_default() + schedule().lifetime(message.kind);
+        let give_up = end.map_or(give_up, |end| give_up.min(self.elapsed + end));
         self.lives.insert(id, (give_up, give_up));
         let MessageState { received_at, size, priority, kind, warning, .. } = message;
-        let accepted = Accepted { id, received_at, size, priority, kind, warning, recipients: &recipients };
+        let accepted =
+            Accepted { id, received_at, size, priority, kind, warning, times, recipients: &recipients };
         let now = self.now();
         self.queue.on_accepted(&accepted, now, orders);
         if count == 0 {
@@ -373,6 +391,9 @@ impl World {
     fn random_command(&mut self, orders: &mut Vec<Order>) {
         use Command::{Hold, Release, Remove, Retry};
         let command = [Retry, Hold, Hold, Release, Release, Remove][self.random.below(6) as usize];
+        if command == Retry {
+            self.releases.clear();
+        }
         let anybody = self.random.below(self.recipients.len() as u64 + 1) as usize;
         let Some(((id, place), known)) = self.recipients.iter().nth(anybody) else { return };
         let (id, place, name) = (*id, *place, known.name);
@@ -547,7 +568,7 @@ impl World {
                     for place in &*recipients {
                         let known = self.end_of(id, *place);
                         assert!(!known.removed, "returned, though removed");
-                        assert!(reason == ReturnReason::Failed || !known.held, "given up, though held");
+                        assert!(reason != ReturnReason::GaveUp || !known.held, "given up, though held");
                     }
                     let early = self.elapsed + SLACK < self.lives[&id].0;
                     assert!(reason == ReturnReason::Failed || !early, "given up too early");
@@ -599,6 +620,8 @@ impl World {
         }
         assert_eq!(self.queue.name(to), Some(name));
         assert!(self.elapsed <= self.lives[&id].1 + SLACK, "{id} tried after its give-up time");
+        let release = self.releases.get(&id).copied().unwrap_or_default();
+        assert!(release <= self.elapsed + SLACK, "{id} tried before its release");
         if let Some(until) = self.blocked.get(name) {
             assert!(*until <= self.elapsed, "{name} is to be left alone until {until:?}");
             let others = self.attempts.values().filter(|attempt| attempt.name == name).count();

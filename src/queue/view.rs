@@ -119,7 +119,8 @@ impl Queue {
     /// Slabs keep what they have had, so it does not shrink when messages end.
     pub fn memory(&self) -> usize {
         let slabs = self.messages.memory() + self.groups.memory() + self.nodes.memory();
-        size_of::<Self>() + slabs + self.sites.memory() + self.ids.memory() + self.ages.memory()
+        let times = self.times.allocation_size();
+        size_of::<Self>() + slabs + self.sites.memory() + self.ids.memory() + self.ages.memory() + times
     }
 
     /// When the oldest queued message was received, to the minute.
@@ -140,7 +141,7 @@ impl Queue {
 
     /// Queued messages, in no order that means anything: what a checkpoint walks over.
     pub fn list_messages(&self, cursor: Cursor, limit: usize) -> Page<MessageState> {
-        page(&self.messages, cursor, limit, |_, message| Some(view_message(message)))
+        page(&self.messages, cursor, limit, |index, message| Some(self.view_message(index, message)))
     }
 
     /// Destinations that the queue knows, in no order that means anything. For the largest, keep the
@@ -152,7 +153,7 @@ impl Queue {
     /// What the queue knows of a message as a whole.
     pub fn message(&self, id: QueueId) -> Option<MessageState> {
         let index = self.ids.find(&self.messages, id.to_bits())?;
-        Some(view_message(&self.messages[index]))
+        Some(self.view_message(index, &self.messages[index]))
     }
 
     /// Where each recipient of a message stands that has not ended. One that is to be held when its
@@ -186,6 +187,19 @@ impl Queue {
         Some(self.view_site(destination.0, site))
     }
 
+    fn view_message(&self, index: u32, message: &Message) -> MessageState {
+        MessageState {
+            id: QueueId::from_bits(message.id),
+            received_at: message.received_at(),
+            size: u64::from(message.size),
+            priority: message.priority,
+            kind: message.kind,
+            warning: message.warning,
+            give_up_at: Some(message.give_up_at()),
+            times: self.times.get(&index).copied().unwrap_or_default(),
+        }
+    }
+
     fn view_group(&self, group: &Group) -> GroupView {
         let message = &self.messages[group.message];
         GroupView {
@@ -214,18 +228,6 @@ impl Queue {
                 Phase::Open | Phase::Probing => None,
             },
         }
-    }
-}
-
-fn view_message(message: &Message) -> MessageState {
-    MessageState {
-        id: QueueId::from_bits(message.id),
-        received_at: message.received_at(),
-        size: u64::from(message.size),
-        priority: message.priority,
-        kind: message.kind,
-        warning: message.warning,
-        give_up_at: Some(message.give_up_at()),
     }
 }
 

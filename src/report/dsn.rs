@@ -12,8 +12,8 @@
 
 use bytes::Bytes;
 use mail::{
-    Address, AddressError, BodyType, Class, Domain, Envelope, Handling, Notify, OriginalRecipient, QueueId,
-    Recipient, Ret, ReversePath, Status, Timestamp, Utf8,
+    Address, AddressError, BodyType, Class, DeliverByMode, DeliverByTrace, Domain, Envelope, Handling,
+    Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, Utf8,
 };
 use message::{
     HeaderLimits, HeaderScan, HeaderSummary,
@@ -139,7 +139,7 @@ impl Default for Limits {
 /// [`DsnError`] when our own name is unfit for a header.
 pub fn dsn(facts: &Facts<'_>, original: &[Bytes], limits: &Limits) -> Result<Option<Report>, DsnError> {
     let Some(sender) = facts.envelope.reverse_path.address() else { return Ok(None) };
-    let recipients: Vec<_> = facts.recipients.iter().filter(|r| is_wanted(r)).collect();
+    let recipients: Vec<_> = facts.recipients.iter().filter(|r| is_wanted(facts.envelope, r)).collect();
     let Some(worst) = recipients.iter().map(|r| Severity::of(r.outcome)).max() else { return Ok(None) };
 
     let script = Script::of(facts, &recipients);
@@ -168,7 +168,8 @@ pub fn dsn(facts: &Facts<'_>, original: &[Bytes], limits: &Limits) -> Result<Opt
         },
         ret: None,
         envelope_id: None,
-        handling: Handling::default(),
+        // As urgent as what it tells of (RFC 6710 §4.4).
+        handling: Handling { priority: facts.envelope.handling.priority, ..Handling::default() },
     };
     Ok(Some(Report { envelope, content }))
 }
@@ -191,12 +192,26 @@ fn action_and_status(outcome: Outcome, status: Status) -> (&'static str, Status)
     (action, if fits { status } else { otherwise })
 }
 
-fn is_wanted(facts: &RecipientFacts<'_>) -> bool {
+/// Whether the sender wants to hear that the message went on, where nobody behind us tells him of its delivery.
+///
+/// With `NOTIFY=SUCCESS` (RFC 3461 §5.2.2). Who gave a time wants to hear when it is kept no more, in mode `N`, and
+/// of each hop, with the trace modifier (RFC 2852 §4.1); unless he wants to hear nothing at all.
+pub fn wants_success(envelope: &Envelope, recipient: &Recipient) -> bool {
+    let notify = recipient.notify;
+    let followed = envelope.handling.deliver_by.is_some_and(|by| match (by.mode, by.trace) {
+        (DeliverByMode::Notify, _) | (DeliverByMode::Return, DeliverByTrace::Yes) => true,
+        (DeliverByMode::Return, DeliverByTrace::No) => false,
+    });
+    notify.success || followed && (notify.failure || notify.delay)
+}
+
+fn is_wanted(envelope: &Envelope, facts: &RecipientFacts<'_>) -> bool {
     let notify = facts.recipient.notify;
     match facts.outcome {
         Outcome::Failed => notify.failure,
         Outcome::Delayed { .. } => notify.delay,
-        Outcome::Delivered | Outcome::Relayed | Outcome::Expanded => notify.success,
+        Outcome::Delivered | Outcome::Expanded => notify.success,
+        Outcome::Relayed => wants_success(envelope, facts.recipient),
     }
 }
 

@@ -6,4 +6,4 @@
 mod dsn;
 mod explain;
 
-pub use dsn::{Diagnostic, DsnError, Facts, Limits, Outcome, RecipientFacts, Report, dsn};
+pub use dsn::{Diagnostic, DsnError, Facts, Limits, Outcome, RecipientFacts, Report, dsn, wants_success};

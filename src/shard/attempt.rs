@@ -13,7 +13,7 @@ use mail::{Domain, Status};
 use queue::AttemptId;
 use ring::{ConnectOptions, Stream};
 use smtp::client::{
-    Action, Channel, Client, Ending, ReplyLimits, ReplyReader, Stage, TlsFailure, Transaction,
+    Action, Channel, Client, Ending, Offers, ReplyLimits, ReplyReader, Stage, TlsFailure, Transaction,
     TransactionOutcome,
 };
 use watch::events::TlsFailed;
@@ -258,9 +258,8 @@ impl Worker<'_> {
                     }
                 }
                 Action::Finished(outcome) => {
-                    let offers_dsn = client.offers().is_some_and(|offers| offers.dsn);
-                    let teller = if offers_dsn { Teller::NextHop } else { Teller::We };
-                    self.finished(&outcome, hop, teller);
+                    let offers = client.offers().copied().unwrap_or_default();
+                    self.finished(&outcome, hop, &offers);
                     client.on_finished(&mut talk.out)
                 }
                 Action::Ready => {
@@ -347,13 +346,16 @@ impl Worker<'_> {
             utf8: envelope.utf8,
             ret: envelope.ret,
             envelope_id: envelope.envelope_id.clone(),
+            by: smtp::By::left(&envelope.handling, facts::now()),
+            priority: envelope.handling.priority,
+            tls: envelope.handling.tls,
         };
         self.given += 1;
         Some(transaction)
     }
 
     /// The client is done with the oldest message it was given.
-    fn finished(&mut self, outcome: &TransactionOutcome, hop: &Hop, teller: Teller) {
+    fn finished(&mut self, outcome: &TransactionOutcome, hop: &Hop, offers: &Offers) {
         let mut flight = self.flights.pop_front().expect("the client was given it");
         self.given -= 1;
         match outcome {
@@ -361,6 +363,7 @@ impl Worker<'_> {
             TransactionOutcome::Answered(_) => self.progress = true,
         }
         let places = mem::take(&mut flight.remaining);
+        let teller = Teller::of(offers, &flight.message.envelope.handling);
         for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote, teller)) {
             match fate {
                 Fate::Ended(outcome) => flight.ended.push((place, outcome)),

@@ -211,8 +211,10 @@ impl Connection<'_> {
         self.session.envelope().is_some() || self.receiving.is_some()
     }
 
-    fn judge(&mut self, stage: Stage) -> Action {
+    fn judge(&mut self, mut stage: Stage) -> Action {
         let client = self.socket.stream().peer();
+        self.session.on_time(facts::now());
+        facts::limit(self.shard, client.ip(), &mut stage);
         let verdict = facts::judge(self.shard, self.door, client.ip(), &self.session, &stage);
         if let Err(refusal) = verdict {
             let (name, forward_path) = match &stage {

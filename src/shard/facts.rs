@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use mail::{ForwardPath, Timestamp};
+use mail::{ForwardPath, Timestamp, TransferPriority};
 use policy::{Client, Routed, Standing, Storage};
 use smtp::{Refusal, Session, Stage, Verdict};
 use watch::Verb;
@@ -45,6 +45,19 @@ pub(crate) fn judge_as(
             policy.rcpt(client, forward_path, routed)
         }
         Stage::Data { .. } => policy.data(storage(shard, door, session)),
+    }
+}
+
+/// Takes from what a client asks for what is not for him to say: only our own may make a message more urgent than
+/// others (RFC 6710 §4.1, §8).
+pub(crate) fn limit(shard: &Shard, client: Option<IpAddr>, stage: &mut Stage) {
+    match stage {
+        Stage::Mail { parameters, .. } => {
+            if parameters.priority > TransferPriority::default() && !shard.settings().relays(client) {
+                parameters.priority = TransferPriority::default();
+            }
+        }
+        Stage::Ehlo { .. } | Stage::Rcpt { .. } | Stage::Data { .. } => {}
     }
 }
 

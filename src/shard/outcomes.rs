@@ -152,7 +152,10 @@ fn note(
 fn is_untold(envelope: Option<&Envelope>, place: u32, teller: Teller) -> bool {
     // Where the envelope is not at hand, whoever writes the report reads it.
     let wanted = |envelope: &Envelope| {
-        envelope.recipients.get(place as usize).is_some_and(|recipient| recipient.notify.success)
+        envelope
+            .recipients
+            .get(place as usize)
+            .is_some_and(|recipient| report::wants_success(envelope, recipient))
     };
     teller == Teller::We && envelope.is_none_or(wanted)
 }

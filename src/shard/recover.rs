@@ -8,14 +8,14 @@ use journal::{
     Step,
 };
 use mail::{JournalShard, QueueId, Timestamp};
-use queue::{Kind, MessageState, Order, Priority, Queue, RecipientState, Restored, State, Warning};
+use queue::{Kind, MessageState, Order, Queue, RecipientState, Restored, State, Warning};
 use ring::{File, OpenMode};
 use watch::events::Damaged;
 
 use crate::{
     journals::{segment_number, segment_path},
     settings::Settings,
-    shard::Held,
+    shard::{Held, priority, times},
 };
 
 /// A journal shard read back.
@@ -172,10 +172,11 @@ pub(crate) fn restore(
         id,
         received_at: entry.facts.received_at,
         size: entry.facts.size,
-        priority: Priority::Normal,
+        priority: priority(&entry.facts.handling),
         kind,
         warning,
         give_up_at: None,
+        times: times(&entry.facts.handling, entry.facts.received_at),
     };
     queue.restore(&Restored { message, recipients: &recipients }, now);
     recipients.len()

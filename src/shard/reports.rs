@@ -4,14 +4,14 @@ use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use journal::Last;
-use mail::{QueueId, Status};
+use mail::{Envelope, QueueId, Status};
 use queue::ReturnReason;
 use report::{Diagnostic, Facts, Limits, Outcome, RecipientFacts};
 use watch::{Dsn, events::Returned};
 
 use crate::{
     facts,
-    shard::{Arrived, Keep, Message, Shard},
+    shard::{self, Arrived, Keep, Message, Shard},
 };
 
 /// Whether a report that is due is kept safe, or nobody wants one.
@@ -31,20 +31,26 @@ pub(crate) async fn failed(
 ) -> Written {
     let report = |_: &Message, _: Option<&Last>| Outcome::Failed;
     // "Delivery time expired" (RFC 3463 §3.5), where the attempts left nothing better to say.
-    let without = match reason {
-        ReturnReason::Failed => Status(5, 0, 0),
-        ReturnReason::GaveUp => Status(4, 4, 7),
+    let status = |last: Option<Status>| match reason {
+        ReturnReason::Failed => last.unwrap_or(Status(5, 0, 0)),
+        ReturnReason::GaveUp => last.unwrap_or(Status(4, 4, 7)),
+        // Whatever the attempts met, it is the sender's own time that is up (RFC 2852 §4.1).
+        ReturnReason::Expired => Status(5, 4, 7),
     };
-    write(shard, id, recipients, (Dsn::Failed, "failed"), without, report).await
+    write(shard, id, recipients, (Dsn::Failed, "failed"), status, report).await
 }
 
 /// Tells the sender of recipients who have not got the message yet.
 pub(crate) async fn delayed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) -> Written {
     let report = |message: &Message, _: Option<&Last>| {
-        let give_up = shard.settings().schedule.give_up;
-        Outcome::Delayed { retry_until: message.envelope.received_at.saturating_add(give_up) }
+        let Envelope { received_at, handling, .. } = &*message.envelope;
+        let begin = handling.hold_until.map_or(*received_at, |release| release.max(*received_at));
+        let retry_until = begin.saturating_add(shard.settings().schedule.give_up);
+        let end = shard::times(handling, *received_at).return_at;
+        Outcome::Delayed { retry_until: end.map_or(retry_until, |end| end.min(retry_until)) }
     };
-    write(shard, id, recipients, (Dsn::Delayed, "delayed"), Status(4, 4, 7), report).await
+    write(shard, id, recipients, (Dsn::Delayed, "delayed"), |last| last.unwrap_or(Status(4, 4, 7)), report)
+        .await
 }
 
 /// Tells the sender of recipients who have got the message, as far as we know and nobody behind us tells.
@@ -54,7 +60,15 @@ pub(crate) async fn delivered(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]
         Some(last) if last.host.is_empty() => Outcome::Delivered,
         Some(_) | None => Outcome::Relayed,
     };
-    write(shard, id, recipients, (Dsn::Delivered, "delivered"), Status(2, 0, 0), report).await
+    write(
+        shard,
+        id,
+        recipients,
+        (Dsn::Delivered, "delivered"),
+        |last| last.unwrap_or(Status(2, 0, 0)),
+        report,
+    )
+    .await
 }
 
 async fn write(
@@ -62,7 +76,7 @@ async fn write(
     id: QueueId,
     places: &[u32],
     (kind, label): (Dsn, &'static str),
-    without: Status,
+    status: impl Fn(Option<Status>) -> Status,
     outcome: impl Fn(&Message, Option<&Last>) -> Outcome,
 ) -> Written {
     let message = match shard.message(id).await {
@@ -88,7 +102,7 @@ async fn write(
             Some(RecipientFacts {
                 recipient,
                 outcome: outcome(&message, last.as_ref()),
-                status: last.as_ref().and_then(|last| last.status).unwrap_or(without),
+                status: status(last.as_ref().and_then(|last| last.status)),
                 remote_mta,
                 diagnostic,
                 last_attempt: last.as_ref().map(|_| now),

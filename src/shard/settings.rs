@@ -174,6 +174,7 @@ impl Door {
                 commands_max: limits.commands_max,
                 transactions_max: limits.transactions_max,
                 discard_max: limits.discard_max,
+                hold_max: limits.hold_max,
             },
             extensions: extensions(&listener.extensions),
             tls: state,
@@ -209,7 +210,12 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         eight_bit_mime,
         smtputf8,
         chunking,
+        binarymime,
         dsn,
+        deliverby,
+        mt_priority,
+        futurerelease,
+        limits,
         enhanced_status_codes,
     } = *wanted;
     let all = [
@@ -218,7 +224,13 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         (eight_bit_mime, Extension::EightBitMime),
         (smtputf8, Extension::SmtpUtf8),
         (chunking, Extension::Chunking),
+        // It travels by BDAT alone (RFC 3030 §3).
+        (binarymime && chunking, Extension::BinaryMime),
         (dsn, Extension::Dsn),
+        (deliverby, Extension::DeliverBy),
+        (mt_priority, Extension::MtPriority),
+        (futurerelease, Extension::FutureRelease),
+        (limits, Extension::Limits),
         (enhanced_status_codes, Extension::EnhancedStatusCodes),
     ];
     let wanted = all.into_iter().filter(|(wanted, _)| *wanted);

@@ -10,9 +10,9 @@ use std::{
 use bytes::Bytes;
 use delivery::Via;
 use journal::{Draft, Last, Phase, RecipientState};
-use mail::{Envelope, QueueId, Timestamp};
+use mail::{DeliverByMode, Envelope, Handling, QueueId, Timestamp};
 use message::date::DateCache;
-use queue::{Accepted, Destination, Kind, MessageState, Priority, Queue, Restored, State, Warning};
+use queue::{Accepted, Destination, Kind, MessageState, Priority, Queue, Restored, State, Times, Warning};
 use ring::{Event, Pool, Stream};
 use smtp::Refusal;
 use watch::ShardMetrics;
@@ -273,7 +273,8 @@ impl Shard {
         let destinations: Vec<(u32, Destination)> =
             (0..).zip(ways).map(|(place, way)| (place, queue.intern(&way.key, now))).collect();
         let (kind, warning) = kind(envelope);
-        let priority = Priority::Normal;
+        let priority = priority(&envelope.handling);
+        let times = times(&envelope.handling, envelope.received_at);
         let received_at = envelope.received_at;
         if ways.iter().any(|way| way.via == Held::Yes) {
             let recipients: Vec<_> = destinations
@@ -288,12 +289,13 @@ impl Shard {
                     status: None,
                 })
                 .collect();
-            let message = MessageState { id, received_at, size, priority, kind, warning, give_up_at: None };
+            let message =
+                MessageState { id, received_at, size, priority, kind, warning, give_up_at: None, times };
             queue.restore(&Restored { message, recipients: &recipients }, now);
             queue.on_tick(now, &mut orders);
         } else {
             let accepted =
-                Accepted { id, received_at, size, priority, kind, warning, recipients: &destinations };
+                Accepted { id, received_at, size, priority, kind, warning, times, recipients: &destinations };
             queue.on_accepted(&accepted, now, &mut orders);
         }
         drop(queue);
@@ -400,6 +402,27 @@ pub(crate) fn kind(envelope: &Envelope) -> (Kind, Warning) {
             (Kind::Message, Warning::Wanted)
         }
         mail::ReversePath::Address(_) => (Kind::Message, Warning::Unwanted),
+    }
+}
+
+/// The class that a message is in.
+pub(crate) fn priority(handling: &Handling) -> Priority {
+    match handling.priority.get() {
+        1.. => Priority::Urgent,
+        0 => Priority::Normal,
+        ..0 => Priority::Bulk,
+    }
+}
+
+/// The times that hold for a message alone.
+pub(crate) fn times(handling: &Handling, received_at: Timestamp) -> Times {
+    let by = handling.deliver_by;
+    let at = |mode| by.filter(|by| by.mode == mode).map(|by| by.deadline);
+    Times {
+        release_at: handling.hold_until,
+        // Whoever had it when its time was up has told the sender (RFC 2852 §4.1).
+        warn_at: at(DeliverByMode::Notify).filter(|deadline| *deadline > received_at),
+        return_at: at(DeliverByMode::Return),
     }
 }
 

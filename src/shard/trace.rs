@@ -53,6 +53,7 @@ pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completio
             login: Login::None,
             id,
             recipient: only,
+            priority: envelope.handling.priority,
             date: shard.date.borrow_mut().text(at),
         },
     );

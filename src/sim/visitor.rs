@@ -209,6 +209,17 @@ fn letter(name: &str, world: &mut World) -> Letter {
     let content = vec![Bytes::from(content)];
     let size = content[0].len() as u64;
     let (utf8, ret, envelope_id) = (Utf8::NotNeeded, None, None);
-    let transaction = Transaction { reverse_path: sender, recipients, size, body, utf8, ret, envelope_id };
+    let transaction = Transaction {
+        reverse_path: sender,
+        recipients,
+        size,
+        body,
+        utf8,
+        ret,
+        envelope_id,
+        by: None,
+        priority: mail::TransferPriority::default(),
+        tls: mail::TlsDemand::None,
+    };
     Letter { transaction, content }
 }

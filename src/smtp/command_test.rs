@@ -224,7 +224,6 @@ fn where_we_are_stricter_or_looser() {
     differ("MAIL FROM:<a@client.example>SIZE=1", None, "parameters begin with SP (RFC 5321 §4.1.1.2)");
     differ("MAIL FROM:<a@client.example> SIZE=1 SIZE=2", None, "which one is meant?");
     differ("MAIL FROM:<a@client.example> AUTH=<>", None, "we do not offer it");
-    differ("MAIL FROM:<a@client.example> REQUIRETLS", None, "we do not offer it");
     differ("MAIL FROM:<a@client.example> ENVID=a+ZZ", None, "two hexadecimal digits (RFC 3461 §4)");
     differ("MAIL FROM:<a@-client.example>", None, "no hyphen begins a label (RFC 5321 §4.1.2)");
     let quotes = "the quotes belong to the local-part (RFC 5321 §4.1.2)";

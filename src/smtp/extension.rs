@@ -17,6 +17,16 @@ pub enum Extension {
     BinaryMime,
     /// `RET=`, `ENVID=`, `NOTIFY=` and `ORCPT=` (RFC 3461).
     Dsn,
+    /// `BY=` (RFC 2852).
+    DeliverBy,
+    /// `MT-PRIORITY=` (RFC 6710).
+    MtPriority,
+    /// `HOLDFOR=` and `HOLDUNTIL=` (RFC 4865).
+    FutureRelease,
+    /// `REQUIRETLS` (RFC 8689 §2). Offered only under TLS.
+    RequireTls,
+    /// How many transactions and recipients we take (RFC 9422).
+    Limits,
     /// Enhanced status codes in replies (RFC 2034).
     EnhancedStatusCodes,
     /// TLS on request (RFC 3207). Offered by [`crate::TlsState`], not by the operator's choice.
@@ -25,7 +35,7 @@ pub enum Extension {
 
 /// A set of extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extensions(u16);
+pub struct Extensions(u32);
 
 impl Extension {
     /// All, in the order in which they are offered.
@@ -37,6 +47,11 @@ impl Extension {
         Self::Chunking,
         Self::BinaryMime,
         Self::Dsn,
+        Self::DeliverBy,
+        Self::MtPriority,
+        Self::FutureRelease,
+        Self::RequireTls,
+        Self::Limits,
         Self::StartTls,
         Self::EnhancedStatusCodes,
     ];
@@ -51,6 +66,11 @@ impl Extension {
             Self::Chunking => "CHUNKING",
             Self::BinaryMime => "BINARYMIME",
             Self::Dsn => "DSN",
+            Self::DeliverBy => "DELIVERBY",
+            Self::MtPriority => "MT-PRIORITY",
+            Self::FutureRelease => "FUTURERELEASE",
+            Self::RequireTls => "REQUIRETLS",
+            Self::Limits => "LIMITS",
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Self::StartTls => "STARTTLS",
         }
@@ -61,9 +81,10 @@ impl Extensions {
     /// Nothing, as after `HELO`.
     pub const NONE: Self = Self(0);
 
-    /// What every hop can bear.
+    /// What does not depend on what a listener is for.
     ///
-    /// Not BINARYMIME, because few next hops take it and we do not convert.
+    /// Not BINARYMIME, because few next hops take it and we do not convert; not FUTURERELEASE, which is for our own
+    /// users (RFC 4865 §3).
     pub const USUAL: Self = Self::NONE
         .with(Extension::Pipelining)
         .with(Extension::Size)
@@ -71,21 +92,25 @@ impl Extensions {
         .with(Extension::SmtpUtf8)
         .with(Extension::Chunking)
         .with(Extension::Dsn)
+        .with(Extension::DeliverBy)
+        .with(Extension::MtPriority)
+        .with(Extension::RequireTls)
+        .with(Extension::Limits)
         .with(Extension::EnhancedStatusCodes);
 
     /// This one too.
     pub const fn with(self, extension: Extension) -> Self {
-        Self(self.0 | 1 << extension as u16)
+        Self(self.0 | 1 << extension as u32)
     }
 
     /// All but this one.
     pub const fn without(self, extension: Extension) -> Self {
-        Self(self.0 & !(1 << extension as u16))
+        Self(self.0 & !(1 << extension as u32))
     }
 
     /// Whether this one is in the set.
     pub const fn contains(self, extension: Extension) -> bool {
-        self.0 & 1 << extension as u16 != 0
+        self.0 & 1 << extension as u32 != 0
     }
 }
 

@@ -26,7 +26,7 @@ pub use content::{ContentRules, Findings, Tolerance};
 pub use extension::{Extension, Extensions};
 pub use line::{Line, LineScanner};
 pub use mail_data::{MailDataScanner, Piece, Progress};
-pub use parameters::{MailParameters, Parameters, RcptParameters};
+pub use parameters::{By, Hold, MailParameters, Parameters, RcptParameters};
 pub use refusal::{Aftermath, Refusal};
 pub use reply::Reply;
 pub use session::{Action, Hello, Limits, Options, Role, Session, Stage, TlsState, Verdict};

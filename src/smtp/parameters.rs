@@ -1,6 +1,11 @@
 //! The parameters of MAIL and RCPT, each of which belongs to an extension (RFC 5321 §4.1.2).
 
-use mail::{BodyType, Notify, OriginalRecipient, Ret, Utf8};
+use std::time::Duration;
+
+use mail::{
+    BodyType, DeliverByMode, DeliverByTrace, Handling, Notify, OriginalRecipient, Ret, Timestamp, TlsDemand,
+    TransferPriority, Utf8,
+};
 
 use crate::{
     Extension, Extensions, SyntaxError,
@@ -24,6 +29,34 @@ pub struct MailParameters {
     pub ret: Option<Ret>,
     /// The sender's id for the transaction (`ENVID=`, RFC 3461 §4.4).
     pub envelope_id: Option<Box<str>>,
+    /// By when it is to be delivered (`BY=`, RFC 2852 §4).
+    pub by: Option<By>,
+    /// Before when it is not to be tried (`HOLDFOR=`, `HOLDUNTIL=`, RFC 4865 §5).
+    pub hold: Option<Hold>,
+    /// How urgent it is (`MT-PRIORITY=`, RFC 6710 §3).
+    pub priority: TransferPriority,
+    /// Whether every hop must have TLS (`REQUIRETLS`, RFC 8689 §4.1).
+    pub tls: TlsDemand,
+}
+
+/// By when a message is to be delivered, counted from its MAIL (RFC 2852 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Seconds from now; the time may be up already.
+    pub seconds: i64,
+    /// What happens when the time is up.
+    pub mode: DeliverByMode,
+    /// Whether the sender wants to hear of each hop.
+    pub trace: DeliverByTrace,
+}
+
+/// Before when a message is not to be tried (RFC 4865 §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// So long from now.
+    For(Duration),
+    /// Until then.
+    Until(Timestamp),
 }
 
 /// What the client said with RCPT.
@@ -39,6 +72,14 @@ pub struct RcptParameters {
 const ENVID_MAX: usize = 100;
 const ORCPT_MAX: usize = 500;
 
+impl By {
+    /// What is left of the time that a message has.
+    pub fn left(handling: &Handling, now: Timestamp) -> Option<Self> {
+        let by = handling.deliver_by?;
+        Some(Self { seconds: by.seconds_left(now), mode: by.mode, trace: by.trace })
+    }
+}
+
 impl<'a> Parameters<'a> {
     pub(crate) const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
@@ -52,6 +93,7 @@ impl<'a> Parameters<'a> {
     pub fn of_mail(self, offered: Extensions) -> Result<MailParameters, SyntaxError> {
         let mut read = MailParameters::default();
         let (mut size, mut body, mut utf8, mut ret, mut envid) = (None, None, None, None, None);
+        let (mut by, mut hold, mut priority, mut tls) = (None, None, None, None);
         for parameter in self.iter() {
             let (keyword, value) = parameter?;
             let is = |name, extension| offered.contains(extension) && keyword.eq_ignore_ascii_case(name);
@@ -66,11 +108,24 @@ impl<'a> Parameters<'a> {
             } else if is("ENVID", Extension::Dsn) {
                 let value = value.filter(|value| value.len() <= ENVID_MAX);
                 once(&mut envid, value.and_then(|value| xtext(value, Utf8::NotNeeded)))?;
+            } else if is("BY", Extension::DeliverBy) {
+                once(&mut by, value.and_then(by_value))?;
+            } else if is("HOLDFOR", Extension::FutureRelease) {
+                once(&mut hold, value.and_then(hold_for_value))?;
+            } else if is("HOLDUNTIL", Extension::FutureRelease) {
+                once(&mut hold, value.and_then(Timestamp::from_rfc3339).map(Hold::Until))?;
+            } else if is("MT-PRIORITY", Extension::MtPriority) {
+                once(&mut priority, value.and_then(priority_value))?;
+            } else if is("REQUIRETLS", Extension::RequireTls) {
+                once(&mut tls, value.is_none().then_some(TlsDemand::Required))?;
             } else {
                 return Err(SyntaxError::ParameterUnknown);
             }
         }
         (read.size, read.ret, read.envelope_id) = (size, ret, envid);
+        (read.by, read.hold) = (by, hold);
+        read.priority = priority.unwrap_or_default();
+        read.tls = tls.unwrap_or_default();
         read.body = body.unwrap_or_default();
         read.utf8 = utf8.unwrap_or_default();
         Ok(read)
@@ -152,6 +207,43 @@ fn body_value(value: &str, offered: Extensions) -> Option<BodyType> {
     } else {
         None
     }
+}
+
+/// `by-time ";" by-mode [by-trace]` (RFC 2852 §4). Mode `R` needs a time that is not up.
+fn by_value(value: &str) -> Option<By> {
+    const DIGITS_MAX: usize = 9;
+    let (time, mode) = value.split_once(';')?;
+    let digits = time.strip_prefix(['+', '-']).unwrap_or(time);
+    let number = parse_number(digits.as_bytes()).filter(|_| digits.len() <= DIGITS_MAX)?;
+    let number = i64::try_from(number).ok()?;
+    let seconds = if time.starts_with('-') { -number } else { number };
+    let mut letters = mode.bytes().map(|letter| letter.to_ascii_uppercase());
+    let mode = match letters.next()? {
+        b'R' if seconds > 0 => DeliverByMode::Return,
+        b'N' => DeliverByMode::Notify,
+        _ => return None,
+    };
+    let trace = match letters.next() {
+        None => DeliverByTrace::No,
+        Some(b'T') => DeliverByTrace::Yes,
+        Some(_) => return None,
+    };
+    letters.next().is_none().then_some(By { seconds, mode, trace })
+}
+
+/// `future-release-integer`: at most nine digits (RFC 4865 §6).
+fn hold_for_value(value: &str) -> Option<Hold> {
+    const DIGITS_MAX: usize = 9;
+    let seconds = parse_number(value.as_bytes()).filter(|_| value.len() <= DIGITS_MAX)?;
+    Some(Hold::For(Duration::from_secs(seconds)))
+}
+
+/// `priority-value`: -9 to 9, without a zero in front (RFC 6710 §9).
+fn priority_value(value: &str) -> Option<TransferPriority> {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let sound = digits.len() == 1 && digits.as_bytes()[0].is_ascii_digit() && value != "-0";
+    let number = value.parse().ok().filter(|_| sound)?;
+    TransferPriority::new(number)
 }
 
 fn ret_value(value: &str) -> Option<Ret> {

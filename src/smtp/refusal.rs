@@ -58,6 +58,10 @@ refusals! {
     ParameterUnknown = "parameter_unknown",
     /// A parameter of `MAIL` or `RCPT` has a malformed value or is given twice.
     ParameterSyntax = "parameter_syntax",
+    /// `HOLDFOR` or `HOLDUNTIL` asks for more than `hold-max`.
+    HoldTooLong = "hold_too_long",
+    /// The message would be held until it has to be delivered, or longer: `BY` contradicts `HOLDFOR` or `HOLDUNTIL`.
+    HoldPastDeadline = "hold_past_deadline",
     /// A command that needs `EHLO` or `HELO` before it.
     EhloFirst = "ehlo_first",
     /// A command that needs `MAIL` before it.

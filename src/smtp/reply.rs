@@ -2,9 +2,9 @@
 
 use std::{fmt, io::Write as _};
 
-use mail::{QueueId, Status};
+use mail::{QueueId, Status, Timestamp, TransferPriority};
 
-use crate::{Extension, Extensions, Refusal};
+use crate::{Extension, Extensions, Limits, Refusal};
 
 /// A reply: code, enhanced status code and text, in one line or more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,36 @@ pub struct Reply {
     status: Option<Status>,
     text: Text,
     refusal: Option<Refusal>,
+}
+
+/// What follows the keyword of an extension.
+fn told(extension: Extension, limits: &Limits, now: Timestamp) -> String {
+    match extension {
+        Extension::Size => format!(" {}", limits.message_size_max),
+        // The longest time and the latest date (RFC 4865 §4).
+        Extension::FutureRelease => {
+            let seconds = limits.hold_max.as_secs();
+            format!(" {seconds} {}", now.saturating_add(limits.hold_max).to_rfc3339())
+        }
+        // A value has six digits at most (RFC 9422 §4); what is larger is no limit that anybody meets.
+        Extension::Limits => {
+            let told =
+                |name, limit: u64| if limit > 999_999 { String::new() } else { format!(" {name}={limit}") };
+            let recipients = u64::try_from(limits.recipients_max).unwrap_or(u64::MAX);
+            told("MAILMAX", limits.transactions_max.into()) + &told("RCPTMAX", recipients)
+        }
+        Extension::Pipelining
+        | Extension::EightBitMime
+        | Extension::SmtpUtf8
+        | Extension::Chunking
+        | Extension::BinaryMime
+        | Extension::Dsn
+        | Extension::DeliverBy
+        | Extension::MtPriority
+        | Extension::RequireTls
+        | Extension::EnhancedStatusCodes
+        | Extension::StartTls => String::new(),
+    }
 }
 
 /// What follows the codes. Replies that are sent often need no allocation.
@@ -62,17 +92,26 @@ impl Reply {
     }
 
     /// What we offer (RFC 5321 §4.1.1.1).
-    pub(crate) fn ehlo(hostname: &str, client: &str, offered: Extensions, size_max: u64) -> Self {
+    pub(crate) fn ehlo(
+        hostname: &str,
+        client: &str,
+        offered: Extensions,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Self {
         let mut lines = [hostname, " greets ", client].concat();
         for extension in Extension::ALL.iter().filter(|e| offered.contains(**e)) {
             lines.push('\n');
             lines.push_str(extension.keyword());
-            if *extension == Extension::Size {
-                lines.push(' ');
-                lines.push_str(&size_max.to_string());
-            }
+            lines.push_str(&told(*extension, limits, now));
         }
         Self { code: 250, status: None, text: Text::Lines(lines.into()), refusal: None }
+    }
+
+    /// The message is not as urgent as the client says (RFC 3463 registry, X.3.6: the new priority comes first).
+    pub(crate) fn priority_changed(priority: TransferPriority) -> Self {
+        let text = Text::Lines(format!("{} is the new priority", priority.get()).into());
+        Self { code: 250, status: Some(Status(2, 3, 6)), text, refusal: None }
     }
 
     /// We are responsible for the message from here on (RFC 5321 §4.2.5).
@@ -181,6 +220,9 @@ impl Refusal {
             // RFC 5321 §4.1.1.11.
             Self::ParameterUnknown => (555, Status(5, 5, 4), "parameter not recognised"),
             Self::ParameterSyntax => (501, Status(5, 5, 4), "malformed parameter"),
+            // RFC 4865 §4: the client must not ask for more than was offered.
+            Self::HoldTooLong => (501, Status(5, 5, 4), "held for longer than is offered"),
+            Self::HoldPastDeadline => (501, Status(5, 5, 4), "held for longer than it may take"),
             Self::EhloFirst => (503, Status(5, 5, 1), "send EHLO first"),
             Self::MailFirst => (503, Status(5, 5, 1), "send MAIL first"),
             Self::RcptFirst => (503, Status(5, 5, 1), "no valid recipient, send RCPT first"),
@@ -254,9 +296,10 @@ mod test {
         check(&Reply::queued(QueueId::new(JournalShard(0), 42)), "250 2.0.0 queued as 000000000001A\r\n");
         check(&Reply::chunk(86), "250 2.0.0 86 octets received\r\n");
         check(&Reply::from(Refusal::BareLineEnd), "550 5.6.11 bare CR or LF in message\r\n");
+        let limits = Limits { message_size_max: 100, ..Limits::default() };
         let offered = Extensions::NONE.with(Extension::Pipelining).with(Extension::Size);
         check(
-            &Reply::ehlo("mx.example", "c.example", offered, 100),
+            &Reply::ehlo("mx.example", "c.example", offered, &limits, Timestamp::EPOCH),
             "250-mx.example greets c.example\r\n250-PIPELINING\r\n250 SIZE 100\r\n",
         );
     }

@@ -24,14 +24,15 @@ mod options;
 use std::{mem, sync::Arc};
 
 use mail::{
-    Address, BodyType, Envelope, ForwardPath, Handling, QueueId, Recipient, ReversePath, Timestamp, Utf8,
+    Address, BodyType, DeliverBy, Envelope, ForwardPath, Handling, QueueId, Recipient, ReversePath,
+    Timestamp, TransferPriority, Utf8,
 };
 
 pub use options::{Limits, Options, Role, TlsState};
 
 use crate::{
-    Aftermath, Command, Extension, Extensions, MailParameters, Parameters, RcptParameters, Refusal, Reply,
-    SyntaxError,
+    Aftermath, By, Command, Extension, Extensions, Hold, MailParameters, Parameters, RcptParameters, Refusal,
+    Reply, SyntaxError,
 };
 
 /// What the shard must do next. Every input gives exactly one.
@@ -123,6 +124,9 @@ pub struct Session {
     errors: u32,
     commands: u32,
     transactions: u32,
+    now: Timestamp,
+    /// The priority that the last MAIL asked for.
+    priority_asked: TransferPriority,
 }
 
 #[derive(Debug)]
@@ -193,6 +197,8 @@ impl Session {
             errors: 0,
             commands: 0,
             transactions: 0,
+            now: Timestamp::EPOCH,
+            priority_asked: TransferPriority::default(),
         };
         (session, greeting)
     }
@@ -226,6 +232,11 @@ impl Session {
     pub fn on_line_endless(&mut self) -> Action {
         self.expect(Expected::Line);
         self.close(Refusal::LineEndless)
+    }
+
+    /// Tells the time: what a client asks for is counted from here. To be called before the verdict on EHLO and MAIL.
+    pub const fn on_time(&mut self, now: Timestamp) {
+        self.now = now;
     }
 
     /// Policy answered the last [`Action::Judge`]; the stage comes back with the answer.
@@ -391,6 +402,7 @@ impl Session {
         if self.transactions >= self.options.limits.transactions_max {
             return Err(Refusal::TooManyTransactions);
         }
+        self.priority_asked = parameters.priority;
         Ok(Action::Judge(Stage::Mail { reverse_path, parameters }))
     }
 
@@ -452,9 +464,18 @@ impl Session {
         match stage {
             Stage::Ehlo { name, hello } => self.on_name_accepted(name, hello),
             Stage::Mail { reverse_path, parameters } => {
+                let lowered = parameters.priority != self.priority_asked;
+                let transaction = match self.transaction(reverse_path, parameters) {
+                    Ok(transaction) => transaction,
+                    Err(refusal) => return self.refuse(refusal),
+                };
+                let reply = match transaction.envelope.handling.priority {
+                    priority if lowered => Reply::priority_changed(priority),
+                    _ => Reply::SENDER_OK,
+                };
                 self.transactions += 1;
-                self.phase = Phase::Transaction(Transaction::new(reverse_path, parameters));
-                Action::Reply(Reply::SENDER_OK)
+                self.phase = Phase::Transaction(transaction);
+                Action::Reply(reply)
             }
             Stage::Rcpt { forward_path, parameters } => {
                 let recipient = Recipient {
@@ -490,9 +511,7 @@ impl Session {
         let hostname = self.options.hostname.as_str();
         let reply = match hello {
             Hello::Helo => Reply::helo(hostname),
-            Hello::Ehlo => {
-                Reply::ehlo(hostname, &name, self.extensions(), self.options.limits.message_size_max)
-            }
+            Hello::Ehlo => Reply::ehlo(hostname, &name, self.extensions(), &self.options.limits, self.now),
         };
         self.client = Some(Client { name, hello });
         Action::Reply(reply)
@@ -556,12 +575,51 @@ impl Session {
 
     /// What EHLO offers now.
     fn extensions(&self) -> Extensions {
+        // FUTURERELEASE is for submission alone (RFC 4865 §3).
+        let offered = match self.options.role {
+            Role::Submission => self.options.extensions,
+            Role::Relay => self.options.extensions.without(Extension::FutureRelease),
+        };
+        // RFC 8689 §4.1: REQUIRETLS "MUST NOT" be offered but under TLS.
         match self.tls {
-            TlsState::Offered | TlsState::Required => self.options.extensions.with(Extension::StartTls),
-            TlsState::Absent | TlsState::Unavailable | TlsState::Active => {
-                self.options.extensions.without(Extension::StartTls)
+            TlsState::Offered | TlsState::Required => {
+                offered.with(Extension::StartTls).without(Extension::RequireTls)
             }
+            TlsState::Absent | TlsState::Unavailable => {
+                offered.without(Extension::StartTls).without(Extension::RequireTls)
+            }
+            TlsState::Active => offered.without(Extension::StartTls),
         }
+    }
+
+    /// What MAIL opens, with all times counted from now.
+    fn transaction(
+        &self,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> Result<Transaction, Refusal> {
+        let now = self.now;
+        let hold_until = parameters.hold.map(|hold| match hold {
+            Hold::For(wait) => now.saturating_add(wait),
+            Hold::Until(time) => time,
+        });
+        if hold_until.is_some_and(|until| until.saturating_since(now) > self.options.limits.hold_max) {
+            return Err(Refusal::HoldTooLong);
+        }
+        let deliver_by = parameters.by.map(|By { seconds, mode, trace }| {
+            let micros = seconds.unsigned_abs().saturating_mul(1_000_000);
+            let deadline = match seconds {
+                0.. => now.0.saturating_add(micros),
+                ..0 => now.0.saturating_sub(micros),
+            };
+            DeliverBy { deadline: Timestamp(deadline), mode, trace }
+        });
+        if hold_until.zip(deliver_by).is_some_and(|(until, by)| until >= by.deadline) {
+            return Err(Refusal::HoldPastDeadline);
+        }
+        let handling =
+            Handling { priority: parameters.priority, deliver_by, hold_until, tls: parameters.tls };
+        Ok(Transaction::new(reverse_path, parameters, handling))
     }
 
     /// What this client was offered.
@@ -590,7 +648,7 @@ impl Busy {
 }
 
 impl Transaction {
-    fn new(reverse_path: ReversePath, parameters: MailParameters) -> Self {
+    fn new(reverse_path: ReversePath, parameters: MailParameters, handling: Handling) -> Self {
         let envelope = Envelope {
             received_at: Timestamp::EPOCH,
             reverse_path,
@@ -599,7 +657,7 @@ impl Transaction {
             utf8: parameters.utf8,
             ret: parameters.ret,
             envelope_id: parameters.envelope_id,
-            handling: Handling::default(),
+            handling,
         };
         Self { envelope, size_declared: parameters.size, received: None }
     }

@@ -12,7 +12,7 @@
 
 use std::{env, fs, path::Path};
 
-use mail::{Address, BodyType, Domain, JournalShard};
+use mail::{Address, BodyType, Domain, JournalShard, TlsDemand};
 
 use super::*;
 use crate::{ChunkScanner, ContentRules, Line, LineScanner, MailDataScanner, Progress};
@@ -88,7 +88,8 @@ impl Player {
             output += &format!("{line}\n");
         }
         let limits = options.limits;
-        let (session, action) = Session::open(options.shared());
+        let (mut session, action) = Session::open(options.shared());
+        session.on_time(Timestamp::from_rfc3339("2026-01-01T00:00:00Z").unwrap());
         let mut player = Self {
             session,
             action: Some(action),
@@ -174,7 +175,8 @@ impl Player {
             }
             Action::Commit(ref envelope) => {
                 let to: Vec<_> = envelope.recipients.iter().map(|r| format!("<{}>", r.address)).collect();
-                self.output += &format!("? commit {} -> {}\n", envelope.reverse_path, to.join(" "));
+                let handling = handling(&envelope.handling);
+                self.output += &format!("? commit {} -> {}{handling}\n", envelope.reverse_path, to.join(" "));
                 Some(action)
             }
             Action::Receive(reply) => {
@@ -259,6 +261,13 @@ impl Player {
             ("accept", Some(Action::Judge(stage))) => self.session.on_verdict(stage, Ok(())),
             ("durable", Some(Action::Commit(_))) => self.session.on_commit(Ok(id())),
             ("TLS is active", Some(Action::StartTls(_))) => self.session.on_tls(),
+            (answer, Some(Action::Judge(Stage::Mail { reverse_path, mut parameters })))
+                if answer.starts_with("accept with priority ") =>
+            {
+                let priority = answer.rsplit(' ').next().unwrap().parse().unwrap();
+                parameters.priority = TransferPriority::new(priority).unwrap();
+                self.session.on_verdict(Stage::Mail { reverse_path, parameters }, Ok(()))
+            }
             (answer, Some(Action::Judge(stage))) => match (stage, answer.strip_prefix("accept as ")) {
                 (Stage::Rcpt { parameters, .. }, Some(address)) => {
                     let forward_path = ForwardPath::Address(address.parse::<Address>().unwrap());
@@ -313,7 +322,9 @@ fn configure(setting: &str, options: &mut Options, policy: &mut Asked) {
         "errors-max" => options.limits.errors_max = number(),
         "commands-max" => options.limits.commands_max = number(),
         "transactions-max" => options.limits.transactions_max = number(),
+        "hold-max" => options.limits.hold_max = std::time::Duration::from_secs(number().into()),
         "line-max" => options.limits.line_max = number() as usize,
+        "role" if value == "submission" => options.role = Role::Submission,
         "policy" if value == "accept" => *policy = Asked::AlwaysYes,
         "tls" => {
             options.tls = match value {
@@ -333,6 +344,20 @@ fn configure(setting: &str, options: &mut Options, policy: &mut Asked) {
         }
         name => panic!("no setting {name}"),
     }
+}
+
+fn handling(handling: &Handling) -> String {
+    let mut text = String::new();
+    if let Some(by) = handling.deliver_by {
+        text += &format!(", by {} {:?}", by.deadline.to_rfc3339(), by.mode);
+    }
+    if let Some(hold) = handling.hold_until {
+        text += &format!(", not before {}", hold.to_rfc3339());
+    }
+    if handling.priority != TransferPriority::default() {
+        text += &format!(", priority {}", handling.priority.get());
+    }
+    text
 }
 
 fn describe(stage: &Stage) -> String {
@@ -356,6 +381,18 @@ fn describe(stage: &Stage) -> String {
             }
             if let Some(id) = &parameters.envelope_id {
                 text += &format!(", id: {id:?}");
+            }
+            if let Some(by) = parameters.by {
+                text += &format!(", by: {}s {:?}, trace: {:?}", by.seconds, by.mode, by.trace);
+            }
+            if let Some(hold) = parameters.hold {
+                text += &format!(", hold: {hold:?}");
+            }
+            if parameters.priority != TransferPriority::default() {
+                text += &format!(", priority: {}", parameters.priority.get());
+            }
+            if parameters.tls == TlsDemand::Required {
+                text += ", TLS required";
             }
             text
         }

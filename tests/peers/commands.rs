@@ -30,7 +30,7 @@ fn side_commands() {
         ("MAIL FROM:<ann@example.org> SIZE=99999999999", 552, "5.3.4"),
         ("MAIL FROM:<ann@example.org> COLOUR=red", 555, "5.5.4"),
         // Not offered, so not taken (RFC 5321 §4.1.1.11).
-        ("MAIL FROM:<ann@example.org> RET=HDRS", 555, "5.5.4"),
+        ("MAIL FROM:<ann@example.org> AUTH=<>", 555, "5.5.4"),
         ("RSET", 250, "2.0.0"),
         ("MAIL FROM:<ann@example.org> BODY=8BITMIME SIZE=1000", 250, "2.1.0"),
         ("MAIL FROM:<ann@example.org>", 503, "5.5.1"),

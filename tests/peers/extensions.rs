@@ -1,6 +1,8 @@
 //! What a sender asks for with MAIL and RCPT, from the reply to EHLO to the last report.
 
-use end_to_end::{Server, Sink};
+use std::collections::BTreeSet;
+
+use end_to_end::{Client, Server, Sink};
 
 use crate::{
     drained, hop,
@@ -165,4 +167,188 @@ fn postfix_reports_for_us() {
     }
     drained(&server);
     assert_eq!(server.metric("ringpost_dsns_total", &["kind=\"delivered\""]), 0.0);
+}
+
+#[test]
+fn a_deadline_travels_with_the_message() {
+    let sink = sink_with(&["DELIVERBY", "DSN"]);
+    let server = Server::start(&sink.route());
+    send(&server, "MAIL FROM:<ann@example.org> BY=600;R", &["RCPT TO:<bob@example.net>"]);
+    let mail = sink.mail().mail;
+    let left =
+        mail.split_once(" BY=").and_then(|(_, by)| by.strip_suffix(";R")).unwrap_or_else(|| panic!("{mail}"));
+    assert!((1..=600).contains(&left.parse::<i64>().unwrap()), "{mail}");
+    // The trace modifier: each hop is told of, though the next one knows the extension.
+    send(&server, "MAIL FROM:<ann@example.org> BY=600;NT", &["RCPT TO:<bob@example.net>"]);
+    let mails = [sink.mail(), sink.mail()];
+    let told = mails.iter().find(|mail| mail.mail.starts_with("<>")).unwrap();
+    assert_eq!(parsed(told)["fields"][1]["Action"], "relayed");
+    drained(&server);
+}
+
+#[test]
+fn where_nobody_keeps_a_deadline() {
+    let sink = sink_with(&["DSN"]);
+    let server = Server::start(&sink.route());
+    send(&server, "MAIL FROM:<ann@example.org> BY=600;R", &["RCPT TO:<bob@example.net>"]);
+    let failed = report(&sink);
+    let recipient = &failed["fields"][1];
+    assert_eq!(
+        (&recipient["Action"], &recipient["Status"]),
+        (&"failed".into(), &"5.3.3".into()),
+        "{failed:#}"
+    );
+    send(
+        &server,
+        "MAIL FROM:<ann@example.org> BY=600;N",
+        &["RCPT TO:<bob@example.net>", "RCPT TO:<cid@example.net> NOTIFY=NEVER"],
+    );
+    let mails = [sink.mail(), sink.mail()];
+    let told = mails.iter().find(|mail| mail.mail.starts_with("<>")).unwrap();
+    let told = parsed(told);
+    assert_eq!(told["fields"][1]["Action"], "relayed", "{told:#}");
+    assert_eq!(told["fields"].as_array().unwrap().len(), 2, "who wants to hear nothing: {told:#}");
+    drained(&server);
+}
+
+#[test]
+fn when_the_time_is_up() {
+    let sink = Sink::start();
+    sink.answer(|command| match command {
+        "RCPT TO:<bob@example.net>" => Some("451 4.7.1 try again later".to_owned()),
+        "RSET" | "DATA" | "QUIT" => None,
+        command if command.starts_with("EHLO") => Some("250-sink.test\r\n250 DELIVERBY".to_owned()),
+        _ => None,
+    });
+    let server = Server::start(&format!(
+        "[queue]\nretry = [\"1s\"]\nretry-max = \"1s\"\ngrace = \"1h\"\n{}",
+        sink.route()
+    ));
+    send(&server, "MAIL FROM:<ann@example.org> BY=3;R", &["RCPT TO:<bob@example.net>"]);
+    let failed = report(&sink);
+    let recipient = &failed["fields"][1];
+    assert_eq!(
+        (&recipient["Action"], &recipient["Status"]),
+        (&"failed".into(), &"5.4.7".into()),
+        "{failed:#}"
+    );
+    send(&server, "MAIL FROM:<ann@example.org> BY=3;N", &["RCPT TO:<bob@example.net>"]);
+    let delayed = report(&sink);
+    assert_eq!(delayed["fields"][1]["Action"], "delayed", "{delayed:#}");
+    assert_eq!(server.queue_json(&["list"]).len(), 1, "it is tried on");
+}
+
+#[test]
+fn urgency_travels_with_the_message() {
+    let sink = sink_with(&["MT-PRIORITY"]);
+    let server = Server::start(&sink.route());
+    for priority in ["-4", "7"] {
+        let mail = format!("MAIL FROM:<ann@example.org> MT-PRIORITY={priority}");
+        send(&server, &mail, &["RCPT TO:<bob@example.net>"]);
+        let mail = sink.mail();
+        assert!(mail.mail.ends_with(&format!(" MT-PRIORITY={priority}")), "{mail:?}");
+        assert!(mail.content.contains(&format!("\r\n\tpriority {priority};")), "{mail:?}");
+    }
+    // A client that may not relay may not push forward either.
+    server
+        .configure(&format!("[relay]\nnetworks = []\n[[domain]]\nname = \"example.net\"\n{}", sink.route()));
+    server.reload();
+    let mut client = server.client();
+    assert!(
+        client
+            .ask("MAIL FROM:<ann@example.org> MT-PRIORITY=7")
+            .text()
+            .contains("2.3.6 0 is the new priority")
+    );
+    client.ask("RSET");
+    assert!(client.ask("MAIL FROM:<ann@example.org> MT-PRIORITY=-7").text().contains("2.1.0"));
+}
+
+#[test]
+fn a_message_is_held_for_a_while() {
+    let sink = Sink::start();
+    let mut server = Server::start(&format!("[limits]\nhold-max = \"1d\"\n{}", sink.route()));
+    let mut client = Client::greeted(server.submission());
+    let offers = client.ask("EHLO client.example").text();
+    assert!(offers.contains("FUTURERELEASE 86400 20"), "{offers}");
+    assert_eq!(client.ask("MAIL FROM:<ann@example.org> HOLDFOR=86401").code, 501);
+    for wait in ["HOLDFOR=2", "HOLDFOR=86000"] {
+        for line in [&format!("MAIL FROM:<ann@example.org> {wait}"), "RCPT TO:<bob@example.net>"] {
+            assert_eq!(client.ask(line).code, 250);
+        }
+        client.say("DATA");
+        client.expect(354);
+        client.put(format!("{CONTENT}.\r\n").as_bytes());
+        client.expect(250);
+    }
+    sink.mail();
+    let outcome = server.event("outcome", |event| event["result"] == "delivered");
+    assert!(outcome["delay"].as_f64().unwrap() >= 1.5, "{outcome}");
+    // A restart does not forget it, an operator may hurry.
+    server = server.restarted();
+    let held = server.queue_json(&["list"]);
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert!(held[0].to_string().contains("deferred"), "{held:?}");
+    assert_eq!(sink.waiting(), 0);
+    server.queue(&["retry", "--all"]).good();
+    sink.mail();
+    drained(&server);
+}
+
+#[test]
+fn binary_content_goes_by_bdat_or_comes_back() {
+    let content = b"From: ann@example.org\r\n\r\na\nb\rc";
+    let send = |server: &Server| {
+        let mut client = server.client();
+        let ask = |client: &mut Client, line: &str| assert_eq!(client.ask(line).code, 250, "{line}");
+        ask(&mut client, "EHLO client.example");
+        ask(&mut client, "MAIL FROM:<ann@example.org> BODY=BINARYMIME");
+        ask(&mut client, "RCPT TO:<bob@example.net>");
+        client.say(&format!("BDAT {} LAST", content.len()));
+        client.put(content);
+        client.expect(250);
+    };
+    let listener = "[[listener]]\nname = \"smtp\"\nextensions = { binarymime = true }\n";
+    let sink = sink_with(&["CHUNKING", "BINARYMIME"]);
+    let server = Server::start(&format!("{listener}{}", sink.route()));
+    send(&server);
+    let mail = sink.mail();
+    assert!(mail.mail.contains(" BODY=BINARYMIME"), "{mail:?}");
+    assert!(mail.content.ends_with("\r\n\r\na\nb\rc"), "{mail:?}");
+    drop(server);
+    let sink = sink_with(&["CHUNKING", "8BITMIME"]);
+    let server = Server::start(&format!("{listener}{}", sink.route()));
+    send(&server);
+    let report = report(&sink);
+    let recipient = &report["fields"][1];
+    assert_eq!(
+        (&recipient["Action"], &recipient["Status"]),
+        (&"failed".into(), &"5.6.3".into()),
+        "{report:#}"
+    );
+    assert_eq!(report["types"][2], "text/rfc822-headers", "what has no lines is not returned: {report:#}");
+    drained(&server);
+}
+
+#[test]
+fn what_next_hops_take_at_once_is_kept_to() {
+    let sink = sink_with(&["LIMITS RCPTMAX=2 RCPTDOMAINMAX=1"]);
+    let server = Server::start(&sink.route());
+    let mut client = server.client();
+    assert!(client.ask("EHLO client.example").text().contains("LIMITS RCPTMAX=1000"));
+    client.send(
+        "ann@example.org",
+        &["a@example.net", "b@example.net", "c@example.net", "d@example.com"],
+        CONTENT,
+    );
+    let mut all = Vec::new();
+    while all.len() < 4 {
+        let mail = sink.mail();
+        let domains: BTreeSet<_> = mail.rcpt.iter().map(|rcpt| rcpt.split('@').nth(1)).collect();
+        assert!(mail.rcpt.len() <= 2 && domains.len() == 1, "{mail:?}");
+        all.extend(mail.rcpt);
+    }
+    all.sort();
+    assert_eq!(all, ["<a@example.net>", "<b@example.net>", "<c@example.net>", "<d@example.com>"]);
+    drained(&server);
 }

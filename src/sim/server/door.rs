@@ -204,6 +204,7 @@ impl Server {
                 login: Login::None,
                 id: receiving.id,
                 recipient: only,
+                priority: envelope.handling.priority,
                 date: &date_text(receiving.began),
             },
         );

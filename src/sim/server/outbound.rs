@@ -448,6 +448,9 @@ impl Server {
             utf8: envelope.utf8,
             ret: envelope.ret,
             envelope_id: envelope.envelope_id.clone(),
+            by: smtp::By::left(&envelope.handling, world.wall()),
+            priority: envelope.handling.priority,
+            tls: envelope.handling.tls,
         })
     }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, rc::Rc, sync::Arc};
 use journal::{AppendError, DelayNotice, Last, Phase, RecipientState, Start, virtual_disk};
 use mail::{Domain, Envelope, QueueId, ReversePath, Status};
 use queue::{
-    Accepted, Destination, Kind, MessageState, Order, Priority, Restored, ReturnReason, State, Warning,
+    Accepted, Destination, Kind, MessageState, Order, Priority, Restored, ReturnReason, State, Times, Warning,
 };
 use report::{Diagnostic, Facts, RecipientFacts};
 use smtp::Refusal;
@@ -118,6 +118,7 @@ impl Server {
                 let without = match reason {
                     ReturnReason::Failed => Status(5, 0, 0),
                     ReturnReason::GaveUp => Status(4, 4, 7),
+                    ReturnReason::Expired => Status(5, 4, 7),
                 };
                 self.begin_report(world, id, &recipients, ledger::Kind::Failure, without);
             }
@@ -272,12 +273,29 @@ impl Server {
                     status: None,
                 })
                 .collect();
-            let message = MessageState { id, received_at, size, priority, kind, warning, give_up_at: None };
+            let message = MessageState {
+                id,
+                received_at,
+                size,
+                priority,
+                kind,
+                warning,
+                give_up_at: None,
+                times: Times::default(),
+            };
             self.queue.restore(&Restored { message, recipients: &recipients }, now);
             self.queue.on_tick(now, &mut orders);
         } else {
-            let accepted =
-                Accepted { id, received_at, size, priority, kind, warning, recipients: &destinations };
+            let accepted = Accepted {
+                id,
+                received_at,
+                size,
+                priority,
+                kind,
+                warning,
+                times: Times::default(),
+                recipients: &destinations,
+            };
             self.queue.on_accepted(&accepted, now, &mut orders);
         }
         self.follow(world, orders);

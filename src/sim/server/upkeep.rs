@@ -16,7 +16,7 @@ use journal::{
 };
 use mail::{Domain, Envelope, QueueId, ReversePath, Timestamp};
 use policy::Policy;
-use queue::{Kind, MessageState, Priority, Queue, Restored, State, Warning};
+use queue::{Kind, MessageState, Priority, Queue, Restored, State, Times, Warning};
 use smtp::Refusal;
 
 use super::{
@@ -191,7 +191,16 @@ impl Server {
         };
         let Facts { received_at, size, .. } = entry.facts;
         let priority = Priority::Normal;
-        let message = MessageState { id, received_at, size, priority, kind, warning, give_up_at: None };
+        let message = MessageState {
+            id,
+            received_at,
+            size,
+            priority,
+            kind,
+            warning,
+            give_up_at: None,
+            times: Times::default(),
+        };
         self.queue.restore(&Restored { message, recipients: &recipients }, now);
         let words: Vec<_> =
             entry.states.iter().filter_map(|(place, state)| Some((*place, state.last.clone()?))).collect();

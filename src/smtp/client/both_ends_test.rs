@@ -85,6 +85,9 @@ impl Random {
             utf8: Utf8::NotNeeded,
             ret: None,
             envelope_id: None,
+            by: None,
+            priority: mail::TransferPriority::default(),
+            tls: mail::TlsDemand::None,
         };
         Message { transaction, content: vec![whole.slice(..cut), whole.slice(cut..)] }
     }

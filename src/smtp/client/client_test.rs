@@ -165,12 +165,23 @@ fn transaction(message: &str) -> Transaction {
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,
+        by: None,
+        priority: mail::TransferPriority::default(),
+        tls: mail::TlsDemand::None,
     };
     for property in properties.split(' ') {
         match property {
             "EightBitMime" => transaction.body = BodyType::EightBitMime,
             "BinaryMime" => transaction.body = BodyType::BinaryMime,
             "Utf8" => transaction.utf8 = Utf8::Needed,
+            "RequireTls" => transaction.tls = mail::TlsDemand::Required,
+            by if by.starts_with("by=") => {
+                let (seconds, mode) = by[3..].split_once(';').unwrap();
+                let mode =
+                    if mode == "R" { mail::DeliverByMode::Return } else { mail::DeliverByMode::Notify };
+                let (seconds, trace) = (seconds.parse().unwrap(), mail::DeliverByTrace::No);
+                transaction.by = Some(crate::By { seconds, mode, trace });
+            }
             size => transaction.size = size.parse().unwrap(),
         }
     }

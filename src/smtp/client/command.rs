@@ -2,9 +2,13 @@
 
 use std::io::Write as _;
 
-use mail::{BodyType, Notify, OriginalRecipient, Recipient, Ret};
+use mail::{
+    BodyType, DeliverByMode, DeliverByTrace, Notify, OriginalRecipient, Recipient, Ret, TlsDemand,
+    TransferPriority,
+};
 
 use super::{Offers, Size, Transaction};
+use crate::By;
 
 pub(super) const STARTTLS: &[u8] = b"STARTTLS\r\n";
 pub(super) const RSET: &[u8] = b"RSET\r\n";
@@ -48,7 +52,31 @@ pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>
             xtext(id, out);
         }
     }
+    if let Some(by) = transaction.by.filter(|_| offers.deliver_by.is_some()) {
+        deliver_by(by, out);
+    }
+    if offers.mt_priority && transaction.priority != TransferPriority::default() {
+        put(out, &[" MT-PRIORITY=", &transaction.priority.get().to_string()]);
+    }
+    if transaction.tls == TlsDemand::Required {
+        put(out, &[" REQUIRETLS"]);
+    }
     put(out, &["\r\n"]);
+}
+
+/// What is left of the time (RFC 2852 §4.1).
+fn deliver_by(By { seconds, mode, trace }: By, out: &mut Vec<u8>) {
+    // Nine digits are all there is room for.
+    let seconds = seconds.clamp(-999_999_999, 999_999_999);
+    let mode = match mode {
+        DeliverByMode::Return => "R",
+        DeliverByMode::Notify => "N",
+    };
+    let trace = match trace {
+        DeliverByTrace::No => "",
+        DeliverByTrace::Yes => "T",
+    };
+    put(out, &[" BY=", &seconds.to_string(), ";", mode, trace]);
 }
 
 pub(super) fn rcpt(recipient: &Recipient, offers: &Offers, out: &mut Vec<u8>) {
@@ -151,6 +179,9 @@ mod test {
             utf8: Utf8::NotNeeded,
             ret: Some(Ret::Headers),
             envelope_id: Some("a+b=c d\u{e9}".into()),
+            by: None,
+            priority: TransferPriority::default(),
+            tls: TlsDemand::None,
         };
         let none = Offers::default();
         let all = Offers { size: Size::Unbounded, eight_bit_mime: true, dsn: true, ..none };
@@ -169,6 +200,18 @@ mod test {
             written(|out| mail(&transaction, &none, out)),
             "MAIL FROM:<> BODY=BINARYMIME SMTPUTF8\r\n"
         );
+        transaction.body = BodyType::SevenBit;
+        transaction.recipients.pop();
+        transaction.priority = TransferPriority::new(-3).unwrap();
+        transaction.tls = TlsDemand::Required;
+        let new = Offers { deliver_by: Some(0), mt_priority: true, require_tls: true, ..none };
+        let mut check = |seconds, mode, trace, offers: &Offers, expected: &str| {
+            transaction.by = Some(By { seconds, mode, trace });
+            assert_eq!(written(|out| mail(&transaction, offers, out)), format!("MAIL FROM:<>{expected}\r\n"));
+        };
+        check(9, DeliverByMode::Return, DeliverByTrace::No, &new, " BY=9;R MT-PRIORITY=-3 REQUIRETLS");
+        check(-9, DeliverByMode::Notify, DeliverByTrace::Yes, &new, " BY=-9;NT MT-PRIORITY=-3 REQUIRETLS");
+        check(9, DeliverByMode::Notify, DeliverByTrace::No, &none, " REQUIRETLS");
     }
 
     #[test]

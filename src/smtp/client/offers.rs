@@ -17,6 +17,12 @@ pub struct Offers {
     pub binary_mime: bool,
     /// `DSN` (RFC 3461).
     pub dsn: bool,
+    /// `DELIVERBY`, with the least number of seconds that mode `R` may give (RFC 2852 §4).
+    pub deliver_by: Option<u32>,
+    /// `MT-PRIORITY` (RFC 6710).
+    pub mt_priority: bool,
+    /// `REQUIRETLS` (RFC 8689).
+    pub require_tls: bool,
     /// `STARTTLS` (RFC 3207).
     pub starttls: bool,
     /// `SIZE`, with or without a bound (RFC 1870).
@@ -55,6 +61,11 @@ impl Offers {
                 "CHUNKING" => offers.chunking = true,
                 "BINARYMIME" => offers.binary_mime = true,
                 "DSN" => offers.dsn = true,
+                "DELIVERBY" => {
+                    offers.deliver_by = Some(words.next().and_then(|word| word.parse().ok()).unwrap_or(0));
+                }
+                "MT-PRIORITY" => offers.mt_priority = true,
+                "REQUIRETLS" => offers.require_tls = true,
                 "STARTTLS" => offers.starttls = true,
                 "SIZE" => {
                     // "SIZE 0" means that there is no fixed maximum (RFC 1870 §4).
@@ -120,6 +131,8 @@ mod test {
             "mx\nLIMITS RCPTMAX=20 MAILMAX=5 X=y z",
             Offers { recipients_max: Some(20), transactions_max: Some(5), ..none },
         );
+        check("mx\nDELIVERBY\nMT-PRIORITY MIXER", Offers { deliver_by: Some(0), mt_priority: true, ..none });
+        check("mx\ndeliverby 240\nREQUIRETLS", Offers { deliver_by: Some(240), require_tls: true, ..none });
         check("mx\nlimits rcptdomainmax=999999", Offers { domains_max: Some(999_999), ..none });
         for odd in
             ["MAILMAX=0", "MAILMAX=05", "MAILMAX=+5", "MAILMAX=1000000", "MAILMAX=", "MAILMAX", "=5", "="]

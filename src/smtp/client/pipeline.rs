@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use mail::{BodyType, Domain, Recipient};
+use mail::{BodyType, Domain, Recipient, TlsDemand};
 
 use super::{
     Answer, Chaining, Chunking, Framing, Limits, Loss, Offers, Reply, Size, Stage, Transaction,
@@ -503,6 +503,15 @@ fn unsuitable(transaction: &Transaction, offers: &Offers) -> Option<Unsuitable> 
     }
     if binary && !(offers.binary_mime && offers.chunking) {
         return Some(Unsuitable::BinaryMime);
+    }
+    if transaction.tls == TlsDemand::Required && !offers.require_tls {
+        return Some(Unsuitable::RequireTls);
+    }
+    match (transaction.returned_in(), offers.deliver_by) {
+        (Some(..=0), _) => return Some(Unsuitable::Expired),
+        (Some(seconds), Some(min)) if seconds >= i64::from(min) => {}
+        (Some(_), _) => return Some(Unsuitable::DeliverBy),
+        (None, _) => {}
     }
     match offers.size {
         Size::AtMost(size_max) if transaction.size > size_max => Some(Unsuitable::TooLarge(size_max)),

@@ -1,8 +1,9 @@
 //! What a transaction is given, and what comes of it.
 
-use mail::{BodyType, Recipient, Ret, ReversePath, Status, Utf8};
+use mail::{BodyType, DeliverByMode, Recipient, Ret, ReversePath, Status, TlsDemand, TransferPriority, Utf8};
 
 use super::{Reply, ReplyError, Stage};
+use crate::By;
 
 /// One message for one next hop. Its content stays with the driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,12 @@ pub struct Transaction {
     pub ret: Option<Ret>,
     /// The sender's own id, xtext decoded.
     pub envelope_id: Option<Box<str>>,
+    /// By when it is to be delivered, counted from now.
+    pub by: Option<By>,
+    /// How urgent it is.
+    pub priority: TransferPriority,
+    /// What it asks of TLS.
+    pub tls: TlsDemand,
 }
 
 /// How a transaction ended.
@@ -71,12 +78,27 @@ pub enum Unsuitable {
     /// The message needs `BINARYMIME` and `CHUNKING` (RFC 3030 §3).
     #[error("the message needs BINARYMIME, which the next hop does not offer")]
     BinaryMime,
+    /// The message is to be returned unless it is delivered in time, and the next hop does not offer to see to that,
+    /// or not within so short a time (RFC 2852 §4.1).
+    #[error("the message must be delivered in time, which the next hop does not offer")]
+    DeliverBy,
+    /// The time by which the message was to be delivered has passed (RFC 2852 §4.1).
+    #[error("the time by which the message was to be delivered has passed")]
+    Expired,
+    /// The message is to travel under TLS alone, and the next hop does not offer to see to that (RFC 8689 §4.2.1).
+    #[error("the message needs REQUIRETLS, which the next hop does not offer")]
+    RequireTls,
     /// The message is larger than the next hop's `SIZE` (RFC 1870 §6.1).
     #[error("the message is larger than the {0} octets that the next hop takes")]
     TooLarge(u64),
 }
 
 impl Transaction {
+    /// How many seconds are left, if it is returned when none are (RFC 2852 §4, mode `R`).
+    pub(super) fn returned_in(&self) -> Option<i64> {
+        self.by.filter(|by| by.mode == DeliverByMode::Return).map(|by| by.seconds)
+    }
+
     /// Whether the hop must offer `SMTPUTF8`.
     pub fn needs_utf8(&self) -> bool {
         let ascii = self.recipients.iter().all(|recipient| recipient.address.is_ascii())
@@ -95,6 +117,11 @@ impl Unsuitable {
             // "non-ASCII addresses not permitted for that recipient" (RFC 6531 §3.5).
             Self::Utf8 => Status(5, 6, 7),
             Self::BinaryMime => Status(5, 6, 3),
+            // "System not capable of selected features" (RFC 3463 §3.4).
+            Self::DeliverBy => Status(5, 3, 3),
+            Self::Expired => Status(5, 4, 7),
+            // RFC 8689 §6.2: "REQUIRETLS support required".
+            Self::RequireTls => Status(5, 7, 30),
             Self::TooLarge(_) => Status(5, 3, 4),
         }
     }

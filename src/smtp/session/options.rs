@@ -1,6 +1,6 @@
 //! What a listener gives its sessions.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mail::Domain;
 
@@ -63,6 +63,8 @@ pub struct Limits {
     pub commands_max: u32,
     /// Transactions of one session; no minimum.
     pub transactions_max: u32,
+    /// The longest time that a message may be held for (RFC 4865 §4).
+    pub hold_max: Duration,
 }
 
 impl Default for Limits {
@@ -75,6 +77,7 @@ impl Default for Limits {
             errors_max: 20,
             commands_max: 10_000,
             transactions_max: 1_000_000,
+            hold_max: Duration::from_secs(7 * 86_400),
         }
     }
 }

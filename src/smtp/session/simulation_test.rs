@@ -9,6 +9,7 @@ use mail::{Domain, JournalShard};
 use super::*;
 
 const LIMITS: Limits = Limits {
+    hold_max: std::time::Duration::from_secs(3600),
     recipients_max: 3,
     line_max: 512,
     message_size_max: 1000,
