@@ -1,0 +1,67 @@
+//! DMARC records and From fields of any octets: judging ends, and nothing passes that nobody stands by.
+
+#![no_main]
+
+use std::{sync::Arc, time::Duration};
+
+use dns::{Answer, Failure, Outcome, Records, Security};
+use libfuzzer_sys::fuzz_target;
+use mail::{ReversePath, Timestamp};
+use trust::{Author, Case, Client, Digester, DmarcResult, Judge, Judged, Limits, authentication_results};
+
+thread_local!(static JUDGE: Judge = Judge::new());
+
+fuzz_target!(|input: &[u8]| {
+    // The first octet says what DNS is like; NULs part the From field and the records, by the length of the name.
+    let Some((kind, octets)) = input.split_first() else { return };
+    let mut parts = octets.split(|b| *b == 0);
+    let from = parts.next().unwrap_or_default();
+    let records: Vec<&[u8]> = parts.collect();
+    let from = if kind & 1 == 0 { b"a@b.sub.example.org".as_slice() } else { from };
+    let mut digester = Digester::new(Limits::default()).verifying();
+    digester.push(b"From:");
+    digester.push(from);
+    digester.push(b"\r\n\r\nbody\r\n");
+    let digest = digester.finish();
+
+    let limits = Limits::default();
+    let client = Client {
+        address: [192, 0, 2, 1].into(),
+        helo: "client.example".to_owned(),
+        mail_from: ReversePath::Null,
+    };
+    let mut case = Case::open(client, "mx.example", limits, Timestamp::EPOCH, Duration::ZERO);
+    let verdict = loop {
+        match JUDGE.with(|judge| case.judge_message(judge, &digest, Duration::ZERO)) {
+            Judged::Known(verdict) => break verdict,
+            Judged::Missing(questions) => {
+                for question in questions {
+                    let name = question.name.as_str();
+                    let outcome = if kind & 2 != 0 && name.len() % 7 == 3 {
+                        Outcome::TempFail(Failure::ServerFailure)
+                    } else if let (true, false) = (name.starts_with("_dmarc."), records.is_empty()) {
+                        let text = |record: &[u8]| [b"v=DMARC1;", record].concat().into();
+                        Outcome::Found(Records::Texts(vec![text(records[name.len() % records.len()])]))
+                    } else {
+                        Outcome::NxDomain
+                    };
+                    let answer = Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO };
+                    case.learn(question, Arc::new(answer));
+                }
+            }
+        }
+    };
+    assert!(case.lookups() <= limits.lookups_max);
+    assert_ne!(verdict.dmarc.result, DmarcResult::Pass);
+    if let Author::Missing | Author::Several = verdict.dmarc.author {
+        assert!(matches!(verdict.dmarc.result, DmarcResult::None | DmarcResult::PermError));
+    }
+    let mut out = Vec::new();
+    authentication_results(&mut out, "mx.example", case.client(), &verdict);
+    let lines = out.strip_suffix(b"\r\n").expect("a field ends in CRLF");
+    for (i, line) in lines.split(|b| *b == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        assert!(line.len() <= 998 && (i == 0 || line.starts_with(b"\t")));
+        assert!(line.iter().all(|b| *b >= b' ' || *b == b'\t'));
+    }
+});
