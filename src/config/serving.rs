@@ -142,6 +142,9 @@ section! {
         /// FUTURERELEASE: a message is held back for a while, at most `hold-max`. Offered on listeners of kind
         /// "submission" alone (RFC 4865).
         futurerelease: bool [YesNo] = true;
+        /// REQUIRETLS: a message that is to travel under TLS alone, from hop to hop with certificates that are good. It
+        /// comes back where that cannot be kept. Offered on connections with TLS alone (RFC 8689).
+        requiretls: bool [YesNo] = true;
         /// LIMITS: recipients and transactions are told (RFC 9422).
         limits: bool [YesNo] = true;
         /// ENHANCEDSTATUSCODES: told in the reply to EHLO; the codes stand in all replies (RFC 2034).

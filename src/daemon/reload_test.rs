@@ -77,6 +77,7 @@ listener.extensions.binarymime = true
 listener.extensions.deliverby = false
 listener.extensions.mt-priority = false
 listener.extensions.futurerelease = false
+listener.extensions.requiretls = false
 listener.extensions.limits = false
 listener.limits.connections-max = 7
 listener.limits.connections-per-client-max = 7

@@ -20,8 +20,8 @@ use std::{
     sync::Arc,
 };
 
-use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records};
-use mail::{Domain, Status};
+use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records, Security};
+use mail::{Domain, Status, TlsDemand};
 use smtp::client::{Ending, Loss, Stage, TlsLevel};
 
 use crate::{Family, Outcome, Place, Remote, Route, Sources, Teller, Via};
@@ -96,6 +96,8 @@ pub struct Attempt {
     own: Arc<Own>,
     limits: AttemptLimits,
     tls: TlsLevel,
+    /// What the mail asks of TLS, whatever the route does.
+    demand: TlsDemand,
     family: Family,
     sources: Sources,
     random: u64,
@@ -138,6 +140,9 @@ enum Waiting {
     Ended,
 }
 
+/// "REQUIRETLS support required" (RFC 8689 §6.2).
+const REQUIRETLS: Status = Status(5, 7, 30);
+
 impl Default for AttemptLimits {
     fn default() -> Self {
         Self { hosts_max: 10, addresses_max: 5, connections_max: 10, reconnections_max: 100 }
@@ -159,6 +164,7 @@ impl Attempt {
             own,
             limits,
             tls: route.options.tls,
+            demand: TlsDemand::None,
             family: route.options.family,
             sources: route.options.sources,
             random: seed,
@@ -170,6 +176,16 @@ impl Attempt {
             verdict: None,
             waiting: Waiting::Start,
         }
+    }
+
+    /// For mail that asks this of TLS. What is to travel under TLS alone goes to hosts whose names are proven and whose
+    /// certificates are good, or it comes back (RFC 8689 §4.2.1).
+    pub fn demanding(mut self, demand: TlsDemand) -> Self {
+        self.demand = demand;
+        if demand == TlsDemand::Required {
+            self.tls = TlsLevel::Verified;
+        }
+        self
     }
 
     /// The first step.
@@ -211,7 +227,14 @@ impl Attempt {
         match std::mem::replace(&mut self.waiting, Waiting::Ended) {
             Waiting::Mx(domain) => {
                 let [answer] = answers else { unreachable!("one question was asked") };
-                self.on_exchanges(domain, &answer.outcome);
+                let unproven =
+                    answer.security != Security::Secure && !matches!(answer.outcome, Dns::TempFail(_));
+                if self.demand == TlsDemand::Required && unproven {
+                    let text = format_args!("REQUIRETLS: DNSSEC does not prove the mail hosts of {domain}");
+                    self.note(Outcome::failed(REQUIRETLS, text));
+                } else {
+                    self.on_exchanges(domain, &answer.outcome);
+                }
             }
             Waiting::Addresses(name, host) => self.on_addresses(&name, &host, answers),
             waiting @ (Waiting::Start | Waiting::Session(_) | Waiting::Ended) => {
@@ -241,6 +264,10 @@ impl Attempt {
             }
             (Ending::TlsFailed(failure), _) => {
                 self.note(Outcome::deferred(Status(4, 7, 5), Some(remote), failure));
+            }
+            (Ending::TlsNotOffered, _) if self.demand == TlsDemand::Required => {
+                let text = format_args!("REQUIRETLS: {remote} does not offer TLS");
+                self.note(Outcome::failed(REQUIRETLS, text));
             }
             (Ending::TlsNotOffered, _) => {
                 let text = "TLS is required, but was not offered";

@@ -68,7 +68,9 @@ fn follow(
             Step::Ask(questions) => {
                 let outcome = |question: &Question| {
                     let key = format!("{:?} {}", question.kind, question.name);
-                    answer(record(zone.get(&*key).unwrap_or_else(|| panic!("nobody knows {key}"))))
+                    let text = zone.get(&*key).unwrap_or_else(|| panic!("nobody knows {key}"));
+                    let Some(proven) = text.strip_prefix("proven ") else { return answer(record(text)) };
+                    Arc::new(Answer { security: Security::Secure, ..(*answer(record(proven))).clone() })
                 };
                 attempt.on_answers(&questions.iter().map(outcome).collect::<Vec<_>>())
             }
@@ -125,6 +127,31 @@ fn hosts_are_tried_in_order_of_preference() {
         "deferred 4.4.1: connection refused",
     ];
     assert_eq!(by_mx("b.example", &zone, refuse), expected);
+}
+
+/// RFC 8689 §4.2.1: the name of the host is proven, and so is the host.
+#[test]
+fn what_travels_under_tls_alone() {
+    let mut zone =
+        [("Mx b.example", "MX 10 one.example"), ("A one.example", "192.0.2.1"), ("Aaaa one.example", "none")];
+    let attempt = |zone: &[(&str, &str)], ending: Ending| {
+        let route = route(Via::Mx(25), TlsLevel::None, Family::PreferIpv6);
+        let domain = Domain::parse("b.example").unwrap();
+        let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(TlsDemand::Required);
+        follow(attempt, zone, move |_| ending.clone())
+    };
+    let unproven = "failed 5.7.30: REQUIRETLS: DNSSEC does not prove the mail hosts of b.example";
+    assert_eq!(attempt(&zone, Ending::Quit), [unproven]);
+    zone[0].1 = "none";
+    assert_eq!(attempt(&zone, Ending::Quit), [unproven]);
+    zone[0].1 = "fail";
+    assert!(attempt(&zone, Ending::Quit)[0].starts_with("deferred 4.4.3"));
+    zone[0].1 = "proven MX 10 one.example";
+    let connected = "one.example[192.0.2.1]:25 Verified from 203.0.113.9";
+    let refused = "failed 5.7.30: REQUIRETLS: one.example[192.0.2.1]:25 does not offer TLS";
+    assert_eq!(attempt(&zone, Ending::TlsNotOffered), [connected, refused]);
+    let failed = Ending::TlsFailed(TlsFailure("bad certificate".into()));
+    assert_eq!(attempt(&zone, failed), [connected, "deferred 4.7.5: TLS handshake failed: bad certificate"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dns::Name;
-use mail::Domain;
+use mail::{Domain, TlsDemand};
 use smtp::client::{Chaining, Chunking, Limits, Options, TlsLevel};
 
 /// All routes, ready to be asked. The pattern that says most of a domain wins; of equal ones, the first.
@@ -135,6 +135,8 @@ pub struct Destination {
 }
 
 const MX: &str = "mx:";
+/// Before the key of mail that is to travel under TLS alone.
+const TLS: &str = "requiretls:";
 
 impl Default for RouteOptions {
     fn default() -> Self {
@@ -198,9 +200,26 @@ impl Routes {
         Some(Destination { key, route })
     }
 
+    /// Where mail of this domain goes that asks this of TLS. What is to travel under TLS alone has connections of its own.
+    pub fn destination_for(&self, domain: &Domain, tls: TlsDemand) -> Option<Destination> {
+        let destination = self.destination(domain)?;
+        Some(match tls {
+            TlsDemand::Required => {
+                Destination { key: [TLS, &*destination.key].concat().into(), ..destination }
+            }
+            TlsDemand::None | TlsDemand::Waived => destination,
+        })
+    }
+
+    /// What all mail with this key asks of TLS.
+    pub fn demand_of_key(key: &str) -> TlsDemand {
+        if key.starts_with(TLS) { TlsDemand::Required } else { TlsDemand::None }
+    }
+
     /// The route of a key that [`Routes::destination`] gave, perhaps before a change of configuration;
     /// `None` when no route gives such a key now: then the domain has to be asked for again.
     pub fn route_of_key(&self, key: &str) -> Option<RouteIndex> {
+        let key = key.strip_prefix(TLS).unwrap_or(key);
         let route = match Self::domain_of_key(key) {
             Some(domain) => self.find(&domain)?,
             None => {
@@ -213,7 +232,7 @@ impl Routes {
 
     /// The domain of a key of an [`Via::Mx`] route, which an attempt needs.
     pub fn domain_of_key(key: &str) -> Option<Domain> {
-        Domain::parse(key.strip_prefix(MX)?).ok()
+        Domain::parse(key.strip_prefix(TLS).unwrap_or(key).strip_prefix(MX)?).ok()
     }
 
     /// A route.
@@ -324,9 +343,17 @@ mod test {
         check("other.example", "hop:127.0.0.1:2600;2", 5);
         check("same.example", "hop:127.0.0.1:2600", 6);
 
+        let secret = routes.destination_for(&domain("example.org"), TlsDemand::Required).unwrap();
+        assert_eq!((&*secret.key, secret.route), ("requiretls:mx:example.org", RouteIndex(0)));
+        assert_eq!(Routes::domain_of_key(&secret.key), Some(domain("example.org")));
+        assert_eq!(Routes::demand_of_key(&secret.key), TlsDemand::Required);
+        assert_eq!(Routes::demand_of_key("mx:example.org"), TlsDemand::None);
+
         let of_key = |key: &str| routes.route_of_key(key).map(|index| index.0);
         assert_eq!(of_key("mx:example.org"), Some(0));
         assert_eq!(of_key("mx:a.example"), None);
+        assert_eq!(of_key("requiretls:mx:example.org"), Some(0));
+        assert_eq!(of_key("requiretls:hop:127.0.0.1:2600"), Some(1));
         assert_eq!(of_key("mx:.."), None);
         assert_eq!(of_key("hop:127.0.0.1:2600"), Some(1));
         assert_eq!(of_key("hop:127.0.0.1:2600;2"), Some(5));

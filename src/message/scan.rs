@@ -60,6 +60,8 @@ pub struct HeaderSummary {
     pub message_id: Option<Range<usize>>,
     /// Where the value of the first `From` stands.
     pub from: Option<Range<usize>>,
+    /// Where the value of the first `TLS-Required` stands (RFC 8689 §3).
+    pub tls_required: Option<Range<usize>>,
 }
 
 /// How often fields stand in a header section. Some must stand there, most may only once (RFC 5322 §3.6).
@@ -138,6 +140,7 @@ enum Field {
     Other,
     From,
     MessageId,
+    TlsRequired,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +183,7 @@ impl HeaderScan {
                 line_len_max: 0,
                 message_id: None,
                 from: None,
+                tls_required: None,
             },
             offset: 0,
             line_start: 0,
@@ -311,6 +315,7 @@ impl HeaderScan {
                 Field::Other => None,
                 Field::From => self.summary.from.as_mut(),
                 Field::MessageId => self.summary.message_id.as_mut(),
+                Field::TlsRequired => self.summary.tls_required.as_mut(),
             };
             if let Some(value) = value {
                 value.end = end;
@@ -363,6 +368,7 @@ impl HeaderSummary {
                 fields.message_id += 1;
                 return first(&mut self.message_id, value, Field::MessageId);
             }
+            b"tls-required" => return first(&mut self.tls_required, value, Field::TlsRequired),
             b"subject" => &mut fields.subject,
             b"return-path" => &mut fields.return_path,
             b"delivered-to" => &mut fields.delivered_to,

@@ -104,3 +104,14 @@ fn octets_above_127() {
     check(b"Subject: \xed\xa0\x80\r\n\r\n", EightBit::Other);
     check("Subject: ö\r\nX: \u{ff}\r\n\r\n\u{0}".as_bytes(), EightBit::Utf8);
 }
+
+#[test]
+fn what_is_asked_of_tls() {
+    for (content, expected) in [
+        ("TLS-Required: No\r\n\r\n", " No"),
+        ("tls-required:\r\n no\r\nTLS-Required: yes\r\n\r\n", "\\r\\n no"),
+        ("Subject: x\r\n\r\nTLS-Required: No\r\n", "none"),
+    ] {
+        assert_eq!(value(content.as_bytes(), scan(content.as_bytes()).tls_required), expected, "{content}");
+    }
+}

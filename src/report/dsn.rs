@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use mail::{
     Address, AddressError, BodyType, Class, DeliverByMode, DeliverByTrace, Domain, Envelope, Handling,
-    Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, Utf8,
+    Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, TlsDemand, Utf8,
 };
 use message::{
     HeaderLimits, HeaderScan, HeaderSummary,
@@ -370,7 +370,12 @@ fn returned_part(
     summary: &HeaderSummary,
     limits: &Limits,
 ) -> Result<Part, DsnError> {
-    let full_size_max = match (worst, facts.envelope.ret) {
+    let ret = match facts.envelope.handling.tls {
+        // The report may go where the message itself must not (RFC 8689 §5).
+        TlsDemand::Required => Some(Ret::Headers),
+        TlsDemand::None | TlsDemand::Waived => facts.envelope.ret,
+    };
+    let full_size_max = match (worst, ret) {
         // Only a failure returns the message (RFC 3461 §4.3).
         (Severity::Success | Severity::Delay, _) | (Severity::Failure, Some(Ret::Headers)) => 0,
         (Severity::Failure, Some(Ret::Full)) => limits.full_asked_size_max,

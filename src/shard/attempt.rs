@@ -192,7 +192,9 @@ impl Worker<'_> {
     fn attempt(&self) -> Attempt {
         let domain = Routes::domain_of_key(&self.lane.key).unwrap_or_else(|| self.some_domain());
         let seed = self.shard.resolve.random();
-        Attempt::new(&self.route, &domain, self.settings.own.clone(), AttemptLimits::default(), seed)
+        let attempt =
+            Attempt::new(&self.route, &domain, self.settings.own.clone(), AttemptLimits::default(), seed);
+        attempt.demanding(Routes::demand_of_key(&self.lane.key))
     }
 
     /// Any recipient's domain: a route to named hosts does not ask.

@@ -7,8 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use journal::Draft;
-use mail::{Address, BodyType, Envelope, QueueId, Timestamp, Utf8};
-use message::HeaderLimits;
+use mail::{Address, BodyType, Envelope, QueueId, Timestamp, TlsDemand, Utf8};
+use message::{HeaderLimits, HeaderSummary};
 use smtp::{Refusal, Session};
 use watch::events::Accepted;
 
@@ -31,6 +31,8 @@ pub(crate) struct Receiving {
     draft: Option<Draft>,
     /// Why the message will be refused.
     failed: Option<Refusal>,
+    /// What its header section asks of TLS.
+    tls: TlsDemand,
 }
 
 /// From whom a message comes, and how.
@@ -65,7 +67,15 @@ pub(crate) struct Bringer<'a> {
 impl Receiving {
     pub(crate) fn begin(shard: &Shard, intake: Intake) -> Self {
         let id = shard.journals.active().next_id();
-        Self { id, intake, began: facts::now(), prefix: None, draft: None, failed: None }
+        Self {
+            id,
+            intake,
+            began: facts::now(),
+            prefix: None,
+            draft: None,
+            failed: None,
+            tls: TlsDemand::None,
+        }
     }
 
     /// It will not be a message.
@@ -117,6 +127,7 @@ impl Receiving {
         let envelope = session.envelope().expect("mail data belongs to a transaction");
         let policy = &shard.settings().policy;
         let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits)?;
+        self.tls = tls_demand(&self.intake, &summary);
         let arrival = Arrival { session, by, envelope, client, tls, id: self.id, at: self.began };
         self.prefix = Some(trace::fields(shard, &arrival, completion));
         Ok(())
@@ -130,6 +141,10 @@ impl Receiving {
         if !findings.eight_bit && is_ascii(&envelope) {
             // The client asked for SMTPUTF8 without need; without it the message reaches more hops (RFC 6531 §3.4).
             envelope.utf8 = Utf8::NotNeeded;
+        }
+        // REQUIRETLS is the stronger word (RFC 8689 §3).
+        if envelope.handling.tls == TlsDemand::None {
+            envelope.handling.tls = self.tls;
         }
         let msgid = self.message_id();
         let prefix = self.prefix.take();
@@ -158,6 +173,16 @@ impl Receiving {
         }
         let range = self.intake.summary().message_id?;
         Some(field_text(self.intake.content(), range, LENGTH_MAX))
+    }
+}
+
+/// `TLS-Required: No`; any other value means nothing (RFC 8689 §3).
+fn tls_demand(intake: &Intake, summary: &HeaderSummary) -> TlsDemand {
+    const LENGTH_MAX: usize = 100;
+    let value = summary.tls_required.clone().map(|range| field_text(intake.content(), range, LENGTH_MAX));
+    match value {
+        Some(value) if value.eq_ignore_ascii_case("No") => TlsDemand::Waived,
+        Some(_) | None => TlsDemand::None,
     }
 }
 

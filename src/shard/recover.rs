@@ -156,7 +156,7 @@ pub(crate) fn restore(
             None => (State::Ready, 0, now, None),
         };
         let Ok(domain) = mail::Domain::parse(domain) else { continue };
-        let way = settings.way(&domain);
+        let way = settings.way(&domain, entry.facts.handling.tls);
         // A route that holds now holds what was not tried yet.
         let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
         let destination = queue.intern(&way.key, now);

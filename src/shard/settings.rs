@@ -12,7 +12,7 @@ use std::{
 use config::{Config, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind, ListenerTls};
 use delivery::{HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
 use dns::Name;
-use mail::Envelope;
+use mail::{Envelope, TlsDemand};
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
@@ -113,13 +113,14 @@ impl Settings {
 
     /// By which way each recipient's mail leaves.
     pub(crate) fn ways(&self, envelope: &Envelope) -> Vec<Way> {
-        envelope.recipients.iter().map(|recipient| self.way(&recipient.address.domain())).collect()
+        let tls = envelope.handling.tls;
+        envelope.recipients.iter().map(|recipient| self.way(&recipient.address.domain(), tls)).collect()
     }
 
     /// By which way a domain's mail leaves. A domain without a route, as a reload may leave behind, is looked up like
     /// any other: whoever took the route away is told by the outcome.
-    pub(crate) fn way(&self, domain: &mail::Domain) -> Way {
-        match self.routes.destination(domain) {
+    pub(crate) fn way(&self, domain: &mail::Domain, tls: TlsDemand) -> Way {
+        match self.routes.destination_for(domain, tls) {
             Some(destination) => {
                 let held = Held::from(&self.routes.route(destination.route).via);
                 Way { key: destination.key, via: held }
@@ -215,6 +216,7 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         deliverby,
         mt_priority,
         futurerelease,
+        requiretls,
         limits,
         enhanced_status_codes,
     } = *wanted;
@@ -230,6 +232,8 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         (deliverby, Extension::DeliverBy),
         (mt_priority, Extension::MtPriority),
         (futurerelease, Extension::FutureRelease),
+        // Where the connection has TLS.
+        (requiretls, Extension::RequireTls),
         (limits, Extension::Limits),
         (enhanced_status_codes, Extension::EnhancedStatusCodes),
     ];

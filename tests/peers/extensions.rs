@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use end_to_end::{Client, Server, Sink};
+use end_to_end::{Client, Server, Sink, run, tool};
 
 use crate::{
     drained, hop,
@@ -350,5 +350,75 @@ fn what_next_hops_take_at_once_is_kept_to() {
     }
     all.sort();
     assert_eq!(all, ["<a@example.net>", "<b@example.net>", "<c@example.net>", "<d@example.com>"]);
+    drained(&server);
+}
+
+/// Sends by Python's smtplib, under TLS, with this parameter of MAIL.
+fn send_under_tls(server: &Server, parameter: &str) -> String {
+    let (host, port) = (server.smtp().ip(), server.smtp().port());
+    let script = format!(
+        r#"
+import smtplib, ssl
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+with smtplib.SMTP("{host}", {port}) as client:
+    client.ehlo()
+    assert not client.has_extn("requiretls"), "offered in clear"
+    client.starttls(context=context)
+    client.ehlo()
+    print(client.has_extn("requiretls"))
+    client.sendmail("ann@example.org", ["bob@example.net"], "Subject: secret\n\nbody\n", mail_options=["{parameter}", "RET=FULL"])
+"#
+    );
+    run(&tool("python3"), &["-c", &script], "").good().stdout
+}
+
+#[test]
+fn what_needs_tls_all_the_way_comes_back_without() {
+    let sink = Sink::start();
+    let server = Server::start(&sink.route());
+    assert_eq!(send_under_tls(&server, "REQUIRETLS").trim(), "True");
+    let report = report(&sink);
+    let recipient = &report["fields"][1];
+    assert_eq!(
+        (&recipient["Action"], &recipient["Status"]),
+        (&"failed".into(), &"5.7.30".into()),
+        "{report:#}"
+    );
+    assert_eq!(report["types"][2], "text/rfc822-headers", "the content stays here: {report:#}");
+    drained(&server);
+    assert!(
+        !sink.commands().iter().any(|command| command.starts_with("MAIL FROM:<ann@")),
+        "it was sent in clear"
+    );
+}
+
+#[test]
+fn addresses_in_utf8_come_back_where_they_cannot_go() {
+    let sink = sink_with(&["8BITMIME", "DSN"]);
+    let server = Server::start(&sink.route());
+    let mut client = server.client();
+    // Without the parameter they are refused (RFC 6531 §3.5).
+    assert!(client.ask("MAIL FROM:<ann@example.org>").text().contains("2.1.0"));
+    let refused = client.ask("RCPT TO:<j\u{f6}rg@example.net>");
+    assert_eq!(refused.code, 553, "{refused}");
+    assert!(refused.text().contains("5.6.7"), "{refused}");
+    client.ask("RSET");
+    send(
+        &server,
+        "MAIL FROM:<ann@example.org> SMTPUTF8",
+        &["RCPT TO:<j\u{f6}rg@example.net>", "RCPT TO:<bob@example.net>"],
+    );
+    let report = sink.mail();
+    assert!(
+        report.mail.starts_with("<>") && report.content.contains("message/global-delivery-status"),
+        "{report:?}"
+    );
+    for line in ["Final-Recipient: utf-8; j\u{f6}rg@example.net", "Status: 5.6.7", "Action: failed"] {
+        assert!(report.content.contains(line), "{line}: {report:?}");
+    }
+    // A client that asked for SMTPUTF8 without need reaches more hops (RFC 6531 §3.4).
+    send(&server, "MAIL FROM:<ann@example.org> SMTPUTF8", &["RCPT TO:<cid@example.net>"]);
+    assert!(sink.mail().rcpt[0].starts_with("<cid@"));
     drained(&server);
 }
