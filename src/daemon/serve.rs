@@ -79,13 +79,18 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let process = Arc::new(registry.process(VERSION, started));
     let (door, hatches) = Door::new(shards, bridge::Limits::default());
     let (requests, reloads) = admin::reload_requests();
-    let operations = operations(&config, &door, &registry, &listening, requests);
+    let budget = DiskBudget::new(ours.disk_max);
+    let (rendered, used, counted) = (registry.clone(), budget.clone(), process.clone());
+    let metrics = Arc::new(move || {
+        counted.set_disk(used.taken(), used.max());
+        rendered.render()
+    });
+    let operations = operations(&config, &door, metrics, &listening, requests);
     operations.set_token(ours.token.clone());
     let pool =
         start_pool(&config, &operations, &registry, &process).map_err(|error| misplaced(&loaded, error))?;
     let indexes = Indexes::open(&config, shards)?;
 
-    let budget = DiskBudget::new(ours.disk_max);
     let mut journals = indexes.journals(&config, shards, &budget)?;
     let leases = Leases::new();
     let (ended, mut endings) = mpsc::unbounded_channel();
@@ -355,11 +360,10 @@ fn listening(config: &Config, sockets: &[Vec<ListenerSocket>]) -> Vec<(String, S
 fn operations(
     config: &Config,
     door: &Door,
-    registry: &Arc<Registry>,
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
     listening: &[(String, String, ListenerTls)],
     reloads: mpsc::Sender<ReloadRequest>,
 ) -> Operations {
-    let rendered = registry.clone();
     let facts = admin::Facts {
         version: VERSION,
         started_at: clock(),
@@ -369,7 +373,7 @@ fn operations(
             .map(|(name, address, _)| admin::Listener { name: name.clone(), address: address.clone() })
             .collect(),
         clock,
-        metrics: Arc::new(move || rendered.render()),
+        metrics,
         reloads,
     };
     Operations::new(door.clone(), facts)

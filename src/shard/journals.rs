@@ -56,6 +56,30 @@ impl Journals {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Rc<Committer>> {
         self.all.iter()
     }
+
+    /// Brings the gauges up to date: all journal shards of the core together.
+    pub(crate) fn measure(&self, metrics: &ShardMetrics) {
+        let metrics = &metrics.journal;
+        let (mut ready, mut segments, mut bytes, mut live_bytes) = (0, 0, 0, 0);
+        for committer in &self.all {
+            let usage = committer.with(Journal::usage);
+            ready += usage.segments_ready as u64;
+            segments += usage.segments as u64;
+            bytes += usage.bytes;
+            live_bytes += usage.live_bytes;
+        }
+        metrics.segments.of(SegmentState::Free).set(ready);
+        metrics.segments.of(SegmentState::Sealed).set(segments.saturating_sub(ready));
+        metrics.segment_bytes.of(SegmentState::Sealed).set(bytes);
+        metrics.live_bytes.set(live_bytes);
+        metrics.set_health(if self.all.iter().any(|committer| committer.has_failed()) {
+            JournalHealth::Failed
+        } else if self.all.iter().any(|committer| committer.full.get()) {
+            JournalHealth::Full
+        } else {
+            JournalHealth::Healthy
+        });
+    }
 }
 
 /// One journal shard and its files.
@@ -579,22 +603,6 @@ impl Committer {
 
     pub(crate) fn has_failed(&self) -> bool {
         self.journal.borrow().failure().is_some()
-    }
-
-    /// Brings the gauges up to date.
-    pub(crate) fn measure(&self) {
-        let (usage, failed) = self.with(|journal| (journal.usage(), journal.failure().is_some()));
-        let metrics = &self.metrics.journal;
-        let ready = usage.segments_ready as u64;
-        metrics.segments.of(SegmentState::Free).set(ready);
-        metrics.segments.of(SegmentState::Sealed).set((usage.segments as u64).saturating_sub(ready));
-        metrics.segment_bytes.of(SegmentState::Sealed).set(usage.bytes);
-        metrics.live_bytes.set(usage.live_bytes);
-        metrics.set_health(match (failed, self.full.get()) {
-            (true, _) => JournalHealth::Failed,
-            (false, true) => JournalHealth::Full,
-            (false, false) => JournalHealth::Healthy,
-        });
     }
 }
 

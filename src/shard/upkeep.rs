@@ -254,8 +254,8 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
         metrics.buffers.budget.set(shard.pool.options().budget as u64);
         metrics.buffers.waits.add(pool.waits - waits);
         waits = pool.waits;
+        shard.journals.measure(metrics);
         for committer in shard.journals.iter() {
-            committer.measure();
             // A disk that was full may have been given room.
             committer.on_space();
         }

@@ -168,6 +168,8 @@ pub struct Executor {
 pub struct ProcessMetrics {
     pub(crate) log_lines_dropped: metrics::Counter,
     pub(crate) reloads: [metrics::Counter; 2],
+    pub(crate) disk_bytes: metrics::Gauge,
+    pub(crate) disk_max_bytes: metrics::Gauge,
     pub(crate) open_fds: metrics::Gauge,
     pub(crate) max_fds: metrics::Gauge,
     pub(crate) resident_bytes: metrics::Gauge,
@@ -459,6 +461,13 @@ impl ProcessMetrics {
     /// A reload was done or refused.
     pub fn reloaded(&self, reload: Reload) {
         self.reloads[reload.index()].increment(1);
+    }
+
+    /// So much of the disk is taken for segments, of so much that may be.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 bytes are 9 PB")]
+    pub fn set_disk(&self, taken: u64, max: u64) {
+        self.disk_bytes.set(taken as f64);
+        self.disk_max_bytes.set(max as f64);
     }
 
     /// The log has lost so many lines since the start.

@@ -186,6 +186,10 @@ list! {
         "Log lines lost because the writer could not keep up or failed";
     RELOADS: "ringpost_config_reloads_total", Kind::Counter, Count, ["result"],
         "Reloads of the configuration, done or refused";
+    DISK_BYTES: "ringpost_journal_disk_bytes", Kind::Gauge, Bytes, [],
+        "Disk space of the segments of all journal shards, with what is kept for each core";
+    DISK_MAX_BYTES: "ringpost_journal_disk_max_bytes", Kind::Gauge, Bytes, [],
+        "Disk space that segments may take: journal.disk-max";
     BUILD_INFO: "ringpost_build_info", Kind::Gauge, Count, ["version"],
         "1, labelled with the version that runs";
     START_TIME: "process_start_time_seconds", Kind::Gauge, Seconds, [],

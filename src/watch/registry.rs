@@ -97,6 +97,8 @@ impl Registry {
         ProcessMetrics {
             log_lines_dropped: counter(&names::LOG_LINES_DROPPED, &[]),
             reloads: [Reload::Done, Reload::Refused].map(|r| counter(&names::RELOADS, &[r.label()])),
+            disk_bytes: gauge(&names::DISK_BYTES, &[]),
+            disk_max_bytes: gauge(&names::DISK_MAX_BYTES, &[]),
             open_fds: gauge(&names::OPEN_FDS, &[]),
             max_fds: gauge(&names::MAX_FDS, &[]),
             resident_bytes: gauge(&names::RESIDENT_BYTES, &[]),

@@ -261,6 +261,10 @@ fn a_disk_budget_of_all_cores() {
         event["error"].as_str().unwrap().contains("journal.disk-max is used up: 83886080 bytes"),
         "{event}"
     );
+    // What is made is all that is counted, but for what is kept for the other core.
+    let counted = |server: &Server| server.metric("ringpost_journal_disk_bytes", &[]) as u64;
+    assert_eq!(server.metric("ringpost_journal_disk_max_bytes", &[]), 80.0 * MIB as f64);
+    assert!(counted(&server) == 80 * MIB && used(&server) < 80 * MIB, "{}", counted(&server));
     // The other takes what is kept for it.
     let mut other = until("a connection to the other core", || {
         let mut client = server.client();
