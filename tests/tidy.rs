@@ -78,7 +78,7 @@ fn nothing_is_left_half_done() {
 
 #[test]
 fn runtimes_stay_in_their_rooms() {
-    const TOKIO: [&str; 5] = ["admin", "bridge", "daemon", "pool", "shard"];
+    const TOKIO: [&str; 6] = ["admin", "bridge", "daemon", "inject", "pool", "shard"];
     const TOKIO_SYNC_ONLY: [&str; 1] = ["shard"];
     let mut wrong = Vec::new();
     for (name, folder) in rooms() {

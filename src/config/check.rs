@@ -27,6 +27,7 @@ impl Config {
         self.check_certificates(reader);
         self.check_relay(reader);
         self.check_routes(reader);
+        self.check_api_keys(reader);
         self.check_times(reader);
     }
 
@@ -190,6 +191,12 @@ impl Config {
         for address in &self.http.address {
             taken.insert(address.to_string(), "http".to_owned());
         }
+        for address in self.http.mail_address.iter().filter(|address| address.port() != 0) {
+            if let Some(other) = taken.insert(address.to_string(), "http.mail-address".to_owned()) {
+                let problem = format!("{address} is already taken by {other}");
+                reader.conflict(&["http.mail-address"], problem, "give it another address or port");
+            }
+        }
         for listener in &self.listeners {
             let key = format!("listener.{}", listener.name.to_ascii_lowercase());
             if listener.address.is_empty() {
@@ -342,6 +349,41 @@ impl Config {
                 }
                 Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
             }
+        }
+    }
+
+    fn check_api_keys(&self, reader: &mut Reader<'_>) {
+        let mut hashes = HashMap::new();
+        for api_key in &self.api_keys {
+            let key = format!("api-key.{}", api_key.name.to_ascii_lowercase());
+            match api_key.hash {
+                None => {
+                    reader.missing(&key, "hash = \"sha256:…\"", "`ringpost key` makes a key and prints it")
+                }
+                Some(hash) => {
+                    if let Some(other) = hashes.insert(hash, key.clone()) {
+                        let problem = format!("the hash is already that of {other}");
+                        reader.conflict(&[&format!("{key}.hash")], problem, "each name has a key of its own");
+                    }
+                }
+            }
+            if api_key.domains.is_empty() && api_key.addresses.is_empty() {
+                reader.missing(&key, "domains = [\"example.org\"]", "say from which domains it may send");
+            }
+        }
+        if self.api_keys.is_empty() && !self.http.mail_address.is_empty() {
+            let problem = "mail is taken in here from whoever has a key, and there is no key".into();
+            reader.conflict(&["http.mail-address"], problem, "add an [[api-key]]: `ringpost key` makes one");
+        }
+        let least = self.http.request_size_max.saturating_mul(2);
+        if self.http.memory < least {
+            let problem = format!(
+                "{} of memory is too little for a request of {} (request-size-max)",
+                size_text(self.http.memory),
+                size_text(self.http.request_size_max)
+            );
+            let remedy = format!("at least twice that, \"{}\"", size_text(least));
+            reader.conflict(&["http.memory", "http.request-size-max"], problem, &remedy);
         }
     }
 

@@ -54,6 +54,7 @@ fn what_is_commented_out_holds_anyway() {
     let config = parse(&text).unwrap();
     let mut all = parse(&uncommented(&text)).unwrap();
     assert_eq!(all.domains.pop(), Some(MailDomain::sample()));
+    assert_eq!(all.api_keys.pop(), Some(ApiKey::sample()));
     assert_eq!(all, config);
 }
 
@@ -259,7 +260,7 @@ fn what_is_not_toml_is_found_and_mended() {
 
 #[test]
 fn unknown_keys_are_known_elsewhere_or_near() {
-    let limits = "there is a `message-size-max` in [limits] and in [listener.limits]";
+    let limits = "there is a `message-size-max` in [limits] and in [api-key] and in [listener.limits]";
     check("message-size-max = \"1MiB\"", &[&format!("1:1: message-size-max: unknown key; {limits}")]);
     check(
         "[queue]\nmessage-size-max = \"1MiB\"",
@@ -565,6 +566,41 @@ fn secrets_are_not_shown() {
     let config = parse(&text).unwrap();
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
     assert_eq!(config.http.token, Some(Secret::new("0123456789abcdef")));
+}
+
+#[test]
+fn api_keys_are_checked() {
+    let hash = format!("sha256:{}", "0aF".repeat(22).get(..64).unwrap());
+    let key = |more: &str| format!("{LEAST}[[api-key]]\nname = \"shop\"\n{more}");
+    let good =
+        format!("hash = \"{hash}\"\ndomains = [\"*.example.org\"]\naddresses = [\"ann@example.net\"]\n");
+    let config = parse(&key(&good)).unwrap();
+    assert_eq!(config.api_keys[0].hash.unwrap().to_string(), hash.to_ascii_lowercase());
+    let printed = format!("{LEAST}{}", config.api_keys[0].lines());
+    assert_eq!(parse(&printed).unwrap().api_keys, config.api_keys, "{printed}");
+    for (text, expected) in [
+        (key("domains = [\"example.org\"]\n"), "ringpost key"),
+        (key(&format!("hash = \"{hash}\"\n")), "domains = [\"example.org\"]"),
+        (key(&good.replace("sha256:", "md5:")), "64 hexadecimal digits"),
+        (key(&good.replace("0aF0", "xxxx")), "64 hexadecimal digits"),
+        (
+            format!("{}{}", key(&good), key(&good).replace(LEAST, "").replace("shop", "other")),
+            "already that of api-key.shop",
+        ),
+        (format!("{LEAST}[http]\nmail-address = [\"127.0.0.1:0\"]\n"), "there is no key"),
+        (format!("{LEAST}[http]\nmemory = \"1MiB\"\n"), "too little for a request"),
+        (
+            format!("{}[http]\naddress = [\"127.0.0.1:8\"]\nmail-address = [\"127.0.0.1:8\"]\n", key(&good)),
+            "already taken by http",
+        ),
+    ] {
+        let errors = parse(&text).map(drop).unwrap_err();
+        let told = format!("{errors:?}");
+        assert!(
+            told.contains(expected) || errors.iter().any(|error| error.to_string().contains(expected)),
+            "{text}\n{told}"
+        );
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
-pub use operating::{Http, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
+pub use operating::{ApiKey, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use schema::Takes;
 pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
@@ -87,6 +87,8 @@ section! {
         queue: Queue [Table] = Queue::default();
         /// HTTP.
         http: Http [Table] = Http::default();
+        /// Programs that bring mail by HTTP.
+        api_keys "api-key": Vec<ApiKey> [Entries] = Vec::new();
         /// Logs.
         log: Log [Table] = Log::default();
         /// Shutdown.

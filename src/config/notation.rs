@@ -10,14 +10,14 @@ use std::{
 };
 
 use ipnet::IpNet;
-use mail::{Domain, Span};
+use mail::{Address, Domain, Span};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use crate::{
-    CoreCount, DomainPattern, Hop, Host, ListenAddress, Output, Problem, Secret,
+    CoreCount, DomainPattern, Hop, Host, KeyHash, ListenAddress, Output, Problem, Secret,
     parse::{size_from_text, size_text, span_from_text},
     reader::Reader,
     schema::{Entry, Key, Section, Shape, Takes, below},
@@ -524,6 +524,32 @@ impl Spelled for DomainPattern {
             Some(suffix) => domain(suffix).map(Self::Below),
             None => domain(text).map(Self::Exact),
         }
+    }
+
+    fn spell(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Spelled for Address {
+    const KIND: &'static str = "address";
+    const EXPECTED: &'static str = "an address such as \"ann@example.org\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn spell(&self) -> String {
+        self.as_str().into()
+    }
+}
+
+impl Spelled for KeyHash {
+    const KIND: &'static str = "hash of a key";
+    const EXPECTED: &'static str = "\"sha256:\" and 64 hexadecimal digits";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::from_text(text).ok_or_else(|| "`ringpost key` makes a key and prints its hash".into())
     }
 
     fn spell(&self) -> String {

@@ -7,6 +7,7 @@ mod index_command;
 mod indexes;
 mod init;
 mod journal_command;
+mod key_command;
 mod open;
 mod privileges;
 mod reload;
@@ -60,6 +61,11 @@ enum Command {
     /// Ends with 0 when the new configuration is in force, with 1 when the old one stays.
     #[command(after_help = "Example:\n  ringpost reload --config /etc/ringpost/ringpost.toml")]
     Reload(ConfigArgument),
+    /// Make an API key for mail by HTTP, and print what to write into the configuration.
+    ///
+    /// The key is printed once and kept nowhere: the configuration has its hash alone.
+    #[command(after_help = "Example:\n  ringpost key shop --domain example.org --domain '*.example.org'")]
+    Key(key_command::KeyArguments),
     /// Look at queued mail and act on it, through the running server.
     Queue(QueueArguments),
     /// Look at the segments of the journal, with or without the server.
@@ -100,6 +106,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => Ok(check::check(&arguments.config)),
         Command::Init(arguments) => init::init(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Reload(arguments) => reload(&arguments.config),
+        Command::Key(arguments) => key_command::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Queue(arguments) => queue(&arguments),
         Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),

@@ -23,6 +23,7 @@ pub(crate) struct Ours {
     version_min: tls::Version,
     pub(crate) log_level: log::Level,
     pub(crate) token: Option<Secret>,
+    pub(crate) injections: inject::Settings,
     pub(crate) grace: Duration,
     pub(crate) disk_max: u64,
 }
@@ -39,6 +40,7 @@ pub(crate) struct Reloader<'a> {
     pub(crate) budget: DiskBudget,
     pub(crate) door: &'a Door,
     pub(crate) operations: &'a Operations,
+    pub(crate) injections: &'a inject::Injections,
     pub(crate) log: &'a log::Log,
 }
 
@@ -58,6 +60,7 @@ impl Ours {
             },
             log_level: log_level(config.log.level),
             token: config.http.token.clone(),
+            injections: inject::Settings::new(config),
             grace: config.shutdown.grace,
             disk_max: config.journal.disk_max,
         }
@@ -122,6 +125,7 @@ impl Reloader<'_> {
         self.snapshot.store(Arc::new(snapshot));
         self.log.set_levels(ours.log_level, &[]);
         self.operations.set_token(ours.token.clone());
+        self.injections.configure(ours.injections.clone());
         self.budget.set_max(ours.disk_max);
         (self.certificates, self.ours) = (certificates, ours);
         self.door.reload(0).await?;

@@ -19,6 +19,10 @@ certificate = "c.pem"
 key = "k.pem"
 [[domain]]
 name = "example.org"
+[[api-key]]
+name = "k"
+hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+domains = ["example.org"]
 [[route]]
 name = "r"
 domains = ["example.net"]
@@ -162,6 +166,22 @@ queue.attempts-max = 7
 queue.recipients-per-transaction = 7
 http.address = ["127.0.0.1:8081"]
 http.token = "0123456789abcdef"
+http.mail-address = ["127.0.0.1:8082"]
+http.request-size-max = "1MiB"
+http.memory = "512MiB"
+http.batch-max = 7
+http.json-values-max = 7000
+http.body-timeout = "7s"
+http.idempotency-time = "7h"
+http.idempotency-memory = "7MiB"
+api-key.hash = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+api-key.domains = ["example.com"]
+api-key.addresses = ["ann@example.com"]
+api-key.networks = ["192.0.2.0/24"]
+api-key.messages-per-minute = 7
+api-key.recipients-per-minute = 7
+api-key.recipients-max = 7
+api-key.message-size-max = "7KiB"
 log.format = "json"
 log.output = "log"
 log.level = "debug"
@@ -171,7 +191,7 @@ shutdown.grace = "7s"
 
 /// A configuration with these keys as they are told.
 fn with(lines: &[(&str, &str)]) -> Loaded {
-    let entries = ["listener", "certificate", "domain", "route"];
+    let entries = ["listener", "certificate", "domain", "route", "api-key"];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
     for (key, value) in lines {
@@ -244,9 +264,9 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             new.change(&started, SHARDS).unwrap_or_else(|errors| panic!("{key}: {errors:?}"));
         let (old, now) = (effects(&started), effects(&config));
         assert_eq!(old, effects(&started), "what is in force has no words of its own");
-        let name = ["listener", "certificate", "domain", "route"]
+        let name = ["listener", "certificate", "domain", "route", "api-key"]
             .iter()
-            .zip(["l", "c", "example.org", "r"])
+            .zip(["l", "c", "example.org", "r", "k"])
             .find(|(entry, _)| **entry == parent)
             .map_or(key.clone(), |(entry, name)| key.replacen(entry, &format!("{entry}.{name}"), 1));
         match (takes, &pending[..], old == now) {

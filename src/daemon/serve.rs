@@ -19,6 +19,7 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Config, ListenerTls, Loaded, Places};
+use inject::Injections;
 use mail::Timestamp;
 use nix::{
     sched::{CpuSet, sched_getaffinity},
@@ -87,8 +88,9 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     });
     let operations = operations(&config, &door, metrics, &listening, requests);
     operations.set_token(ours.token.clone());
-    let pool =
-        start_pool(&config, &operations, &registry, &process).map_err(|error| misplaced(&loaded, error))?;
+    let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
+    let pool = start_pool(&config, &operations, &injections, &registry, &process)
+        .map_err(|error| misplaced(&loaded, error))?;
     let indexes = Indexes::open(&config, shards)?;
 
     let mut journals = indexes.journals(&config, shards, &budget)?;
@@ -132,7 +134,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         signals([SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
             .context("signals cannot be received")?
     };
-    announce(path, &config, &listening, pool.http_addresses(), messages);
+    announce(path, &config, &listening, (pool.http_addresses(), pool.mail_addresses()), messages);
 
     let reloader = Reloader {
         path,
@@ -144,12 +146,13 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         budget,
         door: &door,
         operations: &operations,
+        injections: &injections,
         log: &log,
     };
     let mut server = Server { reloader, process: &process };
     let code = pool.runtime().block_on(server.attend(signals, reloads, &mut endings));
     // The shards end when nobody can ask them any more.
-    drop((operations, door));
+    drop((operations, injections, door));
     pool.stop(Duration::from_secs(1));
     while endings.blocking_recv().is_some() {}
     indexes.close();
@@ -382,17 +385,20 @@ fn operations(
 fn start_pool(
     config: &Config,
     operations: &Operations,
+    injections: &Injections,
     registry: &Arc<Registry>,
     process: &Arc<ProcessMetrics>,
 ) -> Result<pool::Handle, pool::StartError> {
     let options = pool::Options {
         worker_threads: pool::worker_threads_default(),
         http: config.http.address.clone(),
+        mail: config.http.mail_address.clone(),
         control_socket: config.data_directory.join(admin::CONTROL_SOCKET),
         limits: pool::Limits::default(),
     };
     let services = pool::Services {
-        guarded: operations.guarded(),
+        guarded: operations.guarded().merge(injections.router()),
+        mail: injections.alone(),
         everything: operations.everything(),
         registry: registry.clone(),
         process: process.clone(),
@@ -405,6 +411,7 @@ fn misplaced(loaded: &Loaded, error: pool::StartError) -> anyhow::Error {
     let key = match &error {
         pool::StartError::Control(_) => "data-directory",
         pool::StartError::Listen(_) => "http.address",
+        pool::StartError::ListenForMail(_) => "http.mail-address",
         pool::StartError::Runtime(_) => return error.into(),
     };
     anyhow::Error::from(error).context(loaded.places.name(key))
@@ -465,7 +472,7 @@ fn announce(
     path: &Path,
     config: &Config,
     listening: &[(String, String, ListenerTls)],
-    http: &[SocketAddr],
+    (http, mail_by_http): (&[SocketAddr], &[SocketAddr]),
     messages: u64,
 ) {
     let now = ring::clock::unix_micros();
@@ -477,6 +484,9 @@ fn announce(
     }
     for address in http {
         let _ = writeln!(text, "  {:<12} http://{address}", "http");
+    }
+    for address in mail_by_http {
+        let _ = writeln!(text, "  {:<12} http://{address}/api/v1/messages", "http, mail");
     }
     let _ =
         writeln!(text, "with {messages} messages in the queue under {}.", config.data_directory.display());

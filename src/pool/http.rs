@@ -1,10 +1,10 @@
 //! Connections of HTTP: taken, bounded, served, ended.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
-    extract::Request,
+    Extension, Router,
+    extract::{ConnectInfo, Request},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
@@ -24,7 +24,7 @@ use tokio::{
 use crate::{Limits, Stage};
 
 /// Serves a socket until the pool stops, then until its connections have ended.
-pub(crate) async fn serve<L: Listener>(
+pub(crate) async fn serve<L: Listener<Addr: 'static>>(
     mut listener: L,
     router: Router,
     limits: Limits,
@@ -42,11 +42,16 @@ pub(crate) async fn serve<L: Listener>(
             // Waits a little by itself when there are no file descriptors left.
             (place, listener.accept().await)
         };
-        let (place, (stream, _)) = tokio::select! {
+        let (place, (stream, peer)) = tokio::select! {
             taken = next => taken,
             _ = stage.wait_for(|stage| *stage == Stage::Stopping) => break,
         };
-        let service = TowerToHyperService::new(router.clone());
+        let router = match (&peer as &dyn Any).downcast_ref::<SocketAddr>() {
+            Some(address) => router.clone().layer(Extension(ConnectInfo(*address))),
+            // A Unix socket has none.
+            None => router.clone(),
+        };
+        let service = TowerToHyperService::new(router);
         let connection = open.watch(http.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -26,6 +26,8 @@ pub struct Options {
     pub worker_threads: usize,
     /// Where HTTP is served to monitoring, and to whoever has the token.
     pub http: Vec<SocketAddr>,
+    /// Where mail is taken in by HTTP, and nothing else is served.
+    pub mail: Vec<SocketAddr>,
     /// Where everything is served to our own user.
     pub control_socket: PathBuf,
     /// Upper bounds.
@@ -48,6 +50,8 @@ pub struct Limits {
 pub struct Services {
     /// For the TCP port.
     pub guarded: Router,
+    /// For the ports that take mail in.
+    pub mail: Router,
     /// For the control socket.
     pub everything: Router,
     /// The metrics, which want upkeep.
@@ -62,6 +66,9 @@ pub enum StartError {
     /// A listener for HTTP.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A listener for mail by HTTP.
+    #[error(transparent)]
+    ListenForMail(ListenError),
     /// The control socket.
     #[error(transparent)]
     Control(ListenError),
@@ -79,6 +86,7 @@ pub struct Handle {
     listeners: JoinSet<()>,
     stop: Sender<Stage>,
     http: Vec<SocketAddr>,
+    mail: Vec<SocketAddr>,
     control_socket: PathBuf,
 }
 
@@ -115,16 +123,20 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
     let mut listeners = JoinSet::new();
     let control = listen::control(&options.control_socket).map_err(StartError::Control)?;
     listeners.spawn(http::serve(control, services.everything, options.limits, stage.clone()));
-    let mut addresses = Vec::new();
-    for address in options.http {
-        let listener = listen::tcp(address)?;
-        addresses.push(listener.local_addr().map_err(|error| ListenError::new(address, error))?);
-        let router = services.guarded.clone();
-        listeners.spawn(http::serve(listener, router, options.limits, stage.clone()));
-    }
+    let mut serve = |addresses: Vec<SocketAddr>, router: &Router| {
+        let mut bound = Vec::with_capacity(addresses.len());
+        for address in addresses {
+            let listener = listen::tcp(address)?;
+            bound.push(listener.local_addr().map_err(|error| ListenError::new(address, error))?);
+            listeners.spawn(http::serve(listener, router.clone(), options.limits, stage.clone()));
+        }
+        Ok::<_, ListenError>(bound)
+    };
+    let http = serve(options.http, &services.guarded)?;
+    let mail = serve(options.mail, &services.mail).map_err(StartError::ListenForMail)?;
     runtime.spawn(upkeep(services.registry, services.process));
     drop(entered);
-    Ok(Handle { runtime, listeners, stop, http: addresses, control_socket: options.control_socket })
+    Ok(Handle { runtime, listeners, stop, http, mail, control_socket: options.control_socket })
 }
 
 impl Handle {
@@ -147,6 +159,11 @@ impl Handle {
     /// Where HTTP is served, with the port the system chose for port 0.
     pub fn http_addresses(&self) -> &[SocketAddr] {
         &self.http
+    }
+
+    /// Where mail is taken in by HTTP, likewise.
+    pub fn mail_addresses(&self) -> &[SocketAddr] {
+        &self.mail
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 
-use axum::routing::get;
+use axum::{extract::ConnectInfo, routing::get};
 
 use super::*;
 
@@ -12,6 +12,7 @@ fn pool(control_socket: PathBuf) -> Handle {
     let scraped = Arc::clone(&registry);
     let services = Services {
         guarded: Router::new().route("/", get(|| async { "guarded" })),
+        mail: Router::new().route("/", get(client)),
         everything: Router::new()
             .route("/", get(|| async { "everything" }))
             .route("/metrics", get(|| async move { scraped.render() }))
@@ -20,8 +21,13 @@ fn pool(control_socket: PathBuf) -> Handle {
         process,
     };
     let http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let options = Options { worker_threads: 1, http, control_socket, limits: Limits::default() };
+    let mail = http.clone();
+    let options = Options { worker_threads: 1, http, mail, control_socket, limits: Limits::default() };
     start(options, services).unwrap()
+}
+
+async fn client(ConnectInfo(address): ConnectInfo<SocketAddr>) -> String {
+    format!("mail from {address}")
 }
 
 async fn panics() -> &'static str {
@@ -45,11 +51,16 @@ fn requests_are_answered_until_the_end() {
     assert!(!ask(control(), "/panic").contains("200 OK"), "a panic ends its connection");
     assert!(ask(control(), "/metrics").contains("ringpost_build_info"), "and no other");
 
-    let address = pool.http_addresses()[0];
-    let connect = || pool.runtime().block_on(tokio::net::TcpStream::connect(address)).unwrap();
-    let tcp = connect().into_std().unwrap();
-    tcp.set_nonblocking(false).unwrap();
-    assert!(ask(tcp, "/").ends_with("guarded"));
+    let connect = |address| {
+        let tcp = pool.runtime().block_on(tokio::net::TcpStream::connect(address)).unwrap();
+        let tcp = tcp.into_std().unwrap();
+        tcp.set_nonblocking(false).unwrap();
+        tcp
+    };
+    assert!(ask(connect(pool.http_addresses()[0]), "/").ends_with("guarded"));
+    let mail = connect(pool.mail_addresses()[0]);
+    let own = format!("mail from {}", mail.local_addr().unwrap());
+    assert!(ask(mail, "/").ends_with(&own), "who asks is known");
 
     // An idle connection does not hold up the end.
     let idle = control();
@@ -66,10 +77,21 @@ fn a_failed_start_names_the_address() {
     let address = first.http_addresses()[0];
     let registry = Arc::new(Registry::new());
     let process = Arc::new(registry.process("0.1.0", 0));
-    let services = Services { guarded: Router::new(), everything: Router::new(), registry, process };
+    let services = Services {
+        guarded: Router::new(),
+        mail: Router::new(),
+        everything: Router::new(),
+        registry,
+        process,
+    };
     let control_socket = dir.path().join("other.sock");
-    let options =
-        Options { worker_threads: 1, http: vec![address], control_socket, limits: Limits::default() };
+    let options = Options {
+        worker_threads: 1,
+        http: vec![address],
+        mail: Vec::new(),
+        control_socket,
+        limits: Limits::default(),
+    };
     let error = start(options, services).unwrap_err().to_string();
     assert!(error.contains(&address.to_string()) && error.contains("another program"), "{error}");
     first.stop(Duration::ZERO);

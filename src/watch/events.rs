@@ -147,6 +147,19 @@ events! {
         /// The Message-ID, when one was read.
         msgid: Option<&'a str>,
     }
+    /// A request about mail by HTTP was refused, whole or in part.
+    Info inject request_refused = RequestRefused<'a> {
+        /// Who asked.
+        client: SocketAddr,
+        /// The name of its key, when it had one.
+        key: Option<&'a str>,
+        /// The status of the answer.
+        code: u16,
+        /// The type of the problem, as in the answer.
+        reason: &'a str,
+        /// What was said of it.
+        error: &'a str,
+    }
     /// A client is gone.
     Debug smtp disconnected = Disconnected<'a> {
         /// Who.

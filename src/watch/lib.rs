@@ -19,7 +19,7 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    Buffers, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, Inbound, Journal,
+    Buffers, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, HttpMetrics, Inbound, Journal,
     JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState, Reload, SegmentState,
     ShardMetrics, TlsMetrics, Verb,
 };

@@ -176,6 +176,18 @@ pub struct ProcessMetrics {
     pub(crate) cpu_seconds: metrics::Counter,
 }
 
+/// What is counted of mail that comes by HTTP; any thread may.
+#[derive(Debug)]
+pub struct HttpMetrics {
+    pub(crate) requests: Vec<(u16, metrics::Counter)>,
+    pub(crate) requests_other: metrics::Counter,
+    pub(crate) accepted: metrics::Counter,
+    pub(crate) refused: metrics::Counter,
+    pub(crate) bytes: metrics::Counter,
+    pub(crate) replays: metrics::Counter,
+    pub(crate) memory: metrics::Gauge,
+}
+
 /// How much of the host the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
@@ -482,6 +494,36 @@ impl ProcessMetrics {
         self.max_fds.set(usage.max_fds as f64);
         self.resident_bytes.set(usage.resident_bytes as f64);
         self.cpu_seconds.absolute(usage.cpu_seconds);
+    }
+}
+
+impl HttpMetrics {
+    /// A request was answered with this status.
+    pub fn answered(&self, status: u16) {
+        let of_status = self.requests.iter().find(|(known, _)| *known == status);
+        of_status.map_or(&self.requests_other, |(_, counter)| counter).increment(1);
+    }
+
+    /// So many messages of a request were accepted and refused.
+    pub fn messages(&self, accepted: u64, refused: u64) {
+        self.accepted.increment(accepted);
+        self.refused.increment(refused);
+    }
+
+    /// A body was read.
+    pub fn body(&self, bytes: u64) {
+        self.bytes.increment(bytes);
+    }
+
+    /// A request was a repetition.
+    pub fn replayed(&self) {
+        self.replays.increment(1);
+    }
+
+    /// So much memory is set aside now.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 bytes are 9 PB")]
+    pub fn set_memory(&self, bytes: u64) {
+        self.memory.set(bytes as f64);
     }
 }
 

@@ -182,6 +182,16 @@ list! {
         "Times a task kept its shard from everything else, by length";
     BRIDGE_REQUESTS: "ringpost_bridge_requests_total", Kind::Counter, Count, ["shard"],
         "Requests of the pool that the shard answered";
+    HTTP_REQUESTS: "ringpost_http_requests_total", Kind::Counter, Count, ["status"],
+        "Requests about mail by HTTP, by the status of the answer";
+    HTTP_MESSAGES: "ringpost_http_messages_total", Kind::Counter, Count, ["result"],
+        "Messages of such requests, accepted or refused";
+    HTTP_BYTES: "ringpost_http_body_bytes_total", Kind::Counter, Bytes, [],
+        "Bodies of such requests";
+    HTTP_REPLAYS: "ringpost_http_replays_total", Kind::Counter, Count, [],
+        "Requests that an Idempotency-Key showed to be repeated, and that got the first answer again";
+    HTTP_MEMORY: "ringpost_http_memory_bytes", Kind::Gauge, Bytes, [],
+        "Memory set aside for such requests under way, of http.memory";
     LOG_LINES_DROPPED: "ringpost_log_lines_dropped_total", Kind::Counter, Count, [],
         "Log lines lost because the writer could not keep up or failed";
     RELOADS: "ringpost_config_reloads_total", Kind::Counter, Count, ["result"],

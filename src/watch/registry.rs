@@ -18,9 +18,9 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::{
-    Counter, Gauge, Histogram, Outcome, ProcessMetrics, ShardMetrics, SiteTable,
+    Counter, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ShardMetrics, SiteTable,
     cell::{HistogramReader, Slab},
-    metrics::{Counted as _, Reload},
+    metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},
     sites::SiteSeries,
 };
@@ -103,6 +103,23 @@ impl Registry {
             max_fds: gauge(&names::MAX_FDS, &[]),
             resident_bytes: gauge(&names::RESIDENT_BYTES, &[]),
             cpu_seconds: counter(&names::CPU_SECONDS, &[]),
+        }
+    }
+
+    /// Makes the handles of mail that comes by HTTP. `statuses` are those it may answer with, as labels and numbers.
+    pub fn http(&self, statuses: &[(u16, &'static str)]) -> HttpMetrics {
+        let counter = |metric: &Metric, values: &[&'static str]| {
+            self.recorder.register_counter(&key(metric, values), &METADATA)
+        };
+        let of_status = |label| counter(&names::HTTP_REQUESTS, &[label]);
+        HttpMetrics {
+            requests: statuses.iter().map(|(status, label)| (*status, of_status(label))).collect(),
+            requests_other: of_status(OTHER),
+            accepted: counter(&names::HTTP_MESSAGES, &["accepted"]),
+            refused: counter(&names::HTTP_MESSAGES, &["refused"]),
+            bytes: counter(&names::HTTP_BYTES, &[]),
+            replays: counter(&names::HTTP_REPLAYS, &[]),
+            memory: self.recorder.register_gauge(&key(&names::HTTP_MEMORY, &[]), &METADATA),
         }
     }
 

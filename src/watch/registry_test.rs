@@ -51,7 +51,8 @@ fn values_come_out_under_their_names() {
 #[test]
 fn every_metric_of_the_list_is_exported_and_no_other() {
     let registry = Registry::new();
-    let _handles = (registry.shard(0, &["x"]), registry.process("0.1.0", 1_000_000));
+    let http = registry.http(&[(202, "202")]);
+    let _handles = (registry.shard(0, &["x"]), registry.process("0.1.0", 1_000_000), http);
     let text = registry.render();
     let exported: BTreeSet<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
