@@ -238,3 +238,39 @@ pub(crate) fn domains(envelope: &mail::Envelope) -> Box<str> {
         envelope.recipients.iter().map(|recipient| recipient.address.domain_str()).collect();
     domains.join("\n").into()
 }
+
+#[cfg(test)]
+mod test {
+    use journal::{Facts, Placement, SegmentRef};
+
+    use super::*;
+
+    #[test]
+    fn who_is_still_to_be_told_of_is_found_again() {
+        let state = |phase| journal::RecipientState { phase, ..Default::default() };
+        let states = [Phase::Untold, Phase::Delivered, Phase::Deferred, Phase::Untold].map(state);
+        let mut entry = Entry {
+            placement: Placement {
+                segment: SegmentRef { number: 0, generation: 1 },
+                offset: 4096,
+                meta_len: 100,
+                inline_len: 5,
+                recipients: 4,
+                extents: Box::default(),
+                transitions: Box::default(),
+            },
+            states: (0..).zip(states).collect(),
+            facts: Facts {
+                received_at: Timestamp::EPOCH,
+                size: 5,
+                return_path: ReturnPath::Address,
+                domains: "a\nb\nc\nd".into(),
+                handling: mail::Handling::default(),
+            },
+        };
+        let id = QueueId::new(JournalShard(0), 1);
+        assert_eq!(untold(id, &entry), Some(Order::Tell { id, recipients: [0, 3][..].into() }));
+        entry.states.retain(|(_, state)| state.phase != Phase::Untold);
+        assert_eq!(untold(id, &entry), None);
+    }
+}
