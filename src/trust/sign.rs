@@ -239,6 +239,13 @@ impl Signer {
         let signable = Signable { covered: &covered, signature: &signature };
         signature.b = self.key.key.sign(signable).map_err(|_| SignError::Key)?;
         signature.write_header(out);
+        // "including all surrounding whitespace" is for the verifier to delete (RFC 6376 §3.7), but not all do that
+        // with a line end behind `b=`, which mail-auth leaves when the last line is just full.
+        const LOOSE_END: &[u8] = b"\r\n\t;\r\n";
+        if out.ends_with(LOOSE_END) {
+            out.truncate(out.len() - LOOSE_END.len());
+            out.extend_from_slice(b";\r\n");
+        }
         Ok(())
     }
 
