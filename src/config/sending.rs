@@ -139,6 +139,11 @@ section! {
         timeout: Duration [Time<100, 60_000>] = Duration::from_secs(3);
         /// How often a question is asked before we give up for now.
         attempts: u32 [Whole<1, 20>] = 3;
+        /// UDP sockets open at once on each core. A query has one of its own, from a random port, and shares it only
+        /// when so many are open (RFC 5452 §9.2).
+        sockets: u16 [Whole<1, 4096>] = 64;
+        /// TCP connections open at once on each core, for answers that are too long for UDP.
+        streams: u16 [Whole<1, 1024>] = 16;
         /// Memory for answers on each core.
         cache_size: u64 [Size<{ 64 << 10 }, { 64 << 30 }>] = 16 << 20;
         /// An answer is kept at least so long,

@@ -19,4 +19,4 @@ pub use hosts::StaticHosts;
 pub use name::{Name, NameError};
 pub use question::{Kind, LetterCase, Question, encode_query};
 pub use resolv_conf::{ResolvConf, Server, Trust};
-pub use resolver::{Asked, Counters, Limits, Order, Resolver, Ticket, Transport, Waiter};
+pub use resolver::{Asked, Counters, Limits, Order, Resolver, Socket, Ticket, Transport, Waiter};

@@ -10,13 +10,15 @@
 //!   └──▶ try over TCP ────────┘
 //! ```
 //!
-//! The driver owns the sockets. For each server it keeps [`Limits::sockets`] UDP sockets open, connected, on
-//! ports the system chose at random, and renews them from time to time: a forger has to guess the port,
-//! the id, the socket and the case of the letters (RFC 5452 §4). Over TCP it opens a connection for each
-//! try, sends the bytes with their length before them (RFC 1035 §4.2.2) and reads one message.
+//! The driver owns the sockets. Each query goes out by a UDP socket of its own, connected, from a port that the system
+//! chose at random, and the socket is closed when nothing is expected on it any more: a forger has to guess the port,
+//! the id and the case of the letters anew each time (RFC 5452 §9.2). When [`Limits::sockets`] are open, queries share
+//! them, drawn at random and each for so many queries. Over TCP the driver opens a connection for each try, sends the
+//! bytes with their length before them (RFC 1035 §4.2.2) and reads one message; of these there are
+//! [`Limits::streams`] at once, and others wait.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -34,6 +36,10 @@ pub struct Waiter(pub u64);
 /// The number of one try to get an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
+
+/// The number of one of our UDP sockets. None is given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Socket(u64);
 
 /// What asking gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +65,11 @@ pub enum Order {
         /// The message; over TCP its length goes before it.
         bytes: Vec<u8>,
     },
+    /// Close a UDP socket: nothing is expected on it any more.
+    Close {
+        /// Which.
+        socket: Socket,
+    },
     /// Give the answer to who waits for it.
     Answer {
         /// Who.
@@ -71,12 +82,13 @@ pub enum Order {
 /// How a query travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// From this one of the server's UDP sockets, counted from 0.
+    /// By this UDP socket; one that the driver does not know is to be opened.
     Udp {
-        /// Less than [`Limits::sockets`].
-        socket: u16,
+        /// Which.
+        socket: Socket,
     },
-    /// Over a connection of its own.
+    /// Over a connection of its own. The driver tells of its end once: by [`Resolver::on_stream_answer`], or by
+    /// [`Resolver::on_failed`].
     Tcp,
 }
 
@@ -103,8 +115,10 @@ pub struct Limits {
     pub attempts: u32,
     /// The largest answer over UDP that is asked for; at least 512 (RFC 6891 §6.2.3).
     pub payload_max: u16,
-    /// UDP sockets for each server, at least 1.
+    /// UDP sockets open at once, at least 1.
     pub sockets: u16,
+    /// TCP connections open at once, at least 1.
+    pub streams: u16,
 }
 
 /// What has happened so far, for the metrics.
@@ -138,6 +152,12 @@ pub struct Resolver {
     questions: HashMap<Question, InFlight>,
     tries: HashMap<Ticket, Try>,
     over_udp: HashMap<UdpKey, Ticket>,
+    sockets: Vec<Open>,
+    next_socket: u64,
+    /// Tries whose connection the driver has.
+    streams: HashSet<Ticket>,
+    /// Tries that wait for one of these to end.
+    streams_waiting: VecDeque<(Ticket, Vec<u8>)>,
     timers: BTreeSet<(Duration, Ticket)>,
     purge_at: Duration,
     tickets: u64,
@@ -158,7 +178,8 @@ impl Default for Limits {
             attempts: 2,
             // Fits unfragmented into the packets of any network.
             payload_max: 1232,
-            sockets: 8,
+            sockets: 64,
+            streams: 16,
         }
     }
 }
@@ -192,19 +213,39 @@ struct Try {
     deadline: Duration,
 }
 
-/// What an answer over UDP is known by: id, server, our socket.
-type UdpKey = (u16, SocketAddr, u16);
+/// How a query is to travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    Udp,
+    Tcp,
+}
+
+/// What an answer over UDP is known by: id and socket.
+type UdpKey = (u16, Socket);
+
+/// A UDP socket that the driver has.
+#[derive(Debug)]
+struct Open {
+    socket: Socket,
+    server: SocketAddr,
+    /// Tries that may still be answered on it.
+    tries: u32,
+    /// Queries sent by it.
+    sent: u32,
+}
 
 // How long a server that was silent is asked last.
 const DOWN: Duration = Duration::from_secs(30);
 const PURGE_INTERVAL: Duration = Duration::from_secs(60);
+// When sockets are shared: so many queries, then others are drawn, until this one is closed.
+const SENT_MAX: u32 = 32;
 // With 4096 questions in flight, eight taken ids in a row are past belief.
 const ID_TRIES: u32 = 8;
 
 impl Resolver {
     /// A resolver with an empty cache.
     pub fn new(limits: Limits, servers: &[Server], hosts: StaticHosts) -> Self {
-        assert!(limits.sockets > 0, "a resolver needs a socket");
+        assert!(limits.sockets > 0 && limits.streams > 0, "a resolver needs sockets");
         Self {
             limits,
             servers: states(servers),
@@ -214,6 +255,10 @@ impl Resolver {
             questions: HashMap::new(),
             tries: HashMap::new(),
             over_udp: HashMap::new(),
+            sockets: Vec::new(),
+            next_socket: 0,
+            streams: HashSet::new(),
+            streams_waiting: VecDeque::new(),
             timers: BTreeSet::new(),
             purge_at: Duration::ZERO,
             tickets: 0,
@@ -263,18 +308,17 @@ impl Resolver {
         }
     }
 
-    /// A datagram came from a server to one of the sockets we have for it.
+    /// A datagram came to a UDP socket, from the server that it is connected to.
     pub fn on_datagram(
         &mut self,
-        server: SocketAddr,
-        socket: u16,
+        socket: Socket,
         bytes: &[u8],
         now: Duration,
         random: &mut dyn FnMut() -> u64,
         orders: &mut Vec<Order>,
     ) {
         let id = bytes.first_chunk().map(|id| u16::from_be_bytes(*id));
-        match id.and_then(|id| self.over_udp.get(&(id, server, socket)).copied()) {
+        match id.and_then(|id| self.over_udp.get(&(id, socket)).copied()) {
             Some(ticket) => self.on_answer(ticket, bytes, now, random, orders),
             None => self.counters.foreign += 1,
         }
@@ -289,6 +333,7 @@ impl Resolver {
         random: &mut dyn FnMut() -> u64,
         orders: &mut Vec<Order>,
     ) {
+        self.on_stream_ended(ticket, orders);
         self.on_answer(ticket, bytes, now, random, orders);
     }
 
@@ -300,26 +345,27 @@ impl Resolver {
         random: &mut dyn FnMut() -> u64,
         orders: &mut Vec<Order>,
     ) {
-        if let Some(lost) = self.end_try(ticket) {
-            self.mark_down(lost.server, now);
-            self.on_try_lost(&lost, Failure::Unusable, now, random, orders);
-        }
+        self.on_stream_ended(ticket, orders);
+        self.on_lost(ticket, now, random, orders);
     }
 
     /// Time has passed.
     pub fn on_tick(&mut self, now: Duration, random: &mut dyn FnMut() -> u64, orders: &mut Vec<Order>) {
+        let mut late = Vec::new();
         while let Some((deadline, ticket)) = self.timers.first().copied() {
             if deadline > now {
                 break;
             }
             self.timers.remove(&(deadline, ticket));
             self.counters.timeouts += 1;
-            // The try stays open: a late answer is an answer.
             if let Some(lost) = self.tries.get(&ticket) {
-                let (question, server) = (lost.question.clone(), lost.server);
-                self.mark_down(server, now);
-                self.try_next(&question, Failure::Timeout, now, random, orders);
+                late.push((lost.question.clone(), lost.server));
             }
+        }
+        // Their tries stay open: a late answer is an answer, as long as nobody needs the socket.
+        for (question, server) in late {
+            self.mark_down(server, now);
+            self.try_next(&question, Failure::Timeout, now, random, orders);
         }
         if self.purge_at <= now {
             self.cache.purge(now);
@@ -332,7 +378,7 @@ impl Resolver {
     /// # Panics
     /// Without sockets.
     pub fn configure(&mut self, limits: Limits, servers: &[Server], hosts: StaticHosts) {
-        assert!(limits.sockets > 0, "a resolver needs a socket");
+        assert!(limits.sockets > 0 && limits.streams > 0, "a resolver needs sockets");
         self.limits = limits;
         self.servers = states(servers);
         self.preferred = 0;
@@ -384,16 +430,45 @@ impl Resolver {
             // A forgery must not end the wait for the true answer (RFC 5452 §9.1).
             (Err(AnswerError::Foreign), Transport::Udp { .. }) => self.counters.foreign += 1,
             (Err(AnswerError::Truncated), Transport::Udp { .. }) => {
-                self.end_try(ticket);
-                self.send(&question, server, Transport::Tcp, LetterCase::Lower, now, random, orders);
+                self.end_try(ticket, orders);
+                self.send(&question, server, Wire::Tcp, LetterCase::Lower, now, random, orders);
             }
             (Err(AnswerError::Foreign | AnswerError::Truncated), Transport::Tcp) => {
-                self.on_failed(ticket, now, random, orders);
+                self.on_lost(ticket, now, random, orders);
             }
             (Err(AnswerError::Failed(failure)), _) => {
-                if let Some(lost) = self.end_try(ticket) {
+                if let Some(lost) = self.end_try(ticket, orders) {
                     self.on_try_lost(&lost, failure, now, random, orders);
                 }
+            }
+        }
+    }
+
+    fn on_lost(
+        &mut self,
+        ticket: Ticket,
+        now: Duration,
+        random: &mut dyn FnMut() -> u64,
+        orders: &mut Vec<Order>,
+    ) {
+        if let Some(lost) = self.end_try(ticket, orders) {
+            self.mark_down(lost.server, now);
+            self.on_try_lost(&lost, Failure::Unusable, now, random, orders);
+        }
+    }
+
+    /// A connection has ended: whoever has waited longest for one gets it.
+    fn on_stream_ended(&mut self, ticket: Ticket, orders: &mut Vec<Order>) {
+        if !self.streams.remove(&ticket) {
+            return;
+        }
+        while self.streams.len() < usize::from(self.limits.streams) {
+            let Some((ticket, bytes)) = self.streams_waiting.pop_front() else { return };
+            // One that has ended meanwhile needs none.
+            if let Some(waiting) = self.tries.get(&ticket) {
+                let server = waiting.server;
+                self.streams.insert(ticket);
+                orders.push(Order::Send { ticket, server, transport: Transport::Tcp, bytes });
             }
         }
     }
@@ -441,8 +516,55 @@ impl Resolver {
         // A server that does not repeat the letters' case gets another chance.
         let case = if times(server) == 0 { LetterCase::Mixed(random()) } else { LetterCase::Lower };
         in_flight.tried.push(server);
-        let socket = (random() % u64::from(self.limits.sockets)) as u16;
-        self.send(question, server, Transport::Udp { socket }, case, now, random, orders);
+        self.send(question, server, Wire::Udp, case, now, random, orders);
+    }
+
+    /// The UDP socket for the next query: a fresh one, or one of those that there are; `None` when all there may be are
+    /// for other servers. Each server has its share, so that a silent one does not keep those from the next.
+    fn socket(
+        &mut self,
+        server: SocketAddr,
+        random: &mut dyn FnMut() -> u64,
+        orders: &mut Vec<Order>,
+    ) -> Option<Socket> {
+        let sockets_max = usize::from(self.limits.sockets);
+        let share = (sockets_max / self.servers.len().max(1)).max(1);
+        let of_server = self.sockets.iter().filter(|open| open.server == server).count();
+        if of_server < share {
+            if self.sockets.len() >= sockets_max {
+                self.give_up_a_socket(orders);
+            }
+            if self.sockets.len() < sockets_max {
+                self.next_socket += 1;
+                let socket = Socket(self.next_socket);
+                self.sockets.push(Open { socket, server, tries: 0, sent: 0 });
+                return Some(socket);
+            }
+        }
+        let same = self.sockets.iter().filter(|open| open.server == server);
+        let fresh = same.clone().filter(|open| open.sent < SENT_MAX);
+        let open = match fresh.clone().count() {
+            // All the crowd on one, so that the others come to their end.
+            0 => same.max_by_key(|open| open.sent),
+            count => fresh.clone().nth((random() % count as u64) as usize),
+        };
+        Some(open?.socket)
+    }
+
+    /// Closes a socket on which nothing is expected in time any more.
+    fn give_up_a_socket(&mut self, orders: &mut Vec<Order>) {
+        let timed = |ticket: &Ticket| self.timers.contains(&(self.tries[ticket].deadline, *ticket));
+        let awaited = self.over_udp.iter().filter(|(_, ticket)| timed(ticket));
+        let in_time: HashSet<Socket> = awaited.map(|((_, socket), _)| *socket).collect();
+        let Some(late) = self.sockets.iter().map(|open| open.socket).find(|one| !in_time.contains(one))
+        else {
+            return;
+        };
+        let on_it = self.over_udp.iter().filter(|((_, socket), _)| *socket == late);
+        let tickets: Vec<_> = on_it.map(|(_, ticket)| *ticket).collect();
+        for ticket in tickets {
+            self.end_try(ticket, orders);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one try is all of this")]
@@ -450,14 +572,20 @@ impl Resolver {
         &mut self,
         question: &Question,
         server: SocketAddr,
-        transport: Transport,
+        wire: Wire,
         case: LetterCase,
         now: Duration,
         random: &mut dyn FnMut() -> u64,
         orders: &mut Vec<Order>,
     ) {
+        let socket = match wire {
+            Wire::Udp => self.socket(server, random, orders),
+            Wire::Tcp => None,
+        };
+        // A server may be asked over TCP at any time (RFC 7766 §5).
+        let transport = socket.map_or(Transport::Tcp, |socket| Transport::Udp { socket });
         let free_id = |id: &u16| match transport {
-            Transport::Udp { socket } => !self.over_udp.contains_key(&(*id, server, socket)),
+            Transport::Udp { socket } => !self.over_udp.contains_key(&(*id, socket)),
             Transport::Tcp => true,
         };
         let Some(id) = (0..ID_TRIES).map(|_| random() as u16).find(free_id) else {
@@ -467,7 +595,10 @@ impl Resolver {
         let ticket = Ticket(self.tickets);
         let wait = match transport {
             Transport::Udp { socket } => {
-                self.over_udp.insert((id, server, socket), ticket);
+                self.over_udp.insert((id, socket), ticket);
+                let open = self.sockets.iter_mut().find(|open| open.socket == socket).expect("just drawn");
+                open.tries += 1;
+                open.sent += 1;
                 self.limits.timeout
             }
             // A handshake comes first.
@@ -483,13 +614,19 @@ impl Resolver {
         self.tries.insert(ticket, Try { question: question.clone(), id, case, server, transport, deadline });
         let in_flight = self.questions.get_mut(question).expect("only questions in flight are sent");
         in_flight.open.push(ticket);
+        if transport == Transport::Tcp {
+            if self.streams.len() >= usize::from(self.limits.streams) {
+                return self.streams_waiting.push_back((ticket, bytes));
+            }
+            self.streams.insert(ticket);
+        }
         orders.push(Order::Send { ticket, server, transport, bytes });
     }
 
     fn finish(&mut self, question: &Question, mut answer: Answer, now: Duration, orders: &mut Vec<Order>) {
         let Some(in_flight) = self.questions.remove(question) else { return };
         for ticket in in_flight.open {
-            self.end_try(ticket);
+            self.end_try(ticket, orders);
         }
         let limits = &self.limits;
         answer.ttl = match answer.outcome {
@@ -514,11 +651,21 @@ impl Resolver {
         orders.extend(answers.map(|waiter| Order::Answer { waiter, answer: Arc::clone(&answer) }));
     }
 
-    fn end_try(&mut self, ticket: Ticket) -> Option<Try> {
+    fn end_try(&mut self, ticket: Ticket, orders: &mut Vec<Order>) -> Option<Try> {
         let ended = self.tries.remove(&ticket)?;
         self.timers.remove(&(ended.deadline, ticket));
-        if let Transport::Udp { socket } = ended.transport {
-            self.over_udp.remove(&(ended.id, ended.server, socket));
+        match ended.transport {
+            Transport::Udp { socket } => {
+                self.over_udp.remove(&(ended.id, socket));
+                let place = self.sockets.iter().position(|open| open.socket == socket);
+                let place = place.expect("a socket is open while something is expected on it");
+                self.sockets[place].tries -= 1;
+                if self.sockets[place].tries == 0 {
+                    self.sockets.swap_remove(place);
+                    orders.push(Order::Close { socket });
+                }
+            }
+            Transport::Tcp => self.streams_waiting.retain(|(waiting, _)| *waiting != ticket),
         }
         if let Some(in_flight) = self.questions.get_mut(&ended.question) {
             in_flight.open.retain(|open| *open != ticket);

@@ -19,7 +19,8 @@ const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(3),
     attempts: 2,
     payload_max: 1232,
-    sockets: 4,
+    sockets: 6,
+    streams: 2,
 };
 
 /// xorshift64*, so that a failure can be repeated.
@@ -78,6 +79,33 @@ struct Desk {
     random: Random,
     now: Duration,
     orders: Vec<Order>,
+    sockets: Sockets,
+}
+
+/// What a driver has open.
+#[derive(Default)]
+struct Sockets {
+    open: BTreeSet<Socket>,
+    /// How many there were.
+    opened: usize,
+    streams: BTreeSet<Ticket>,
+}
+
+impl Sockets {
+    fn follow(&mut self, order: &Order) {
+        match order {
+            Order::Send { ticket, transport: Transport::Tcp, .. } => {
+                assert!(self.streams.insert(*ticket), "{ticket:?} is sent twice");
+                assert!(self.streams.len() <= LIMITS.streams.into(), "too many connections");
+            }
+            Order::Send { transport: Transport::Udp { socket }, .. } => {
+                self.opened += usize::from(self.open.insert(*socket));
+                assert!(self.open.len() <= LIMITS.sockets.into(), "too many sockets");
+            }
+            Order::Close { socket } => assert!(self.open.remove(socket), "{socket:?} is not open"),
+            Order::Answer { .. } => {}
+        }
+    }
 }
 
 struct Sent {
@@ -90,7 +118,8 @@ struct Sent {
 impl Desk {
     fn new(servers: &[Server]) -> Self {
         let resolver = Resolver::new(LIMITS, servers, StaticHosts::default());
-        Self { resolver, random: Random(7), now: Duration::from_secs(10), orders: Vec::new() }
+        let (now, sockets) = (Duration::from_secs(10), Sockets::default());
+        Self { resolver, random: Random(7), now, orders: Vec::new(), sockets }
     }
 
     fn ask(&mut self, name: &str, waiter: u64) -> Asked {
@@ -98,14 +127,27 @@ impl Desk {
         self.resolver.ask(&question(name), Waiter(waiter), self.now, &mut random, &mut self.orders)
     }
 
+    /// What was ordered, sockets opened and closed.
+    fn followed(&mut self) -> Vec<Order> {
+        let mut orders = std::mem::take(&mut self.orders);
+        orders.iter().for_each(|order| self.sockets.follow(order));
+        orders.retain(|order| !matches!(order, Order::Close { .. }));
+        orders
+    }
+
     /// The one query that was ordered.
     fn sent(&mut self) -> Sent {
-        match self.orders.drain(..).collect::<Vec<_>>().as_slice() {
-            [Order::Send { ticket, server, transport, bytes }] => {
-                Sent { ticket: *ticket, server: *server, transport: *transport, bytes: bytes.clone() }
-            }
-            orders => panic!("one query, not {orders:?}"),
-        }
+        let mut sent = self.all_sent();
+        assert_eq!(sent.len(), 1, "one query");
+        sent.remove(0)
+    }
+
+    fn all_sent(&mut self) -> Vec<Sent> {
+        let sent = self.followed().into_iter().map(|order| match order {
+            Order::Send { ticket, server, transport, bytes } => Sent { ticket, server, transport, bytes },
+            order @ (Order::Close { .. } | Order::Answer { .. }) => panic!("a query, not {order:?}"),
+        });
+        sent.collect()
     }
 
     fn answer(&mut self, sent: &Sent, bytes: &[u8]) {
@@ -113,9 +155,12 @@ impl Desk {
         let (resolver, orders, now) = (&mut self.resolver, &mut self.orders, self.now);
         match sent.transport {
             Transport::Udp { socket } => {
-                resolver.on_datagram(sent.server, socket, bytes, now, &mut random, orders);
+                resolver.on_datagram(socket, bytes, now, &mut random, orders);
             }
-            Transport::Tcp => resolver.on_stream_answer(sent.ticket, bytes, now, &mut random, orders),
+            Transport::Tcp => {
+                assert!(self.sockets.streams.remove(&sent.ticket), "one answer for each connection");
+                resolver.on_stream_answer(sent.ticket, bytes, now, &mut random, orders);
+            }
         }
     }
 
@@ -126,9 +171,9 @@ impl Desk {
 
     /// Who was answered, and with what.
     fn answered(&mut self) -> Vec<(u64, Outcome)> {
-        let answers = self.orders.drain(..).map(|order| match order {
+        let answers = self.followed().into_iter().map(|order| match order {
             Order::Answer { waiter, answer } => (waiter.0, answer.outcome.clone()),
-            Order::Send { .. } => panic!("an answer, not {order:?}"),
+            Order::Send { .. } | Order::Close { .. } => panic!("an answer, not {order:?}"),
         });
         answers.collect()
     }
@@ -249,15 +294,124 @@ fn a_forgery_changes_nothing() {
     desk.answer(&sent, &other_case);
     desk.answer(&sent, b"");
     desk.answer(&sent, &good[..5]);
-    let Transport::Udp { socket } = sent.transport else { panic!("UDP first") };
-    let mut random = || 1;
-    let orders = &mut desk.orders;
-    desk.resolver.on_datagram(server(9).address, socket, &good, desk.now, &mut random, orders);
-    desk.resolver.on_datagram(sent.server, socket ^ 1, &good, desk.now, &mut random, orders);
+    let _ = desk.ask("other.example", 2);
+    let other = desk.sent();
+    let Transport::Udp { socket } = other.transport else { panic!("UDP first") };
+    desk.resolver.on_datagram(socket, &good, desk.now, &mut || 1, &mut desk.orders);
     assert_eq!(desk.answered(), []);
-    assert_eq!(desk.resolver.counters().foreign, 6);
+    assert_eq!(desk.resolver.counters().foreign, 5);
     desk.answer(&sent, &good);
     assert_eq!(desk.answered(), [(1, address())]);
+}
+
+#[test]
+fn each_query_has_a_socket_and_an_id_of_its_own() {
+    let mut desk = Desk::new(&[server(1)]);
+    let (mut sockets, mut ids) = (BTreeSet::new(), BTreeSet::new());
+    for i in 0..200 {
+        let _ = desk.ask(&format!("h{i}.example"), i);
+        let sent = desk.sent();
+        let Transport::Udp { socket } = sent.transport else { panic!("UDP first") };
+        sockets.insert(socket);
+        ids.insert([sent.bytes[0], sent.bytes[1]]);
+        assert_eq!(desk.sockets.open, [socket].into());
+        desk.answer(&sent, &reply(&sent.bytes, Reply::Address { ttl: 60 }));
+        assert_eq!(desk.answered(), [(i, address())]);
+        assert_eq!(desk.sockets.open, [].into(), "nothing is expected on it any more");
+    }
+    assert_eq!(sockets.len(), 200);
+    assert!(ids.len() > 190, "{} ids of 65,536", ids.len());
+}
+
+#[test]
+fn in_a_crowd_sockets_are_shared_for_a_while() {
+    let mut desk = Desk::new(&[server(1)]);
+    for i in 0..50 {
+        let _ = desk.ask(&format!("h{i}.example"), i);
+    }
+    let mut flying = desk.all_sent();
+    assert_eq!(desk.sockets.opened, 6);
+    // Whenever somebody is answered, somebody else asks: there is always a crowd.
+    for i in 50..2000 {
+        let place = desk.random.below(flying.len() as u64) as usize;
+        let sent = flying.swap_remove(place);
+        assert_ne!(sent.transport, Transport::Tcp);
+        desk.answer(&sent, &reply(&sent.bytes, Reply::Address { ttl: 60 }));
+        assert_eq!(desk.answered().len(), 1);
+        let _ = desk.ask(&format!("h{i}.example"), i);
+        flying.append(&mut desk.all_sent());
+    }
+    assert!(desk.sockets.opened > 30, "{} sockets for 2000 queries", desk.sockets.opened);
+}
+
+#[test]
+fn a_silent_server_leaves_sockets_for_the_next() {
+    let mut desk = Desk::new(&[server(1), server(2)]);
+    for i in 0..50 {
+        let _ = desk.ask(&format!("h{i}.example"), i);
+    }
+    assert!(desk.all_sent().iter().all(|sent| sent.server == server(1).address));
+    assert_eq!(desk.sockets.open.len(), 3);
+    desk.wait(3);
+    let sent = desk.all_sent();
+    let by_udp = |sent: &Sent| sent.server == server(2).address && sent.transport != Transport::Tcp;
+    assert!(sent.len() == 50 && sent.iter().all(by_udp));
+    assert_eq!(desk.sockets.open.len(), 6);
+}
+
+#[test]
+fn where_no_socket_is_to_be_had_there_is_tcp() {
+    let mut desk = Desk::new(&[server(1)]);
+    for i in 0..6 {
+        let _ = desk.ask(&format!("h{i}.example"), i);
+    }
+    let before = desk.all_sent();
+    desk.resolver.configure(LIMITS, &[server(2)], StaticHosts::default());
+    let _ = desk.ask("mx.example", 9);
+    let sent = desk.sent();
+    assert_eq!((sent.server, sent.transport), (server(2).address, Transport::Tcp));
+    // As soon as the old ones are done with, their places are free.
+    for sent in before {
+        desk.answer(&sent, &reply(&sent.bytes, Reply::Absent));
+    }
+    assert_eq!(desk.answered().len(), 6);
+    let _ = desk.ask("other.example", 10);
+    assert!(matches!(desk.sent().transport, Transport::Udp { .. }));
+}
+
+#[test]
+fn connections_are_few_and_others_wait() {
+    let mut desk = Desk::new(&[server(1)]);
+    for i in 0..5 {
+        let _ = desk.ask(&format!("h{i}.example"), i);
+    }
+    for sent in desk.all_sent() {
+        desk.answer(&sent, &reply(&sent.bytes, Reply::Truncated));
+    }
+    let mut streams = desk.all_sent();
+    assert_eq!(streams.len(), 2);
+    desk.wait(4);
+    let first = streams.remove(0);
+    desk.answer(&first, &reply(&first.bytes, Reply::Address { ttl: 60 }));
+    let orders = desk.followed();
+    assert!(matches!(orders[..], [Order::Send { .. }, Order::Answer { .. }]), "{orders:?}");
+    // The time of those who wait passes too; a connection is in use until the driver says that it has ended.
+    desk.wait(2);
+    let again = desk.all_sent();
+    assert_eq!(again.len(), 4, "all are tried again, over UDP");
+    for sent in again {
+        desk.answer(&sent, &reply(&sent.bytes, Reply::Absent));
+    }
+    assert_eq!(desk.answered().len(), 4);
+    let tickets = std::mem::take(&mut desk.sockets.streams);
+    assert_eq!(tickets.len(), 2);
+    for ticket in tickets {
+        desk.resolver.on_failed(ticket, desk.now, &mut || 1, &mut desk.orders);
+    }
+    assert_eq!(desk.followed(), []);
+    let left =
+        (desk.resolver.streams.len(), desk.resolver.streams_waiting.len(), desk.resolver.sockets.len());
+    assert_eq!(left, (0, 0, 0));
 }
 
 #[test]
@@ -312,16 +466,15 @@ fn without_servers_and_with_too_many_questions() {
     // A reload forgets what it knew and goes on with what it asks.
     let limits = Limits { cache_size_max: 0, ..LIMITS };
     desk.resolver.configure(limits, &[server(2)], StaticHosts::default());
-    desk.orders.clear();
+    let _ = desk.followed();
     desk.wait(3);
-    assert!(
-        desk.orders.iter().all(|o| matches!(o, Order::Send { server: s, .. } if *s == server(2).address))
-    );
-    assert_eq!(desk.orders.len(), 50);
+    let sent = desk.all_sent();
+    let by_udp = |sent: &Sent| sent.server == server(2).address && sent.transport != Transport::Tcp;
+    assert!(sent.len() == 50 && sent.iter().all(by_udp), "what is too late gives up its sockets");
 }
 
 enum Event {
-    Datagram(SocketAddr, u16, Vec<u8>),
+    Datagram(Socket, Vec<u8>),
     Stream(Ticket, Vec<u8>),
     Broken(Ticket),
     Ask(Question, Waiter),
@@ -341,7 +494,7 @@ fn live(seed: u64) {
         future.insert((at, serial), Event::Ask(question(&name), Waiter(waiter)));
         serial += 1;
     }
-    let (mut now, mut answered) = (Duration::ZERO, BTreeSet::new());
+    let (mut now, mut answered, mut sockets) = (Duration::ZERO, BTreeSet::new(), Sockets::default());
     let loss = random.below(60);
     loop {
         let mut orders = Vec::new();
@@ -358,13 +511,17 @@ fn live(seed: u64) {
                             assert!(answered.insert(waiter));
                         }
                     }
-                    Event::Datagram(server, socket, bytes) => {
-                        resolver.on_datagram(server, socket, &bytes, now, &mut number, &mut orders);
+                    Event::Datagram(socket, bytes) => {
+                        resolver.on_datagram(socket, &bytes, now, &mut number, &mut orders);
                     }
                     Event::Stream(ticket, bytes) => {
+                        assert!(sockets.streams.remove(&ticket));
                         resolver.on_stream_answer(ticket, &bytes, now, &mut number, &mut orders);
                     }
-                    Event::Broken(ticket) => resolver.on_failed(ticket, now, &mut number, &mut orders),
+                    Event::Broken(ticket) => {
+                        sockets.streams.remove(&ticket);
+                        resolver.on_failed(ticket, now, &mut number, &mut orders);
+                    }
                 }
             }
             (_, Some(wake)) => {
@@ -376,9 +533,24 @@ fn live(seed: u64) {
             (_, None) => break,
         }
         for order in orders {
+            sockets.follow(&order);
             match order {
                 Order::Answer { waiter, .. } => assert!(answered.insert(waiter), "{waiter:?} answered twice"),
-                Order::Send { ticket, server, transport, bytes } => {
+                Order::Close { .. } => {}
+                Order::Send { ticket, transport: Transport::Tcp, bytes, .. } => {
+                    let kind = [Reply::Address { ttl: 30 }, Reply::Absent, Reply::Failure, Reply::Truncated]
+                        [random.below(4) as usize];
+                    // The driver is patient, but not for ever: there is an end to each connection, and one.
+                    let at = now + Duration::from_millis(random.below(10_000));
+                    let event = if random.below(100) < loss {
+                        Event::Broken(ticket)
+                    } else {
+                        Event::Stream(ticket, reply(&bytes, kind))
+                    };
+                    future.insert((at, serial), event);
+                    serial += 1;
+                }
+                Order::Send { ticket, transport: Transport::Udp { socket }, bytes, .. } => {
                     let kind = [Reply::Address { ttl: 30 }, Reply::Absent, Reply::Failure, Reply::Truncated]
                         [random.below(4) as usize];
                     let at = now + Duration::from_millis(random.below(4000));
@@ -391,12 +563,9 @@ fn live(seed: u64) {
                             let place = random.below(message.len() as u64) as usize;
                             message[place] = random.next() as u8;
                         }
-                        let event = match transport {
-                            Transport::Udp { .. } | Transport::Tcp if random.below(20) == 0 => {
-                                Event::Broken(ticket)
-                            }
-                            Transport::Udp { socket } => Event::Datagram(server, socket, message),
-                            Transport::Tcp => Event::Stream(ticket, message),
+                        let event = match random.below(20) {
+                            0 => Event::Broken(ticket),
+                            _ => Event::Datagram(socket, message),
                         };
                         future.insert((at, serial), event);
                         serial += 1;
@@ -414,6 +583,8 @@ fn live(seed: u64) {
     }
     assert_eq!(answered.len() as u64, ASKED, "somebody was forgotten");
     assert_eq!((resolver.in_flight(), resolver.tries.len(), resolver.over_udp.len()), (0, 0, 0));
+    assert_eq!((sockets.open.len(), sockets.streams.len(), resolver.sockets.len()), (0, 0, 0));
+    assert_eq!((resolver.streams.len(), resolver.streams_waiting.len()), (0, 0));
     assert_eq!(resolver.cached(), 0, "the cache outlived its times");
 }
 

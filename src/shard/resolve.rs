@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     hash::{BuildHasher, Hasher, RandomState},
+    io,
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -11,9 +12,10 @@ use std::{
 };
 
 use dns::{
-    Answer, Asked, Failure, Limits, Name, Order, Question, ResolvConf, Resolver, Server, StaticHosts, Ticket,
-    Transport, Waiter,
+    Answer, Asked, Failure, Limits, Name, Order, Question, ResolvConf, Resolver, Server, Socket, StaticHosts,
+    Ticket, Transport, Waiter,
 };
+use futures_lite::future::or;
 use ring::{ConnectOptions, Datagram, Event, Stream};
 use tokio::sync::oneshot;
 use watch::ShardMetrics;
@@ -23,12 +25,19 @@ pub(crate) struct Resolve {
     resolver: RefCell<Resolver>,
     waiting: RefCell<HashMap<Waiter, oneshot::Sender<Arc<Answer>>>>,
     next_waiter: Cell<u64>,
-    sockets: RefCell<HashMap<(SocketAddr, u16), Rc<Datagram>>>,
+    sockets: RefCell<HashMap<Socket, Rc<Open>>>,
     /// A query was sent: the timer may have to ring earlier.
     sent: Event,
     random: RandomState,
     drawn: Cell<u64>,
     metrics: Rc<ShardMetrics>,
+}
+
+/// A UDP socket. It is closed when the last who knows it lets go of it.
+struct Open {
+    datagram: Datagram,
+    /// Nothing is expected on it any more.
+    closed: Event,
 }
 
 /// Whom to ask, how, and what needs no asking.
@@ -67,6 +76,8 @@ impl Resolving {
             attempts: config.attempts,
             failure_ttl: config.failure_ttl,
             cache_size_max: crate::settings::to_usize(config.cache_size),
+            sockets: config.sockets,
+            streams: config.streams,
             ..Limits::default()
         };
         Self { limits, servers, hosts }
@@ -160,10 +171,20 @@ impl Resolve {
                 Order::Send { ticket, server, transport, bytes } => {
                     self.sent.notify_all();
                     match transport {
-                        Transport::Udp { socket } => {
-                            ring::spawn(self.clone().send(ticket, server, socket, bytes))
-                        }
+                        Transport::Udp { socket } => match self.socket(socket, server) {
+                            Ok(open) => ring::spawn(self.clone().send(ticket, open, bytes)),
+                            // Told later: whoever gives orders may be asking.
+                            Err(_) => {
+                                let resolve = self.clone();
+                                ring::spawn(async move { resolve.on_failed(ticket) });
+                            }
+                        },
                         Transport::Tcp => ring::spawn(self.clone().ask_by_tcp(ticket, server, bytes)),
+                    }
+                }
+                Order::Close { socket } => {
+                    if let Some(open) = self.sockets.borrow_mut().remove(&socket) {
+                        open.closed.notify_all();
                     }
                 }
             }
@@ -177,55 +198,50 @@ impl Resolve {
         }
     }
 
-    async fn send(self: Rc<Self>, ticket: Ticket, server: SocketAddr, socket: u16, bytes: Vec<u8>) {
-        let sent = match self.socket(server, socket) {
-            Ok(datagram) => datagram.send(&bytes).await,
-            Err(error) => Err(error),
-        };
-        if sent.is_err() {
+    async fn send(self: Rc<Self>, ticket: Ticket, open: Rc<Open>, bytes: Vec<u8>) {
+        if open.datagram.send(&bytes).await.is_err() {
             self.on_failed(ticket);
         }
     }
 
-    /// The socket of that number, made and listened to when it is first used.
-    fn socket(self: &Rc<Self>, server: SocketAddr, socket: u16) -> std::io::Result<Rc<Datagram>> {
-        if let Some(datagram) = self.sockets.borrow().get(&(server, socket)) {
-            return Ok(datagram.clone());
+    /// The socket of that number, opened and listened to when it is first used. The kernel draws its port at random.
+    fn socket(self: &Rc<Self>, socket: Socket, server: SocketAddr) -> io::Result<Rc<Open>> {
+        if let Some(open) = self.sockets.borrow().get(&socket) {
+            return Ok(open.clone());
         }
-        let datagram = Rc::new(Datagram::connect(server, None)?);
-        self.sockets.borrow_mut().insert((server, socket), datagram.clone());
-        ring::spawn(self.clone().listen(server, socket, datagram.clone()));
-        Ok(datagram)
+        let open = Rc::new(Open { datagram: Datagram::connect(server, None)?, closed: Event::new() });
+        self.sockets.borrow_mut().insert(socket, open.clone());
+        ring::spawn(self.clone().listen(socket, open.clone()));
+        Ok(open)
     }
 
-    /// Reads what comes to a socket, in a task that nobody ends.
-    async fn listen(self: Rc<Self>, server: SocketAddr, socket: u16, datagram: Rc<Datagram>) {
+    /// Reads what comes to a socket until it is closed.
+    async fn listen(self: Rc<Self>, socket: Socket, open: Rc<Open>) {
         // What may come over UDP is bounded by what we offer; anything longer is cut and does not decode.
         let mut buffer = vec![0; 4096];
         loop {
-            match datagram.recv(&mut buffer).await {
-                Ok(length) => {
-                    let now = ring::clock::now();
-                    let mut orders = Vec::new();
-                    let bytes = &buffer[..length];
-                    self.resolver.borrow_mut().on_datagram(
-                        server,
-                        socket,
-                        bytes,
-                        now,
-                        &mut || self.random(),
-                        &mut orders,
-                    );
-                    self.follow(orders);
-                }
-                // Nobody listens there now; the timeout of the query leads to another server.
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-                Err(_) => {
-                    // A fresh socket is made for the next query.
-                    self.sockets.borrow_mut().remove(&(server, socket));
-                    return;
-                }
+            let closed = open.closed.wait();
+            if !self.sockets.borrow().contains_key(&socket) {
+                return;
             }
+            let received = async { Some(open.datagram.recv(&mut buffer).await) };
+            let length = match or(received, async {
+                closed.await;
+                None
+            })
+            .await
+            {
+                Some(Ok(length)) => length,
+                // Nobody listens there now; the timeout of the query leads to another server.
+                Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => continue,
+                // So it does here; until then the socket only sends.
+                Some(Err(_)) | None => return,
+            };
+            let now = ring::clock::now();
+            let mut orders = Vec::new();
+            let mut random = || self.random();
+            self.resolver.borrow_mut().on_datagram(socket, &buffer[..length], now, &mut random, &mut orders);
+            self.follow(orders);
         }
     }
 
@@ -235,13 +251,13 @@ impl Resolve {
             let stream =
                 Stream::connect(server, ConnectOptions { timeout: PATIENCE, ..ConnectOptions::default() })
                     .await?;
-            let length = u16::try_from(bytes.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+            let length = u16::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
             stream.write_slices(&[&length.to_be_bytes()[..], &bytes]).await?;
             let mut length = [0; 2];
             read_exact(&stream, &mut length).await?;
             let mut answer = vec![0; u16::from_be_bytes(length).into()];
             read_exact(&stream, &mut answer).await?;
-            Ok::<_, std::io::Error>(answer)
+            Ok::<_, io::Error>(answer)
         });
         let Ok(Ok(answer)) = asked.await else { return self.on_failed(ticket) };
         let now = ring::clock::now();
@@ -258,11 +274,11 @@ impl Resolve {
     }
 }
 
-async fn read_exact(stream: &Stream, mut buffer: &mut [u8]) -> std::io::Result<()> {
+async fn read_exact(stream: &Stream, mut buffer: &mut [u8]) -> io::Result<()> {
     while !buffer.is_empty() {
         let read = stream.read(buffer).await?;
         if read == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         buffer = &mut buffer[read..];
     }

@@ -150,9 +150,9 @@ impl Life {
                     server.on_task(&mut self.world, task);
                 }
             }
-            Event::Datagram { run, server: address, socket, bytes } => {
+            Event::Datagram { run, socket, bytes } => {
                 if let Some(server) = self.server.as_mut().filter(|_| run == self.runs) {
-                    server.on_datagram(&mut self.world, address, socket, &bytes);
+                    server.on_datagram(&mut self.world, socket, &bytes);
                 }
             }
             Event::Stream { run, ticket, bytes } => {

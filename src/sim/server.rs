@@ -15,7 +15,7 @@ mod schedule;
 mod upkeep;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use config::Config;
 use delivery::{ConnectFailure, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, TlsLevel, Via};
-use dns::{Asked, Resolver, StaticHosts, Transport};
+use dns::{Asked, Resolver, Socket, StaticHosts, Transport};
 use index::Batch;
 use journal::{Group, Journal, Last, Position, virtual_disk::Random};
 use mail::{Domain, Envelope, JournalShard, QueueId};
@@ -55,6 +55,8 @@ const QUEUE_LIMITS: queue::Limits = queue::Limits {
 };
 /// Connections at once to one destination.
 const CONNECTIONS_MAX: usize = 2;
+/// UDP sockets at once, towards two DNS servers.
+const SOCKETS_MAX: u16 = 3;
 /// Content above this is written before its end has come.
 const SPILL: usize = 4000;
 
@@ -97,6 +99,8 @@ pub(crate) struct Server {
     journal: Journal,
     queue: Queue,
     resolver: Resolver,
+    /// Its UDP sockets.
+    sockets: BTreeSet<Socket>,
     random: Random,
     doors: BTreeMap<LinkId, Door>,
     lanes: BTreeMap<Box<str>, Lane>,
@@ -361,10 +365,13 @@ impl Server {
 
 /// Names.
 impl Server {
-    pub(crate) fn on_datagram(&mut self, world: &mut World, server: SocketAddr, socket: u16, bytes: &[u8]) {
+    pub(crate) fn on_datagram(&mut self, world: &mut World, socket: Socket, bytes: &[u8]) {
+        if !self.sockets.contains(&socket) {
+            return;
+        }
         let mut orders = Vec::new();
         let mut random = || self.random.below(u64::MAX);
-        self.resolver.on_datagram(server, socket, bytes, world.now, &mut random, &mut orders);
+        self.resolver.on_datagram(socket, bytes, world.now, &mut random, &mut orders);
         self.follow_resolver(world, orders);
         self.settle(world);
     }
@@ -409,7 +416,8 @@ impl Server {
         for order in orders {
             match order {
                 dns::Order::Answer { waiter, answer } => self.worker_answered(waiter, answer),
-                dns::Order::Send { ticket, server, transport, bytes } => {
+                dns::Order::Close { socket } => assert!(self.sockets.remove(&socket), "it is not open"),
+                dns::Order::Send { ticket, transport, bytes, .. } => {
                     let run = self.run;
                     let lost = world.dns_down || (!world.is_calm() && world.one_in(12));
                     let wait = world.latency();
@@ -420,9 +428,12 @@ impl Server {
                     };
                     let answer = (!lost).then(|| names::answer(&bytes, service));
                     match (transport, answer) {
-                        (Transport::Udp { .. }, None) => {}
-                        (Transport::Udp { socket }, Some(bytes)) => {
-                            world.after(wait, Event::Datagram { run, server, socket, bytes });
+                        (Transport::Udp { socket }, answer) => {
+                            self.sockets.insert(socket);
+                            assert!(self.sockets.len() <= usize::from(SOCKETS_MAX), "too many sockets");
+                            if let Some(bytes) = answer {
+                                world.after(wait, Event::Datagram { run, socket, bytes });
+                            }
                         }
                         (Transport::Tcp, bytes) => world.after(wait, Event::Stream { run, ticket, bytes }),
                     }
@@ -435,7 +446,8 @@ impl Server {
 fn resolver() -> Resolver {
     let servers = [SocketAddr::from(([127, 0, 0, 53], 53)), SocketAddr::from(([127, 0, 0, 54], 53))];
     let servers = servers.map(dns::Server::new);
-    Resolver::new(dns::Limits { sockets: 2, ..dns::Limits::default() }, &servers, StaticHosts::default())
+    let limits = dns::Limits { sockets: SOCKETS_MAX, streams: 1, ..dns::Limits::default() };
+    Resolver::new(limits, &servers, StaticHosts::default())
 }
 
 fn config() -> Config {

@@ -3,13 +3,13 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     time::Duration,
 };
 
 use bytes::Bytes;
 use delivery::ConnectFailure;
-use dns::Ticket;
+use dns::{Socket, Ticket};
 use index::MemoryIndex;
 use journal::virtual_disk::{Random, VirtualDisk};
 use mail::Timestamp;
@@ -45,7 +45,7 @@ pub(crate) enum Event {
     /// Something that this run of the server waits for.
     Server(u64, Task),
     /// A DNS server answers this run of the server by UDP.
-    Datagram { run: u64, server: SocketAddr, socket: u16, bytes: Vec<u8> },
+    Datagram { run: u64, socket: Socket, bytes: Vec<u8> },
     /// The same by TCP; no bytes when the connection broke.
     Stream { run: u64, ticket: Ticket, bytes: Option<Vec<u8>> },
     /// Trouble, or its end.

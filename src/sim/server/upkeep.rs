@@ -114,6 +114,7 @@ impl Server {
             journal: found.journal,
             queue: Queue::new(QUEUE_LIMITS, super::schedule(), world.seed(), now),
             resolver: resolver(),
+            sockets: BTreeSet::new(),
             random: virtual_disk::Random(world.below(u64::MAX)),
             doors: BTreeMap::new(),
             lanes: BTreeMap::new(),

@@ -1,0 +1,10 @@
+//! A server in service: what an operator changes, and what next hops and DNS servers see of it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+#[path = "in_service/books.rs"]
+mod books;
+#[path = "in_service/limits.rs"]
+mod limits;
+#[path = "in_service/names.rs"]
+mod names;
