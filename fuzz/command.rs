@@ -6,7 +6,7 @@ use mail::{ForwardPath, ReversePath, Utf8};
 use smtp::{Command, Extension, Extensions};
 
 fuzz_target!(|line: &[u8]| {
-    let offered = Extensions::USUAL.with(Extension::Dsn).with(Extension::BinaryMime);
+    let offered = Extension::ALL.iter().fold(Extensions::NONE, |all, extension| all.with(*extension));
     match Command::parse(line) {
         Ok(Command::Mail { reverse_path, parameters }) => {
             if let ReversePath::Address(address) = &reverse_path {

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use mail::{Domain, JournalShard, QueueId};
 use smtp::{
     Action, ChunkScanner, ContentRules, Extension, Extensions, Limits, Line, LineScanner, MailDataScanner,
-    Options, Progress, Refusal, Session, TlsState,
+    Options, Progress, Refusal, Role, Session, TlsState,
 };
 
 /// What the driver reads now.
@@ -23,7 +23,8 @@ fuzz_target!(|input: &[u8]| {
     let mut options = Options::new(Domain::parse("mx.example").expect("a domain"));
     options.limits =
         Limits { recipients_max: 3, message_size_max: 1000, discard_max: 2000, ..Limits::default() };
-    options.extensions = Extensions::USUAL.with(Extension::BinaryMime).with(Extension::Dsn);
+    options.extensions = Extension::ALL.iter().fold(Extensions::NONE, |all, extension| all.with(*extension));
+    options.role = Role::Submission;
     options.tls =
         [TlsState::Absent, TlsState::Offered, TlsState::Required, TlsState::Active][usize::from(next() % 4)];
     let rules = ContentRules::usual(options.limits.message_size_max);
