@@ -46,7 +46,7 @@ pub use input::Input;
 pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage};
 pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};
-pub use shortage::{SHORTAGE_PAUSE, is_shortage};
+pub use shortage::patiently;
 pub use stream::{ConnectOptions, Stream};
 pub use timer::{Elapsed, sleep, timeout};
 

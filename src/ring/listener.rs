@@ -404,16 +404,20 @@ mod tests {
 
     /// Accepts until the listener tells something.
     async fn accept_until_told(listener: &Listener, told: &Told, accepted: &mut Vec<Stream>) {
-        loop {
-            let news = told.event.wait();
-            let next = async { Some(listener.accept().await.unwrap()) };
-            let none = async {
-                news.await;
-                None
-            };
-            let Some(stream) = next.or(none).await else { return };
-            accepted.push(stream);
-        }
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let telling = async {
+            loop {
+                let news = told.event.wait();
+                let next = async { Some(listener.accept().await.unwrap()) };
+                let none = async {
+                    news.await;
+                    None
+                };
+                let Some(stream) = next.or(none).await else { return };
+                accepted.push(stream);
+            }
+        };
+        timeout(PATIENCE, telling).await.expect("the listener tells something");
     }
 
     #[test]
