@@ -490,7 +490,8 @@ impl Committer {
     async fn remove(self: Rc<Self>, segment: u32) {
         self.files.borrow_mut().remove(&segment);
         let removed = ring::remove(segment_path(&self.directory, segment)).await;
-        if removed.is_ok() && ring::sync_directory(self.directory.clone()).await.is_ok() {
+        let sync = async || ring::sync_directory(self.directory.clone()).await;
+        if removed.is_ok() && ring::patiently(sync).await.is_ok() {
             self.share.give_back(segment);
             self.journal.borrow_mut().on_removed(segment);
         }
@@ -522,13 +523,7 @@ impl Committer {
         }
         let path = segment_path(&self.directory, segment);
         // Descriptors come back, but a commit that failed is final.
-        let opened = loop {
-            match File::open(&path, OpenMode::ReadWrite).await {
-                Err(error) if ring::is_shortage(&error) => ring::sleep(ring::SHORTAGE_PAUSE).await,
-                opened => break opened?,
-            }
-        };
-        let file = Rc::new(opened);
+        let file = Rc::new(ring::patiently(async || File::open(&path, OpenMode::ReadWrite).await).await?);
         self.files.borrow_mut().insert(segment, file.clone());
         Ok(file)
     }
