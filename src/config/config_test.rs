@@ -162,7 +162,7 @@ fn mistakes_say_where_and_what_to_do() {
         "[shutdown]\n  grace = \"30 sec\"",
         &[
             "2:11: shutdown.grace: expected a length of time from 0s to 1h, such as \"30s\", found \"30 sec\"; \
-           the units are ms, s, m, h and d, the larger before the smaller, and no fractions",
+           write \"30s\"; the units are ms, s, m, h and d, the larger before the smaller, and no fractions",
         ],
     );
     check(
@@ -173,7 +173,7 @@ fn mistakes_say_where_and_what_to_do() {
         "[limits]\nmessage-size-max = \"25MB\"",
         &[
             "2:20: limits.message-size-max: expected a size from 64KiB to 4GiB, such as \"1MiB\", found \"25MB\"; \
-           the units are B, KiB, MiB, GiB and TiB (1KiB is 1024B), and no fractions",
+           write \"25MiB\"; the units are B, KiB, MiB, GiB and TiB (1KiB is 1024B), and no fractions",
         ],
     );
     check(
@@ -197,6 +197,26 @@ fn mistakes_say_where_and_what_to_do() {
         "[log]\nlevel = \"loud\"",
         &[
             "2:9: log.level: expected \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"loud\"",
+        ],
+    );
+    check(
+        "[log]\nlevel = \"Warning\"\nformat = \"JSON\"",
+        &[
+            "3:10: log.format: expected \"text\" or \"json\", found \"JSON\"; write \"json\"",
+            "2:9: log.level: expected \"off\", \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"Warning\"",
+        ],
+    );
+    check(
+        "[http]\naddress = [\"::1:8080\", \"::1\", \"127.0.0.1:65536\", \"localhost:80\"]",
+        &[
+            "2:12: http.address: expected an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\", \
+         found \"::1:8080\"; with a port, an IPv6 address is in brackets: \"[::1]:8080\"",
+            "2:24: http.address: expected an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\", \
+         found \"::1\"; the port is missing: \"[::1]:PORT\"",
+            "2:31: http.address: expected an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\", \
+         found \"127.0.0.1:65536\"; a port is a number up to 65535",
+            "2:50: http.address: expected an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\", \
+         found \"localhost:80\"; names are not looked up here",
         ],
     );
     check(
@@ -260,12 +280,13 @@ fn what_is_not_toml_is_found_and_mended() {
 
 #[test]
 fn unknown_keys_are_known_elsewhere_or_near() {
-    let limits = "there is a `message-size-max` in [limits] and in [api-key] and in [listener.limits]";
-    check("message-size-max = \"1MiB\"", &[&format!("1:1: message-size-max: unknown key; {limits}")]);
+    let limits = "there is a `header-size-max` in [limits] and in [listener.limits]";
+    check("header-size-max = \"1MiB\"", &[&format!("1:1: header-size-max: unknown key; {limits}")]);
     check(
-        "[queue]\nmessage-size-max = \"1MiB\"",
-        &[&format!("2:1: queue.message-size-max: unknown key; {limits}")],
+        "[queue]\nheader-size-max = \"1MiB\"",
+        &[&format!("2:1: queue.header-size-max: unknown key; {limits}")],
     );
+    check("[timeout.inbound]\ncommand = \"5m\"", &["1:2: timeout: unknown key; did you mean `timeouts`?"]);
     check(
         "[limits]\nhostname = \"mx.example.org\"",
         &["2:1: limits.hostname: unknown key; there is a `hostname` before the first section"],

@@ -18,8 +18,8 @@ use toml::{
 
 use crate::{
     CoreCount, DomainPattern, Hop, Host, KeyHash, ListenAddress, Output, Problem, Secret,
-    parse::{size_from_text, size_text, span_from_text},
-    reader::Reader,
+    parse::{size_from_text, size_meant, size_text, span_from_text, span_meant},
+    reader::{Reader, distance},
     schema::{Entry, Key, Section, Shape, Takes, below},
 };
 
@@ -194,11 +194,16 @@ impl<const MIN: u64, const MAX: u64> Size<MIN, MAX> {
                 None
             }
             Err(error) => {
-                reader.wrong(value, expected(), error.to_string());
+                reader.wrong(value, expected(), remedy(size_meant(text), &error));
                 None
             }
         }
     }
+}
+
+/// What was probably meant, and the rule.
+fn remedy(meant: Option<String>, error: &impl std::fmt::Display) -> String {
+    meant.map_or_else(|| error.to_string(), |meant| format!("write \"{meant}\"; {error}"))
 }
 
 /// A size between the bounds that reads well in a message.
@@ -243,7 +248,7 @@ impl<const MIN: u64, const MAX: u64> Notation<Duration> for Time<MIN, MAX> {
                 None
             }
             Err(error) => {
-                reader.wrong(value, expected(), error.to_string());
+                reader.wrong(value, expected(), remedy(span_meant(text), &error));
                 None
             }
         }
@@ -280,7 +285,13 @@ impl<T: Words> Notation<T> for Word {
     fn read(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<T> {
         let at = as_text(value).and_then(|text| T::WORDS.iter().position(|(word, _)| *word == text));
         if at.is_none() {
-            reader.wrong(value, one_of(T::WORDS), String::new());
+            let written = as_text(value).unwrap_or_default().to_ascii_lowercase();
+            let near = T::WORDS.iter().map(|(word, _)| (distance(&written, word), word)).min();
+            let remedy = match near {
+                Some((distance, word)) if distance <= 1 + word.len() / 5 => format!("write \"{word}\""),
+                Some(_) | None => String::new(),
+            };
+            reader.wrong(value, one_of(T::WORDS), remedy);
         }
         at.map(|at| T::VALUES[at])
     }
@@ -426,9 +437,18 @@ impl Spelled for SocketAddr {
     const EXPECTED: &'static str = "an IP address and port such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
 
     fn parse(text: &str) -> Result<Self, String> {
+        let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+        let number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         text.parse().map_err(|_| match text.parse::<IpAddr>() {
-            Ok(_) => "the port is missing".into(),
-            Err(_) if text.starts_with("localhost:") => "names are not looked up here".into(),
+            Ok(IpAddr::V6(_)) if number && host.parse::<IpAddr>().is_ok() => {
+                format!("with a port, an IPv6 address is in brackets: \"[{host}]:{port}\"")
+            }
+            Ok(IpAddr::V6(_)) => format!("the port is missing: \"[{text}]:PORT\""),
+            Ok(IpAddr::V4(_)) => "the port is missing".into(),
+            Err(_) if number && host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => {
+                "a port is a number up to 65535".into()
+            }
+            Err(_) if number => "names are not looked up here".into(),
             Err(_) => String::new(),
         })
     }

@@ -94,6 +94,37 @@ pub fn size_text(bytes: u64) -> String {
     format!("{}{unit}", bytes / factor)
 }
 
+/// How a length of time is written that somebody wrote in another way: `5 minutes`, `30sec`.
+pub(crate) fn span_meant(text: &str) -> Option<String> {
+    const UNITS: [(&str, &[&str]); 5] = [
+        ("ms", &["ms", "msec", "msecs", "millisecond", "milliseconds"]),
+        ("s", &["s", "sec", "secs", "second", "seconds"]),
+        ("m", &["m", "min", "mins", "minute", "minutes"]),
+        ("h", &["h", "hr", "hrs", "hour", "hours"]),
+        ("d", &["d", "day", "days"]),
+    ];
+    meant(text, &UNITS).filter(|text| span_from_text(text).is_ok())
+}
+
+/// How a size is written that somebody wrote in another way: `25 MB`, `16k`.
+pub(crate) fn size_meant(text: &str) -> Option<String> {
+    const UNITS: [(&str, &[&str]); 5] = [
+        ("B", &["b", "byte", "bytes", "octets"]),
+        ("KiB", &["k", "kb", "kib"]),
+        ("MiB", &["m", "mb", "mib"]),
+        ("GiB", &["g", "gb", "gib"]),
+        ("TiB", &["t", "tb", "tib"]),
+    ];
+    meant(text, &UNITS).filter(|text| size_from_text(text).is_ok())
+}
+
+fn meant(text: &str, units: &[(&str, &[&str])]) -> Option<String> {
+    let plain: String = text.split_whitespace().collect::<String>().to_ascii_lowercase();
+    let (number, unit, rest) = number_and_unit(&plain);
+    let (unit, _) = units.iter().find(|(_, names)| names.contains(&unit))?;
+    (!number.is_empty() && rest.is_empty()).then(|| format!("{number}{unit}"))
+}
+
 /// The digits, the letters behind them, and the rest.
 fn number_and_unit(text: &str) -> (&str, &str, &str) {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -129,6 +160,24 @@ mod test {
         check("99999999999999999999s", Err(SpanError::TooLong));
         check("999999999999999999d", Err(SpanError::TooLong));
         check("1é", Err(SpanError::Unit));
+    }
+
+    #[test]
+    fn what_was_meant() {
+        let check = |text: &str, span: Option<&str>, size: Option<&str>| {
+            assert_eq!((span_meant(text).as_deref(), size_meant(text).as_deref()), (span, size), "{text:?}");
+        };
+        check("5 minutes", Some("5m"), None);
+        check("30Sec", Some("30s"), None);
+        check("25 MiB", None, Some("25MiB"));
+        check("25MB", None, Some("25MiB"));
+        check("16k", None, Some("16KiB"));
+        check("5 m", Some("5m"), Some("5MiB"));
+        check("1.5h", None, None);
+        check("1h 30m", None, None);
+        check("h", None, None);
+        check("", None, None);
+        check("99999999999999999999 s", None, None);
     }
 
     #[test]

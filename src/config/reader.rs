@@ -7,7 +7,10 @@ use toml::{
     de::{DeString, DeValue},
 };
 
-use crate::{Config, ConfigError, Place, Places, Problem};
+use crate::{
+    Config, ConfigError, Place, Places, Problem,
+    schema::{Key, Section as _, Shape, below},
+};
 
 /// At most so many mistakes are told: a file that is not a configuration at all has no end of them.
 const ERRORS_MAX: usize = 50;
@@ -68,8 +71,8 @@ impl<'a> Reader<'a> {
         let key = self.path.last().map_or("", String::as_str);
         let written = key.to_ascii_lowercase().replace('_', "-");
         let near = known.iter().map(|name| (distance(&written, name), name)).min();
-        let remedy = match (near, self.homes(&written)) {
-            (Some((0, name)), _) => format!("did you mean `{name}`?"),
+        let remedy = match (near, homes(&written)) {
+            (Some((0 | 1, name)), _) => format!("did you mean `{name}`?"),
             (_, Some(homes)) => homes,
             (Some((distance, name)), None) if distance <= 1 + key.len() / 4 => {
                 format!("did you mean `{name}`?")
@@ -77,26 +80,6 @@ impl<'a> Reader<'a> {
             (Some(_) | None, None) => format!("known here: {}", known.join(", ")),
         };
         self.report(span, Problem::UnknownKey, remedy);
-    }
-
-    /// In which sections there is a key of that name.
-    fn homes(&self, name: &str) -> Option<String> {
-        let keys = Config::keys();
-        let sections = keys.iter().filter_map(|(path, _)| match path.rsplit_once('.') {
-            Some((section, last)) => (last == name).then_some(section),
-            None => (path == name).then_some(""),
-        });
-        let mut sections: Vec<_> = sections.collect();
-        sections.sort_by_key(|section| section.matches('.').count());
-        let sections: Vec<_> = sections
-            .into_iter()
-            .map(|section| match section {
-                "" => "before the first section".to_owned(),
-                "listener" | "certificate" | "domain" | "route" => format!("in a [[{section}]]"),
-                _ => format!("in [{section}]"),
-            })
-            .collect();
-        (!sections.is_empty()).then(|| format!("there is a `{name}` {}", sections.join(" and ")))
     }
 
     /// Notes a mistake at the key we are in.
@@ -137,6 +120,30 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// In which sections there is a key of that name.
+fn homes(name: &str) -> Option<String> {
+    fn walk(name: &str, section: String, path: &str, keys: &[Key], found: &mut Vec<String>) {
+        if keys.iter().any(|key| key.name == name) {
+            found.push(section);
+        }
+        for key in keys {
+            let path = below(path, &key.name);
+            match &key.shape {
+                Shape::Value { .. } => {}
+                Shape::Section { keys, .. } => walk(name, format!("in [{path}]"), &path, keys, found),
+                Shape::Entries { sample, .. } => {
+                    walk(name, format!("in a [[{path}]]"), &path, sample, found);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(name, "before the first section".to_owned(), "", &Config::default().describe(), &mut found);
+    // The widest first.
+    found.sort_by_key(|section| section.matches('.').count());
+    (!found.is_empty()).then(|| format!("there is a `{name}` {}", found.join(" and ")))
+}
+
 /// What somebody wrote, short enough for a message, on one line.
 pub(crate) fn shown(text: &str) -> String {
     const SHOWN_MAX: usize = 60;
@@ -161,7 +168,7 @@ fn found(value: &DeValue<'_>) -> String {
 }
 
 /// How many characters to change, add or drop.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
