@@ -214,6 +214,23 @@ fn whole_messages_are_taken_both_ways() {
 }
 
 #[test]
+fn a_large_message_is_written_in_pieces_and_arrives_whole() {
+    let house = house("");
+    let octets: Vec<u8> = (0..6_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let file = house.server.place().join("large.bin");
+    fs::write(&file, &octets).unwrap();
+    let encoded = run(Path::new("base64"), &["-w0", file.to_str().unwrap()], "").good().stdout;
+    let answer = house.send(&json!({
+        "from": "ann@example.org", "to": "bob@example.net", "text": "see",
+        "attachments": [{"content": encoded, "filename": "large.bin"}],
+    }));
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    let judged = judged(&house.sink.mail());
+    assert_eq!(judged["defects"], json!([]));
+    assert!(judged["parts"][2]["content"] == encoded, "the octets are those that were sent");
+}
+
+#[test]
 fn each_recipient_gets_a_copy_of_their_own() {
     let house = house("");
     let recipients: Vec<_> = (0..30)
