@@ -35,8 +35,8 @@ pub struct Client {
 pub enum Judged<T> {
     /// The verdict.
     Known(T),
-    /// These must be looked up and [learned](Case::learn) first; then judge again. When the deadline comes sooner,
-    /// judge again at the deadline.
+    /// These must be looked up and [learned](Case::learn) first; then judge again. When [the deadline](Case::deadline)
+    /// comes sooner, judge again then.
     Missing(Vec<Question>),
 }
 
@@ -137,6 +137,11 @@ impl Case {
         &self.client
     }
 
+    /// When the look-ups are over: judge again then, whatever is still missing.
+    pub const fn deadline(&self) -> Duration {
+        self.facts.deadline()
+    }
+
     /// How many look-ups it has taken so far.
     pub const fn lookups(&self) -> usize {
         self.facts.asked()
@@ -182,7 +187,7 @@ impl Case {
         }
         // What it will need is looked up with the rest.
         if self.dmarc.is_none() {
-            dmarc::look_ahead(facts, &dmarc::author(digest));
+            dmarc::look_ahead(facts, digest.author());
         }
     }
 

@@ -139,7 +139,8 @@ fn the_deadline_ends_it() {
     let (judge, digest) = (Judge::new(), digest(message().as_bytes(), Limits::default()));
     let mut case = open();
     assert!(matches!(case.judge_message(&judge, &digest, NOW), Judged::Missing(_)));
-    let late = NOW + Limits::default().time_max;
+    let late = case.deadline();
+    assert_eq!(late, NOW + Limits::default().time_max);
     assert!(matches!(
         case.judge_message(&judge, &digest, late - Duration::from_nanos(1)),
         Judged::Missing(_)

@@ -15,8 +15,9 @@ use mail_auth::{
 use memchr::{memchr_iter, memmem};
 
 use crate::{
-    Limits, Signer,
+    Author, Limits, Signer,
     dkim::{Reason, SignatureField, read_signatures},
+    dmarc::author,
     fields::{Field, fields},
     results,
 };
@@ -45,6 +46,7 @@ pub struct Digest {
     header: Vec<u8>,
     fields: Vec<Field>,
     signatures: Vec<SignatureField>,
+    author: Author,
     bodies: Vec<BodyHash>,
     flaw: Option<Reason>,
 }
@@ -181,9 +183,9 @@ impl Digester {
         };
         let fields: Vec<_> = fields(&header).take(self.limits.fields_max + 1).collect();
         let flaw = if fields.len() > self.limits.fields_max { Some(Reason::HeaderTooLong) } else { flaw };
-        let signatures = match self.verify {
-            Verify::Yes => read_signatures(&header, &fields, &self.limits),
-            Verify::No => Vec::new(),
+        let (signatures, author) = match self.verify {
+            Verify::Yes => (read_signatures(&header, &fields, &self.limits), author(&header, &fields)),
+            Verify::No => (Vec::new(), Author::Missing),
         };
         let mut hashers: Vec<Hasher> = Vec::new();
         let ours = self.for_signing.iter().map(|form| (*form, HashAlgorithm::Sha256));
@@ -192,7 +194,7 @@ impl Digester {
                 hashers.push(Hasher::new(form, algorithm));
             }
         }
-        let digest = Digest { header, fields, signatures, bodies: Vec::new(), flaw };
+        let digest = Digest { header, fields, signatures, author, bodies: Vec::new(), flaw };
         self.state = State::Body { digest, hashers, line_ends: LineEnds::default() };
     }
 }
@@ -224,6 +226,11 @@ impl Digest {
 
     pub(crate) fn signatures(&self) -> &[SignatureField] {
         &self.signatures
+    }
+
+    /// Whom the message says it is from.
+    pub(crate) const fn author(&self) -> &Author {
+        &self.author
     }
 
     pub(crate) fn bodies(&self) -> &[BodyHash] {

@@ -24,6 +24,7 @@ use mail_parser::{Address, HeaderValue, parsers::MessageStream};
 use crate::{
     Digest, Dkim, DkimResult, Judge, Reason, Spf, SpfResult,
     facts::{Facts, Lack, TextCache, error},
+    fields::Field,
     tags::{tags_loosely, value_of},
 };
 
@@ -66,8 +67,8 @@ pub enum Author {
     Domain(Name),
     /// No `From` field, or no address in it that can be read.
     Missing,
-    /// Several `From` fields, or addresses of several domains: DMARC does not apply, and readers will see one of
-    /// them. Such mail is not well-formed (RFC 5322 §3.6) or rare.
+    /// Several `From` fields, one of addresses of several domains, or one of more than 16 KiB: DMARC does not apply,
+    /// and readers will see one of them. Such mail is not well-formed (RFC 5322 §3.6) or rare.
     Several,
 }
 
@@ -139,6 +140,9 @@ pub enum Testing {
     Yes,
 }
 
+/// A longer `From` field is not read: it would take its time.
+const FROM_LEN_MAX: usize = 16 << 10;
+
 impl DmarcResult {
     /// As in `Authentication-Results`.
     pub const fn as_str(self) -> &'static str {
@@ -183,13 +187,16 @@ impl Alignment {
 }
 
 /// Whom a message says it is from.
-pub(crate) fn author(digest: &Digest) -> Author {
-    let header = digest.header();
-    let mut fields = digest.fields().iter().filter(|field| field.is(header, "From"));
-    let (Some(from), None) = (fields.next(), fields.next()) else {
-        let any = digest.fields().iter().any(|field| field.is(header, "From"));
-        return if any { Author::Several } else { Author::Missing };
+pub(crate) fn author(header: &[u8], fields: &[Field]) -> Author {
+    let mut fields = fields.iter().filter(|field| field.is(header, "From"));
+    let from = match (fields.next(), fields.next()) {
+        (Some(from), None) => from,
+        (Some(_), Some(_)) => return Author::Several,
+        (None, _) => return Author::Missing,
     };
+    if from.value(header).len() > FROM_LEN_MAX {
+        return Author::Several;
+    }
     let value = MessageStream::new(from.value(header)).parse_address();
     let addresses: Vec<&str> = match &value {
         HeaderValue::Address(Address::List(list)) => {
@@ -238,7 +245,7 @@ pub(crate) fn look_ahead(facts: &Facts, author: &Author) {
 pub(crate) fn check(facts: &Facts, judge: &Judge, digest: &Digest, spf: &Spf, dkim: &[Dkim]) -> Dmarc {
     let mut dmarc = Dmarc {
         result: DmarcResult::None,
-        author: author(digest),
+        author: digest.author().clone(),
         spf: Alignment::None,
         dkim: Alignment::None,
         policy: DmarcPolicy::None,

@@ -34,7 +34,7 @@ fn judge_with(zone: &str, from: &str, spf: &Spf, dkim: &[Dkim]) -> (Dmarc, usize
     let digest = digest(from.as_bytes(), Limits::default());
     let judge = Judge::new();
     Zone::parse(zone).run(|facts| {
-        look_ahead(facts, &author(&digest));
+        look_ahead(facts, digest.author());
         check(facts, &judge, &digest, spf, dkim)
     })
 }
@@ -272,7 +272,7 @@ fn a_record_that_is_not_known_is_not_none() {
 
 #[test]
 fn whom_a_message_is_from() {
-    let author = |header: &str| author(&digest(header.as_bytes(), Limits::default()));
+    let author = |header: &str| digest(header.as_bytes(), Limits::default()).author().clone();
     let domain = |name: &str| Author::Domain(name.parse().unwrap());
     for (header, expected) in [
         ("From: a@example.org\r\n", domain("example.org")),
@@ -296,6 +296,8 @@ fn whom_a_message_is_from() {
     ] {
         assert_eq!(author(header), expected, "{header:?}");
     }
+    assert_eq!(author(&format!("From: {}a@example.org\r\n", "x ".repeat(8 << 10))), Author::Several);
+    assert_eq!(author(&format!("From: {}<a@example.org>\r\n", "x ".repeat(4 << 10))), domain("example.org"));
 }
 
 #[test]

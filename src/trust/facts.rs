@@ -153,6 +153,11 @@ impl Facts {
         self.misses.get()
     }
 
+    /// When nothing is asked any more.
+    pub(crate) const fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// How many questions were asked so far.
     pub(crate) const fn asked(&self) -> usize {
         self.asked

@@ -31,6 +31,8 @@ pub struct Limits {
     pub spf_exchanges_max: usize,
     /// Names of an address that are validated; 10 (RFC 7208 §4.6.4).
     pub spf_names_max: usize,
+    /// Octets of an SPF record or an explanation; 512 are few enough for a packet (RFC 7208 §3.4).
+    pub spf_record_size_max: usize,
     /// Characters of an explanation.
     pub explanation_len_max: usize,
     /// Names of an address that are tried for `iprev`.
@@ -73,6 +75,7 @@ impl Default for Limits {
             spf_void_max: 2,
             spf_exchanges_max: 10,
             spf_names_max: 10,
+            spf_record_size_max: 8 << 10,
             explanation_len_max: 400,
             iprev_names_max: 10,
         }

@@ -71,6 +71,9 @@ pub enum SpfProblem {
     /// A record is malformed.
     #[error("malformed record")]
     Syntax,
+    /// A record is longer than [`crate::Limits::spf_record_size_max`].
+    #[error("record too long")]
+    TooLong,
     /// A domain has several records.
     #[error("more than one record")]
     ManyRecords,

@@ -4,6 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoTagList;
 
+/// No list that is meant has more; telling names apart takes time by their square.
+const TAGS_MAX: usize = 64;
+
 /// A name and its value.
 pub(crate) type Tag<'a> = (&'a [u8], &'a [u8]);
 
@@ -21,6 +24,9 @@ pub(crate) fn tags(list: &[u8]) -> Result<Vec<Tag<'_>>, NoTagList> {
         if tags.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)) {
             return Err(NoTagList);
         }
+        if tags.len() == TAGS_MAX {
+            return Err(NoTagList);
+        }
         tags.push((name, value));
     }
     Ok(tags)
@@ -29,7 +35,7 @@ pub(crate) fn tags(list: &[u8]) -> Result<Vec<Tag<'_>>, NoTagList> {
 /// The tags of a list that is read as far as it can be; of several with one name the first.
 pub(crate) fn tags_loosely(list: &[u8]) -> Vec<Tag<'_>> {
     let mut tags: Vec<Tag<'_>> = Vec::new();
-    for (name, value) in list.split(|octet| *octet == b';').filter_map(tag_of) {
+    for (name, value) in list.split(|octet| *octet == b';').filter_map(tag_of).take(TAGS_MAX) {
         if !tags.iter().any(|(other, _)| *other == name) {
             tags.push((name, value));
         }
@@ -78,6 +84,10 @@ mod test {
             assert_eq!(tags(bad.as_bytes()), Err(NoTagList), "{bad}");
         }
         assert_eq!(tags_loosely(b"v=1;;t; a=b; a=c;1=x").len(), 2);
+        let many = |n: usize| (0..n).map(|i| format!("t{i}=x;")).collect::<String>();
+        assert_eq!(tags(many(TAGS_MAX).as_bytes()).map(|tags| tags.len()), Ok(TAGS_MAX));
+        assert_eq!(tags(many(TAGS_MAX + 1).as_bytes()), Err(NoTagList));
+        assert_eq!(tags_loosely(many(TAGS_MAX + 1).as_bytes()).len(), TAGS_MAX);
     }
 
     #[test]

@@ -90,6 +90,9 @@ impl<'a> Check<'a> {
             Err(Lack::Unknown) => return Err(SpfProblem::Unavailable),
         };
         let Some(text) = select(texts).map_err(|_| SpfProblem::ManyRecords)? else { return Ok(None) };
+        if text.len() > self.limits.spf_record_size_max {
+            return Err(SpfProblem::TooLong);
+        }
         let record = Record::parse(text).map_err(|_| SpfProblem::Syntax)?;
         for (i, directive) in record.directives.iter().enumerate() {
             let misses = facts.misses();
@@ -245,7 +248,7 @@ impl<'a> Check<'a> {
     fn explanation(&self, text: &MacroText, domain: &Name) -> Option<String> {
         let target = self.target(Some(text), domain)?;
         let [text] = self.facts.texts(&target).ok()? else { return None };
-        let text = str::from_utf8(text).ok()?;
+        let text = str::from_utf8(text).ok().filter(|text| text.len() <= self.limits.spf_record_size_max)?;
         let text = self.expand(&MacroText::parse(text, Place::Explanation).ok()?, domain);
         let printable = |c: char| if matches!(c, ' '..='~') { c } else { '?' };
         Some(text.chars().take(self.limits.explanation_len_max).map(printable).collect())

@@ -169,6 +169,16 @@ fn section_4_6_4_ten_exchanges_and_ten_names() {
 }
 
 #[test]
+fn section_3_4_record_size() {
+    let size = |n: usize| {
+        let record = format!("example.org TXT v=spf1 {}", "ip4:203.0.113.1 ".repeat(n / 16));
+        problem(&record)
+    };
+    assert_eq!(size(8 << 10), None);
+    assert_eq!(size((8 << 10) + 32), Some(SpfProblem::TooLong));
+}
+
+#[test]
 fn section_4_7_default_result() {
     says("v=spf1", "192.0.2.1", SpfResult::Neutral);
     says("v=spf1 ip4:192.0.2.2", "192.0.2.1", SpfResult::Neutral);
