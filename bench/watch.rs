@@ -6,7 +6,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use watch::{
     Outcome, Registry,
     events::{Accepted, Outcome as OutcomeLine},
-    log::{self, Format, Level, Options, Output},
+    log::{self, Format, Levels, Options, Output},
 };
 
 fn metrics(c: &mut Criterion) {
@@ -45,8 +45,7 @@ fn lines(c: &mut Criterion) {
     let log = log::start(Options {
         format: Format::Text,
         output: file,
-        level: Level::Info,
-        rooms: Vec::new(),
+        levels: Levels::default(),
         buffer_bytes_max: 64 << 20,
         clock: || 1_795_179_771_000_000,
     })

@@ -118,6 +118,8 @@ section! {
         output: Output [FilePath; Restart] = Output::Stderr;
         /// Which there are.
         level: LogLevel [Word] = LogLevel::Info;
+        /// Of what libraries say, not more than this.
+        libraries: LogLevel [Word] = LogLevel::Warn;
         /// Lines of one core that may wait to be written. When the disk is slower, more are dropped and counted.
         buffer: u64 [Size<{ 16 << 10 }, { 1 << 30 }>; Restart] = 1 << 20;
     }

@@ -21,7 +21,7 @@ pub(crate) struct Ours {
     /// Whether a listener asks for TLS.
     tls: bool,
     version_min: tls::Version,
-    pub(crate) log_level: log::Level,
+    pub(crate) log_levels: log::Levels,
     pub(crate) token: Option<Secret>,
     pub(crate) injections: inject::Settings,
     pub(crate) grace: Duration,
@@ -58,7 +58,11 @@ impl Ours {
                 config::TlsVersion::Tls12 => tls::Version::Tls12,
                 config::TlsVersion::Tls13 => tls::Version::Tls13,
             },
-            log_level: log_level(config.log.level),
+            log_levels: log::Levels {
+                level: log_level(config.log.level),
+                libraries: log_level(config.log.libraries),
+                rooms: Vec::new(),
+            },
             token: config.http.token.clone(),
             injections: inject::Settings::new(config),
             grace: config.shutdown.grace,
@@ -123,7 +127,7 @@ impl Reloader<'_> {
         let certificates = certificates.map_err(|error| open::misplaced(&loaded, &error))?;
         let snapshot = ours.snapshot(Arc::new(config), certificates.as_ref())?;
         self.snapshot.store(Arc::new(snapshot));
-        self.log.set_levels(ours.log_level, &[]);
+        self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
         self.budget.set_max(ours.disk_max);

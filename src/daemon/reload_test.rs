@@ -146,6 +146,8 @@ route.source-address = ["127.0.0.2"]
 dns.servers = ["192.0.2.53:53"]
 dns.timeout = "7s"
 dns.attempts = 7
+dns.sockets = 7
+dns.streams = 7
 dns.cache-size = "7MiB"
 dns.ttl-min = "7s"
 dns.ttl-max = "7h"
@@ -185,6 +187,7 @@ api-key.message-size-max = "7KiB"
 log.format = "json"
 log.output = "log"
 log.level = "debug"
+log.libraries = "info"
 log.buffer = "2MiB"
 shutdown.grace = "7s"
 "#;

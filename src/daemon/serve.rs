@@ -71,7 +71,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let mut sockets = bind(&config, places, shards)?;
     // Ids belong to threads: there must be none but this one yet.
     privileges::drop(&config, places)?;
-    let log = log::start(log_options(&config, ours.log_level)).with_context(|| places.name("log.output"))?;
+    let log = log::start(log_options(&config, ours.log_levels.clone()))
+        .with_context(|| places.name("log.output"))?;
     tell_start(path, &loaded, shards, cpus.len())?;
 
     let listening = listening(&config, &sockets);
@@ -524,7 +525,7 @@ fn raise_open_files() {
     }
 }
 
-fn log_options(config: &Config, level: log::Level) -> log::Options {
+fn log_options(config: &Config, levels: log::Levels) -> log::Options {
     log::Options {
         format: match config.log.format {
             config::LogFormat::Text => log::Format::Text,
@@ -535,8 +536,7 @@ fn log_options(config: &Config, level: log::Level) -> log::Options {
             config::Output::Stderr => log::Output::Stderr,
             config::Output::File(path) => log::Output::File(path.clone()),
         },
-        level,
-        rooms: Vec::new(),
+        levels,
         buffer_bytes_max: usize::try_from(config.log.buffer).unwrap_or(usize::MAX),
         clock: ring::clock::unix_micros,
     }

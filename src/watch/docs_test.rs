@@ -105,5 +105,7 @@ SIGHUP opens the file again, for rotation.
 
 ## Events
 
-What rooms and libraries say beside the list stands in lines with the event `said` and the field `text`.
+What rooms and libraries say beside the list stands in lines with the event `said` and the field `text`. The runtime and
+the index also name the place within them, in the field `target`; of what they say, `log.libraries` is the most that is
+written.
 ";

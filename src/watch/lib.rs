@@ -5,10 +5,11 @@
 //! paid by whoever scrapes.
 //!
 //! Logs: [`events`] is the list, each event a struct with an `emit`; [`log`] takes the lines to a thread
-//! of its own, which alone waits for the disk. What `tracing` says ends in the same place.
+//! of its own, which alone waits for the disk. What `tracing` and `log` say ends in the same place.
 
 mod cell;
 pub mod events;
+mod libraries;
 mod line;
 pub mod log;
 mod metrics;

@@ -32,6 +32,7 @@ use crossbeam_utils::atomic::AtomicCell;
 
 use crate::{
     events::{self, LinesDropped},
+    libraries,
     line::{Line, StampCache},
     trace,
 };
@@ -43,14 +44,24 @@ pub struct Options {
     pub format: Format,
     /// Where to.
     pub output: Output,
-    /// What is written of every room…
-    pub level: Level,
-    /// …but of these.
-    pub rooms: Vec<(String, Level)>,
+    /// What is written.
+    pub levels: Levels,
     /// Bytes that a thread may have waiting for the writer.
     pub buffer_bytes_max: usize,
     /// Microseconds since 1970, for lines that come without a time.
     pub clock: fn() -> u64,
+}
+
+/// What is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// Of every room…
+    pub level: Level,
+    /// …but of these.
+    pub rooms: Vec<(String, Level)>,
+    /// Of libraries that speak through the `log` crate, and not more than of every room. Some of them have a line for
+    /// each page they touch.
+    pub libraries: Level,
 }
 
 /// The shape of a line.
@@ -121,6 +132,12 @@ pub struct Log {
     thread: Option<thread::JoinHandle<()>>,
 }
 
+impl Default for Levels {
+    fn default() -> Self {
+        Self { level: Level::Info, rooms: Vec::new(), libraries: Level::Warn }
+    }
+}
+
 impl Level {
     /// As it stands in a line and in the configuration.
     pub const fn as_str(self) -> &'static str {
@@ -135,16 +152,17 @@ impl Level {
     }
 }
 
-/// Starts the log of the process: events and what `tracing` says.
+/// Starts the log of the process: events, what `tracing` says, and what libraries say through `log`.
 ///
 /// # Errors
 /// [`LogError`] when the file cannot be opened, or the log was started before.
 pub fn start(options: Options) -> Result<Log, LogError> {
-    let (level, rooms) = (options.level, options.rooms.clone());
+    let levels = options.levels.clone();
     let log = Core::start(options, SLEEP)?;
     CORE.set(Arc::clone(&log.core)).map_err(|_| LogError::Twice)?;
-    trace::install(level, &rooms);
-    log.set_levels(level, &rooms);
+    trace::install(levels.level, &levels.rooms);
+    libraries::install();
+    log.set_levels(&levels);
     Ok(log)
 }
 
@@ -160,12 +178,14 @@ impl Log {
     }
 
     /// Changes what is written.
-    pub fn set_levels(&self, level: Level, rooms: &[(String, Level)]) {
+    pub fn set_levels(&self, levels: &Levels) {
+        let Levels { level, rooms, libraries } = levels;
         for (event, enabled) in events::ALL.iter().zip(&ENABLED) {
             let room = rooms.iter().rev().find(|(room, _)| room == event.room);
-            enabled.store(event.level <= room.map_or(level, |(_, level)| *level), Relaxed);
+            enabled.store(event.level <= room.map_or(*level, |(_, level)| *level), Relaxed);
         }
-        trace::set_levels(level, rooms);
+        trace::set_levels(*level, rooms);
+        libraries::set_level(*libraries.min(level));
     }
 
     /// Waits until what was said so far is written.

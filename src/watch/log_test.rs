@@ -13,8 +13,7 @@ fn options(path: &Path) -> Options {
     Options {
         format: Format::Text,
         output: Output::File(path.into()),
-        level: Level::Info,
-        rooms: Vec::new(),
+        levels: Levels::default(),
         buffer_bytes_max: 1 << 16,
         clock: || AT,
     }
@@ -113,11 +112,12 @@ fn a_file_that_cannot_be_opened_is_named() {
 
 /// The one test of the log of the process, since there is one.
 #[test]
-fn events_and_tracing_share_the_log() {
+fn events_tracing_and_libraries_share_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let rooms = vec![("queue".to_owned(), Level::Debug), ("journal".to_owned(), Level::Warn)];
-    let log = start(Options { rooms, ..options(&path) }).unwrap();
+    let levels = Levels { rooms, ..Levels::default() };
+    let log = start(Options { levels, ..options(&path) }).unwrap();
     assert!(matches!(start(options(&path)), Err(LogError::Twice)));
     let id = &"0G0000000000A" as &dyn Display;
     let client = "192.0.2.1:2525".parse().unwrap();
@@ -140,9 +140,25 @@ fn events_and_tracing_share_the_log() {
     recovered.emit(AT);
     tracing::info!(target: "sled::pagecache", size = 4, name = "x y", "flushed\n{}", 1);
     tracing::debug!("not written");
-    log.set_levels(Level::Debug, &[]);
+    ::log::warn!(target: "sled::pagecache::iobuf", "slow: {} ms", 7);
+    ::log::info!(target: "sled::pagecache", "not written");
+    let said = || {
+        // What is said while a line is being written would end in itself: it is lost, and that is all.
+        ::log::error!(target: "glommio", "within");
+        "outer"
+    };
+    ::log::error!(target: "glommio", "{}", fmt::from_fn(|f| f.write_str(said())));
+    assert_eq!(log.lines_dropped(), 1);
+    log.set_levels(&Levels { level: Level::Debug, libraries: Level::Debug, rooms: Vec::new() });
     assert!(Connected::enabled());
     tracing::debug!(target: "smtp", "written");
+    ::log::debug!(target: "sled", "too");
+    ::log::trace!(target: "sled", "not written");
+    log.set_levels(&Levels { level: Level::Error, libraries: Level::Debug, rooms: Vec::new() });
+    ::log::warn!(target: "sled", "not more than rooms may");
+    ::log::logger().log(&::log::Record::builder().level(::log::Level::Warn).target("sled").build());
+    log.flush();
+    log.set_levels(&Levels { level: Level::Off, ..Levels::default() });
     drop(log);
     assert_eq!(
         fs::read_to_string(&path).unwrap(),
@@ -150,6 +166,9 @@ fn events_and_tracing_share_the_log() {
          client=192.0.2.1:2525 helo=\"a b\" proto=ESMTP\n\
          2026-11-20T13:02:51.000000Z debug queue retired id=0G0000000000A delay=3\n\
          2026-11-20T13:02:51.000000Z info sled said text=\"flushed\\n1\" size=4 name=\"x y\"\n\
-         2026-11-20T13:02:51.000000Z debug smtp said text=written\n"
+         2026-11-20T13:02:51.000000Z warn sled said text=\"slow: 7 ms\" target=sled::pagecache::iobuf\n\
+         2026-11-20T13:02:51.000000Z error glommio said text=outer target=glommio\n\
+         2026-11-20T13:02:51.000000Z debug smtp said text=written\n\
+         2026-11-20T13:02:51.000000Z debug sled said text=too target=sled\n"
     );
 }
