@@ -154,6 +154,8 @@ dns.ttl-max = "7h"
 dns.negative-ttl-max = "7m"
 dns.failure-ttl = "7s"
 dns.hosts = { "mx.example" = ["192.0.2.7"] }
+dns.sockets = 7
+dns.streams = 7
 queue.retry = ["7m"]
 queue.retry-max = "7h"
 queue.jitter = 7
