@@ -48,7 +48,7 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
                 outbound: 0,
                 messages: 1,
             }),
-            bridge::Request::Reload(_, reply) => reply.send(()),
+            bridge::Request::Reload(_, reply) => reply.send(Vec::new()),
             bridge::Request::Drain(_, reply) => reply.send(0),
         }
     }
@@ -80,7 +80,10 @@ fn reloads() -> mpsc::Sender<ReloadRequest> {
     let (sender, mut receiver) = crate::reload_requests();
     tokio::spawn(async move {
         let answers = [
-            Ok(crate::Reloaded { pending: vec!["cores.count".into(), "listener.smtp.address".into()] }),
+            Ok(crate::Reloaded {
+                pending: vec!["cores.count".into(), "listener.smtp.address".into()],
+                stranded: vec![bridge::Stranded { destination: "hop:192.0.2.1:25".into(), recipients: 3 }],
+            }),
             Err("c.toml:3:1: limits.x: unknown key".to_owned()),
             Ok(crate::Reloaded::default()),
         ];
@@ -186,9 +189,12 @@ async fn a_stopped_shard_is_not_ready_but_the_process_is_alive() {
 async fn a_reload_says_what_came_of_it() {
     let router = operations(JournalHealth::Healthy).everything();
     for (status, part) in [
-        (200, r#"{"pending":["cores.count","listener.smtp.address"]}"#),
+        (
+            200,
+            r#"{"pending":["cores.count","listener.smtp.address"],"stranded":[{"destination":"hop:192.0.2.1:25","recipients":3}]}"#,
+        ),
         (422, "the configuration stays as it was: c.toml:3:1: limits.x: unknown key"),
-        (200, r#"{"pending":[]}"#),
+        (200, r#"{"pending":[],"stranded":[]}"#),
         (503, "the server stops"),
     ] {
         let answer = ask(router.clone(), "POST", "/api/v1/reload", None, "{}").await;

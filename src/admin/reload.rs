@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{Json, extract::State};
+use bridge::Stranded;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +20,8 @@ pub type ReloadRequest = oneshot::Sender<Result<Reloaded, String>>;
 pub struct Reloaded {
     /// Keys that have changed and wait for a restart.
     pub pending: Vec<String>,
+    /// Queued mail whose route was changed or taken away: it waits for a restart, which chooses another.
+    pub stranded: Vec<Stranded>,
 }
 
 /// The reload could not be asked for, or was refused.
@@ -38,13 +41,34 @@ pub enum ReloadError {
 /// [`ReloadError`]; its text says what to do.
 pub fn reload(data_dir: &Path, out: &mut dyn Write) -> Result<(), ReloadError> {
     let socket = data_dir.join(CONTROL_SOCKET);
-    let Reloaded { pending } = Client::new(&socket).post("/api/v1/reload", "{}")?;
-    if pending.is_empty() {
+    let reloaded: Reloaded = Client::new(&socket).post("/api/v1/reload", "{}")?;
+    if reloaded.pending.is_empty() {
         writeln!(out, "reloaded")?;
     } else {
-        writeln!(out, "reloaded; until a restart these stay as they were: {}", pending.join(", "))?;
+        writeln!(out, "reloaded; until a restart these stay as they were: {}", reloaded.pending.join(", "))?;
+    }
+    if let Some(stranded) = reloaded.stranded() {
+        writeln!(out, "queued mail that no route is for any more waits for a restart: {stranded}")?;
     }
     Ok(())
+}
+
+impl Reloaded {
+    /// The destinations of stranded mail and the number of recipients, in words; none when there is none.
+    pub fn stranded(&self) -> Option<String> {
+        const SHOWN_MAX: usize = 10;
+        let mut words: Vec<_> = self.stranded[..self.stranded.len().min(SHOWN_MAX)]
+            .iter()
+            .map(|Stranded { destination, recipients }| {
+                let s = if *recipients == 1 { "" } else { "s" };
+                format!("{destination} ({recipients} recipient{s})")
+            })
+            .collect();
+        if self.stranded.len() > SHOWN_MAX {
+            words.push(format!("and {} more", self.stranded.len() - SHOWN_MAX));
+        }
+        (!words.is_empty()).then(|| words.join(", "))
+    }
 }
 
 pub(crate) async fn answer(State(operations): State<Operations>) -> Result<Json<Reloaded>, Problem> {

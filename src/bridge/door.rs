@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     Action, Cause, Declined, Entry, Filter, Hatch, Injected, Injection, Listing, Page, Progress, Reply,
-    Request, Selector, ShardHealth, Summary, hatches,
+    Request, Selector, ShardHealth, Stranded, Summary, hatches,
 };
 
 /// The way to all shards. Clones are the same door.
@@ -202,12 +202,21 @@ impl Door {
         self.answers(Request::Health).await
     }
 
-    /// Tells every shard to take the configuration of this generation.
+    /// Tells every shard to take the configuration of this generation. Answers which queued mail no route is for any
+    /// more, the most first.
     ///
     /// # Errors
     /// [`AskError`] when a shard does not answer; the others have it.
-    pub async fn reload(&self, generation: u64) -> Result<(), AskError> {
-        self.ask_all(|reply| Request::Reload(generation, reply)).await.map(drop)
+    pub async fn reload(&self, generation: u64) -> Result<Vec<Stranded>, AskError> {
+        let mut all: Vec<Stranded> = Vec::new();
+        for one in self.ask_all(|reply| Request::Reload(generation, reply)).await?.into_iter().flatten() {
+            match all.iter_mut().find(|other| other.destination == one.destination) {
+                Some(other) => other.recipients += one.recipients,
+                None => all.push(one),
+            }
+        }
+        all.sort_by(|a, b| (b.recipients, &a.destination).cmp(&(a.recipients, &b.destination)));
+        Ok(all)
     }
 
     /// Ends the sessions of every shard within the grace; says how many had to be cut off.

@@ -40,10 +40,22 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 outbound: 0,
                 messages: entries,
             }),
-            Request::Reload(_, reply) => reply.send(()),
+            Request::Reload(_, reply) => reply.send(vec![
+                Stranded { destination: "mx:one.example".into(), recipients: 2 },
+                Stranded { destination: format!("mx:{number}.example"), recipients: 3 },
+            ]),
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
     }
+}
+
+#[tokio::test]
+async fn stranded_mail_is_counted_over_all_shards() {
+    let door = house(&[1, 1, 1]);
+    let stranded: Vec<_> =
+        door.reload(1).await.unwrap().into_iter().map(|one| (one.destination, one.recipients)).collect();
+    let expected = [("mx:one.example", 6), ("mx:0.example", 3), ("mx:1.example", 3), ("mx:2.example", 3)];
+    assert_eq!(stranded, expected.map(|(name, recipients)| (name.to_owned(), recipients)));
 }
 
 /// The name of the bringer says what becomes of it: `busy` at the shards whose numbers follow.

@@ -16,5 +16,5 @@ pub use filter::{Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use request::{Action, Hatch, Listing, Progress, Reply, Request, hatches};
 pub use view::{
-    Counts, Destination, Entry, JournalHealth, Page, Recipient, ShardHealth, Stage, State, Summary,
+    Counts, Destination, Entry, JournalHealth, Page, Recipient, ShardHealth, Stage, State, Stranded, Summary,
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mail::QueueId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Entry, Filter, Injected, Injection, Page, Selector, ShardHealth, Summary};
+use crate::{Entry, Filter, Injected, Injection, Page, Selector, ShardHealth, Stranded, Summary};
 
 /// What the pool asks. Every step is bounded: long work is asked for again with a cursor.
 #[derive(Debug)]
@@ -31,8 +31,9 @@ pub enum Request {
     Summary(usize, Reply<Summary>),
     /// How the shard is.
     Health(Reply<ShardHealth>),
-    /// Take the configuration of this generation from where it is published.
-    Reload(u64, Reply<()>),
+    /// Take the configuration of this generation from where it is published; answer with the queued mail that it leaves
+    /// without a route, by destination.
+    Reload(u64, Reply<Vec<Stranded>>),
     /// Take no more connections, let transactions end within the grace, and answer with the number
     /// of sessions that had to be cut off.
     Drain(Duration, Reply<u64>),

@@ -24,6 +24,15 @@ pub struct Entry {
     pub recipients: Vec<Recipient>,
 }
 
+/// Mail that no route is for any more: it was queued before a route was changed or taken away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stranded {
+    /// Where it goes.
+    pub destination: String,
+    /// How many recipients.
+    pub recipients: u64,
+}
+
 /// A recipient in the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recipient {

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use admin::Operations;
+use admin::{Operations, Reloaded};
 use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
@@ -113,8 +113,8 @@ impl Ours {
 }
 
 impl Reloader<'_> {
-    /// Takes the configuration and the certificates anew, or leaves all as it is. Answers which keys wait for a restart.
-    pub(crate) async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
+    /// Takes the configuration and the certificates anew, or leaves all as it is. Answers what waits for a restart.
+    pub(crate) async fn reload(&mut self) -> anyhow::Result<Reloaded> {
         let loaded = open::loaded(self.path)?;
         let Change { config, pending } = loaded.change(&self.started, self.shards).map_err(|errors| {
             anyhow!(
@@ -132,8 +132,8 @@ impl Reloader<'_> {
         self.injections.configure(ours.injections.clone());
         self.budget.set_max(ours.disk_max);
         (self.certificates, self.ours) = (certificates, ours);
-        self.door.reload(0).await?;
-        Ok(pending)
+        let stranded = self.door.reload(0).await?;
+        Ok(Reloaded { pending, stranded })
     }
 }
 

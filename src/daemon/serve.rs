@@ -95,6 +95,14 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let indexes = Indexes::open(&config, shards)?;
 
     let mut journals = indexes.journals(&config, shards, &budget)?;
+    if budget.taken() > budget.max() {
+        tracing::warn!(
+            "{}: {}, but segments take {} bytes: no segment is made until enough of it has ended",
+            places.name("journal.disk-max"),
+            config::size_text(budget.max()),
+            budget.taken()
+        );
+    }
     let leases = Leases::new();
     let (ended, mut endings) = mpsc::unbounded_channel();
     let mut waiting = Vec::new();
@@ -224,11 +232,11 @@ impl Server<'_> {
         let reloaded = self.reloader.reload().await.map_err(|error| format!("{error:#}"));
         let now = ring::clock::unix_micros();
         match &reloaded {
-            Ok(pending) => {
+            Ok(reloaded) => {
                 self.process.reloaded(Reload::Done);
-                let pending = pending.join(", ");
+                let (pending, stranded) = (reloaded.pending.join(", "), reloaded.stranded());
                 let pending = Some(pending.as_str()).filter(|pending| !pending.is_empty());
-                Reloaded { config: &config, pending }.emit(now);
+                Reloaded { config: &config, pending, stranded: stranded.as_deref() }.emit(now);
             }
             Err(error) => {
                 self.process.reloaded(Reload::Refused);
@@ -238,7 +246,7 @@ impl Server<'_> {
         if let Err(error) = self.reloader.log.reopen() {
             tracing::error!(%error, "the log file stays the old one");
         }
-        reloaded.map(|pending| admin::Reloaded { pending })
+        reloaded
     }
 }
 

@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use arc_swap::ArcSwap;
 use bridge::{
     Action, Counts, Destination, Entry, Filter, Hatch, JournalHealth, Listing, Page, Progress, Recipient,
-    Request, Selector, ShardHealth, Stage, Summary,
+    Request, Selector, ShardHealth, Stage, Stranded, Summary,
 };
 use mail::QueueId;
 use queue::{Command, Cursor};
@@ -40,7 +40,8 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
             Request::Health(reply) => reply.send(health(&shard)),
             Request::Reload(_, reply) => {
                 shard.reload(Settings::new(&snapshot.load(), shard.shards));
-                reply.send(());
+                let shard = shard.clone();
+                ring::spawn(async move { reply.send(stranded(&shard).await) });
             }
             Request::Drain(grace, reply) => {
                 let shard = shard.clone();
@@ -210,6 +211,25 @@ async fn change_matching(shard: &Rc<Shard>, command: Command, filter: &Filter, a
 
 fn cursor(cursor: u64) -> Option<Cursor> {
     u32::try_from(cursor).ok().map(Cursor)
+}
+
+/// Destinations of queued mail to which no route leads.
+async fn stranded(shard: &Shard) -> Vec<Stranded> {
+    const PAGE: usize = 1000;
+    let settings = shard.settings();
+    let (mut found, mut next) = (Vec::new(), Some(Cursor::default()));
+    while let Some(cursor) = next {
+        let page = shard.queue.borrow().list_destinations(cursor, PAGE);
+        next = page.next;
+        for destination in page.items {
+            let recipients = destination.counts.total();
+            if recipients > 0 && settings.routes.route_of_key(&destination.name).is_none() {
+                found.push(Stranded { destination: destination.name.into(), recipients });
+            }
+        }
+        ring::yield_if_needed().await;
+    }
+    found
 }
 
 fn summary(shard: &Shard, destinations_max: usize) -> Summary {

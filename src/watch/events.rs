@@ -323,6 +323,8 @@ events! {
         config: &'a str,
         /// What stays as it was until a restart, when something does.
         pending: Option<&'a str>,
+        /// Where queued mail goes that no route is for any more: it waits for a restart.
+        stranded: Option<&'a str>,
     }
     /// A new configuration was not taken; the old one stays.
     Error daemon reload_refused = ReloadRefused<'a> {

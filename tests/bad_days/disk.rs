@@ -289,6 +289,10 @@ fn a_disk_budget_of_all_cores() {
     assert_eq!(all, bag.acknowledged.len());
     let before = used(&server);
     assert!(before > 90 * MIB);
+    server.event("said", |event| {
+        let text = event["text"].as_str().unwrap_or_default();
+        text.contains("journal.disk-max: 64MiB, but segments take") && text.contains("conf.d/test.toml:")
+    });
     // Segments that were ready may be filled, but none is made.
     let mut client = server.client();
     fill(&server, &mut client, &mut bag, 100);
