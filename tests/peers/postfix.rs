@@ -136,13 +136,20 @@ impl SmtpSink {
         self.address
     }
 
-    /// Waits until so many messages have come. Each begins with lines on the session and the envelope.
+    /// Waits until so many messages have come and are written. Each begins with lines on the session and the envelope.
     pub(crate) fn messages(&self, count: usize) -> Vec<String> {
-        until(&format!("{count} messages"), || (self.count() >= count).then_some(()));
-        let entries = fs::read_dir(self.place.join("mail")).unwrap();
         let read =
             |entry: fs::DirEntry| String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned();
-        entries.map(|entry| read(entry.unwrap())).collect()
+        let mut before = Vec::new();
+        until(&format!("{count} messages"), || {
+            let entries = fs::read_dir(self.place.join("mail")).unwrap();
+            let now: Vec<_> = entries.map(|entry| read(entry.unwrap())).collect();
+            // A file is there before its message.
+            let whole = now.len() >= count && now == before && now.iter().all(|message| !message.is_empty());
+            before = now;
+            whole.then_some(())
+        });
+        before
     }
 
     /// How many messages have come.
