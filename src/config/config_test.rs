@@ -472,6 +472,25 @@ fn files_are_found_and_paths_begin_beside_them() {
 }
 
 #[test]
+fn the_data_directory_is_found_in_a_broken_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ringpost.toml");
+    let check = |main: &str, other: &str, expected: &str| {
+        fs::write(&file, main).unwrap();
+        fs::create_dir_all(folder.path().join("conf.d")).unwrap();
+        fs::write(folder.path().join("conf.d/1.toml"), other).unwrap();
+        assert_eq!(Config::data_directory(&file), Ok(folder.path().join(expected)), "{main} {other}");
+    };
+    check("", "", "data");
+    check("nonsense = 1\ndata-directory = \"here\"\n[limits\n", "", "here");
+    check("data-directory = \"here\"\n", "data-directory = \"/there\"\ndata-directory = 5", "/there");
+    check("data-directory = \"here\"\n", "data-directory = 5", "here");
+    check("data-directory = \"\"\n", "\u{0}", "data");
+    fs::remove_file(&file).unwrap();
+    assert!(Config::data_directory(&file).is_err());
+}
+
+#[test]
 fn files_that_are_no_text_say_at_which_byte() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ringpost.toml");

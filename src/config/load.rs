@@ -102,6 +102,24 @@ impl Config {
         Loaded::read(path).map(|loaded| loaded.config)
     }
 
+    /// Where mail is kept, whatever else is wrong with the configuration: for whoever asks a server that runs.
+    ///
+    /// # Errors
+    /// When the file itself cannot be read.
+    pub fn data_directory(path: &Path) -> Result<PathBuf, Vec<ConfigError>> {
+        let path = std::path::absolute(path).map_err(|error| vec![unreadable(path, &error)])?;
+        let main = read(&path).map_err(|error| vec![*error])?;
+        let others = drop_ins(&path).unwrap_or_default();
+        let texts = [main].into_iter().chain(others.iter().filter_map(|file| read(file).ok()));
+        let mut directory = Self::default().data_directory;
+        for text in texts {
+            let (table, _) = DeTable::parse_recoverable(&text);
+            let said = table.get_ref().get("data-directory").and_then(|value| value.get_ref().as_str());
+            directory = said.filter(|said| !said.is_empty()).map_or(directory, PathBuf::from);
+        }
+        Ok(path.parent().map_or_else(|| directory.clone(), |folder| folder.join(&directory)))
+    }
+
     /// [`Loaded::from_sources`], for whoever has no use for the places.
     ///
     /// # Errors

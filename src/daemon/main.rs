@@ -123,14 +123,13 @@ fn main() -> ExitCode {
 }
 
 fn reload(path: &Path) -> anyhow::Result<ExitCode> {
-    let config = open::config(path)?;
-    admin::reload(&config.data_directory, &mut std::io::stdout().lock())?;
+    admin::reload(&open::data_directory(path)?, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn queue(arguments: &QueueArguments) -> anyhow::Result<ExitCode> {
-    let config = open::config(&arguments.config.config)?;
+    let data_directory = open::data_directory(&arguments.config.config)?;
     let now = mail::Timestamp(ring::clock::unix_micros());
-    admin::cli::run(&arguments.queue, &config.data_directory, now, &mut std::io::stdout().lock())?;
+    admin::cli::run(&arguments.queue, &data_directory, now, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,6 +23,15 @@ pub(crate) fn loaded(path: &Path) -> anyhow::Result<Loaded> {
     Loaded::read(path).map_err(|errors| anyhow!("the configuration cannot be used:\n{}", lines(&errors)))
 }
 
+/// Where the server that runs with this configuration keeps its data: that can be known though there is a mistake in it
+/// which the server has not taken.
+///
+/// # Errors
+/// When there is no such file.
+pub(crate) fn data_directory(path: &Path) -> anyhow::Result<PathBuf> {
+    Config::data_directory(path).map_err(|errors| anyhow!("{}", lines(&errors)))
+}
+
 /// Mistakes, a line each.
 pub(crate) fn lines(errors: &[ConfigError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")

@@ -231,7 +231,15 @@ fn a_reload_is_answered() {
     ));
     let stays = "reloaded; until a restart these stay as they were: cores.count, listener.smtp.backlog, listener.new\n";
     assert_eq!(reload().good().stdout, stays);
-    // What the server can read, the command can, as a rule; a certificate is only looked at by the server.
+    // The server finds the mistakes, and does what else a reload does.
+    server.configure(&format!("{HOLD}[limts]\n"));
+    let refused = reload();
+    assert_eq!(refused.status.code(), Some(1), "{refused}");
+    assert!(
+        refused.stderr.contains("conf.d/test.toml:5:2: limts: unknown key; did you mean `limits`?"),
+        "{refused}"
+    );
+    assert_eq!(server.queue_json(&["list"]), Vec::<Value>::new());
     server.configure(&format!("{HOLD}[[certificate]]\nname = \"own\"\nkey = \"gone.pem\"\n"));
     let refused = reload();
     assert_eq!(refused.status.code(), Some(1), "{refused}");
@@ -249,7 +257,7 @@ fn a_reload_is_answered() {
         "{refused}"
     );
     let events: Vec<_> = server.events("reload_refused");
-    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(events.len(), 3, "{events:?}");
     server.configure(HOLD);
     assert_eq!(reload().good().stdout, "reloaded\n");
     assert!(server.stop().0.success());
