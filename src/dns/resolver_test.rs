@@ -184,6 +184,30 @@ fn address() -> Outcome {
 }
 
 #[test]
+fn a_reload_brings_other_limits() {
+    let mut desk = Desk::new(&[server(1)]);
+    let known_after = |desk: &mut Desk, secs| {
+        if desk.ask("mx.example", 1) == Asked::Waiting {
+            let sent = desk.sent();
+            desk.answer(&sent, &reply(&sent.bytes, Reply::Address { ttl: 600 }));
+            assert_eq!(desk.answered().len(), 1);
+        }
+        desk.wait(secs);
+        desk.orders.clear();
+        desk.resolver.cached()
+    };
+    assert_eq!(known_after(&mut desk, 500), 1);
+    let shorter = Limits { ttl_max: Duration::from_secs(100), ..LIMITS };
+    desk.resolver.configure(shorter, &[server(1)], StaticHosts::default());
+    assert_eq!(desk.resolver.cached(), 0, "what was known is asked for again");
+    assert_eq!(known_after(&mut desk, 99), 1);
+    assert_eq!(known_after(&mut desk, 100), 0);
+    let none = Limits { cache_size_max: 0, ..LIMITS };
+    desk.resolver.configure(none, &[server(1)], StaticHosts::default());
+    assert_eq!(known_after(&mut desk, 0), 0);
+}
+
+#[test]
 fn one_question_for_all_who_wait() {
     let mut desk = Desk::new(&[server(1)]);
     for waiter in 0..5 {
