@@ -6,6 +6,7 @@
 
 mod change;
 mod check;
+mod clients;
 mod error;
 mod example;
 mod load;
@@ -25,6 +26,7 @@ use mail::Domain;
 
 pub use change::Change;
 pub use check::Warning;
+pub use clients::Clients;
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
@@ -71,6 +73,8 @@ section! {
         tls: Tls [Table] = Tls::default();
         /// Certificates.
         certificates "certificate": Vec<Certificate> [Entries] = Vec::new();
+        /// Clients.
+        clients: Clients [Table] = Clients::default();
         /// Limits.
         limits: Limits [Table] = Limits::default();
         /// Timeouts.

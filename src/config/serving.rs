@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    notation::{FilePath, List, Literal, Size, Table, Text, Time, Whole, Word, YesNo},
+    notation::{FilePath, List, Literal, Maybe, Size, Table, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
 
@@ -179,8 +179,14 @@ section! {
     pub struct Limits {
         /// Connections open at once on one listener, over all cores. Over it: 421.
         connections_max: u32 [Whole<1, 10_000_000>] = 50_000;
-        /// Connections open at once from one address on one core. Clients that may relay are not counted.
+        /// Connections open at once from one address, over all cores and listeners. Over it: 421.
         connections_per_client_max: u32 [Whole<1, 10_000_000>] = 100;
+        /// Connections open at once from one network (`[clients]`), over all cores and listeners. Over it: 421.
+        connections_per_network_max: u32 [Whole<1, 10_000_000>] = 1000;
+        /// Connections from one address in a minute; so many may come all at once. Over it: 421.
+        connection_rate_per_client: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
+        /// Connections from one network in a minute; so many may come all at once. Over it: 421.
+        connection_rate_per_network: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
         /// Recipients of one message. RFC 5321 §4.5.3.1.8 wants 100 at least. Over it: 452.
         recipients_max: u32 [Whole<100, 1_000_000>] = 1000;
         /// A message with its header section, told in reply to EHLO (RFC 1870).

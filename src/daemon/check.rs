@@ -66,6 +66,7 @@ pub(crate) fn needs(loaded: &Loaded) -> Needs<'_> {
     let config = &loaded.config;
     let shards = config.cores.shards(serve::usable_cpus().len());
     let inbound: u64 = config.listeners.iter().map(|l| u64::from(l.limits.connections_max)).sum();
+    let inbound = inbound.min(config.clients.connections_max.into());
     let outbound = u64::from(config.queue.attempts_max) * shards as u64;
     let journal = &config.journal;
     let segments = u64::from(journal.segments_max).saturating_mul(journal.shards.into());

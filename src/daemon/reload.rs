@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Change, Config, ListenerTls, Secret};
-use shard::{DiskBudget, Snapshot};
+use shard::{Crowd, DiskBudget, Snapshot};
 use tls::{CertificateError, CertificateFiles, Certificates};
 use watch::log;
 
@@ -26,6 +26,7 @@ pub(crate) struct Ours {
     pub(crate) injections: inject::Settings,
     pub(crate) grace: Duration,
     pub(crate) disk_max: u64,
+    pub(crate) clients_tracked_max: u32,
 }
 
 /// The configuration in force, and all that is told of another one.
@@ -38,6 +39,7 @@ pub(crate) struct Reloader<'a> {
     pub(crate) certificates: Option<Arc<Certificates>>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) budget: DiskBudget,
+    pub(crate) crowd: Crowd,
     pub(crate) door: &'a Door,
     pub(crate) operations: &'a Operations,
     pub(crate) injections: &'a inject::Injections,
@@ -67,6 +69,7 @@ impl Ours {
             injections: inject::Settings::new(config),
             grace: config.shutdown.grace,
             disk_max: config.journal.disk_max,
+            clients_tracked_max: config.clients.tracked_max,
         }
     }
 
@@ -131,6 +134,7 @@ impl Reloader<'_> {
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
         self.budget.set_max(ours.disk_max);
+        self.crowd.set_tracked_max(ours.clients_tracked_max);
         (self.certificates, self.ours) = (certificates, ours);
         let stranded = self.door.reload(0).await?;
         Ok(Reloaded { pending, stranded })

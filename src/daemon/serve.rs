@@ -27,7 +27,7 @@ use nix::{
     unistd::Pid,
 };
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
-use shard::{DiskBudget, Leases, ListenerSocket, RecoverError, Serving, Setup};
+use shard::{Crowd, DiskBudget, Leases, ListenerSocket, RecoverError, Serving, Setup};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -81,10 +81,12 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let process = Arc::new(registry.process(VERSION, started));
     let (door, hatches) = Door::new(shards, bridge::Limits::default());
     let (requests, reloads) = admin::reload_requests();
-    let budget = DiskBudget::new(ours.disk_max);
+    let (budget, crowd) = (DiskBudget::new(ours.disk_max), Crowd::new(ours.clients_tracked_max));
     let (rendered, used, counted) = (registry.clone(), budget.clone(), process.clone());
+    let clients = crowd.clone();
     let metrics = Arc::new(move || {
         counted.set_disk(used.taken(), used.max());
+        counted.set_clients_tracked(clients.tracked());
         rendered.render()
     });
     let operations = operations(&config, &door, metrics, &listening, requests);
@@ -115,6 +117,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
             listeners: sockets.remove(0),
             journals: journals.remove(0),
             leases: leases.clone(),
+            crowd: crowd.clone(),
             metrics: registry.shard(number, &refusals()),
             hatch,
             index: indexes.orders(),
@@ -153,6 +156,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         certificates,
         snapshot,
         budget,
+        crowd,
         door: &door,
         operations: &operations,
         injections: &injections,

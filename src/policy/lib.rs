@@ -4,6 +4,7 @@
 //! The rule that matters most: mail to other people's domains is taken from our own networks and from nobody
 //! else, so that the default is never an open relay.
 
+mod admission;
 mod content;
 mod network;
 
@@ -12,10 +13,11 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use config::{Config, DomainKind, Limits};
+use config::{Config, DomainKind};
 use mail::{Address, Domain, ForwardPath, ReversePath};
 use smtp::{Hello, Refusal, Role, Verdict};
 
+pub use admission::{Connections, Listing, Pace, Turned};
 pub use content::{Completion, Presence};
 pub use network::Networks;
 
@@ -25,6 +27,9 @@ pub struct Policy {
     hostname: Domain,
     relay: Networks,
     domains: HashMap<Domain, DomainKind>,
+    allow: Networks,
+    deny: Networks,
+    connections_max: u32,
 }
 
 /// Whether the client is one of ours.
@@ -43,15 +48,6 @@ pub struct Client {
     pub standing: Standing,
     /// Whom its listener serves.
     pub role: Role,
-}
-
-/// Connections open now, the new one included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Connections {
-    /// On the listener, over all cores.
-    pub listener: u32,
-    /// From the client's address, on this core.
-    pub client: u32,
 }
 
 /// What the routes say of a recipient's domain.
@@ -83,6 +79,9 @@ impl Policy {
             hostname: config.hostname.clone(),
             relay: Networks::new(&config.relay.networks),
             domains: config.domains.iter().map(|domain| (domain.name.clone(), domain.kind)).collect(),
+            allow: Networks::new(&config.clients.allow),
+            deny: Networks::new(&config.clients.deny),
+            connections_max: config.clients.connections_max,
         }
     }
 
@@ -101,22 +100,6 @@ impl Policy {
     /// What a domain is to us; `None` when it is somebody else's.
     pub fn domain(&self, domain: &Domain) -> Option<DomainKind> {
         self.domains.get(domain).copied()
-    }
-
-    /// May this client connect?
-    ///
-    /// # Errors
-    /// [`Refusal::TooManyConnections`].
-    pub fn connect(&self, client: Client, connections: Connections, limits: &Limits) -> Verdict {
-        let crowd = match client.standing {
-            // Our own hosts come with as many connections as they like.
-            Standing::Own => false,
-            Standing::Stranger => connections.client > limits.connections_per_client_max,
-        };
-        if crowd || connections.listener > limits.connections_max {
-            return Err(Refusal::TooManyConnections);
-        }
-        Ok(())
     }
 
     /// May a client of this name go on?

@@ -1,6 +1,6 @@
 //! Who may send what to whom.
 
-use config::Source;
+use config::{Limits, Source};
 use mail::Utf8;
 use message::{HeaderLimits, HeaderScan};
 
@@ -88,22 +88,6 @@ fn submission_is_for_our_own() {
     check(Standing::Stranger, Role::Submission, Err(Refusal::AuthenticationRequired));
     check(Standing::Own, Role::Relay, Ok(()));
     check(Standing::Stranger, Role::Relay, Ok(()));
-}
-
-#[test]
-fn connections_are_counted() {
-    let policy = policy();
-    let limits = Limits { connections_max: 10, connections_per_client_max: 3, ..Limits::default() };
-    let check = |client, listener, of_client, expected: Verdict| {
-        let connections = Connections { listener, client: of_client };
-        assert_eq!(policy.connect(client, connections, &limits), expected, "{connections:?}");
-    };
-    let crowded = Err(Refusal::TooManyConnections);
-    check(STRANGER, 10, 3, Ok(()));
-    check(STRANGER, 10, 4, crowded);
-    check(STRANGER, 11, 1, crowded);
-    check(OWN, 10, 10, Ok(()));
-    check(OWN, 11, 1, crowded);
 }
 
 #[test]

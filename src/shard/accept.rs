@@ -4,20 +4,15 @@ use std::{
     cell::Cell,
     net::SocketAddr,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU32},
 };
 
-use ring::{AcceptOptions, BoundListener, Listener, Peer, Shortage, Stream};
-use smtp::{Refusal, Reply};
-use watch::{
-    ConnectionRefusal,
-    events::{AcceptPaused, AcceptResumed, ConnectionRefused, SessionPanicked, TlsFailed},
-};
+use ring::{AcceptOptions, BoundListener, Listener, Peer, Shortage};
+use smtp::Reply;
+use watch::events::{AcceptPaused, AcceptResumed, SessionPanicked, TlsFailed};
 
 use crate::{
+    admission::{Admitted, note_turned},
     connection,
     settings::{Door, TlsStart},
     shard::Shard,
@@ -86,52 +81,14 @@ fn tell_shortage(shard: &Rc<Shard>, listener: &str) -> impl Fn(Shortage) + 'stat
     }
 }
 
-/// The counts that a connection is in, until it is dropped.
-struct Admitted {
-    open: Arc<AtomicU32>,
-    shard: Rc<Shard>,
-    peer: Peer,
-    session: u64,
-    refusal: Option<ConnectionRefusal>,
-}
-
-impl Admitted {
-    fn new(shard: &Rc<Shard>, door: &Door, open: &Arc<AtomicU32>, stream: &Rc<Stream>) -> Self {
-        let peer = stream.peer();
-        let others = open.fetch_add(1, Ordering::Relaxed);
-        let same_client = shard.clients.enter(peer.ip());
-        let refusal = if others >= door.limits.connections_max {
-            Some(ConnectionRefusal::Limit)
-        } else if same_client > door.limits.connections_per_client_max && !shard.settings().relays(peer.ip())
-        {
-            Some(ConnectionRefusal::ClientLimit)
-        } else {
-            None
-        };
-        shard.metrics.inbound.open.up();
-        shard.metrics.inbound.connections.one();
-        Self { open: open.clone(), shard: shard.clone(), peer, session: shard.enter_session(stream), refusal }
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.shard.clients.leave(self.peer.ip());
-        self.shard.metrics.inbound.open.down();
-        self.shard.leave_session(self.session);
-    }
-}
-
 async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: Admitted) {
     let client = socket.stream().peer();
-    if let Some(refusal) = admitted.refusal {
-        shard.metrics.inbound.refused.of(refusal).one();
-        ConnectionRefused { client: client_address(client), reason: Refusal::TooManyConnections.label() }
-            .emit(ring::clock::unix_micros());
-        // Under implicit TLS nobody could read it.
+    if let Err(turned) = admitted.verdict() {
+        note_turned(&shard, client, turned);
+        // Under implicit TLS nobody could read it. RFC 5321 §3.1 has us wait for QUIT after a 554; who is not wanted does
+        // not get to hold a connection for that.
         if !matches!(door.tls, TlsStart::AtOnce(_)) {
-            socket.send(|output| Reply::from(Refusal::TooManyConnections).write_to(output));
+            socket.send(|output| Reply::from(turned.refusal()).write_to(output));
         }
         return socket.close().await;
     }
@@ -159,51 +116,5 @@ pub(crate) fn client_address(peer: Peer) -> SocketAddr {
     match peer {
         Peer::Tcp(address) => address,
         Peer::Unix => SocketAddr::from(([0, 0, 0, 0], 0)),
-    }
-}
-
-/// Open connections by client address on this shard.
-#[derive(Debug, Default)]
-pub(crate) struct Clients {
-    by_address: std::cell::RefCell<hashbrown::HashMap<std::net::IpAddr, u32>>,
-    entered: Cell<u64>,
-}
-
-impl Clients {
-    /// One more; says how many there are now. Unix sockets are not counted.
-    fn enter(&self, address: Option<std::net::IpAddr>) -> u32 {
-        let Some(address) = address else { return 0 };
-        self.entered.set(self.entered.get() + 1);
-        let mut by_address = self.by_address.borrow_mut();
-        let count = by_address.entry(address).or_insert(0);
-        *count += 1;
-        *count
-    }
-
-    fn leave(&self, address: Option<std::net::IpAddr>) {
-        let Some(address) = address else { return };
-        let mut by_address = self.by_address.borrow_mut();
-        if let hashbrown::hash_map::Entry::Occupied(mut entry) = by_address.entry(address) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod test {
-    use super::*;
-
-    #[test]
-    fn clients_are_counted_and_forgotten() {
-        let clients = Clients::default();
-        let address = Some([192, 0, 2, 1].into());
-        assert_eq!((clients.enter(address), clients.enter(address)), (1, 2));
-        assert_eq!(clients.enter(None), 0);
-        clients.leave(address);
-        clients.leave(address);
-        assert!(clients.by_address.borrow().is_empty());
     }
 }

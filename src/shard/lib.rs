@@ -2,7 +2,7 @@
 //!
 //! The path of a message, in the order in which it takes it:
 //!
-//! - `accept`      a socket arrives: limits, TLS
+//! - `accept`      a socket arrives: limits (`admission`), TLS
 //! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
 //!   `socket` the bytes, `facts` what policy wants to know, `trace` the fields we put in front
 //! - `inject`      the same for a message that the pool brings: a session without a socket
@@ -13,14 +13,16 @@
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
 //! - `reports`     notifications to senders
 //!
-//! Beside it: `resolve` (DNS sockets), `leases` and `budget` (limits of the whole host), `recover` (after a start), `upkeep`
+//! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` (after a start), `upkeep`
 //! (checkpoints, survivors, gauges), `control` (the pool's requests), `settings` (the configuration).
 
 mod accept;
+mod admission;
 mod attempt;
 mod budget;
 mod connection;
 mod control;
+mod crowd;
 mod facts;
 mod hops;
 mod inject;
@@ -53,6 +55,7 @@ use watch::{ShardMetrics, events::Recovered};
 
 pub use accept::ListenerSocket;
 pub use budget::{DiskBudget, DiskShare};
+pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::{Lease, Leases};
 pub use recover::{Found, RecoverError, journal_limits, read as read_back};
@@ -81,6 +84,8 @@ pub struct Setup {
     pub journals: Vec<JournalSetup>,
     /// Limits of the whole host.
     pub leases: Leases,
+    /// Who is connected to it.
+    pub crowd: Crowd,
     /// What it counts with.
     pub metrics: ShardMetrics,
     /// What the pool asks.
@@ -116,7 +121,7 @@ pub struct Serving {
 /// # Panics
 /// Without a journal shard.
 pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), RecoverError> {
-    let Setup { number, shards, snapshot, listeners, journals, leases, metrics, hatch, index } = setup;
+    let Setup { number, shards, snapshot, listeners, journals, leases, crowd, metrics, hatch, index } = setup;
     let snapshot_now = snapshot.load_full();
     let settings = Settings::new(&snapshot_now, shards);
     let config = &snapshot_now.config;
@@ -185,6 +190,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         lasts,
         resolve,
         leases,
+        crowd,
         pool,
         metrics,
     });

@@ -20,6 +20,7 @@ use smtp::{
 use tls::{ClientConfig, ServerConfig};
 
 use crate::{
+    crowd::Prefixes,
     resolve::Resolving,
     shard::{Held, Way},
 };
@@ -42,6 +43,10 @@ pub struct Snapshot {
 pub(crate) struct Settings {
     pub(crate) hostname: mail::Domain,
     pub(crate) policy: policy::Policy,
+    /// How wide the networks of strangers are.
+    pub(crate) prefixes: Prefixes,
+    /// Connections of strangers in a minute.
+    pub(crate) connection_rate: Option<u32>,
     pub(crate) routes: Routes,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
@@ -93,6 +98,8 @@ impl Settings {
         Self {
             hostname: config.hostname.clone(),
             policy: policy::Policy::new(config),
+            prefixes: Prefixes { v4: config.clients.network_v4, v6: config.clients.network_v6 },
+            connection_rate: config.clients.connection_rate,
             routes: Routes::new(config.routes.iter().map(route).collect()),
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),

@@ -18,7 +18,7 @@ use smtp::Refusal;
 use watch::ShardMetrics;
 
 use crate::{
-    accept::Clients,
+    crowd::Crowd,
     facts,
     hops::Hops,
     journals::{Journals, Note},
@@ -46,10 +46,10 @@ pub(crate) struct Shard {
     pub(crate) hops: Hops,
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
+    pub(crate) crowd: Crowd,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
     pub(crate) date: RefCell<DateCache>,
-    pub(crate) clients: Clients,
     /// Connections from clients, for telling them about a stop.
     pub(crate) sessions: RefCell<HashMap<u64, std::rc::Weak<Stream>>>,
     next_session: Cell<u64>,
@@ -112,6 +112,7 @@ pub(crate) struct Parts {
     pub(crate) lasts: HashMap<QueueId, Vec<(u32, Last)>>,
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
+    pub(crate) crowd: Crowd,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
 }
@@ -123,7 +124,7 @@ const SPILL_PRESSED: u64 = 64 << 10;
 
 impl Shard {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { number, shards, settings, journals, queue, lasts, resolve, leases, pool, metrics } =
+        let Parts { number, shards, settings, journals, queue, lasts, resolve, leases, crowd, pool, metrics } =
             parts;
         Rc::new(Self {
             number,
@@ -138,10 +139,10 @@ impl Shard {
             hops: Hops::default(),
             resolve,
             leases,
+            crowd,
             pool,
             metrics,
             date: RefCell::default(),
-            clients: Clients::default(),
             sessions: RefCell::default(),
             next_session: Cell::new(0),
             changed: Event::new(),

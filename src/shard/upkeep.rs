@@ -223,6 +223,8 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
     const INTERVAL: Duration = Duration::from_secs(1);
     let mut waits = 0;
     let mut paused = false;
+    // All parts of the table come round, whichever shard looks at them.
+    let mut turn = shard.number;
     let mut stalls = ring::Stats::default();
     loop {
         if !paused && shard.journals.iter().any(|committer| committer.has_failed()) {
@@ -230,6 +232,8 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
             paused = true;
             shard.pause();
         }
+        shard.crowd.sweep(turn, ring::clock::now());
+        turn += shard.shards;
         let metrics = &shard.metrics;
         let (counts, messages, oldest, memory) = {
             let queue = shard.queue.borrow();

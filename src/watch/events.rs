@@ -77,8 +77,10 @@ events! {
     Info smtp connection_refused = ConnectionRefused<'a> {
         /// Who.
         client: SocketAddr,
-        /// The label of the refusal, as in the metrics.
+        /// The label of the refusal, as in replies.md.
         reason: &'a str,
+        /// What stood against it, as in `ringpost_connections_refused_total`.
+        cause: &'a str,
     }
     /// Connections wait to be taken: no descriptors or memory are left for them.
     Warn smtp accept_paused = AcceptPaused<'a> {

@@ -34,6 +34,8 @@ pub struct Inbound {
     pub connections: Counter,
     /// Connections turned away.
     pub refused: Family<ConnectionRefusal>,
+    /// Connections whose address or network is not counted.
+    pub untracked: Counter,
     /// Moments in which none was taken for lack of descriptors or memory.
     pub pauses: Counter,
     /// Commands read.
@@ -168,6 +170,7 @@ pub struct Executor {
 pub struct ProcessMetrics {
     pub(crate) log_lines_dropped: metrics::Counter,
     pub(crate) reloads: [metrics::Counter; 2],
+    pub(crate) clients_tracked: metrics::Gauge,
     pub(crate) disk_bytes: metrics::Gauge,
     pub(crate) disk_max_bytes: metrics::Gauge,
     pub(crate) open_fds: metrics::Gauge,
@@ -302,10 +305,20 @@ labels! {
 labels! {
     /// Why a connection was turned away before its first command.
     ConnectionRefusal {
-        /// The shard serves as many as it may.
+        /// The host has as many as it may.
+        HostLimit => "host_limit",
+        /// The listener has as many as it may.
         Limit => "limit",
         /// This client has as many as it may.
         ClientLimit => "client_limit",
+        /// Its network has as many as it may.
+        NetworkLimit => "network_limit",
+        /// More strangers in a minute than may come to the host.
+        HostRate => "host_rate",
+        /// More in a minute than may come from this client.
+        ClientRate => "client_rate",
+        /// More in a minute than may come from its network.
+        NetworkRate => "network_rate",
         /// The memory budget is used up.
         Memory => "memory",
         /// Policy does not want this client.
@@ -389,6 +402,7 @@ impl ShardMetrics {
                 open: b.gauge(&n::CONNECTIONS_OPEN, &["in"]),
                 connections: b.counter(&n::CONNECTIONS, &["in"]),
                 refused: Family::new(|v: ConnectionRefusal| b.counter(&n::CONNECTIONS_REFUSED, &[v.label()])),
+                untracked: b.counter(&n::CLIENTS_UNTRACKED, &[]),
                 pauses: b.counter(&n::ACCEPT_PAUSES, &[]),
                 commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),
                 messages: b.counter(&n::MESSAGES, &["in"]),
@@ -480,6 +494,12 @@ impl ProcessMetrics {
     pub fn set_disk(&self, taken: u64, max: u64) {
         self.disk_bytes.set(taken as f64);
         self.disk_max_bytes.set(max as f64);
+    }
+
+    /// So many addresses and networks of clients are counted.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_clients_tracked(&self, tracked: usize) {
+        self.clients_tracked.set(tracked as f64);
     }
 
     /// The log has lost so many lines since the start.

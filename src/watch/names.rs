@@ -110,6 +110,10 @@ list! {
         "Connections taken (in) or made (out)";
     CONNECTIONS_REFUSED: "ringpost_connections_refused_total", Kind::Counter, Count, ["shard", "reason"],
         "Connections turned away before the first command";
+    CLIENTS_UNTRACKED: "ringpost_clients_untracked_total", Kind::Counter, Count, ["shard"],
+        "Connections whose address or network is not counted, because clients.tracked-max others are";
+    CLIENTS_TRACKED: "ringpost_clients_tracked", Kind::Gauge, Count, [],
+        "Addresses and networks of clients that are counted now, of clients.tracked-max";
     ACCEPT_PAUSES: "ringpost_accept_pauses_total", Kind::Counter, Count, ["shard"],
         "Times that connections had to wait because no descriptors or memory were left";
     CONNECTIONS_FAILED: "ringpost_connections_failed_total", Kind::Counter, Count, ["shard"],

@@ -97,6 +97,7 @@ impl Registry {
         ProcessMetrics {
             log_lines_dropped: counter(&names::LOG_LINES_DROPPED, &[]),
             reloads: [Reload::Done, Reload::Refused].map(|r| counter(&names::RELOADS, &[r.label()])),
+            clients_tracked: gauge(&names::CLIENTS_TRACKED, &[]),
             disk_bytes: gauge(&names::DISK_BYTES, &[]),
             disk_max_bytes: gauge(&names::DISK_MAX_BYTES, &[]),
             open_fds: gauge(&names::OPEN_FDS, &[]),

@@ -1,0 +1,107 @@
+//! Whether a client may connect, and the counts that its connection is in until it ends.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+use policy::{Connections, Listing, Pace, Turned};
+use ring::{Peer, Stream};
+use watch::{ConnectionRefusal, Counted as _, events::ConnectionRefused};
+
+use crate::{
+    accept::client_address,
+    crowd::{Bucket, Place, Rates, UsedUp},
+    settings::Door,
+    shard::Shard,
+};
+
+/// The counts that a connection is in, until it is dropped.
+pub(crate) struct Admitted {
+    open: Arc<AtomicU32>,
+    shard: Rc<Shard>,
+    session: u64,
+    verdict: Result<(), Turned>,
+    /// Its place among all who are connected to this host.
+    #[expect(dead_code, reason = "dropped with the rest")]
+    place: Place,
+}
+
+impl Admitted {
+    pub(crate) fn new(shard: &Rc<Shard>, door: &Door, open: &Arc<AtomicU32>, stream: &Rc<Stream>) -> Self {
+        let address = stream.peer().ip();
+        let settings = shard.settings();
+        let listing = settings.policy.listing(address);
+        let stranger = match listing {
+            Listing::Unlisted => address,
+            // A client that is denied needs no counting.
+            Listing::Spared | Listing::Denied => None,
+        };
+        let now = ring::clock::now();
+        let place = shard.crowd.enter(stranger, settings.prefixes, now);
+        if !place.is_tracked() {
+            shard.metrics.inbound.untracked.one();
+        }
+        let listener = open.fetch_add(1, Relaxed) + 1;
+        let connections =
+            Connections { host: place.host, listener, client: place.client, network: place.network };
+        let judge = |pace| settings.policy.connect(listing, connections, pace, &door.limits);
+        // Who is turned away for another reason uses up no rate.
+        let verdict = judge(Pace::Steady).and_then(|()| match listing {
+            Listing::Unlisted => judge(pace(shard, door, &place)),
+            Listing::Spared | Listing::Denied => Ok(()),
+        });
+        shard.metrics.inbound.open.up();
+        shard.metrics.inbound.connections.one();
+        let session = shard.enter_session(stream);
+        Self { open: open.clone(), shard: shard.clone(), session, verdict, place }
+    }
+
+    /// Whether it may go on.
+    pub(crate) const fn verdict(&self) -> Result<(), Turned> {
+        self.verdict
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
+        self.shard.metrics.inbound.open.down();
+        self.shard.leave_session(self.session);
+    }
+}
+
+/// Takes the connection out of the rates it counts against.
+fn pace(shard: &Shard, door: &Door, place: &Place) -> Pace {
+    let now = ring::clock::now();
+    let limits = &door.limits;
+    let rates =
+        Rates { client: limits.connection_rate_per_client, network: limits.connection_rate_per_network };
+    match place.take(Bucket::Connections, rates, 1, now) {
+        Err(UsedUp::Client) => Pace::ClientOver,
+        Err(UsedUp::Network) => Pace::NetworkOver,
+        Ok(()) if shard.crowd.take_of_host(shard.settings().connection_rate, now) => Pace::Steady,
+        Ok(()) => Pace::HostOver,
+    }
+}
+
+/// Counts and logs a client that is turned away.
+pub(crate) fn note_turned(shard: &Shard, client: Peer, turned: Turned) {
+    let cause = match turned {
+        Turned::Denied => ConnectionRefusal::Policy,
+        Turned::Host => ConnectionRefusal::HostLimit,
+        Turned::Listener => ConnectionRefusal::Limit,
+        Turned::Client => ConnectionRefusal::ClientLimit,
+        Turned::Network => ConnectionRefusal::NetworkLimit,
+        Turned::HostRate => ConnectionRefusal::HostRate,
+        Turned::ClientRate => ConnectionRefusal::ClientRate,
+        Turned::NetworkRate => ConnectionRefusal::NetworkRate,
+    };
+    shard.metrics.inbound.refused.of(cause).one();
+    let reason = turned.refusal().label();
+    ConnectionRefused { client: client_address(client), reason, cause: cause.label() }
+        .emit(ring::clock::unix_micros());
+}
