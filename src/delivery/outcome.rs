@@ -30,7 +30,7 @@ pub enum Teller {
 impl Teller {
     /// Who tells of a message that was given to a next hop with these offers.
     pub fn of(offers: &Offers, handling: &Handling) -> Self {
-        // What the sender wants to hear of each hop, or when his time is kept no more, only we can say (RFC 2852 §4.1).
+        // What the sender wants to hear of each hop, or when his time is kept no more, only we can say (RFC 2852 §4.1.4).
         let followed = handling.deliver_by.is_some_and(|by| {
             let unkept = by.mode == DeliverByMode::Notify && offers.deliver_by.is_none();
             by.trace == DeliverByTrace::Yes || unkept

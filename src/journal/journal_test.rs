@@ -59,6 +59,7 @@ pub(crate) fn envelope() -> Envelope {
                 trace: DeliverByTrace::Yes,
             }),
             hold_until: Some(Timestamp(1_700_000_050_000_000)),
+            hold_for: Some(mail::HoldFor(50)),
             tls: TlsDemand::Required,
         },
     }

@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, BytesMut};
 use mail::{
-    Address, BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, Notify,
+    Address, BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, HoldFor, Notify,
     OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, TlsDemand, TransferPriority,
     Utf8,
 };
@@ -414,6 +414,7 @@ const HANDLING_PRIORITY: u8 = 1;
 const HANDLING_DELIVER_BY: u8 = 2;
 const HANDLING_HOLD_UNTIL: u8 = 3;
 const HANDLING_TLS: u8 = 4;
+const HANDLING_HOLD_FOR: u8 = 5;
 
 const DELIVER_BY_NOTIFY: u8 = 1;
 const DELIVER_BY_TRACE: u8 = 2;
@@ -451,7 +452,7 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
     if *handling == Handling::default() {
         return;
     }
-    let Handling { priority, deliver_by, hold_until, tls } = handling;
+    let Handling { priority, deliver_by, hold_until, hold_for, tls } = handling;
     let mut fields = BytesMut::with_capacity(32);
     if *priority != TransferPriority::default() {
         fields.put_slice(&[HANDLING_PRIORITY, 1]);
@@ -473,6 +474,10 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
     if let Some(time) = hold_until {
         fields.put_slice(&[HANDLING_HOLD_UNTIL, 8]);
         fields.put_u64_le(time.0);
+    }
+    if let Some(HoldFor(seconds)) = hold_for {
+        fields.put_slice(&[HANDLING_HOLD_FOR, 4]);
+        fields.put_u32_le(*seconds);
     }
     match tls {
         TlsDemand::None => {}
@@ -503,6 +508,7 @@ pub(crate) fn take_handling(reader: &mut Reader<'_>) -> Result<Handling, Malform
                 handling.deliver_by = Some(DeliverBy { deadline, mode, trace });
             }
             HANDLING_HOLD_UNTIL => handling.hold_until = Some(Timestamp(value.u64()?)),
+            HANDLING_HOLD_FOR => handling.hold_for = Some(HoldFor(value.u32()?)),
             HANDLING_TLS => {
                 handling.tls = match value.u8()? {
                     1 => TlsDemand::Required,

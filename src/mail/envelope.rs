@@ -117,6 +117,11 @@ impl Default for Notify {
 impl Notify {
     /// `NOTIFY=NEVER`.
     pub const NEVER: Self = Self { success: false, failure: false, delay: false, given: true };
+
+    /// Whether the sender wants to hear nothing at all.
+    pub const fn is_never(self) -> bool {
+        !(self.success || self.failure || self.delay)
+    }
 }
 
 impl Recipient {

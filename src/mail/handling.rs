@@ -13,6 +13,8 @@ pub struct Handling {
     pub deliver_by: Option<DeliverBy>,
     /// Not before this time is it tried (`HOLDFOR=`, `HOLDUNTIL=`, RFC 4865).
     pub hold_until: Option<Timestamp>,
+    /// The time span that the sender gave for that, if it was one (`HOLDFOR=`): a report repeats it (RFC 4865 §5.1.2).
+    pub hold_for: Option<HoldFor>,
     /// What is asked of TLS on its way (RFC 8689).
     pub tls: TlsDemand,
 }
@@ -20,6 +22,10 @@ pub struct Handling {
 /// How urgent a message is: -9 to 9, the larger the more urgent (RFC 6710 §3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferPriority(i8);
+
+/// For so many seconds a message is not to be tried (RFC 4865 §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldFor(pub u32);
 
 /// By when a message is to be delivered (RFC 2852 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +81,12 @@ impl TransferPriority {
     /// The number.
     pub const fn get(self) -> i8 {
         self.0
+    }
+}
+
+impl From<HoldFor> for Duration {
+    fn from(HoldFor(seconds): HoldFor) -> Self {
+        Self::from_secs(seconds.into())
     }
 }
 

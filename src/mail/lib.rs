@@ -14,7 +14,9 @@ pub use address::{Address, AddressError, Domain, LocalPart};
 pub use envelope::{
     BodyType, Envelope, ForwardPath, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Utf8,
 };
-pub use handling::{DeliverBy, DeliverByMode, DeliverByTrace, Handling, TlsDemand, TransferPriority};
+pub use handling::{
+    DeliverBy, DeliverByMode, DeliverByTrace, Handling, HoldFor, TlsDemand, TransferPriority,
+};
 pub use id::{JournalShard, QueueId, QueueIdError};
 pub use id_set::QueueIdSet;
 pub use status::{Class, Status, StatusError};

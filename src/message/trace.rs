@@ -104,7 +104,7 @@ pub fn received_field(out: &mut Vec<u8>, received: &Received<'_>) {
         out.extend_from_slice(tls.cipher_suite.as_bytes());
     }
     if received.priority != TransferPriority::default() {
-        // RFC 6710 §3: "PRIORITY", one of the additional clauses of RFC 5321 §4.4.
+        // RFC 6710 §4.1, §7: "PRIORITY", one of the additional clauses of RFC 5321 §4.4.
         write(out, format_args!("\r\n\tpriority {}", received.priority.get()));
     }
     out.extend_from_slice(b";\r\n\t");

@@ -168,7 +168,7 @@ pub fn dsn(facts: &Facts<'_>, original: &[Bytes], limits: &Limits) -> Result<Opt
         },
         ret: None,
         envelope_id: None,
-        // As urgent as what it tells of (RFC 6710 §4.4).
+        // As urgent as what it tells of (RFC 6710 §4.6).
         handling: Handling { priority: facts.envelope.handling.priority, ..Handling::default() },
     };
     Ok(Some(Report { envelope, content }))
@@ -195,7 +195,7 @@ fn action_and_status(outcome: Outcome, status: Status) -> (&'static str, Status)
 /// Whether the sender wants to hear that the message went on, where nobody behind us tells him of its delivery.
 ///
 /// With `NOTIFY=SUCCESS` (RFC 3461 §5.2.2). Who gave a time wants to hear when it is kept no more, in mode `N`, and
-/// of each hop, with the trace modifier (RFC 2852 §4.1); unless he wants to hear nothing at all.
+/// of each hop, with the trace modifier (RFC 2852 §4.1.4); unless he wants to hear nothing at all.
 pub fn wants_success(envelope: &Envelope, recipient: &Recipient) -> bool {
     let notify = recipient.notify;
     let followed = envelope.handling.deliver_by.is_some_and(|by| match (by.mode, by.trace) {

@@ -49,7 +49,7 @@ pub(crate) fn judge_as(
 }
 
 /// Takes from what a client asks for what is not for him to say: only our own may make a message more urgent than
-/// others (RFC 6710 §4.1, §8).
+/// others (RFC 6710 §4.1).
 pub(crate) fn limit(shard: &Shard, client: Option<IpAddr>, stage: &mut Stage) {
     match stage {
         Stage::Mail { parameters, .. } => {

@@ -142,7 +142,7 @@ impl Receiving {
             // The client asked for SMTPUTF8 without need; without it the message reaches more hops (RFC 6531 §3.4).
             envelope.utf8 = Utf8::NotNeeded;
         }
-        // REQUIRETLS is the stronger word (RFC 8689 §3).
+        // REQUIRETLS is the stronger word (RFC 8689 §4.1).
         if envelope.handling.tls == TlsDemand::None {
             envelope.handling.tls = self.tls;
         }

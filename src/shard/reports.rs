@@ -34,7 +34,7 @@ pub(crate) async fn failed(
     let status = |last: Option<Status>| match reason {
         ReturnReason::Failed => last.unwrap_or(Status(5, 0, 0)),
         ReturnReason::GaveUp => last.unwrap_or(Status(4, 4, 7)),
-        // Whatever the attempts met, it is the sender's own time that is up (RFC 2852 §4.1).
+        // Whatever the attempts met, it is the sender's own time that is up (RFC 2852 §4.1.3).
         ReturnReason::Expired => Status(5, 4, 7),
     };
     write(shard, id, recipients, (Dsn::Failed, "failed"), status, report).await

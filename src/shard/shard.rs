@@ -421,7 +421,7 @@ pub(crate) fn times(handling: &Handling, received_at: Timestamp) -> Times {
     let at = |mode| by.filter(|by| by.mode == mode).map(|by| by.deadline);
     Times {
         release_at: handling.hold_until,
-        // Whoever had it when its time was up has told the sender (RFC 2852 §4.1).
+        // Whoever had it when its time was up has told the sender (RFC 2852 §4.1.3).
         warn_at: at(DeliverByMode::Notify).filter(|deadline| *deadline > received_at),
         return_at: at(DeliverByMode::Return),
     }

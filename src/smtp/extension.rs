@@ -84,7 +84,7 @@ impl Extensions {
     /// What does not depend on what a listener is for.
     ///
     /// Not BINARYMIME, because few next hops take it and we do not convert; not FUTURERELEASE, which is for our own
-    /// users (RFC 4865 §3).
+    /// users (RFC 4865 §4.2).
     pub const USUAL: Self = Self::NONE
         .with(Extension::Pipelining)
         .with(Extension::Size)

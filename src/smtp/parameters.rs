@@ -1,10 +1,8 @@
 //! The parameters of MAIL and RCPT, each of which belongs to an extension (RFC 5321 §4.1.2).
 
-use std::time::Duration;
-
 use mail::{
-    BodyType, DeliverByMode, DeliverByTrace, Handling, Notify, OriginalRecipient, Ret, Timestamp, TlsDemand,
-    TransferPriority, Utf8,
+    BodyType, DeliverByMode, DeliverByTrace, Handling, HoldFor, Notify, OriginalRecipient, Ret, Timestamp,
+    TlsDemand, TransferPriority, Utf8,
 };
 
 use crate::{
@@ -31,7 +29,7 @@ pub struct MailParameters {
     pub envelope_id: Option<Box<str>>,
     /// By when it is to be delivered (`BY=`, RFC 2852 §4).
     pub by: Option<By>,
-    /// Before when it is not to be tried (`HOLDFOR=`, `HOLDUNTIL=`, RFC 4865 §5).
+    /// Before when it is not to be tried (`HOLDFOR=`, `HOLDUNTIL=`, RFC 4865 §3).
     pub hold: Option<Hold>,
     /// How urgent it is (`MT-PRIORITY=`, RFC 6710 §3).
     pub priority: TransferPriority,
@@ -50,11 +48,11 @@ pub struct By {
     pub trace: DeliverByTrace,
 }
 
-/// Before when a message is not to be tried (RFC 4865 §5).
+/// Before when a message is not to be tried (RFC 4865 §3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
     /// So long from now.
-    For(Duration),
+    For(HoldFor),
     /// Until then.
     Until(Timestamp),
 }
@@ -73,6 +71,11 @@ const ENVID_MAX: usize = 100;
 const ORCPT_MAX: usize = 500;
 
 impl By {
+    /// Whether the sender is still to hear when the time is up (RFC 2852 §4.1.3, mode `N`).
+    pub fn is_to_be_watched(self) -> bool {
+        self.mode == DeliverByMode::Notify && self.seconds > 0
+    }
+
     /// What is left of the time that a message has.
     pub fn left(handling: &Handling, now: Timestamp) -> Option<Self> {
         let by = handling.deliver_by?;
@@ -113,7 +116,7 @@ impl<'a> Parameters<'a> {
             } else if is("HOLDFOR", Extension::FutureRelease) {
                 once(&mut hold, value.and_then(hold_for_value))?;
             } else if is("HOLDUNTIL", Extension::FutureRelease) {
-                once(&mut hold, value.and_then(Timestamp::from_rfc3339).map(Hold::Until))?;
+                once(&mut hold, value.and_then(hold_until_value))?;
             } else if is("MT-PRIORITY", Extension::MtPriority) {
                 once(&mut priority, value.and_then(priority_value))?;
             } else if is("REQUIRETLS", Extension::RequireTls) {
@@ -231,14 +234,21 @@ fn by_value(value: &str) -> Option<By> {
     letters.next().is_none().then_some(By { seconds, mode, trace })
 }
 
-/// `future-release-integer`: at most nine digits (RFC 4865 §6).
+/// `future-release-integer`: at most nine digits, the first of them no zero (RFC 4865 §3).
 fn hold_for_value(value: &str) -> Option<Hold> {
     const DIGITS_MAX: usize = 9;
-    let seconds = parse_number(value.as_bytes()).filter(|_| value.len() <= DIGITS_MAX)?;
-    Some(Hold::For(Duration::from_secs(seconds)))
+    let sound = value.len() <= DIGITS_MAX && !value.starts_with('0');
+    let seconds = parse_number(value.as_bytes()).filter(|_| sound)?;
+    u32::try_from(seconds).ok().map(|seconds| Hold::For(HoldFor(seconds)))
 }
 
-/// `priority-value`: -9 to 9, without a zero in front (RFC 6710 §9).
+/// `future-release-date-time`: "normalized to UTC" (RFC 4865 §3).
+fn hold_until_value(value: &str) -> Option<Hold> {
+    let normal = value.ends_with(['Z', 'z']);
+    Timestamp::from_rfc3339(value).filter(|_| normal).map(Hold::Until)
+}
+
+/// `priority-value`: -9 to 9, without a zero in front (RFC 6710 §7).
 fn priority_value(value: &str) -> Option<TransferPriority> {
     let digits = value.strip_prefix('-').unwrap_or(value);
     let sound = digits.len() == 1 && digits.as_bytes()[0].is_ascii_digit() && value != "-0";

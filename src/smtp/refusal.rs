@@ -52,14 +52,18 @@ refusals! {
     ReversePathSyntax = "reverse_path_syntax",
     /// The argument of `RCPT` is not a path.
     ForwardPathSyntax = "forward_path_syntax",
-    /// The address holds more than US-ASCII and the transaction has no `SMTPUTF8`.
+    /// The forward-path holds more than US-ASCII and the transaction has no `SMTPUTF8`.
     Utf8Needed = "utf8_needed",
+    /// The reverse-path holds more than US-ASCII and MAIL has no `SMTPUTF8`.
+    SenderUtf8Needed = "sender_utf8_needed",
     /// A parameter of `MAIL` or `RCPT` belongs to no extension that was offered.
     ParameterUnknown = "parameter_unknown",
     /// A parameter of `MAIL` or `RCPT` has a malformed value or is given twice.
     ParameterSyntax = "parameter_syntax",
     /// `HOLDFOR` or `HOLDUNTIL` asks for more than `hold-max`.
     HoldTooLong = "hold_too_long",
+    /// `HOLDUNTIL` names a time that has passed.
+    HoldPast = "hold_past",
     /// The message would be held until it has to be delivered, or longer: `BY` contradicts `HOLDFOR` or `HOLDUNTIL`.
     HoldPastDeadline = "hold_past_deadline",
     /// A command that needs `EHLO` or `HELO` before it.

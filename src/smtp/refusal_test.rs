@@ -127,9 +127,11 @@ fn advice(refusal: Refusal) -> &'static str {
         | Refusal::Greylisted
         | Refusal::ShuttingDown => NOTHING,
         Refusal::LineTooLong | Refusal::LineEndless => "nothing; the limit of a command line is configured",
-        Refusal::Utf8Needed | Refusal::ParameterUnknown => "see which extensions the listener offers",
+        Refusal::Utf8Needed | Refusal::SenderUtf8Needed | Refusal::ParameterUnknown => {
+            "see which extensions the listener offers"
+        }
         Refusal::HoldTooLong => "nothing, or raise `hold-max`",
-        Refusal::HoldPastDeadline => NOTHING,
+        Refusal::HoldPast | Refusal::HoldPastDeadline => NOTHING,
         Refusal::TlsRequired => "tell the client's owner to turn TLS on",
         Refusal::TlsUnavailable => "look at the certificate and its key",
         Refusal::AuthenticationRequired => "tell the client's owner to log in",

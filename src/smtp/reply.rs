@@ -19,7 +19,7 @@ pub struct Reply {
 fn told(extension: Extension, limits: &Limits, now: Timestamp) -> String {
     match extension {
         Extension::Size => format!(" {}", limits.message_size_max),
-        // The longest time and the latest date (RFC 4865 §4).
+        // The longest time and the latest date (RFC 4865 §3).
         Extension::FutureRelease => {
             let seconds = limits.hold_max.as_secs();
             format!(" {seconds} {}", now.saturating_add(limits.hold_max).to_rfc3339())
@@ -215,13 +215,16 @@ impl Refusal {
             Self::LineEndless => (421, Status(4, 5, 2), "line does not end, closing"),
             Self::ReversePathSyntax => (501, Status(5, 1, 7), "malformed reverse-path"),
             Self::ForwardPathSyntax => (501, Status(5, 1, 3), "malformed forward-path"),
-            // RFC 6531 §3.5.
+            // RFC 6531 §3.5: 553 to RCPT, 550 to MAIL.
             Self::Utf8Needed => (553, Status(5, 6, 7), "address needs SMTPUTF8"),
+            Self::SenderUtf8Needed => (550, Status(5, 6, 7), "sender's address needs SMTPUTF8"),
             // RFC 5321 §4.1.1.11.
             Self::ParameterUnknown => (555, Status(5, 5, 4), "parameter not recognised"),
             Self::ParameterSyntax => (501, Status(5, 5, 4), "malformed parameter"),
-            // RFC 4865 §4: the client must not ask for more than was offered.
+            // RFC 4865 §4.2: what is later than was offered, or no time to come.
             Self::HoldTooLong => (501, Status(5, 5, 4), "held for longer than is offered"),
+            Self::HoldPast => (501, Status(5, 5, 4), "held until a time that has passed"),
+            // RFC 4865 §5.2.2.
             Self::HoldPastDeadline => (501, Status(5, 5, 4), "held for longer than it may take"),
             Self::EhloFirst => (503, Status(5, 5, 1), "send EHLO first"),
             Self::MailFirst => (503, Status(5, 5, 1), "send MAIL first"),

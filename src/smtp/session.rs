@@ -393,7 +393,7 @@ impl Session {
         }
         let parameters = parameters.of_mail(self.offered())?;
         if parameters.utf8 == Utf8::NotNeeded && reverse_path.address().is_some_and(|a| !a.is_ascii()) {
-            return Err(Refusal::Utf8Needed);
+            return Err(Refusal::SenderUtf8Needed);
         }
         // RFC 1870 §6.1: better now than after the mail data.
         if parameters.size.is_some_and(|size| size > self.options.limits.message_size_max) {
@@ -575,12 +575,12 @@ impl Session {
 
     /// What EHLO offers now.
     fn extensions(&self) -> Extensions {
-        // FUTURERELEASE is for submission alone (RFC 4865 §3).
+        // FUTURERELEASE is for submission alone (RFC 4865 §4.2).
         let offered = match self.options.role {
             Role::Submission => self.options.extensions,
             Role::Relay => self.options.extensions.without(Extension::FutureRelease),
         };
-        // RFC 8689 §4.1: REQUIRETLS "MUST NOT" be offered but under TLS.
+        // REQUIRETLS is for sessions under TLS alone (RFC 8689 §2).
         match self.tls {
             TlsState::Offered | TlsState::Required => {
                 offered.with(Extension::StartTls).without(Extension::RequireTls)
@@ -599,10 +599,13 @@ impl Session {
         parameters: MailParameters,
     ) -> Result<Transaction, Refusal> {
         let now = self.now;
-        let hold_until = parameters.hold.map(|hold| match hold {
-            Hold::For(wait) => now.saturating_add(wait),
-            Hold::Until(time) => time,
-        });
+        let (hold_until, hold_for) = match parameters.hold {
+            None => (None, None),
+            Some(Hold::For(span)) => (Some(now.saturating_add(span.into())), Some(span)),
+            // It has to be a "future date and time" (RFC 4865 §3); what is not is invalid (§4.2).
+            Some(Hold::Until(time)) if time <= now => return Err(Refusal::HoldPast),
+            Some(Hold::Until(time)) => (Some(time), None),
+        };
         if hold_until.is_some_and(|until| until.saturating_since(now) > self.options.limits.hold_max) {
             return Err(Refusal::HoldTooLong);
         }
@@ -617,8 +620,8 @@ impl Session {
         if hold_until.zip(deliver_by).is_some_and(|(until, by)| until >= by.deadline) {
             return Err(Refusal::HoldPastDeadline);
         }
-        let handling =
-            Handling { priority: parameters.priority, deliver_by, hold_until, tls: parameters.tls };
+        let (priority, tls) = (parameters.priority, parameters.tls);
+        let handling = Handling { priority, deliver_by, hold_until, hold_for, tls };
         Ok(Transaction::new(reverse_path, parameters, handling))
     }
 

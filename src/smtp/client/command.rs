@@ -2,10 +2,7 @@
 
 use std::io::Write as _;
 
-use mail::{
-    BodyType, DeliverByMode, DeliverByTrace, Notify, OriginalRecipient, Recipient, Ret, TlsDemand,
-    TransferPriority,
-};
+use mail::{BodyType, DeliverByMode, DeliverByTrace, Notify, OriginalRecipient, Recipient, Ret, TlsDemand};
 
 use super::{Offers, Size, Transaction};
 use crate::By;
@@ -38,7 +35,8 @@ pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>
         BodyType::EightBitMime => put(out, &[" BODY=8BITMIME"]),
         BodyType::BinaryMime => put(out, &[" BODY=BINARYMIME"]),
     }
-    if transaction.needs_utf8() {
+    // Where it is not offered, nobody is asked for who needs it; see `pipeline`.
+    if offers.smtputf8 && transaction.needs_utf8() {
         put(out, &[" SMTPUTF8"]);
     }
     if offers.dsn {
@@ -55,7 +53,8 @@ pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>
     if let Some(by) = transaction.by.filter(|_| offers.deliver_by.is_some()) {
         deliver_by(by, out);
     }
-    if offers.mt_priority && transaction.priority != TransferPriority::default() {
+    // "MUST appear", the default too: the next hop may have another (RFC 6710 §4.2).
+    if offers.mt_priority {
         put(out, &[" MT-PRIORITY=", &transaction.priority.get().to_string()]);
     }
     if transaction.tls == TlsDemand::Required {
@@ -64,7 +63,7 @@ pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>
     put(out, &["\r\n"]);
 }
 
-/// What is left of the time (RFC 2852 §4.1).
+/// What is left of the time (RFC 2852 §4.1.4).
 fn deliver_by(By { seconds, mode, trace }: By, out: &mut Vec<u8>) {
     // Nine digits are all there is room for.
     let seconds = seconds.clamp(-999_999_999, 999_999_999);
@@ -79,10 +78,11 @@ fn deliver_by(By { seconds, mode, trace }: By, out: &mut Vec<u8>) {
     put(out, &[" BY=", &seconds.to_string(), ";", mode, trace]);
 }
 
-pub(super) fn rcpt(recipient: &Recipient, offers: &Offers, out: &mut Vec<u8>) {
+pub(super) fn rcpt(recipient: &Recipient, by: Option<By>, offers: &Offers, out: &mut Vec<u8>) {
     put(out, &["RCPT TO:<", recipient.address.as_str(), ">"]);
     if offers.dsn {
-        notify(recipient.notify, out);
+        let untimed = offers.deliver_by.is_none() && by.is_some_and(By::is_to_be_watched);
+        notify(if untimed { watched(recipient.notify) } else { recipient.notify }, out);
         if let Some(original) = &recipient.original {
             original_recipient(original, out);
         }
@@ -95,12 +95,21 @@ pub(super) fn bdat_last(size: u64, out: &mut Vec<u8>) {
     put(out, &[" LAST\r\n"]);
 }
 
+/// Who gave a time in mode `N` is to hear of delays from behind a hop that does not keep times: "this explicitly
+/// overrides" what RFC 3461 says (RFC 2852 §4.1.4.2).
+const fn watched(notify: Notify) -> Notify {
+    if notify.is_never() {
+        return notify;
+    }
+    Notify { delay: true, given: true, ..notify }
+}
+
 /// What the sender gave is passed on, and nothing else (RFC 3461 §5.2.1).
 fn notify(notify: Notify, out: &mut Vec<u8>) {
     if !notify.given {
         return;
     }
-    if !(notify.success || notify.failure || notify.delay) {
+    if notify.is_never() {
         return put(out, &[" NOTIFY=NEVER"]);
     }
     let wishes = [(notify.success, "SUCCESS"), (notify.failure, "FAILURE"), (notify.delay, "DELAY")];
@@ -113,7 +122,8 @@ fn notify(notify: Notify, out: &mut Vec<u8>) {
 
 fn original_recipient(original: &OriginalRecipient, out: &mut Vec<u8>) {
     // The type is an atom (RFC 3461 §4.2); what is none would break the command.
-    if !original.address_type.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/?^_`{|}~".contains(&b);
+    if !original.address_type.bytes().all(atom) {
         return;
     }
     put(out, &[" ORCPT=", &original.address_type, ";"]);
@@ -159,7 +169,7 @@ fn put(out: &mut Vec<u8>, pieces: &[&str]) {
 
 #[cfg(test)]
 mod test {
-    use mail::{ReversePath, Utf8};
+    use mail::{ReversePath, TransferPriority, Utf8};
 
     use super::*;
 
@@ -196,8 +206,9 @@ mod test {
         check(BodyType::EightBitMime, &all, &format!(" SIZE=42 BODY=8BITMIME {dsn}"));
         check(BodyType::BinaryMime, &all, &format!(" SIZE=42 BODY=BINARYMIME {dsn}"));
         transaction.recipients.push(Recipient::new("j\u{f6}rg@mx.example".parse().unwrap()));
+        let utf8 = Offers { smtputf8: true, ..none };
         assert_eq!(
-            written(|out| mail(&transaction, &none, out)),
+            written(|out| mail(&transaction, &utf8, out)),
             "MAIL FROM:<> BODY=BINARYMIME SMTPUTF8\r\n"
         );
         transaction.body = BodyType::SevenBit;
@@ -212,6 +223,10 @@ mod test {
         check(9, DeliverByMode::Return, DeliverByTrace::No, &new, " BY=9;R MT-PRIORITY=-3 REQUIRETLS");
         check(-9, DeliverByMode::Notify, DeliverByTrace::Yes, &new, " BY=-9;NT MT-PRIORITY=-3 REQUIRETLS");
         check(9, DeliverByMode::Notify, DeliverByTrace::No, &none, " REQUIRETLS");
+        // RFC 6710 §4.2: the parameter "MUST appear", whatever its value.
+        transaction.priority = TransferPriority::default();
+        transaction.by = None;
+        assert_eq!(written(|out| mail(&transaction, &new, out)), "MAIL FROM:<> MT-PRIORITY=0 REQUIRETLS\r\n");
     }
 
     #[test]
@@ -224,7 +239,7 @@ mod test {
                 address_type: address_type.into(),
                 address: address.into(),
             });
-            let line = written(|out| rcpt(&recipient, offers, out));
+            let line = written(|out| rcpt(&recipient, None, offers, out));
             assert_eq!(line, format!("RCPT TO:<bob@mx.example>{expected}\r\n"));
         };
         let default = Notify::default();
@@ -236,6 +251,28 @@ mod test {
         check(Notify { delay: false, given: true, ..default }, None, &dsn, " NOTIFY=FAILURE");
         check(default, Some(("rfc822", "a+b@x")), &dsn, " ORCPT=rfc822;a+2Bb@x");
         check(default, Some(("utf-8", "j\u{f6}+\\@x")), &dsn, " ORCPT=utf-8;j\\x{F6}\\x{2B}\\x{5C}@x");
+        check(default, Some(("x_y", "a")), &dsn, " ORCPT=x_y;a");
         check(default, Some(("x\r\nQUIT", "a")), &dsn, "");
+    }
+
+    /// RFC 2852 §4.1.4.2: over a hop with DSN and without DELIVERBY, delays are to be told.
+    #[test]
+    fn a_time_in_mode_n_asks_for_news_of_delays() {
+        let mut recipient = Recipient::new("bob@mx.example".parse().unwrap());
+        let mut check = |notify, seconds, mode, deliver_by, expected: &str| {
+            recipient.notify = notify;
+            let by = Some(By { seconds, mode, trace: DeliverByTrace::No });
+            let offers = Offers { dsn: true, deliver_by, ..Offers::default() };
+            let line = written(|out| rcpt(&recipient, by, &offers, out));
+            assert_eq!(line, format!("RCPT TO:<bob@mx.example>{expected}\r\n"));
+        };
+        let (default, n) = (Notify::default(), DeliverByMode::Notify);
+        let success = Notify { success: true, failure: false, delay: false, given: true };
+        check(default, 9, n, None, " NOTIFY=FAILURE,DELAY");
+        check(success, 9, n, None, " NOTIFY=SUCCESS,DELAY");
+        check(Notify::NEVER, 9, n, None, " NOTIFY=NEVER");
+        check(success, 9, n, Some(0), " NOTIFY=SUCCESS");
+        check(success, -9, n, None, " NOTIFY=SUCCESS");
+        check(default, 9, DeliverByMode::Return, Some(0), "");
     }
 }

@@ -17,7 +17,7 @@ pub struct Offers {
     pub binary_mime: bool,
     /// `DSN` (RFC 3461).
     pub dsn: bool,
-    /// `DELIVERBY`, with the least number of seconds that mode `R` may give (RFC 2852 §4).
+    /// `DELIVERBY`, with the least number of seconds that mode `R` may give (RFC 2852 §3).
     pub deliver_by: Option<u32>,
     /// `MT-PRIORITY` (RFC 6710).
     pub mt_priority: bool,
@@ -62,7 +62,9 @@ impl Offers {
                 "BINARYMIME" => offers.binary_mime = true,
                 "DSN" => offers.dsn = true,
                 "DELIVERBY" => {
-                    offers.deliver_by = Some(words.next().and_then(|word| word.parse().ok()).unwrap_or(0));
+                    // "a comma separated list of options", the first of which is the number (RFC 2852 §2).
+                    let option = words.next().and_then(|options| options.split(',').next());
+                    offers.deliver_by = Some(option.and_then(|option| option.parse().ok()).unwrap_or(0));
                 }
                 "MT-PRIORITY" => offers.mt_priority = true,
                 "REQUIRETLS" => offers.require_tls = true,
@@ -72,7 +74,8 @@ impl Offers {
                     let bound = words.next().and_then(|word| word.parse().ok()).filter(|bound| *bound > 0);
                     offers.size = bound.map_or(Size::Unbounded, Size::AtMost);
                 }
-                "LIMITS" => words.for_each(|limit| offers.limit(limit)),
+                // An error in the syntax of one spoils all (RFC 9422 §3.7).
+                "LIMITS" if words.clone().all(is_limit) => words.for_each(|limit| offers.limit(limit)),
                 _ => {}
             }
         }
@@ -91,8 +94,19 @@ impl Offers {
     }
 }
 
+/// `limit-name ["=" limit-value]` (RFC 9422 §3).
+fn is_limit(word: &str) -> bool {
+    let (name, value) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (word, None),
+    };
+    let named =
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    named && value.is_none_or(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_graphic() && b != b';'))
+}
+
 /// Six digits at most, and no zero in front: a limit of none would forbid all mail (RFC 9422 §4). Anything else is
-/// passed over, as if there were no limit.
+/// passed over, as if there were no limit (§3.7).
 fn number(value: &str) -> Option<u32> {
     let valid = value.len() <= 6 && !value.starts_with('0') && value.bytes().all(|b| b.is_ascii_digit());
     if valid { value.parse().ok() } else { None }
@@ -132,8 +146,15 @@ mod test {
             Offers { recipients_max: Some(20), transactions_max: Some(5), ..none },
         );
         check("mx\nDELIVERBY\nMT-PRIORITY MIXER", Offers { deliver_by: Some(0), mt_priority: true, ..none });
+        // RFC 2852 §2: other options may stand behind the number.
+        check("mx\nDELIVERBY 240,x=y,z", Offers { deliver_by: Some(240), ..none });
+        check("mx\nDELIVERBY ,x=y", Offers { deliver_by: Some(0), ..none });
         check("mx\ndeliverby 240\nREQUIRETLS", Offers { deliver_by: Some(240), require_tls: true, ..none });
         check("mx\nlimits rcptdomainmax=999999", Offers { domains_max: Some(999_999), ..none });
+        // RFC 9422 §3.7: a limit that is no limit spoils itself; what is none in form spoils all.
+        check("mx\nLIMITS RCPTMAX=20 MAILMAX=many", Offers { recipients_max: Some(20), ..none });
+        check("mx\nLIMITS RCPTMAX=20 =5", none);
+        check("mx\nLIMITS RCPTMAX=20 MAILMAX=5;X", none);
         for odd in
             ["MAILMAX=0", "MAILMAX=05", "MAILMAX=+5", "MAILMAX=1000000", "MAILMAX=", "MAILMAX", "=5", "="]
         {

@@ -169,7 +169,10 @@ impl Pipeline {
         self.taken += 1;
         let framing = self.framing(&transaction);
         let unsuitable = unsuitable(&transaction, &self.offers);
-        let asked = if unsuitable.is_none() { self.asked(&transaction.recipients) } else { None };
+        // Others of the message need not suffer for an address that the next hop cannot take (RFC 6531 §3.2).
+        let barred = |recipient: &Recipient| !self.offers.smtputf8 && !recipient.address.is_ascii();
+        let barred: Vec<_> = transaction.recipients.iter().map(barred).collect();
+        let asked = if unsuitable.is_none() { self.asked(&transaction.recipients, &barred) } else { None };
         let nobody = asked.as_ref().is_some_and(|asked| asked.is_empty());
         if nobody {
             self.outgrown = Outgrown::Yes;
@@ -186,7 +189,9 @@ impl Pipeline {
         };
         let mut answers = vec![unsuitable.map(Answer::Unsuitable); transaction.recipients.len()];
         if let Some(asked) = &asked {
-            answers.fill(Some(Answer::Left));
+            for (answer, barred) in answers.iter_mut().zip(&barred) {
+                *answer = Some(if *barred { Answer::Unsuitable(Unsuitable::Utf8) } else { Answer::Left });
+            }
             asked.iter().for_each(|place| answers[*place] = None);
         }
         self.flights.push_back(Flight {
@@ -346,7 +351,8 @@ impl Pipeline {
                     Expected::Mail
                 }
                 Due::Rcpt(i) => {
-                    command::rcpt(&flight.transaction.recipients[flight.place_of(i)], &self.offers, out);
+                    let recipient = &flight.transaction.recipients[flight.place_of(i)];
+                    command::rcpt(recipient, flight.transaction.by, &self.offers, out);
                     flight.due = if i + 1 < flight.asked_len() { Due::Rcpt(i + 1) } else { Due::Data };
                     Expected::Rcpt
                 }
@@ -381,16 +387,20 @@ impl Pipeline {
     }
 
     /// Whom of these the next hop may be asked for in a transaction, and from then on in this session; `None` for all.
-    fn asked(&mut self, recipients: &[Recipient]) -> Option<Box<[usize]>> {
+    /// Nobody is who is barred.
+    fn asked(&mut self, recipients: &[Recipient], barred: &[bool]) -> Option<Box<[usize]>> {
         let Offers { recipients_max, domains_max, .. } = self.offers;
         let recipients_max = recipients_max.map_or(usize::MAX, |most| most as usize);
-        if recipients.len() <= recipients_max && domains_max.is_none() {
+        if recipients.len() <= recipients_max && domains_max.is_none() && !barred.contains(&true) {
             return None;
         }
         let mut asked = Vec::new();
         for (place, recipient) in recipients.iter().enumerate() {
             if asked.len() == recipients_max {
                 break;
+            }
+            if barred[place] {
+                continue;
             }
             if let Some(most) = domains_max {
                 let domain = recipient.address.domain();
@@ -498,7 +508,7 @@ impl Expected {
 
 fn unsuitable(transaction: &Transaction, offers: &Offers) -> Option<Unsuitable> {
     let binary = transaction.body == BodyType::BinaryMime;
-    if transaction.needs_utf8() && !offers.smtputf8 {
+    if !offers.smtputf8 && !transaction.has_part_without_utf8() {
         return Some(Unsuitable::Utf8);
     }
     if binary && !(offers.binary_mime && offers.chunking) {

@@ -16,7 +16,7 @@ pub struct Transaction {
     pub size: u64,
     /// What the content is.
     pub body: BodyType,
-    /// Whether header fields or addresses need `SMTPUTF8`. A client may have asked for it without
+    /// Whether header fields need `SMTPUTF8`; that addresses do, they say themselves. A client may have asked for it without
     /// need; who knows that all is US-ASCII says [`Utf8::NotNeeded`] here and reaches more hops.
     pub utf8: Utf8,
     /// How much a failure DSN returns.
@@ -79,10 +79,10 @@ pub enum Unsuitable {
     #[error("the message needs BINARYMIME, which the next hop does not offer")]
     BinaryMime,
     /// The message is to be returned unless it is delivered in time, and the next hop does not offer to see to that,
-    /// or not within so short a time (RFC 2852 §4.1).
+    /// or not within so short a time (RFC 2852 §4.1.4.1).
     #[error("the message must be delivered in time, which the next hop does not offer")]
     DeliverBy,
-    /// The time by which the message was to be delivered has passed (RFC 2852 §4.1).
+    /// The time by which the message was to be delivered has passed (RFC 2852 §4.1.3).
     #[error("the time by which the message was to be delivered has passed")]
     Expired,
     /// The message is to travel under TLS alone, and the next hop does not offer to see to that (RFC 8689 §4.2.1).
@@ -99,7 +99,14 @@ impl Transaction {
         self.by.filter(|by| by.mode == DeliverByMode::Return).map(|by| by.seconds)
     }
 
-    /// Whether the hop must offer `SMTPUTF8`.
+    /// Whether the message could go to somebody of its recipients without `SMTPUTF8`.
+    pub(super) fn has_part_without_utf8(&self) -> bool {
+        self.utf8 == Utf8::NotNeeded
+            && self.reverse_path.address().is_none_or(mail::Address::is_ascii)
+            && self.recipients.iter().any(|recipient| recipient.address.is_ascii())
+    }
+
+    /// Whether the hop must offer `SMTPUTF8` for all of it.
     pub fn needs_utf8(&self) -> bool {
         let ascii = self.recipients.iter().all(|recipient| recipient.address.is_ascii())
             && self.reverse_path.address().is_none_or(mail::Address::is_ascii);
@@ -114,13 +121,13 @@ impl Unsuitable {
     /// The status for the DSN.
     pub const fn status(self) -> Status {
         match self {
-            // "non-ASCII addresses not permitted for that recipient" (RFC 6531 §3.5).
+            // "Non-ASCII addresses not permitted for that sender/recipient" (RFC 6531 §3.5).
             Self::Utf8 => Status(5, 6, 7),
             Self::BinaryMime => Status(5, 6, 3),
             // "System not capable of selected features" (RFC 3463 §3.4).
             Self::DeliverBy => Status(5, 3, 3),
             Self::Expired => Status(5, 4, 7),
-            // RFC 8689 §6.2: "REQUIRETLS support required".
+            // "REQUIRETLS support required" (RFC 8689 §4.2.1).
             Self::RequireTls => Status(5, 7, 30),
             Self::TooLarge(_) => Status(5, 3, 4),
         }

@@ -63,7 +63,7 @@ pub struct Limits {
     pub commands_max: u32,
     /// Transactions of one session; no minimum.
     pub transactions_max: u32,
-    /// The longest time that a message may be held for (RFC 4865 §4).
+    /// The longest time that a message may be held for (RFC 4865 §3).
     pub hold_max: Duration,
 }
 
