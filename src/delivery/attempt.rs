@@ -21,10 +21,10 @@ use std::{
 };
 
 use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records, Security};
-use mail::{Domain, Status, TlsDemand};
+use mail::{Domain, Status};
 use smtp::client::{Ending, Loss, Stage, TlsLevel};
 
-use crate::{Family, Outcome, Place, Remote, Route, Sources, Teller, Via};
+use crate::{Demand, Family, Outcome, Place, Remote, Route, Sources, Teller, Via};
 
 /// What the driver must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub struct Attempt {
     limits: AttemptLimits,
     tls: TlsLevel,
     /// What the mail asks of TLS, whatever the route does.
-    demand: TlsDemand,
+    demand: Demand,
     family: Family,
     sources: Sources,
     random: u64,
@@ -140,8 +140,10 @@ enum Waiting {
     Ended,
 }
 
-/// "REQUIRETLS support required" (RFC 8689 §6.2).
+/// "REQUIRETLS support required" (RFC 8689 §4.2.1).
 const REQUIRETLS: Status = Status(5, 7, 30);
+/// "Encryption needed" (RFC 8689 §4.2.1).
+const ENCRYPTION_NEEDED: Status = Status(5, 7, 10);
 
 impl Default for AttemptLimits {
     fn default() -> Self {
@@ -164,7 +166,7 @@ impl Attempt {
             own,
             limits,
             tls: route.options.tls,
-            demand: TlsDemand::None,
+            demand: Demand::None,
             family: route.options.family,
             sources: route.options.sources,
             random: seed,
@@ -180,11 +182,12 @@ impl Attempt {
 
     /// For mail that asks this of TLS. What is to travel under TLS alone goes to hosts whose names are proven and whose
     /// certificates are good, or it comes back (RFC 8689 §4.2.1).
-    pub fn demanding(mut self, demand: TlsDemand) -> Self {
+    pub fn demanding(mut self, demand: Demand) -> Self {
         self.demand = demand;
-        if demand == TlsDemand::Required {
-            self.tls = TlsLevel::Verified;
-        }
+        self.tls = match demand {
+            Demand::None => self.tls,
+            Demand::Required | Demand::Preferred => TlsLevel::Demanded,
+        };
         self
     }
 
@@ -229,7 +232,7 @@ impl Attempt {
                 let [answer] = answers else { unreachable!("one question was asked") };
                 let unproven =
                     answer.security != Security::Secure && !matches!(answer.outcome, Dns::TempFail(_));
-                if self.demand == TlsDemand::Required && unproven {
+                if self.demand != Demand::None && unproven {
                     let text = format_args!("REQUIRETLS: DNSSEC does not prove the mail hosts of {domain}");
                     self.note(Outcome::failed(REQUIRETLS, text));
                 } else {
@@ -262,12 +265,23 @@ impl Attempt {
                 self.waiting = Waiting::Session(hop.clone());
                 return Step::Connect(hop);
             }
+            // "Unable to establish TLS-protected SMTP session: 5.7.10" (RFC 8689 §4.2.1): not deferred.
+            (Ending::TlsFailed(failure), TlsLevel::Demanded) => {
+                self.note(Outcome::failed(
+                    ENCRYPTION_NEEDED,
+                    format_args!("REQUIRETLS: {remote}: {failure}"),
+                ));
+            }
+            (Ending::TlsNotOffered, TlsLevel::Demanded) => {
+                let text = format_args!("REQUIRETLS: {remote} does not offer TLS");
+                self.note(Outcome::failed(ENCRYPTION_NEEDED, text));
+            }
+            (Ending::RequireTlsNotOffered, _) => {
+                let text = format_args!("REQUIRETLS: {remote} does not offer it");
+                self.note(Outcome::failed(REQUIRETLS, text));
+            }
             (Ending::TlsFailed(failure), _) => {
                 self.note(Outcome::deferred(Status(4, 7, 5), Some(remote), failure));
-            }
-            (Ending::TlsNotOffered, _) if self.demand == TlsDemand::Required => {
-                let text = format_args!("REQUIRETLS: {remote} does not offer TLS");
-                self.note(Outcome::failed(REQUIRETLS, text));
             }
             (Ending::TlsNotOffered, _) => {
                 let text = "TLS is required, but was not offered";

@@ -137,7 +137,7 @@ fn what_travels_under_tls_alone() {
     let attempt = |zone: &[(&str, &str)], ending: Ending| {
         let route = route(Via::Mx(25), TlsLevel::None, Family::PreferIpv6);
         let domain = Domain::parse("b.example").unwrap();
-        let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(TlsDemand::Required);
+        let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(Demand::Required);
         follow(attempt, zone, move |_| ending.clone())
     };
     let unproven = "failed 5.7.30: REQUIRETLS: DNSSEC does not prove the mail hosts of b.example";
@@ -147,11 +147,42 @@ fn what_travels_under_tls_alone() {
     zone[0].1 = "fail";
     assert!(attempt(&zone, Ending::Quit)[0].starts_with("deferred 4.4.3"));
     zone[0].1 = "proven MX 10 one.example";
-    let connected = "one.example[192.0.2.1]:25 Verified from 203.0.113.9";
-    let refused = "failed 5.7.30: REQUIRETLS: one.example[192.0.2.1]:25 does not offer TLS";
+    let connected = "one.example[192.0.2.1]:25 Demanded from 203.0.113.9";
+    let refused = "failed 5.7.10: REQUIRETLS: one.example[192.0.2.1]:25 does not offer TLS";
     assert_eq!(attempt(&zone, Ending::TlsNotOffered), [connected, refused]);
+    let unknown = "failed 5.7.30: REQUIRETLS: one.example[192.0.2.1]:25 does not offer it";
+    assert_eq!(attempt(&zone, Ending::RequireTlsNotOffered), [connected, unknown]);
     let failed = Ending::TlsFailed(TlsFailure("bad certificate".into()));
-    assert_eq!(attempt(&zone, failed), [connected, "deferred 4.7.5: TLS handshake failed: bad certificate"]);
+    let untrue =
+        "failed 5.7.10: REQUIRETLS: one.example[192.0.2.1]:25: TLS handshake failed: bad certificate";
+    assert_eq!(attempt(&zone, failed), [connected, untrue]);
+}
+
+/// RFC 8689 §4.2.1: "repeat steps 2-5 with each host"; who may take it later is waited for.
+#[test]
+fn each_host_is_asked_for_requiretls() {
+    let zone = [
+        ("Mx b.example", "proven MX 10 one.example, 20 two.example, 30 three.example"),
+        ("A one.example", "192.0.2.1"),
+        ("Aaaa one.example", "none"),
+        ("A two.example", "192.0.2.2"),
+        ("Aaaa two.example", "none"),
+        ("A three.example", "192.0.2.3"),
+        ("Aaaa three.example", "none"),
+    ];
+    let attempt = |last: Ending| {
+        let route = route(Via::Mx(25), TlsLevel::None, Family::PreferIpv6);
+        let domain = Domain::parse("b.example").unwrap();
+        let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(Demand::Required);
+        let mut endings = vec![last, Ending::TlsNotOffered, Ending::RequireTlsNotOffered];
+        let said = follow(attempt, &zone, move |_| endings.pop().unwrap());
+        assert_eq!(said.len(), 4, "{said:?}");
+        said[3].clone()
+    };
+    let failed = "failed 5.7.30: REQUIRETLS: three.example[192.0.2.3]:25 does not offer it";
+    assert_eq!(attempt(Ending::RequireTlsNotOffered), failed);
+    let later = attempt(Ending::Lost(Stage::Greeting, Loss::TimedOut));
+    assert!(later.starts_with("deferred 4.4.2"), "{later}");
 }
 
 #[test]
@@ -254,7 +285,7 @@ fn a_failed_handshake_is_followed_by_a_try_in_clear() {
         [("Mx b.example", "MX 10 one.example"), ("A one.example", "192.0.2.1"), ("Aaaa one.example", "none")];
     let broken = |hop: &Hop| match hop.tls {
         TlsLevel::None => Ending::Lost(Stage::Greeting, Loss::Garbled(ReplyError::Syntax)),
-        TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified => {
+        TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified | TlsLevel::Demanded => {
             Ending::TlsFailed(TlsFailure("bad record".into()))
         }
     };

@@ -4,7 +4,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
-use mail::{DeliverByMode, DeliverByTrace, Handling, Status};
+use mail::{DeliverByMode, DeliverByTrace, Handling, Status, Timestamp};
 use smtp::client::{Answer, Loss, Offers, Reply, ReplyClass, Stage, TransactionOutcome};
 
 /// What came of one recipient (RFC 3464 §2.3.3).
@@ -25,17 +25,24 @@ pub enum Teller {
     NextHop,
     /// We do, now: nobody behind us will (RFC 3461 §5.2.2).
     We,
+    /// We do, and everybody who does not want to hear nothing at all (RFC 2852 §4.1.4).
+    WeEach,
 }
 
 impl Teller {
     /// Who tells of a message that was given to a next hop with these offers.
-    pub fn of(offers: &Offers, handling: &Handling) -> Self {
-        // What the sender wants to hear of each hop, or when his time is kept no more, only we can say (RFC 2852 §4.1.4).
+    pub fn of(offers: &Offers, handling: &Handling, now: Timestamp) -> Self {
+        // What the sender wants to hear of each hop (RFC 2852 §4.1.4), or that his time is kept no more (§4.1.4.2),
+        // only we can say.
         let followed = handling.deliver_by.is_some_and(|by| {
-            let unkept = by.mode == DeliverByMode::Notify && offers.deliver_by.is_none();
-            by.trace == DeliverByTrace::Yes || unkept
+            let unkept = offers.deliver_by.is_none() && now < by.deadline;
+            by.trace == DeliverByTrace::Yes || by.mode == DeliverByMode::Notify && unkept
         });
-        if offers.dsn && !followed { Self::NextHop } else { Self::We }
+        match (followed, offers.dsn) {
+            (true, _) => Self::WeEach,
+            (false, true) => Self::NextHop,
+            (false, false) => Self::We,
+        }
     }
 }
 
@@ -306,22 +313,24 @@ mod test {
 
     #[test]
     fn who_tells_of_success() {
-        let check = |dsn, deliver_by, wish: Option<(DeliverByMode, DeliverByTrace)>, teller| {
+        let check = |now, dsn, deliver_by, wish: Option<(DeliverByMode, DeliverByTrace)>, teller| {
             let offers = Offers { dsn, deliver_by, ..Offers::default() };
-            let deadline = mail::Timestamp::EPOCH;
+            let deadline = Timestamp::from_secs(100);
             let deliver_by = wish.map(|(mode, trace)| mail::DeliverBy { deadline, mode, trace });
-            assert_eq!(
-                Teller::of(&offers, &Handling { deliver_by, ..Handling::default() }),
-                teller,
-                "{wish:?}"
-            );
+            let handling = Handling { deliver_by, ..Handling::default() };
+            assert_eq!(Teller::of(&offers, &handling, Timestamp::from_secs(now)), teller, "{wish:?}");
         };
         let (notify, give_back) = (DeliverByMode::Notify, DeliverByMode::Return);
-        check(true, None, None, Teller::NextHop);
-        check(false, Some(0), None, Teller::We);
-        check(true, Some(0), Some((notify, DeliverByTrace::No)), Teller::NextHop);
-        check(true, None, Some((notify, DeliverByTrace::No)), Teller::We);
-        check(true, Some(0), Some((give_back, DeliverByTrace::Yes)), Teller::We);
+        check(9, true, None, None, Teller::NextHop);
+        check(9, false, Some(0), None, Teller::We);
+        check(9, true, Some(0), Some((notify, DeliverByTrace::No)), Teller::NextHop);
+        // RFC 2852 §4.1.4.2: "before deliver-by-time to a SMTP server that does not support the Deliver By extension".
+        check(9, true, None, Some((notify, DeliverByTrace::No)), Teller::WeEach);
+        check(100, true, None, Some((notify, DeliverByTrace::No)), Teller::NextHop);
+        check(9, false, Some(0), Some((notify, DeliverByTrace::No)), Teller::We);
+        // §4.1.4: the trace is told of whatever the next hop knows.
+        check(9, true, Some(0), Some((give_back, DeliverByTrace::Yes)), Teller::WeEach);
+        check(200, true, Some(0), Some((notify, DeliverByTrace::Yes)), Teller::WeEach);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dns::Name;
-use mail::{Domain, TlsDemand};
+use mail::{Domain, ReversePath, TlsDemand};
 use smtp::client::{Chaining, Chunking, Limits, Options, TlsLevel};
 
 /// All routes, ready to be asked. The pattern that says most of a domain wins; of equal ones, the first.
@@ -134,9 +134,33 @@ pub struct Destination {
     pub route: RouteIndex,
 }
 
+/// What mail asks of the connections it goes by, so that mail that asks for something else has others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing.
+    None,
+    /// `REQUIRETLS`, or it comes back (RFC 8689 §4.2.1).
+    Required,
+    /// `REQUIRETLS` where it can be had: a report, which has nowhere to come back to (RFC 8689 §5).
+    Preferred,
+}
+
 const MX: &str = "mx:";
 /// Before the key of mail that is to travel under TLS alone.
 const TLS: &str = "requiretls:";
+/// Before the key of reports on such mail.
+const TLS_PREFERRED: &str = "prefer-requiretls:";
+
+impl Demand {
+    /// Of mail with this reverse-path that asks this of TLS.
+    pub const fn of(tls: TlsDemand, reverse_path: &ReversePath) -> Self {
+        match (tls, reverse_path) {
+            (TlsDemand::None | TlsDemand::Waived, _) => Self::None,
+            (TlsDemand::Required, ReversePath::Address(_)) => Self::Required,
+            (TlsDemand::Required, ReversePath::Null) => Self::Preferred,
+        }
+    }
+}
 
 impl Default for RouteOptions {
     fn default() -> Self {
@@ -200,26 +224,30 @@ impl Routes {
         Some(Destination { key, route })
     }
 
-    /// Where mail of this domain goes that asks this of TLS. What is to travel under TLS alone has connections of its own.
-    pub fn destination_for(&self, domain: &Domain, tls: TlsDemand) -> Option<Destination> {
+    /// Where mail of this domain goes that asks this. What is to travel under TLS alone has connections of its own.
+    pub fn destination_for(&self, domain: &Domain, demand: Demand) -> Option<Destination> {
         let destination = self.destination(domain)?;
-        Some(match tls {
-            TlsDemand::Required => {
-                Destination { key: [TLS, &*destination.key].concat().into(), ..destination }
-            }
-            TlsDemand::None | TlsDemand::Waived => destination,
-        })
+        let before = match demand {
+            Demand::None => return Some(destination),
+            Demand::Required => TLS,
+            Demand::Preferred => TLS_PREFERRED,
+        };
+        Some(Destination { key: [before, &*destination.key].concat().into(), ..destination })
     }
 
-    /// What all mail with this key asks of TLS.
-    pub fn demand_of_key(key: &str) -> TlsDemand {
-        if key.starts_with(TLS) { TlsDemand::Required } else { TlsDemand::None }
+    /// What all mail with this key asks.
+    pub fn demand_of_key(key: &str) -> Demand {
+        match parted(key).0 {
+            TLS => Demand::Required,
+            TLS_PREFERRED => Demand::Preferred,
+            _ => Demand::None,
+        }
     }
 
     /// The route of a key that [`Routes::destination`] gave, perhaps before a change of configuration;
     /// `None` when no route gives such a key now: then the domain has to be asked for again.
     pub fn route_of_key(&self, key: &str) -> Option<RouteIndex> {
-        let key = key.strip_prefix(TLS).unwrap_or(key);
+        let key = parted(key).1;
         let route = match Self::domain_of_key(key) {
             Some(domain) => self.find(&domain)?,
             None => {
@@ -232,7 +260,7 @@ impl Routes {
 
     /// The domain of a key of an [`Via::Mx`] route, which an attempt needs.
     pub fn domain_of_key(key: &str) -> Option<Domain> {
-        Domain::parse(key.strip_prefix(TLS).unwrap_or(key).strip_prefix(MX)?).ok()
+        Domain::parse(parted(key).1.strip_prefix(MX)?).ok()
     }
 
     /// A route.
@@ -278,6 +306,12 @@ impl Routes {
         let others = self.routes.iter().filter(|other| other.via == route.via).count();
         Some(if others == 0 { key.into() } else { format!("{key};{}", others + 1).into() })
     }
+}
+
+/// A key, and what stands before it.
+fn parted(key: &str) -> (&str, &str) {
+    let demand = [TLS, TLS_PREFERRED].into_iter().find(|before| key.starts_with(before));
+    key.split_at(demand.map_or(0, str::len))
 }
 
 impl fmt::Display for HopHost {
@@ -343,11 +377,16 @@ mod test {
         check("other.example", "hop:127.0.0.1:2600;2", 5);
         check("same.example", "hop:127.0.0.1:2600", 6);
 
-        let secret = routes.destination_for(&domain("example.org"), TlsDemand::Required).unwrap();
+        let secret = routes.destination_for(&domain("example.org"), Demand::Required).unwrap();
         assert_eq!((&*secret.key, secret.route), ("requiretls:mx:example.org", RouteIndex(0)));
         assert_eq!(Routes::domain_of_key(&secret.key), Some(domain("example.org")));
-        assert_eq!(Routes::demand_of_key(&secret.key), TlsDemand::Required);
-        assert_eq!(Routes::demand_of_key("mx:example.org"), TlsDemand::None);
+        assert_eq!(Routes::demand_of_key(&secret.key), Demand::Required);
+        assert_eq!(Routes::demand_of_key("mx:example.org"), Demand::None);
+        let report = routes.destination_for(&domain("example.org"), Demand::Preferred).unwrap();
+        assert_eq!((&*report.key, report.route), ("prefer-requiretls:mx:example.org", RouteIndex(0)));
+        assert_eq!(Routes::domain_of_key(&report.key), Some(domain("example.org")));
+        assert_eq!(Routes::demand_of_key(&report.key), Demand::Preferred);
+        assert_eq!(routes.route_of_key(&report.key), Some(RouteIndex(0)));
 
         let of_key = |key: &str| routes.route_of_key(key).map(|index| index.0);
         assert_eq!(of_key("mx:example.org"), Some(0));

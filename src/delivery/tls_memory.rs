@@ -60,7 +60,11 @@ impl TlsMemory {
             TlsLevel::Opportunistic if self.until.get(&address).is_some_and(|until| *until > now) => {
                 TlsLevel::None
             }
-            TlsLevel::None | TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified => wanted,
+            TlsLevel::None
+            | TlsLevel::Opportunistic
+            | TlsLevel::Required
+            | TlsLevel::Verified
+            | TlsLevel::Demanded => wanted,
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct HeaderSummary {
     pub from: Option<Range<usize>>,
     /// Where the value of the first `TLS-Required` stands (RFC 8689 §3).
     pub tls_required: Option<Range<usize>>,
+    /// Where the value of the first `Content-Type` stands.
+    pub content_type: Option<Range<usize>>,
 }
 
 /// How often fields stand in a header section. Some must stand there, most may only once (RFC 5322 §3.6).
@@ -141,6 +143,7 @@ enum Field {
     From,
     MessageId,
     TlsRequired,
+    ContentType,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +187,7 @@ impl HeaderScan {
                 message_id: None,
                 from: None,
                 tls_required: None,
+                content_type: None,
             },
             offset: 0,
             line_start: 0,
@@ -316,6 +320,7 @@ impl HeaderScan {
                 Field::From => self.summary.from.as_mut(),
                 Field::MessageId => self.summary.message_id.as_mut(),
                 Field::TlsRequired => self.summary.tls_required.as_mut(),
+                Field::ContentType => self.summary.content_type.as_mut(),
             };
             if let Some(value) = value {
                 value.end = end;
@@ -369,6 +374,7 @@ impl HeaderSummary {
                 return first(&mut self.message_id, value, Field::MessageId);
             }
             b"tls-required" => return first(&mut self.tls_required, value, Field::TlsRequired),
+            b"content-type" => return first(&mut self.content_type, value, Field::ContentType),
             b"subject" => &mut fields.subject,
             b"return-path" => &mut fields.return_path,
             b"delivered-to" => &mut fields.delivered_to,

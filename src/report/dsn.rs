@@ -13,7 +13,8 @@
 use bytes::Bytes;
 use mail::{
     Address, AddressError, BodyType, Class, DeliverByMode, DeliverByTrace, Domain, Envelope, Handling,
-    Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, TlsDemand, Utf8,
+    HoldFor, Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, TlsDemand,
+    Utf8,
 };
 use message::{
     HeaderLimits, HeaderScan, HeaderSummary,
@@ -168,8 +169,13 @@ pub fn dsn(facts: &Facts<'_>, original: &[Bytes], limits: &Limits) -> Result<Opt
         },
         ret: None,
         envelope_id: None,
-        // As urgent as what it tells of (RFC 6710 §4.6).
-        handling: Handling { priority: facts.envelope.handling.priority, ..Handling::default() },
+        handling: Handling {
+            // As urgent as what it tells of (RFC 6710 §4.6).
+            priority: facts.envelope.handling.priority,
+            // "MUST also specify the REQUIRETLS SMTP option" (RFC 8689 §5).
+            tls: facts.envelope.handling.tls,
+            ..Handling::default()
+        },
     };
     Ok(Some(Report { envelope, content }))
 }
@@ -322,6 +328,21 @@ fn status_part(
     }
     fields.structured("Reporting-MTA", &format!("dns; {}", facts.host))?;
     fields.structured("Arrival-Date", &date(facts.envelope.received_at))?;
+    let Handling { deliver_by, hold_until, hold_for, .. } = facts.envelope.handling;
+    // RFC 2852 §5.
+    if let Some(by) = deliver_by {
+        fields.structured("Deliver-By-Date", &date(by.deadline))?;
+    }
+    // "MUST include a Future-Release-Request field" (RFC 4865 §5.1.2).
+    match (hold_for, hold_until) {
+        (Some(HoldFor(seconds)), _) => {
+            fields.structured("Future-Release-Request", &format!("for;{seconds}"))?
+        }
+        (None, Some(until)) => {
+            fields.structured("Future-Release-Request", &format!("until;{}", until.to_rfc3339()))?;
+        }
+        (None, None) => {}
+    }
     for recipient in recipients {
         fields.group_end();
         if let Some(OriginalRecipient { address_type, address }) = &recipient.recipient.original {
@@ -371,7 +392,7 @@ fn returned_part(
     limits: &Limits,
 ) -> Result<Part, DsnError> {
     let ret = match facts.envelope.handling.tls {
-        // The report may go where the message itself must not (RFC 8689 §5).
+        // "the server MUST behave as if RET=HDRS was present" (RFC 8689 §5): its report may go where it must not.
         TlsDemand::Required => Some(Ret::Headers),
         TlsDemand::None | TlsDemand::Waived => facts.envelope.ret,
     };

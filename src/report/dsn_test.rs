@@ -238,6 +238,44 @@ fn how_much_is_returned() {
     assert!(!returned(Some(Ret::Full), Outcome::Failed, BodyType::BinaryMime, 10));
 }
 
+/// A report says which times were asked for (RFC 2852 §5, RFC 4865 §5.1.2).
+#[test]
+fn times_that_were_asked_for() {
+    let fields = |handling: mail::Handling| {
+        let mut envelope = from_ann(&["bob@example.org"]);
+        envelope.handling = handling;
+        let text = text(&report(&envelope, &[failed(&envelope.recipients[0])]));
+        let (_, rest) = text.split_once("\r\nArrival-Date: Thu, 20 Nov 2025 09:00:00 +0000\r\n").unwrap();
+        rest.split_once("\r\n\r\n").map_or("", |(fields, _)| fields).to_owned()
+    };
+    let none = mail::Handling::default();
+    let deliver_by =
+        Some(mail::DeliverBy { deadline: at(5), mode: DeliverByMode::Return, trace: DeliverByTrace::No });
+    assert_eq!(
+        fields(mail::Handling { deliver_by, ..none }),
+        "Deliver-By-Date: Thu, 20 Nov 2025 09:05:00 +0000"
+    );
+    let hold_until = Some(at(5));
+    assert_eq!(
+        fields(mail::Handling { hold_until, ..none }),
+        "Future-Release-Request: until;2025-11-20T09:05:00Z"
+    );
+    let hold_for = Some(HoldFor(300));
+    assert_eq!(fields(mail::Handling { hold_until, hold_for, ..none }), "Future-Release-Request: for;300");
+}
+
+/// RFC 8689 §5: a report on what was to travel under TLS alone travels so too, and holds the header section alone.
+#[test]
+fn a_report_on_what_requires_tls() {
+    let mut envelope = from_ann(&["bob@example.org"]);
+    envelope.handling.tls = TlsDemand::Required;
+    envelope.ret = Some(Ret::Full);
+    let report = report(&envelope, &[failed(&envelope.recipients[0])]);
+    assert_eq!(report.envelope.handling.tls, TlsDemand::Required);
+    let text = text(&report);
+    assert!(text.contains("Subject: Lunch") && !text.contains("At noon?"), "{text}");
+}
+
 #[test]
 fn content_without_a_sound_header() {
     let envelope = from_ann(&["bob@example.org"]);

@@ -6,10 +6,10 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 
 use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step, Teller,
-    TlsLevel, fates,
+    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step,
+    Teller, TlsLevel, fates,
 };
-use mail::{Domain, Status};
+use mail::{Domain, Status, TlsDemand};
 use queue::AttemptId;
 use ring::{ConnectOptions, Stream};
 use smtp::client::{
@@ -50,6 +50,7 @@ pub(crate) async fn work(shard: Rc<Shard>, lane: Rc<Lane>, place: Place, taken: 
             untried: Untried::No,
             progress: false,
             connected: false,
+            demand: Routes::demand_of_key(&lane.key),
             taken: &taken,
         };
         worker.take(job).await;
@@ -87,6 +88,8 @@ struct Worker<'a> {
     /// Whether the session answered for a message.
     progress: bool,
     connected: bool,
+    /// What the mail asks of the connections.
+    demand: Demand,
     taken: &'a RefCell<Vec<AttemptId>>,
 }
 
@@ -184,6 +187,12 @@ impl Worker<'_> {
                         }
                     }
                 },
+                // No host does all that reports on REQUIRETLS mail would like; lost they must not be (RFC 8689 §5).
+                Step::End(Outcome::Failed(_)) if self.demand == Demand::Preferred => {
+                    self.demand = Demand::None;
+                    attempt = self.attempt();
+                    attempt.start()
+                }
                 Step::End(outcome) => return self.give_up(&outcome),
             };
         }
@@ -194,7 +203,7 @@ impl Worker<'_> {
         let seed = self.shard.resolve.random();
         let attempt =
             Attempt::new(&self.route, &domain, self.settings.own.clone(), AttemptLimits::default(), seed);
-        attempt.demanding(Routes::demand_of_key(&self.lane.key))
+        attempt.demanding(self.demand)
     }
 
     /// Any recipient's domain: a route to named hosts does not ask.
@@ -350,7 +359,10 @@ impl Worker<'_> {
             envelope_id: envelope.envelope_id.clone(),
             by: smtp::By::left(&envelope.handling, facts::now()),
             priority: envelope.handling.priority,
-            tls: envelope.handling.tls,
+            tls: match self.demand {
+                Demand::None => TlsDemand::None,
+                Demand::Required | Demand::Preferred => envelope.handling.tls,
+            },
         };
         self.given += 1;
         Some(transaction)
@@ -365,7 +377,7 @@ impl Worker<'_> {
             TransactionOutcome::Answered(_) => self.progress = true,
         }
         let places = mem::take(&mut flight.remaining);
-        let teller = Teller::of(offers, &flight.message.envelope.handling);
+        let teller = Teller::of(offers, &flight.message.envelope.handling, facts::now());
         for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote, teller)) {
             match fate {
                 Fate::Ended(outcome) => flight.ended.push((place, outcome)),

@@ -151,13 +151,13 @@ fn note(
 /// Whether the sender wants to hear of this success, and from us (RFC 3461 §5.2.2).
 fn is_untold(envelope: Option<&Envelope>, place: u32, teller: Teller) -> bool {
     // Where the envelope is not at hand, whoever writes the report reads it.
-    let wanted = |envelope: &Envelope| {
-        envelope
-            .recipients
-            .get(place as usize)
-            .is_some_and(|recipient| report::wants_success(envelope, recipient))
-    };
-    teller == Teller::We && envelope.is_none_or(wanted)
+    let Some(envelope) = envelope else { return teller != Teller::NextHop };
+    let Some(recipient) = envelope.recipients.get(place as usize) else { return false };
+    match teller {
+        Teller::NextHop => false,
+        Teller::We => recipient.notify.success,
+        Teller::WeEach => report::wants_success(envelope, recipient),
+    }
 }
 
 fn last(report: &Report) -> Last {

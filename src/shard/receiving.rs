@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use journal::Draft;
 use mail::{Address, BodyType, Envelope, QueueId, Timestamp, TlsDemand, Utf8};
-use message::{HeaderLimits, HeaderSummary};
+use message::{EightBit, HeaderLimits, HeaderSummary};
 use smtp::{Refusal, Session};
 use watch::events::Accepted;
 
@@ -33,6 +33,16 @@ pub(crate) struct Receiving {
     failed: Option<Refusal>,
     /// What its header section asks of TLS.
     tls: TlsDemand,
+    header: Header,
+}
+
+/// Whether header fields need SMTPUTF8, "at any level within its MIME structure" (RFC 6531 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Header {
+    /// They do not.
+    Plain,
+    /// Nobody looks into the parts of a message: where there are some, all of it must be US-ASCII to be sure.
+    Doubtful,
 }
 
 /// From whom a message comes, and how.
@@ -75,6 +85,7 @@ impl Receiving {
             draft: None,
             failed: None,
             tls: TlsDemand::None,
+            header: Header::Doubtful,
         }
     }
 
@@ -128,6 +139,7 @@ impl Receiving {
         let policy = &shard.settings().policy;
         let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits)?;
         self.tls = tls_demand(&self.intake, &summary);
+        self.header = Header::of(&self.intake, &summary);
         let arrival = Arrival { session, by, envelope, client, tls, id: self.id, at: self.began };
         self.prefix = Some(trace::fields(shard, &arrival, completion));
         Ok(())
@@ -137,9 +149,10 @@ impl Receiving {
     pub(crate) async fn commit(mut self, shard: &Rc<Shard>, mut envelope: Envelope, keep: Keep) -> Committed {
         let began = ring::clock::now();
         envelope.received_at = facts::now();
-        let findings = self.intake.findings();
-        if !findings.eight_bit && is_ascii(&envelope) {
-            // The client asked for SMTPUTF8 without need; without it the message reaches more hops (RFC 6531 §3.4).
+        let plain = !self.intake.findings().eight_bit || self.header == Header::Plain;
+        if plain && envelope.reverse_path.address().is_none_or(Address::is_ascii) {
+            // The client asked for SMTPUTF8 without need, or for the sake of some addresses: without it the message reaches
+            // more hops (RFC 6531 §3.4), or more of its recipients.
             envelope.utf8 = Utf8::NotNeeded;
         }
         // REQUIRETLS is the stronger word (RFC 8689 §4.1).
@@ -226,7 +239,36 @@ pub(crate) fn header_limits(door: &Door) -> HeaderLimits {
     HeaderLimits { header_size_max: to_usize(door.limits.header_size_max) }
 }
 
-fn is_ascii(envelope: &Envelope) -> bool {
-    envelope.reverse_path.address().is_none_or(Address::is_ascii)
-        && envelope.recipients.iter().all(|recipient| recipient.address.is_ascii())
+impl Header {
+    /// Of a message whose header section is in memory.
+    fn of(intake: &Intake, summary: &HeaderSummary) -> Self {
+        const LENGTH_MAX: usize = 100;
+        let kind = summary.content_type.clone().map(|range| field_text(intake.content(), range, LENGTH_MAX));
+        let plain = summary.eight_bit == EightBit::None && kind.is_none_or(|kind| is_single(&kind));
+        if plain { Self::Plain } else { Self::Doubtful }
+    }
+}
+
+/// Whether content of this type has no header fields within.
+fn is_single(content_type: &str) -> bool {
+    let kind = content_type.trim_start().to_ascii_lowercase();
+    ["text/", "image/", "audio/", "video/", "application/"].iter().any(|single| kind.starts_with(single))
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn what_has_parts_may_have_header_fields_in_them() {
+        for (kind, expected) in [
+            (" Text/plain; charset=utf-8", true),
+            ("application/pdf", true),
+            ("multipart/mixed; boundary=x", false),
+            ("message/rfc822", false),
+            ("", false),
+        ] {
+            assert_eq!(is_single(kind), expected, "{kind}");
+        }
+    }
 }

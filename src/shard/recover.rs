@@ -2,12 +2,13 @@
 
 use std::{collections::HashMap, io, path::Path};
 
+use delivery::Demand;
 use index::{Entries, Loaded};
 use journal::{
     DelayNotice, Entry, Journal, Last, Opened, Phase, Read, Recovery, Report, ReturnPath, SegmentFile, Start,
     Step,
 };
-use mail::{JournalShard, QueueId, Timestamp};
+use mail::{JournalShard, QueueId, Timestamp, TlsDemand};
 use queue::{Kind, MessageState, Order, Queue, RecipientState, Restored, State, Warning};
 use ring::{File, OpenMode};
 use watch::events::Damaged;
@@ -140,6 +141,11 @@ pub(crate) fn restore(
 ) -> usize {
     let states: HashMap<u32, &journal::RecipientState> =
         entry.states.iter().map(|(place, state)| (*place, state)).collect();
+    let demand = match (entry.facts.handling.tls, entry.facts.return_path) {
+        (TlsDemand::None | TlsDemand::Waived, _) => Demand::None,
+        (TlsDemand::Required, ReturnPath::Address) => Demand::Required,
+        (TlsDemand::Required, ReturnPath::Null) => Demand::Preferred,
+    };
     let mut recipients = Vec::new();
     for (place, domain) in (0..entry.placement.recipients).zip(entry.facts.domains()) {
         let state = states.get(&place);
@@ -156,7 +162,7 @@ pub(crate) fn restore(
             None => (State::Ready, 0, now, None),
         };
         let Ok(domain) = mail::Domain::parse(domain) else { continue };
-        let way = settings.way(&domain, entry.facts.handling.tls);
+        let way = settings.way(&domain, demand);
         // A route that holds now holds what was not tried yet.
         let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
         let destination = queue.intern(&way.key, now);

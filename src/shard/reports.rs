@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use journal::Last;
-use mail::{Envelope, QueueId, Status};
+use mail::{DeliverByMode, Envelope, QueueId, Status};
 use queue::ReturnReason;
 use report::{Diagnostic, Facts, Limits, Outcome, RecipientFacts};
 use watch::{Dsn, events::Returned};
@@ -31,7 +31,7 @@ pub(crate) async fn failed(
 ) -> Written {
     let report = |_: &Message, _: Option<&Last>| Outcome::Failed;
     // "Delivery time expired" (RFC 3463 §3.5), where the attempts left nothing better to say.
-    let status = |last: Option<Status>| match reason {
+    let status = |_: &Message, last: Option<Status>| match reason {
         ReturnReason::Failed => last.unwrap_or(Status(5, 0, 0)),
         ReturnReason::GaveUp => last.unwrap_or(Status(4, 4, 7)),
         // Whatever the attempts met, it is the sender's own time that is up (RFC 2852 §4.1.3).
@@ -49,8 +49,13 @@ pub(crate) async fn delayed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) 
         let end = shard::times(handling, *received_at).return_at;
         Outcome::Delayed { retry_until: end.map_or(retry_until, |end| end.min(retry_until)) }
     };
-    write(shard, id, recipients, (Dsn::Delayed, "delayed"), |last| last.unwrap_or(Status(4, 4, 7)), report)
-        .await
+    let status = |message: &Message, last: Option<Status>| {
+        let by = message.envelope.handling.deliver_by;
+        let late = by.is_some_and(|by| by.mode == DeliverByMode::Notify && by.deadline <= facts::now());
+        // `a "delayed" DSN with status 4.4.7`, whatever the attempts met (RFC 2852 §4.1.3).
+        last.filter(|_| !late).unwrap_or(Status(4, 4, 7))
+    };
+    write(shard, id, recipients, (Dsn::Delayed, "delayed"), status, report).await
 }
 
 /// Tells the sender of recipients who have got the message, as far as we know and nobody behind us tells.
@@ -65,7 +70,7 @@ pub(crate) async fn delivered(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]
         id,
         recipients,
         (Dsn::Delivered, "delivered"),
-        |last| last.unwrap_or(Status(2, 0, 0)),
+        |_, last| last.unwrap_or(Status(2, 0, 0)),
         report,
     )
     .await
@@ -76,7 +81,7 @@ async fn write(
     id: QueueId,
     places: &[u32],
     (kind, label): (Dsn, &'static str),
-    status: impl Fn(Option<Status>) -> Status,
+    status: impl Fn(&Message, Option<Status>) -> Status,
     outcome: impl Fn(&Message, Option<&Last>) -> Outcome,
 ) -> Written {
     let message = match shard.message(id).await {
@@ -102,7 +107,7 @@ async fn write(
             Some(RecipientFacts {
                 recipient,
                 outcome: outcome(&message, last.as_ref()),
-                status: status(last.as_ref().and_then(|last| last.status)),
+                status: status(&message, last.as_ref().and_then(|last| last.status)),
                 remote_mta,
                 diagnostic,
                 last_attempt: last.as_ref().map(|_| now),

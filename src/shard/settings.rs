@@ -10,9 +10,9 @@ use std::{
 };
 
 use config::{Config, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind, ListenerTls};
-use delivery::{HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
+use delivery::{Demand, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
 use dns::Name;
-use mail::{Envelope, TlsDemand};
+use mail::Envelope;
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
@@ -120,14 +120,14 @@ impl Settings {
 
     /// By which way each recipient's mail leaves.
     pub(crate) fn ways(&self, envelope: &Envelope) -> Vec<Way> {
-        let tls = envelope.handling.tls;
-        envelope.recipients.iter().map(|recipient| self.way(&recipient.address.domain(), tls)).collect()
+        let demand = Demand::of(envelope.handling.tls, &envelope.reverse_path);
+        envelope.recipients.iter().map(|recipient| self.way(&recipient.address.domain(), demand)).collect()
     }
 
     /// By which way a domain's mail leaves. A domain without a route, as a reload may leave behind, is looked up like
     /// any other: whoever took the route away is told by the outcome.
-    pub(crate) fn way(&self, domain: &mail::Domain, tls: TlsDemand) -> Way {
-        match self.routes.destination_for(domain, tls) {
+    pub(crate) fn way(&self, domain: &mail::Domain, demand: Demand) -> Way {
+        match self.routes.destination_for(domain, demand) {
             Some(destination) => {
                 let held = Held::from(&self.routes.route(destination.route).via);
                 Way { key: destination.key, via: held }
@@ -141,7 +141,7 @@ impl Settings {
         match level {
             TlsLevel::None => None,
             TlsLevel::Opportunistic | TlsLevel::Required => self.client_tls.lenient.clone(),
-            TlsLevel::Verified => self.client_tls.verified.clone(),
+            TlsLevel::Verified | TlsLevel::Demanded => self.client_tls.verified.clone(),
         }
     }
 
@@ -231,7 +231,8 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         (pipelining, Extension::Pipelining),
         (size, Extension::Size),
         (eight_bit_mime, Extension::EightBitMime),
-        (smtputf8, Extension::SmtpUtf8),
+        // "MUST provide support for, and announce, the 8BITMIME extension" (RFC 6531 §3.1).
+        (smtputf8 && eight_bit_mime, Extension::SmtpUtf8),
         (chunking, Extension::Chunking),
         // It travels by BDAT alone (RFC 3030 §3).
         (binarymime && chunking, Extension::BinaryMime),

@@ -79,6 +79,8 @@ pub enum Ending {
     Refused(Stage, Reply),
     /// TLS is required and `STARTTLS` is not offered.
     TlsNotOffered,
+    /// `REQUIRETLS` is demanded and not offered.
+    RequireTlsNotOffered,
     /// The handshake failed.
     TlsFailed(TlsFailure),
     /// It was lost at this stage.
@@ -113,6 +115,8 @@ pub enum TlsLevel {
     Required,
     /// No mail without TLS, and the driver's handshake fails when the certificate is not good for the host.
     Verified,
+    /// As [`TlsLevel::Verified`], and the next hop offers `REQUIRETLS` (RFC 8689 §4.2.1).
+    Demanded,
 }
 
 /// Where `BDAT` is used (RFC 3030). Binary content always needs it.
@@ -227,9 +231,11 @@ impl Client {
             Phase::StartTls(offers) => match self.options.tls {
                 // The client decides whether to go on in clear (RFC 3207 §4).
                 TlsLevel::None | TlsLevel::Opportunistic if reply.code() != 421 => self.open(offers, out),
-                TlsLevel::None | TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified => {
-                    self.refused(Stage::StartTls, reply, out)
-                }
+                TlsLevel::None
+                | TlsLevel::Opportunistic
+                | TlsLevel::Required
+                | TlsLevel::Verified
+                | TlsLevel::Demanded => self.refused(Stage::StartTls, reply, out),
             },
             Phase::Open(pipeline) if pipeline.is_empty() => self.close(Ending::Idle),
             // Before all content was sent: whatever it says, the two sides have lost each other.
@@ -389,16 +395,22 @@ impl Client {
 
     fn on_offers(&mut self, offers: Offers, out: &mut Vec<u8>) -> Action {
         match (self.channel, self.options.tls) {
-            (Channel::Clear, TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified)
-                if offers.starttls =>
-            {
+            (
+                Channel::Clear,
+                TlsLevel::Opportunistic | TlsLevel::Required | TlsLevel::Verified | TlsLevel::Demanded,
+            ) if offers.starttls => {
                 out.extend_from_slice(command::STARTTLS);
                 self.phase = Phase::StartTls(offers);
                 Action::Read(Stage::StartTls)
             }
-            (Channel::Clear, TlsLevel::Required | TlsLevel::Verified) => {
+            (Channel::Clear, TlsLevel::Required | TlsLevel::Verified | TlsLevel::Demanded) => {
                 out.extend_from_slice(command::QUIT);
                 self.close(Ending::TlsNotOffered)
+            }
+            // Another host may offer it (RFC 8689 §4.2.1).
+            (Channel::Tls, TlsLevel::Demanded) if !offers.require_tls => {
+                out.extend_from_slice(command::QUIT);
+                self.close(Ending::RequireTlsNotOffered)
             }
             (Channel::Clear, TlsLevel::None | TlsLevel::Opportunistic) | (Channel::Tls, _) => {
                 self.open(offers, out)

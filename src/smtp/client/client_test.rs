@@ -95,7 +95,10 @@ impl Player {
                 Ending::Refused(stage, reply) => format!("close: refused at {stage:?}: {reply}"),
                 Ending::TlsFailed(failure) => format!("close: {failure}"),
                 Ending::Lost(stage, loss) => format!("close: {loss} at {stage:?}"),
-                ending @ (Ending::Quit | Ending::TlsNotOffered | Ending::Idle) => {
+                ending @ (Ending::Quit
+                | Ending::TlsNotOffered
+                | Ending::RequireTlsNotOffered
+                | Ending::Idle) => {
                     format!("close: {ending:?}")
                 }
             },
@@ -139,6 +142,7 @@ fn options(words: &str) -> Options {
         match word.split_once('=').unwrap() {
             ("tls", "Opportunistic") => options.tls = TlsLevel::Opportunistic,
             ("tls", "Required") => options.tls = TlsLevel::Required,
+            ("tls", "Demanded") => options.tls = TlsLevel::Demanded,
             ("chunking", "WhenOffered") => options.chunking = Chunking::WhenOffered,
             ("chaining", "On") => options.chaining = Chaining::On,
             ("transactions", number) => options.limits.transactions_max = number.parse().unwrap(),
