@@ -9,6 +9,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::durable::{BLOCK, Writing};
 use crate::executor::{blocking, runtime_error};
 use crate::raw;
 
@@ -55,10 +56,10 @@ impl File {
 
     /// Makes a new file of that size, full of zeros that are on the disk already, so that to overwrite them is all
     /// that a later write has to do. Takes its time; the shard goes on meanwhile.
-    pub async fn create_zeroed(path: impl Into<PathBuf>, size: u64) -> io::Result<Self> {
+    pub async fn create_zeroed(path: impl Into<PathBuf>, size: u64, writing: Writing) -> io::Result<Self> {
         let path = path.into();
         let inner = path.clone();
-        blocking(move || write_zeros(&inner, size)).await?;
+        blocking(move || write_zeros(&inner, size, writing)).await?;
         Self::open(path, OpenMode::ReadWrite).await
     }
 
@@ -161,10 +162,14 @@ impl File {
 /// How much of a new file may wait to be written at one time. What others sync meanwhile waits behind it.
 const ZEROS_IN_FLIGHT: usize = 2 << 20;
 
-fn write_zeros(path: &Path, size: u64) -> io::Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+fn write_zeros(path: &Path, size: u64, writing: Writing) -> io::Result<()> {
+    // Past the page cache whole blocks can be written, and zeros do not push anything out of it.
+    let direct = writing == Writing::Direct && size.is_multiple_of(BLOCK as u64);
+    let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    flags.set(OFlags::DIRECT, direct);
     let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640))?;
-    let zeros = vec![0; ZEROS_IN_FLIGHT];
+    let zeros = vec![0; ZEROS_IN_FLIGHT + BLOCK];
+    let zeros = &zeros[zeros.as_ptr().align_offset(BLOCK)..][..ZEROS_IN_FLIGHT];
     let result = (|| {
         // Where the file system can, the whole extent is taken at once: it does not fragment, and a disk that is too
         // full says so before anything is written.

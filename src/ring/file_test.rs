@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use crate::testing::{noise, run};
 use crate::{
-    DirectoryLock, File, LockError, OpenMode, create_directory, list, remove, rename, sync_directory,
+    DirectoryLock, File, LockError, OpenMode, Writing, create_directory, list, remove, rename, sync_directory,
 };
 
 #[test]
@@ -37,12 +37,15 @@ fn zeroed_files_have_their_size_and_their_bytes() {
     let path = directory.path().join("segment");
     run(move || async move {
         let size = (2 << 20) + 17;
-        let file = File::create_zeroed(&path, size).await.unwrap();
+        let file = File::create_zeroed(&path, size, Writing::Cached).await.unwrap();
         assert_eq!(file.size().await.unwrap(), size);
         assert!(file.read_at(0, 3 << 20).await.unwrap().iter().all(|byte| *byte == 0));
         file.write_slices_at(&[b"over"], 100).unwrap();
         assert_eq!(file.size().await.unwrap(), size);
-        assert_eq!(File::create_zeroed(&path, 1).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(
+            File::create_zeroed(&path, 1, Writing::Cached).await.unwrap_err().kind(),
+            ErrorKind::AlreadyExists
+        );
         assert_eq!(file.read_at(100, 4).await.unwrap(), b"over", "who failed removed nothing");
     });
 }

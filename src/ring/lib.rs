@@ -18,6 +18,7 @@ mod chunk;
 pub mod clock;
 mod datagram;
 mod deadline;
+mod durable;
 mod event;
 mod executor;
 mod file;
@@ -34,6 +35,7 @@ mod watchdog;
 pub use address::{ListenAddress, Peer};
 pub use datagram::{Datagram, DatagramServer};
 pub use deadline::Deadline;
+pub use durable::{BLOCK, DurableFile, Writing};
 pub use event::{Event, Permit, Semaphore, Waiting};
 pub use executor::{
     Handle, Options, StartError, Stats, Stopped, Task, blocking, spawn, spawn_caught, spawn_task, start,
@@ -50,6 +52,8 @@ pub use shortage::patiently;
 pub use stream::{ConnectOptions, Stream};
 pub use timer::{Elapsed, sleep, timeout};
 
+#[cfg(test)]
+mod durable_test;
 #[cfg(test)]
 mod executor_test;
 #[cfg(test)]
