@@ -92,6 +92,9 @@ section! {
         ready: u32 [Whole<1, 64>; Restart] = 2;
         /// Mail larger than this is written in pieces as it comes in instead of waiting in memory.
         spill: u64 [Size<{ 64 * KIB }, { GIB }>] = MIB;
+        /// Write past the page cache where the file system can. It takes half of the time to make mail durable, and leaves
+        /// the page cache to those who read; only on a disk that is slow to write alone may `false` be quicker.
+        direct: bool [YesNo; Restart] = true;
         /// When less than so many percent of a segment are still needed, they are moved out of it.
         rescue_share: u8 [Whole<0, 90>; Restart] = 25;
     }

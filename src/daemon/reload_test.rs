@@ -58,6 +58,7 @@ journal.segment-size = "32MiB"
 journal.segments-max = 1000
 journal.disk-max = "2TiB"
 journal.reserve = "8MiB"
+journal.direct = false
 journal.ready = 3
 journal.spill = "2MiB"
 journal.rescue-share = 30

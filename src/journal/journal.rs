@@ -148,6 +148,11 @@ impl Journal {
         self.live.insert(id.number(), live);
     }
 
+    /// Whether records may still be written to a segment.
+    pub fn is_open(&self, segment: u32) -> bool {
+        self.tails.iter().flatten().any(|tail| tail.segment == segment && !tail.sealed)
+    }
+
     /// What lived before the log was opened is taken over. Segments that were held for that may be used again.
     pub(crate) fn on_older_known(&mut self, segments: impl IntoIterator<Item = Contents>) {
         for contents in segments {

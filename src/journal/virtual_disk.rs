@@ -20,6 +20,7 @@ pub struct VirtualDisk {
     files: BTreeMap<u32, File>,
     operations: u64,
     stop_at: Option<u64>,
+    in_blocks: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -61,8 +62,15 @@ pub enum Fate {
 }
 
 const SECTOR: usize = 512;
+const BLOCK: usize = 4096;
 
 impl VirtualDisk {
+    /// A disk that is written past the page cache: in whole blocks, the bytes before a write anew as they were, zeros
+    /// behind it.
+    pub fn in_blocks() -> Self {
+        Self { in_blocks: true, ..Self::default() }
+    }
+
     /// Stops the disk at its `operation`-th operation, which is then in doubt.
     pub fn stop_at(&mut self, operation: u64) {
         self.stop_at = Some(operation);
@@ -87,8 +95,14 @@ impl VirtualDisk {
     pub fn write(&mut self, number: u32, offset: u64, slices: &[Bytes]) -> Result<(), Stopped> {
         let going = self.operate();
         let file = self.files.get_mut(&number).expect("writes go to files that are there");
-        let bytes = slices.concat();
-        let at = offset as usize;
+        let mut bytes = slices.concat();
+        let mut at = offset as usize;
+        if self.in_blocks && file.now.len().is_multiple_of(BLOCK) {
+            let base = at / BLOCK * BLOCK;
+            bytes.splice(..0, file.now[base..at].iter().copied());
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+            at = base;
+        }
         file.now[at..at + bytes.len()].copy_from_slice(&bytes);
         file.unsynced.push((at, bytes));
         going

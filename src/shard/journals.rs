@@ -1,8 +1,8 @@
 //! The journal shards of one core, on their files: groups written and synced, segments made and recycled.
 //!
 //! [`journal::Journal`] decides; here it is done. One task per journal shard takes what has gathered, writes it,
-//! syncs once and wakes everybody whose record is durable now (group commit by natural batching). There is no
-//! timer: under load the groups grow by themselves.
+//! syncs once and wakes everybody whose record is durable now (group commit by natural batching). No timer holds
+//! back what somebody waits for: under load the groups grow by themselves.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use journal::{
     RecipientState, Span,
 };
 use mail::{Envelope, JournalShard, QueueId};
-use ring::{Event, File, OpenMode};
+use ring::{DurableFile, Event, Writing, clock};
 use smtp::Refusal;
 use watch::{
     JournalHealth, SegmentState, ShardMetrics,
@@ -89,7 +90,9 @@ pub(crate) struct Committer {
     core: usize,
     directory: PathBuf,
     journal: RefCell<Journal>,
-    files: RefCell<HashMap<u32, Rc<File>>>,
+    files: RefCell<HashMap<u32, Rc<DurableFile>>>,
+    /// How groups are written.
+    writing: Writing,
     metrics: Rc<ShardMetrics>,
     /// Something was appended, or a file order is done.
     work: Event,
@@ -152,6 +155,13 @@ pub(crate) enum ReadError {
     Damaged { segment: u32, offset: u64, reason: String },
 }
 
+/// The longest that notes wait for a group that is synced.
+const LINGER: Duration = Duration::from_millis(5);
+/// So many notes wait no longer.
+const LINGER_NOTES: usize = 1024;
+/// Nor do so many bytes.
+const LINGER_BYTES: u64 = 256 << 10;
+
 impl Committer {
     pub(crate) fn new(
         journal: Journal,
@@ -160,6 +170,7 @@ impl Committer {
         metrics: Rc<ShardMetrics>,
         changes: Changes,
         share: DiskShare,
+        writing: Writing,
     ) -> Rc<Self> {
         Rc::new(Self {
             number: journal.shard(),
@@ -167,6 +178,7 @@ impl Committer {
             directory,
             journal: RefCell::new(journal),
             files: RefCell::default(),
+            writing,
             metrics,
             work: Event::new(),
             room: Event::new(),
@@ -204,8 +216,15 @@ impl Committer {
     pub(crate) async fn run(self: Rc<Self>, rescue: impl Fn(Rescue) + 'static) {
         let rescue = Rc::new(rescue);
         self.follow_orders(&rescue);
+        let mut lingering = None;
         loop {
             let work = self.work.wait();
+            if let Some(wait) = self.linger(&mut lingering) {
+                self.follow_orders(&rescue);
+                // Whether more has come or the time is up: both is seen above.
+                let _ = ring::timeout(wait, work).await;
+                continue;
+            }
             self.write_notes();
             let group = self.journal.borrow_mut().begin_group();
             match group {
@@ -222,17 +241,38 @@ impl Committer {
         }
     }
 
+    /// How long what has gathered waits for company. Nobody waits for notes, and alone they would cost a write to
+    /// the disk where there is no page cache to take them.
+    fn linger(&self, since: &mut Option<Duration>) -> Option<Duration> {
+        let (notes, journal) = (self.notes.borrow().len(), self.journal.borrow());
+        let hurry = self.writing == Writing::Cached
+            || journal.awaits_sync()
+            || journal.gathered() >= LINGER_BYTES
+            || notes >= LINGER_NOTES
+            || (notes == 0 && journal.gathered() == 0);
+        if hurry {
+            *since = None;
+            return None;
+        }
+        let now = clock::now();
+        let left = (*since.get_or_insert(now) + LINGER).checked_sub(now).filter(|left| !left.is_zero());
+        if left.is_none() {
+            *since = None;
+        }
+        left
+    }
+
     async fn commit(&self, group: Group) {
         let (id, end) = (group.id, group.end);
         let before = self.journal.borrow().durable_to();
-        let began = ring::clock::now();
+        let began = clock::now();
         match self.write(&group).await {
             Ok(()) => {
                 let records = end.0.saturating_sub(before.0);
                 let bytes = group.writes.iter().map(|write| write.len).sum();
                 if !group.syncs.is_empty() {
                     let metrics = &self.metrics.journal;
-                    metrics.sync.record_duration(ring::clock::now().saturating_sub(began));
+                    metrics.sync.record_duration(clock::now().saturating_sub(began));
                     metrics.group_records.record(records);
                     metrics.group_bytes.record(bytes);
                 }
@@ -243,7 +283,7 @@ impl Committer {
                 self.metrics.journal.failed.one();
                 self.metrics.journal.set_health(JournalHealth::Failed);
                 CommitFailed { shard: self.core, records, error: &format!("{failure}: {error}") }
-                    .emit(ring::clock::unix_micros());
+                    .emit(clock::unix_micros());
                 self.journal.borrow_mut().on_failed(id, failure);
             }
         }
@@ -253,12 +293,25 @@ impl Committer {
 
     async fn write(&self, group: &Group) -> Result<(), (Failure, io::Error)> {
         for write in &group.writes {
-            let file = self.file(write.segment).await.map_err(|error| (Failure::Write, error))?;
-            file.write_slices_at(&write.slices, write.offset).map_err(|error| (Failure::Write, error))?;
+            let failed = |error| (Failure::Write, error);
+            let file = self.file(write.segment).await.map_err(failed)?;
+            if self.writing == Writing::Direct {
+                // Descriptors come back, but a commit that failed is final.
+                ring::patiently(async || file.begin().await).await.map_err(failed)?;
+            }
+            file.write_slices_at(&write.slices, write.offset).await.map_err(failed)?;
         }
         for segment in &group.syncs {
             let file = self.file(*segment).await.map_err(|error| (Failure::Sync, error))?;
-            file.sync_data().await.map_err(|error| (Failure::Sync, error))?;
+            file.sync().await.map_err(|error| (Failure::Sync, error))?;
+        }
+        for write in &group.writes {
+            if !self.with(|journal| journal.is_open(write.segment))
+                && let Some(file) = self.files.borrow().get(&write.segment)
+            {
+                // Its last record is written.
+                file.end();
+            }
         }
         Ok(())
     }
@@ -308,7 +361,7 @@ impl Committer {
         let accepts = self.journal.borrow_mut().accepts_mail();
         let full = accepts == Err(AppendError::StorageFull);
         if self.full.replace(full) != full {
-            let now = ring::clock::unix_micros();
+            let now = clock::unix_micros();
             if full {
                 let error = match self.denied.get() {
                     Some(_) => {
@@ -404,8 +457,12 @@ impl Committer {
             Note::Transition(id, _) => self.changes.borrow_mut().changed(*id),
             Note::Retired(id) => self.changes.borrow_mut().retired(*id),
         }
-        self.notes.borrow_mut().push_back(note);
-        self.work.notify_one();
+        let mut notes = self.notes.borrow_mut();
+        notes.push_back(note);
+        // Once it knows of one, it looks how many there are when their time has come.
+        if notes.len() == 1 || notes.len() == LINGER_NOTES {
+            self.work.notify_one();
+        }
     }
 
     fn write_notes(&self) {
@@ -448,14 +505,14 @@ impl Committer {
             return self.file_order_done();
         }
         let path = segment_path(&self.directory, segment);
-        match make_segment(&self.directory, &path, size, &header).await {
+        match make_segment(&self.directory, &path, (size, self.writing), &header).await {
             Ok(file) => {
                 self.files.borrow_mut().insert(segment, Rc::new(file));
                 self.journal.borrow_mut().on_prepared(segment);
             }
             Err(error) => {
                 JournalFull { shard: self.core, error: &format!("cannot make {}: {error}", path.display()) }
-                    .emit(ring::clock::unix_micros());
+                    .emit(clock::unix_micros());
                 self.full.set(true);
                 // The name may be there without the content.
                 let removed = ring::remove(path).await;
@@ -471,8 +528,8 @@ impl Committer {
     async fn recycle(self: Rc<Self>, segment: u32, header: Bytes) {
         let recycled = async {
             let file = self.file(segment).await?;
-            file.write_slices_at(&[header], 0)?;
-            file.sync_data().await
+            file.write_slices_at(&[header], 0).await?;
+            file.sync().await
         };
         match recycled.await {
             Ok(()) => self.journal.borrow_mut().on_prepared(segment),
@@ -480,7 +537,7 @@ impl Committer {
             Err(error) => {
                 let path = segment_path(&self.directory, segment);
                 JournalFull { shard: self.core, error: &format!("cannot reuse {}: {error}", path.display()) }
-                    .emit(ring::clock::unix_micros());
+                    .emit(clock::unix_micros());
                 self.journal.borrow_mut().on_create_failed(segment);
             }
         }
@@ -517,13 +574,13 @@ impl Committer {
     }
 
     /// The file of a segment. While there is no descriptor for it, this waits.
-    async fn file(&self, segment: u32) -> io::Result<Rc<File>> {
+    async fn file(&self, segment: u32) -> io::Result<Rc<DurableFile>> {
         if let Some(file) = self.files.borrow().get(&segment) {
             return Ok(file.clone());
         }
         let path = segment_path(&self.directory, segment);
         // Descriptors come back, but a commit that failed is final.
-        let file = Rc::new(ring::patiently(async || File::open(&path, OpenMode::ReadWrite).await).await?);
+        let file = Rc::new(ring::patiently(async || DurableFile::open(&path).await).await?);
         self.files.borrow_mut().insert(segment, file.clone());
         Ok(file)
     }
@@ -601,10 +658,15 @@ impl Committer {
     }
 }
 
-async fn make_segment(directory: &Path, path: &Path, size: u64, header: &Bytes) -> io::Result<File> {
-    let file = File::create_zeroed(path, size).await?;
-    file.write_slices_at(&[header], 0)?;
-    file.sync_data().await?;
+async fn make_segment(
+    directory: &Path,
+    path: &Path,
+    (size, writing): (u64, Writing),
+    header: &Bytes,
+) -> io::Result<DurableFile> {
+    let file = DurableFile::create(path, size, writing).await?;
+    file.write_slices_at(&[header], 0).await?;
+    file.sync().await?;
     ring::sync_directory(directory).await?;
     Ok(file)
 }

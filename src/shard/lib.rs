@@ -167,7 +167,10 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
             }
         };
         first.push(IndexOrder { shard, change });
-        committers.push(Committer::new(found.journal, number, directory, metrics.clone(), changes, share));
+        let writing = recover::writing(number, &directory, config).await;
+        let metrics = metrics.clone();
+        let committer = Committer::new(found.journal, number, directory, metrics, changes, share, writing);
+        committers.push(committer);
     }
     let messages = u64::from(queue.messages());
     let took = ring::clock::now().saturating_sub(began);

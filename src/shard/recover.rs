@@ -10,8 +10,8 @@ use journal::{
 };
 use mail::{JournalShard, QueueId, Timestamp, TlsDemand};
 use queue::{Kind, MessageState, Order, Queue, RecipientState, Restored, State, Warning};
-use ring::{File, OpenMode};
-use watch::events::Damaged;
+use ring::{File, OpenMode, Writing};
+use watch::events::{Damaged, JournalCached};
 
 use crate::{
     journals::{segment_number, segment_path},
@@ -228,6 +228,20 @@ pub fn journal_limits(config: &config::Config) -> journal::Limits {
         rescue_percent: journal.rescue_share.into(),
         ..journal::Limits::default()
     }
+}
+
+/// How the groups of the journal in a directory are to be written.
+pub(crate) async fn writing(shard: usize, directory: &Path, config: &config::Config) -> Writing {
+    if !config.journal.direct {
+        return Writing::Cached;
+    }
+    let best = Writing::best(directory).await;
+    if !matches!(best, Ok(Writing::Direct)) {
+        let error = best.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let path = &directory.display().to_string();
+        JournalCached { shard, path, error: &error }.emit(ring::clock::unix_micros());
+    }
+    best.unwrap_or(Writing::Cached)
 }
 
 /// What is shared by those who rescue and those who save checkpoints: the entry of a live message.

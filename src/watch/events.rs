@@ -261,6 +261,15 @@ events! {
         /// What the system said.
         error: &'a str,
     }
+    /// The file system cannot be written past the page cache, so the journal goes through it: durable, but slower.
+    Info journal journal_cached = JournalCached<'a> {
+        /// The shard.
+        shard: usize,
+        /// The directory of the segments.
+        path: &'a str,
+        /// What the system said, if anything.
+        error: &'a str,
+    }
     /// Mail is accepted again.
     Info journal journal_healthy = JournalHealthy {
         /// The shard.

@@ -36,6 +36,16 @@ impl Journal {
         Some(self.group(writes, end))
     }
 
+    /// Whether the next group will be synced: somebody waits for what has gathered, or will.
+    pub const fn awaits_sync(&self) -> bool {
+        self.needs_sync || !self.unsettled.is_empty()
+    }
+
+    /// Bytes that wait for the next group.
+    pub const fn gathered(&self) -> u64 {
+        self.gathered
+    }
+
     /// The group's writes and syncs are done.
     pub fn on_durable(&mut self, group: GroupId) {
         let InFlight { end, stamp, .. } = self.end_group(group);
