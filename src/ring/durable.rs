@@ -122,6 +122,7 @@ impl DurableFile {
     pub async fn write_slices_at(&self, slices: &[impl AsRef<[u8]>], offset: u64) -> io::Result<()> {
         let Some(direct) = self.direct.borrow().clone() else {
             self.unsynced.set(true);
+            self.begun.take();
             return self.file.write_slices_at(slices, offset).map(drop);
         };
         let (mut base, mut begun) = self.begun_block(offset).await?;

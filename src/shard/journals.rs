@@ -295,10 +295,7 @@ impl Committer {
         for write in &group.writes {
             let failed = |error| (Failure::Write, error);
             let file = self.file(write.segment).await.map_err(failed)?;
-            if self.writing == Writing::Direct {
-                // Descriptors come back, but a commit that failed is final.
-                ring::patiently(async || file.begin().await).await.map_err(failed)?;
-            }
+            begin(&file, self.writing).await.map_err(failed)?;
             file.write_slices_at(&write.slices, write.offset).await.map_err(failed)?;
         }
         for segment in &group.syncs {
@@ -529,7 +526,8 @@ impl Committer {
         let recycled = async {
             let file = self.file(segment).await?;
             file.write_slices_at(&[header], 0).await?;
-            file.sync().await
+            file.sync().await?;
+            begin(&file, self.writing).await
         };
         match recycled.await {
             Ok(()) => self.journal.borrow_mut().on_prepared(segment),
@@ -658,6 +656,15 @@ impl Committer {
     }
 }
 
+/// Gets a segment ready to be written, ahead of need: descriptors may be scarce later.
+async fn begin(file: &DurableFile, writing: Writing) -> io::Result<()> {
+    match writing {
+        // Descriptors come back, but a commit that failed is final.
+        Writing::Direct => ring::patiently(async || file.begin().await).await,
+        Writing::Cached => Ok(()),
+    }
+}
+
 async fn make_segment(
     directory: &Path,
     path: &Path,
@@ -668,6 +675,7 @@ async fn make_segment(
     file.write_slices_at(&[header], 0).await?;
     file.sync().await?;
     ring::sync_directory(directory).await?;
+    begin(&file, writing).await?;
     Ok(file)
 }
 
