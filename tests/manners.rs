@@ -2,6 +2,8 @@
 
 #[path = "manners/connections.rs"]
 mod connections;
+#[path = "manners/sessions.rs"]
+mod sessions;
 
 use std::net::SocketAddr;
 

@@ -201,6 +201,23 @@ section! {
         commands_max: u32 [Whole<1000, 10_000_000>] = 10_000;
         /// Transactions in one session; then we hang up with 421.
         transactions_max: u32 [Whole<1, 1_000_000_000>] = 1_000_000;
+        /// Recipients of one session, whichever message each is of. Over it: 452, and 421 for the next message.
+        recipients_per_session_max: u32 [Whole<100, 1_000_000_000>] = 1_000_000;
+        /// Recipients refused in one session since the last message we took; then we hang up with 421. Who guesses addresses
+        /// comes to that; so does a mailing list with as many old ones, whose message does not come in then.
+        recipients_refused_max: u32 [Whole<20, 1_000_000>] = 1000;
+        /// Messages from one address in a minute; so many may come all at once. Over it: 451.
+        message_rate_per_client: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
+        /// Messages from one network in a minute; so many may come all at once. Over it: 451.
+        message_rate_per_network: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
+        /// Recipients of messages from one address in a minute; so many may come all at once. Over it: 451. Of this rate and
+        /// that of messages a connection holds up to a hundredth in hand: never more are taken, and at most so much less.
+        recipient_rate_per_client: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
+        /// Recipients of messages from one network in a minute; so many may come all at once. Over it: 451.
+        recipient_rate_per_network: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
+        /// Octets of mail data that must come in a second, on the average of each message or chunk, after
+        /// `timeouts.inbound.data-grace`. Slower: 421. "0B": as slow as `data-block` allows.
+        data_rate_min: u64 [Size<0, { 16 * MIB }>] = 100;
         /// A refused BDAT chunk up to this size is read to its end; at a larger one we hang up.
         discard_max: u64 [Size<0, { 4 * GIB }>] = 100 * MIB;
         /// The longest time that a client may have a message held back for (FUTURERELEASE).
@@ -217,6 +234,8 @@ section! {
         command: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(300);
         /// For the next piece of mail data.
         data_block: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(180);
+        /// Before the rate of mail data counts (`limits.data-rate-min`).
+        data_grace: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(60);
         /// For a TLS handshake.
         handshake: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
         /// For the client to take what we send.

@@ -100,7 +100,7 @@ async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: A
             return;
         }
     }
-    connection::serve(&shard, &door, socket).await;
+    connection::serve(&shard, &door, socket, &admitted.place).await;
 }
 
 /// Counts a handshake with a client, and logs one that failed.

@@ -14,7 +14,7 @@ use watch::{ConnectionRefusal, Counted as _, events::ConnectionRefused};
 
 use crate::{
     accept::client_address,
-    crowd::{Bucket, Place, Rates, UsedUp},
+    crowd::{Bucket, Place, UsedUp},
     settings::Door,
     shard::Shard,
 };
@@ -26,8 +26,7 @@ pub(crate) struct Admitted {
     session: u64,
     verdict: Result<(), Turned>,
     /// Its place among all who are connected to this host.
-    #[expect(dead_code, reason = "dropped with the rest")]
-    place: Place,
+    pub(crate) place: Place,
 }
 
 impl Admitted {
@@ -77,10 +76,7 @@ impl Drop for Admitted {
 /// Takes the connection out of the rates it counts against.
 fn pace(shard: &Shard, door: &Door, place: &Place) -> Pace {
     let now = ring::clock::now();
-    let limits = &door.limits;
-    let rates =
-        Rates { client: limits.connection_rate_per_client, network: limits.connection_rate_per_network };
-    match place.take(Bucket::Connections, rates, 1, now) {
+    match place.take(Bucket::Connections, door.connection_rates(), 1, now) {
         Err(UsedUp::Client) => Pace::ClientOver,
         Err(UsedUp::Network) => Pace::NetworkOver,
         Ok(()) if shard.crowd.take_of_host(shard.settings().connection_rate, now) => Pace::Steady,

@@ -8,6 +8,7 @@ use watch::events::{Connected, Disconnected, Refused};
 
 use crate::{
     accept::{client_address, note_handshake},
+    crowd::Place,
     facts,
     intake::{Found, Intake},
     receiving::{Bringer, Origin, Receiving, header_limits},
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// Does what the session asks until one side hangs up.
-pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket) {
+pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, place: &Place) {
     let (session, greeting) = Session::open(door.options());
     let began = ring::clock::now();
     let client = client_address(socket.stream().peer());
@@ -26,6 +27,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket) {
     let mut connection = Connection {
         shard,
         door,
+        place,
         session,
         lines: LineScanner::new(to_usize(door.limits.command_line_max)),
         until: began + door.timeouts.session,
@@ -48,6 +50,8 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket) {
 struct Connection<'a> {
     shard: &'a Rc<Shard>,
     door: &'a Rc<Door>,
+    /// Its place in the counts of the host.
+    place: &'a Place,
     session: Session,
     socket: Socket,
     lines: LineScanner,
@@ -172,6 +176,15 @@ impl Connection<'_> {
 
     /// Waits for more input. What comes of waiting in vain is an action of the session: a 421.
     async fn fill(&mut self, until: Duration) -> Result<Option<Action>, Ending> {
+        self.fill_or(until, Session::on_timeout).await
+    }
+
+    /// As [`Self::fill`], with what is late.
+    async fn fill_or(
+        &mut self,
+        until: Duration,
+        late: fn(&mut Session) -> Action,
+    ) -> Result<Option<Action>, Ending> {
         if self.shard.is_stopping() && !self.in_transaction() {
             return Ok(Some(self.session.on_shutdown()));
         }
@@ -192,7 +205,7 @@ impl Connection<'_> {
                 }
                 // Room for the last reply to leave.
                 self.socket.stream().deadline().set_after(self.door.timeouts.send);
-                Ok(Some(self.session.on_timeout()))
+                Ok(Some(late(&mut self.session)))
             }
             Err(error) => Err(error.into()),
         }
@@ -215,7 +228,8 @@ impl Connection<'_> {
         let client = self.socket.stream().peer();
         self.session.on_time(facts::now());
         facts::limit(self.shard, client.ip(), &mut stage);
-        let verdict = facts::judge(self.shard, self.door, client.ip(), &self.session, &stage);
+        let verdict = facts::judge(self.shard, self.door, client.ip(), &self.session, &stage)
+            .and_then(|()| facts::pace(self.door, self.place, &stage));
         if let Err(refusal) = verdict {
             let (name, forward_path) = match &stage {
                 Stage::Ehlo { .. } => ("ehlo", None),
@@ -256,13 +270,14 @@ impl Connection<'_> {
 
     async fn discard_chunk(&mut self, mut size: u64) -> Result<Action, Ending> {
         self.drop_receiving();
+        let (began, whole) = (ring::clock::now(), size);
         while size > 0 {
             let input = self.socket.input();
             let len = usize::try_from(size).map_or(input.len(), |size| size.min(input.len()));
             input.consume(len);
             size -= len as u64;
             if size > 0
-                && let Some(action) = self.fill(after(self.door.timeouts.data_block)).await?
+                && let Some(action) = self.fill_with_data(began, whole - size).await?
             {
                 return Ok(action);
             }
@@ -272,9 +287,11 @@ impl Connection<'_> {
 
     /// Reads mail data to its end, or to the end of its chunk; an action when there was none.
     async fn receive(&mut self) -> Result<Option<Action>, Ending> {
+        let began = ring::clock::now();
+        let before = self.octets();
         loop {
             if self.socket.input().is_empty()
-                && let Some(action) = self.fill(after(self.door.timeouts.data_block)).await?
+                && let Some(action) = self.fill_with_data(began, self.octets() - before).await?
             {
                 self.drop_receiving();
                 return Ok(Some(action));
@@ -287,6 +304,28 @@ impl Connection<'_> {
                 // Boxed: an idle connection should not carry the room for it.
                 Box::pin(self.spill()).await;
             }
+        }
+    }
+
+    /// Octets of mail data so far.
+    fn octets(&self) -> u64 {
+        self.receiving.as_ref().expect(RECEIVING).intake.size()
+    }
+
+    /// Waits for more mail data, of which so much has come since then.
+    async fn fill_with_data(&mut self, began: Duration, octets: u64) -> Result<Option<Action>, Ending> {
+        let until = after(self.door.timeouts.data_block);
+        match self.door.too_slow_at(began, octets) {
+            Some(too_slow) if too_slow < until.min(self.until) => {
+                let action = self.fill_or(too_slow, Session::on_too_slow).await?;
+                if let Some(Action::Close(reply)) = &action
+                    && reply.refusal() == Some(Refusal::TooSlow)
+                {
+                    self.note_refusal("data", Refusal::TooSlow, None);
+                }
+                Ok(action)
+            }
+            Some(_) | None => self.fill(until).await,
         }
     }
 

@@ -6,9 +6,14 @@
 //! client is on. It has a bound: when a part is full, those are forgotten that have no connection and will be forgiven
 //! soonest, and when there are none, who comes is not counted, and no cap or rate holds for it.
 //!
+//! Of the rates of messages and recipients a connection takes a hundredth at a time and gives back what is left at its end.
+//! So never more is taken than the rate, and what is in hand of others is missing meanwhile: a hundredth for each
+//! connection of the same client or network.
+//!
 //! Time is an argument here.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, hash_map},
     hash::{BuildHasher, RandomState},
     net::IpAddr,
@@ -62,9 +67,11 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bucket {
     Connections,
+    Messages,
+    Recipients,
 }
 
-const BUCKETS: usize = 1;
+const BUCKETS: usize = 3;
 /// Enough that two shards seldom want the same at the same moment.
 const PARTS: usize = 64;
 /// In which an empty bucket fills, in nanoseconds.
@@ -78,7 +85,7 @@ pub(crate) struct Prefixes {
 }
 
 /// So many in a minute from one address, and from one network; `None`: any number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rates {
     pub(crate) client: Option<u32>,
     pub(crate) network: Option<u32>,
@@ -102,6 +109,10 @@ pub(crate) struct Place {
     keys: Option<[Key; 2]>,
     /// Which of the keys are in the table.
     tracked: [bool; 2],
+    /// What it has in hand of each rate, so that the table is not touched for each message.
+    in_hand: [Cell<u32>; BUCKETS],
+    /// The rates that it was taken out of.
+    taken_at: Cell<[Rates; BUCKETS]>,
 }
 
 impl Crowd {
@@ -138,7 +149,9 @@ impl Crowd {
             *open = self.part(*key).enter(*key, &self.0, nanos(now));
         }
         let [client, network] = open;
-        Place { crowd: self.clone(), host, client, network, keys, tracked: open.map(|open| open > 0) }
+        let tracked = open.map(|open| open > 0);
+        let (in_hand, taken_at) = Default::default();
+        Place { crowd: self.clone(), host, client, network, keys, tracked, in_hand, taken_at }
     }
 
     /// Takes a connection out of the rate of the host; `false` when it is used up.
@@ -253,6 +266,15 @@ impl Part {
     }
 }
 
+impl Rates {
+    /// How many tokens one connection takes at a time: a hundredth of the lower rate.
+    fn at_once(self) -> u32 {
+        const MOST: u32 = 64;
+        let lower = self.client.into_iter().chain(self.network).min().unwrap_or(0);
+        (lower / 100).min(MOST)
+    }
+}
+
 impl Entry {
     const fn is_idle(&self) -> bool {
         self.open == 0
@@ -295,6 +317,30 @@ impl Place {
         Ok(())
     }
 
+    /// Uses up a token, of those in hand or else of some more that are taken at once.
+    ///
+    /// # Errors
+    /// In which bucket there is none.
+    pub(crate) fn spend(&self, bucket: Bucket, rates: Rates, now: Duration) -> Result<(), UsedUp> {
+        if rates == Rates::default() || self.keys.is_none() {
+            return Ok(());
+        }
+        let in_hand = &self.in_hand[bucket as usize];
+        if in_hand.get() == 0 {
+            let some = rates.at_once();
+            if some > 1 && self.take(bucket, rates, some, now).is_ok() {
+                in_hand.set(some);
+                let mut taken_at = self.taken_at.get();
+                taken_at[bucket as usize] = rates;
+                self.taken_at.set(taken_at);
+            } else {
+                return self.take(bucket, rates, 1, now);
+            }
+        }
+        in_hand.set(in_hand.get() - 1);
+        Ok(())
+    }
+
     fn take_of(&self, key: Key, bucket: Bucket, rate: Option<u32>, tokens: u32, now: Duration) -> bool {
         let Some(rate) = rate else { return true };
         let mut part = self.crowd.part(key);
@@ -319,6 +365,16 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.0.open.fetch_sub(1, Relaxed);
+        if let Some([client, network]) = self.keys {
+            for bucket in [Bucket::Messages, Bucket::Recipients] {
+                let left = self.in_hand[bucket as usize].get();
+                if left > 0 {
+                    let rates = self.taken_at.get()[bucket as usize];
+                    self.put_back(client, bucket, rates.client, left);
+                    self.put_back(network, bucket, rates.network, left);
+                }
+            }
+        }
         for (key, tracked) in self.keys.iter().flatten().zip(self.tracked) {
             if tracked {
                 self.crowd.part(*key).leave(*key, &self.crowd.0);

@@ -91,6 +91,50 @@ fn a_network_has_a_rate_of_its_own() {
 }
 
 #[test]
+fn a_connection_takes_a_hundredth_at_a_time_and_gives_back_the_rest() {
+    let crowd = Crowd::new(MANY);
+    let rates = Rates { client: Some(1000), network: Some(2000) };
+    let spend = |place: &Place, now| place.spend(Bucket::Messages, rates, now);
+    let burst = |place: &Place, now| (0..).take_while(|_| spend(place, now).is_ok()).count();
+    let full_at = |place: &Place| {
+        let key = place.keys.unwrap()[0];
+        crowd.part(key).entries[&key].full_at[Bucket::Messages as usize] - nanos(at(100))
+    };
+    let one = enter(&crowd, "192.0.2.1");
+    spend(&one, at(100)).unwrap();
+    assert_eq!(full_at(&one), 10 * MINUTE / 1000, "ten at once");
+    (0..9).for_each(|_| spend(&one, at(100)).unwrap());
+    assert_eq!((full_at(&one), one.in_hand[1].get()), (10 * MINUTE / 1000, 0));
+    spend(&one, at(100)).unwrap();
+    // What one has in hand, the other lacks; the last are taken one by one.
+    let two = enter(&crowd, "192.0.2.1");
+    assert_eq!(burst(&two, at(100)), 1000 - 20);
+    assert_eq!(burst(&one, at(100)), 9);
+    assert_eq!((burst(&one, at(100)), burst(&two, at(100))), (0, 0), "never more than the rate");
+    // Of another client of the network, the rest of its rate; and what is not used comes back.
+    let three = enter(&crowd, "192.0.2.2");
+    (0..15).for_each(|_| spend(&three, at(100)).unwrap());
+    drop(three);
+    let four = enter(&crowd, "192.0.2.3");
+    assert_eq!(burst(&four, at(100)), 1000 - 15);
+    let spared = crowd.enter(None, PREFIXES, at(100));
+    (0..2000).for_each(|_| spend(&spared, at(100)).unwrap());
+}
+
+#[test]
+fn few_in_a_minute_are_taken_one_by_one() {
+    let crowd = Crowd::new(MANY);
+    let (one, two) = (enter(&crowd, "192.0.2.1"), enter(&crowd, "192.0.2.1"));
+    let rates = Rates { client: Some(3), network: None };
+    for (place, expected) in [(&one, Ok(())), (&two, Ok(())), (&one, Ok(())), (&two, Err(UsedUp::Client))] {
+        assert_eq!(place.spend(Bucket::Recipients, rates, at(100)), expected);
+    }
+    for _ in 0..10 {
+        assert_eq!(one.spend(Bucket::Messages, Rates::default(), at(100)), Ok(()));
+    }
+}
+
+#[test]
 fn the_host_has_a_rate() {
     let crowd = Crowd::new(MANY);
     let burst = |rate, now| (0..100).take_while(|_| crowd.take_of_host(rate, now)).count();

@@ -7,7 +7,11 @@ use policy::{Client, Routed, Standing, Storage};
 use smtp::{Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
-use crate::{settings::Door, shard::Shard};
+use crate::{
+    crowd::{Bucket, Place, UsedUp},
+    settings::Door,
+    shard::Shard,
+};
 
 /// Gathers the facts of a stage and asks policy.
 pub(crate) fn judge(
@@ -46,6 +50,21 @@ pub(crate) fn judge_as(
         }
         Stage::Data { .. } => policy.data(storage(shard, door, session)),
     }
+}
+
+/// Takes a message or a recipient out of the rates of the client, once nothing else stands against it.
+///
+/// # Errors
+/// [`Refusal::RateLimited`] when they are used up.
+pub(crate) fn pace(door: &Door, place: &Place, stage: &Stage) -> Verdict {
+    let (bucket, rates) = match stage {
+        Stage::Mail { .. } => (Bucket::Messages, door.message_rates()),
+        Stage::Rcpt { .. } => (Bucket::Recipients, door.recipient_rates()),
+        Stage::Ehlo { .. } | Stage::Data { .. } => return Ok(()),
+    };
+    place.spend(bucket, rates, ring::clock::now()).map_err(|used_up| match used_up {
+        UsedUp::Client | UsedUp::Network => Refusal::RateLimited,
+    })
 }
 
 /// Takes from what a client asks for what is not for him to say: only our own may make a message more urgent than

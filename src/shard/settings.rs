@@ -20,7 +20,7 @@ use smtp::{
 use tls::{ClientConfig, ServerConfig};
 
 use crate::{
-    crowd::Prefixes,
+    crowd::{Prefixes, Rates},
     resolve::Resolving,
     shard::{Held, Way},
 };
@@ -181,6 +181,8 @@ impl Door {
                 errors_max: limits.errors_max,
                 commands_max: limits.commands_max,
                 transactions_max: limits.transactions_max,
+                recipients_per_session_max: limits.recipients_per_session_max,
+                recipients_refused_max: limits.recipients_refused_max,
                 discard_max: limits.discard_max,
                 hold_max: limits.hold_max,
             },
@@ -202,6 +204,31 @@ impl Door {
             },
             options: options.shared(),
         }
+    }
+
+    /// When the mail data that began then, and of which so much has come, is too slow; `None`: never.
+    pub(crate) fn too_slow_at(&self, began: Duration, octets: u64) -> Option<Duration> {
+        let rate = self.limits.data_rate_min;
+        let due = octets.saturating_mul(1000).checked_div(rate)?;
+        Some(began + self.timeouts.data_grace + Duration::from_millis(due))
+    }
+
+    /// Connections of strangers in a minute.
+    pub(crate) const fn connection_rates(&self) -> Rates {
+        let limits = &self.limits;
+        Rates { client: limits.connection_rate_per_client, network: limits.connection_rate_per_network }
+    }
+
+    /// Their messages.
+    pub(crate) const fn message_rates(&self) -> Rates {
+        let limits = &self.limits;
+        Rates { client: limits.message_rate_per_client, network: limits.message_rate_per_network }
+    }
+
+    /// The recipients of these.
+    pub(crate) const fn recipient_rates(&self) -> Rates {
+        let limits = &self.limits;
+        Rates { client: limits.recipient_rate_per_client, network: limits.recipient_rate_per_network }
     }
 
     /// For [`smtp::Session::open`].

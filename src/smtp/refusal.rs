@@ -100,6 +100,8 @@ refusals! {
     ConnectionRefused = "connection_refused",
     /// The client was silent for too long, or the session too long in all.
     Timeout = "timeout",
+    /// Mail data came more slowly than it has to.
+    TooSlow = "too_slow",
     /// The server is about to stop.
     ShuttingDown = "shutting_down",
     /// The declared or the received size is over the limit.

@@ -143,6 +143,9 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::TooManyConnections => "raise the limit of connections, or block the client",
         Refusal::ConnectionRefused => "see the rule that refuses the client",
         Refusal::Timeout => "nothing; if it happens to many, look at the network",
+        Refusal::TooSlow => {
+            "nothing, or lower the rate of mail data; if it happens to many, look at the network"
+        }
         Refusal::MessageTooBig => "nothing, or raise the limit of the message's size",
         Refusal::BareLineEnd => "have the client repaired; to accept such mail helps to smuggle messages",
         Refusal::NulByte | Refusal::DataLineTooLong => {

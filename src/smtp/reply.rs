@@ -247,6 +247,7 @@ impl Refusal {
             Self::TooManyConnections => (421, Status(4, 7, 0), "too many connections, try again later"),
             Self::ConnectionRefused => (554, Status(5, 7, 1), "no SMTP service for you"),
             Self::Timeout => (421, Status(4, 4, 2), "timeout, closing"),
+            Self::TooSlow => (421, Status(4, 4, 2), "mail data too slow, closing"),
             Self::ShuttingDown => (421, Status(4, 3, 2), "shutting down, try again later"),
             // RFC 1870 §6.1.
             Self::MessageTooBig => (552, Status(5, 3, 4), "message too big"),

@@ -124,6 +124,10 @@ pub struct Session {
     errors: u32,
     commands: u32,
     transactions: u32,
+    /// Recipients accepted.
+    recipients: u32,
+    /// Recipients that policy refused since the last accepted message.
+    recipients_refused: u32,
     now: Timestamp,
     /// The priority that the last MAIL asked for.
     priority_asked: TransferPriority,
@@ -197,6 +201,8 @@ impl Session {
             errors: 0,
             commands: 0,
             transactions: 0,
+            recipients: 0,
+            recipients_refused: 0,
             now: Timestamp::EPOCH,
             priority_asked: TransferPriority::default(),
         };
@@ -244,7 +250,7 @@ impl Session {
         self.expect(Expected::Verdict);
         let action = match verdict {
             Ok(()) => self.on_accepted(stage),
-            Err(refusal) => self.on_refused(refusal),
+            Err(refusal) => self.on_refused(&stage, refusal),
         };
         self.act(action)
     }
@@ -270,7 +276,7 @@ impl Session {
         self.phase = Phase::Idle;
         let action = match outcome {
             Ok(id) => {
-                self.commands = 0;
+                (self.commands, self.recipients_refused) = (0, 0);
                 Action::Reply(Reply::queued(id))
             }
             Err(refusal) => reply_or_close(refusal),
@@ -290,6 +296,11 @@ impl Session {
     /// The client was silent for too long (RFC 5321 §4.5.3.2.7), or the whole session lasted too long.
     pub fn on_timeout(&mut self) -> Action {
         self.close(Refusal::Timeout)
+    }
+
+    /// Mail data came too slowly for too long.
+    pub fn on_too_slow(&mut self) -> Action {
+        self.close(Refusal::TooSlow)
     }
 
     /// The server stops (RFC 5321 §3.8).
@@ -399,7 +410,10 @@ impl Session {
         if parameters.size.is_some_and(|size| size > self.options.limits.message_size_max) {
             return Err(Refusal::MessageTooBig);
         }
-        if self.transactions >= self.options.limits.transactions_max {
+        let limits = &self.options.limits;
+        if self.transactions >= limits.transactions_max
+            || self.recipients >= limits.recipients_per_session_max
+        {
             return Err(Refusal::TooManyTransactions);
         }
         self.priority_asked = parameters.priority;
@@ -421,7 +435,10 @@ impl Session {
         if envelope.utf8 == Utf8::NotNeeded && !ascii {
             return Err(Refusal::Utf8Needed);
         }
-        if envelope.recipients.len() >= self.options.limits.recipients_max {
+        let limits = &self.options.limits;
+        if envelope.recipients.len() >= limits.recipients_max
+            || self.recipients >= limits.recipients_per_session_max
+        {
             return Err(Refusal::TooManyRecipients);
         }
         Ok(Action::Judge(Stage::Rcpt { forward_path, parameters }))
@@ -487,6 +504,7 @@ impl Session {
                     unreachable!("a recipient is judged only in a transaction")
                 };
                 transaction.envelope.recipients.push(recipient);
+                self.recipients += 1;
                 Action::Reply(Reply::RECIPIENT_OK)
             }
             Stage::Data { .. } => {
@@ -517,7 +535,14 @@ impl Session {
         Action::Reply(reply)
     }
 
-    fn on_refused(&mut self, refusal: Refusal) -> Action {
+    fn on_refused(&mut self, stage: &Stage, refusal: Refusal) -> Action {
+        // One that is put off is no guess.
+        if matches!(stage, Stage::Rcpt { .. }) && refusal.code() >= 500 {
+            self.recipients_refused += 1;
+            if self.recipients_refused > self.options.limits.recipients_refused_max {
+                return reply_or_close(Refusal::TooManyErrors);
+            }
+        }
         if let Phase::Busy(Busy::Asking(_, transfer)) = self.phase {
             // The transaction ends, so that the client may begin another at once.
             self.phase = Phase::Idle;

@@ -257,6 +257,7 @@ impl Player {
     fn answer(&mut self, answer: &str) {
         let next = match (answer, self.action.take()) {
             ("timeout", _) => self.stop(Session::on_timeout),
+            ("too slow", _) => self.stop(Session::on_too_slow),
             ("shutdown", _) => self.stop(Session::on_shutdown),
             ("accept", Some(Action::Judge(stage))) => self.session.on_verdict(stage, Ok(())),
             ("durable", Some(Action::Commit(_))) => self.session.on_commit(Ok(id())),
@@ -322,6 +323,8 @@ fn configure(setting: &str, options: &mut Options, policy: &mut Asked) {
         "errors-max" => options.limits.errors_max = number(),
         "commands-max" => options.limits.commands_max = number(),
         "transactions-max" => options.limits.transactions_max = number(),
+        "recipients-per-session-max" => options.limits.recipients_per_session_max = number(),
+        "recipients-refused-max" => options.limits.recipients_refused_max = number(),
         "hold-max" => options.limits.hold_max = std::time::Duration::from_secs(number().into()),
         "line-max" => options.limits.line_max = number() as usize,
         "role" if value == "submission" => options.role = Role::Submission,

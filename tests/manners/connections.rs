@@ -70,17 +70,14 @@ fn a_network_and_a_host_have_caps() {
 
 #[test]
 fn who_comes_too_fast_is_turned_away() {
-    let limits = "[limits]\nconnection-rate-per-client = 3\nconnection-rate-per-network = 5\n";
-    let server = server(&format!("{limits}[clients]\nconnection-rate = 7\n"));
+    let limits = "[limits]\nconnection-rate-per-client = 2\nconnection-rate-per-network = 3\n";
+    let server = server(&format!("{limits}[clients]\nconnection-rate = 4\n"));
     for (from, served) in [
-        ("127.0.0.1", true),
         ("127.0.0.1", true),
         ("127.0.0.1", true),
         ("127.0.0.1", false),
         ("127.0.0.3", true),
-        ("127.0.0.3", true),
         ("127.0.0.3", false),
-        ("127.0.2.1", true),
         ("127.0.2.1", true),
         ("127.0.2.1", false),
         ("127.0.0.2", true),

@@ -63,6 +63,10 @@ pub struct Limits {
     pub commands_max: u32,
     /// Transactions of one session; no minimum.
     pub transactions_max: u32,
+    /// Recipients of one session, whichever message each is of; no minimum.
+    pub recipients_per_session_max: u32,
+    /// Recipients refused by policy since the last accepted message; the next one ends the session.
+    pub recipients_refused_max: u32,
     /// The longest time that a message may be held for (RFC 4865 §3).
     pub hold_max: Duration,
 }
@@ -77,6 +81,8 @@ impl Default for Limits {
             errors_max: 20,
             commands_max: 10_000,
             transactions_max: 1_000_000,
+            recipients_per_session_max: 1_000_000,
+            recipients_refused_max: 1000,
             hold_max: Duration::from_secs(7 * 86_400),
         }
     }

@@ -17,6 +17,8 @@ const LIMITS: Limits = Limits {
     errors_max: 20,
     commands_max: 60,
     transactions_max: 12,
+    recipients_per_session_max: 12,
+    recipients_refused_max: 6,
 };
 
 const LINES: [&[u8]; 35] = [

@@ -1,0 +1,84 @@
+//! What a client may do in its session, and in a minute.
+
+use end_to_end::Client;
+
+use crate::{server, swaks};
+
+/// How many of these mails, sent one after another, are taken.
+fn taken(server: &end_to_end::Server, from: &str, to: &str, mails: usize) -> usize {
+    let sessions = (0..mails).map(|_| swaks(server.smtp(), from, &["--to", to]));
+    sessions.filter(|session| session.stdout.contains("queued as ")).count()
+}
+
+#[test]
+fn messages_and_recipients_in_a_minute() {
+    let limits = "[limits]\nmessage-rate-per-client = 2\nmessage-rate-per-network = 3\n\
+                  recipient-rate-per-client = 100\n";
+    let server = server(limits);
+    assert_eq!(taken(&server, "127.0.0.1", "bob@example.net", 3), 2);
+    let refused = server.event("refused", |_| true);
+    assert_eq!(
+        (&refused["stage"], &refused["reason"]),
+        (&"mail".into(), &"rate_limited".into()),
+        "{refused}"
+    );
+    assert_eq!(taken(&server, "127.0.0.3", "bob@example.net", 2), 1, "of the same network");
+    assert_eq!(taken(&server, "127.0.0.2", "bob@example.net", 4), 4, "one of ours");
+    assert_eq!(server.metric("ringpost_refusals_total", &["reason=\"rate_limited\""]), 2.0);
+    // A hundred recipients, over both messages.
+    let mut client = Client::greeted(server.smtp());
+    assert_eq!(client.ask("MAIL FROM:<ann@example.org>").code, 451);
+    server.configure(&crate::configuration("[limits]\nrecipient-rate-per-client = 100\n"));
+    server.reload();
+    let mut client = Client::greeted(server.smtp());
+    client.ask("MAIL FROM:<ann@example.org>");
+    let took = (0..200).take_while(|n| client.ask(&format!("RCPT TO:<a{n}@example.net>")).code == 250);
+    // Two are used up; how many come back meanwhile is for the clock to say.
+    assert!((98..200).contains(&took.count()));
+    assert_eq!(client.ask("RCPT TO:<more@example.net>").code, 451);
+    client.say("DATA");
+    client.expect(354);
+    client.put(b"Subject: to many\r\n\r\nhello\r\n.\r\n");
+    client.expect(250);
+}
+
+#[test]
+fn mail_data_that_hardly_moves() {
+    let server = server("[limits]\ndata-rate-min = \"1MiB\"\n[timeouts.inbound]\ndata-grace = \"1s\"\n");
+    let envelope = ["MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>"];
+    for (begin, reply) in [("DATA", Some(354)), ("BDAT 1000000", None)] {
+        let mut client = Client::greeted(server.smtp());
+        envelope.iter().for_each(|line| assert_eq!(client.ask(line).code, 250));
+        client.say(begin);
+        reply.into_iter().for_each(|code| drop(client.expect(code)));
+        client.put(b"Subject: slow\r\n");
+        assert_eq!(client.expect(421).text(), "4.4.2 mail data too slow, closing");
+        assert_eq!(client.try_reply(), None);
+        let refused = server.event("refused", |_| true);
+        assert_eq!(
+            (&refused["stage"], &refused["reason"]),
+            (&"data".into(), &"too_slow".into()),
+            "{refused}"
+        );
+    }
+    assert_eq!(server.metric("ringpost_refusals_total", &["reason=\"too_slow\""]), 2.0);
+    // A client that is quick has the same grace.
+    swaks(server.smtp(), "127.0.0.1", &[]).good();
+}
+
+#[test]
+fn a_session_has_so_many_recipients_and_guesses() {
+    let server = server("[limits]\nrecipients-per-session-max = 100\nrecipients-refused-max = 20\n");
+    let mut client = Client::greeted(server.smtp());
+    client.ask("MAIL FROM:<ann@example.org>");
+    for n in 0..100 {
+        assert_eq!(client.ask(&format!("RCPT TO:<a{n}@example.net>")).code, 250);
+    }
+    assert_eq!(client.ask("RCPT TO:<more@example.net>").code, 452);
+    client.ask("RSET");
+    assert_eq!(client.ask("MAIL FROM:<ann@example.org>").code, 421);
+    let mut client = Client::greeted(server.smtp());
+    client.ask("MAIL FROM:<ann@example.org>");
+    let codes: Vec<_> = (0..21).map(|n| client.ask(&format!("RCPT TO:<a{n}@example.com>")).code).collect();
+    assert_eq!(codes, [[550; 20].as_slice(), &[421]].concat());
+}
