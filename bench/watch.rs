@@ -101,7 +101,9 @@ fn lines(c: &mut Criterion) {
         });
     });
     c.bench_function("line not wanted", |b| {
-        b.iter(|| watch::events::Connected { client: black_box(client), listener: "smtp" }.emit(at));
+        b.iter(|| {
+            watch::events::Connected { client: black_box(client), listener: "smtp", proxy: None }.emit(at)
+        });
     });
     println!("lines dropped: {}", log.lines_dropped());
 }

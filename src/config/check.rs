@@ -224,6 +224,14 @@ impl Config {
                 ListenerTls::Starttls | ListenerTls::Required | ListenerTls::Implicit | ListenerTls::None => {
                 }
             }
+            for net in listener.proxy_networks.iter().filter(|net| net.prefix_len() == 0) {
+                let problem = format!("{net} is everybody: any client could say that it is another");
+                reader.conflict(
+                    &[&format!("{key}.proxy-networks")],
+                    problem,
+                    "name the networks of your proxies",
+                );
+            }
             self.check_limits(&key, listener, reader);
         }
     }
@@ -267,18 +275,23 @@ impl Config {
             let remedy = "lower `header-size-max`, or raise `message-size-max`";
             reader.conflict(&[&header, &message], problem, remedy);
         }
-        if limits.command_line_max > self.buffers.large {
-            let problem = format!(
-                "a command of {} (command-line-max) would not fit a buffer of {} (buffers.large)",
-                size(limits.command_line_max),
-                size(self.buffers.large)
-            );
-            let key = at(reader, "limits", "command-line-max", "limits");
-            reader.conflict(
-                &[&key, "buffers.large"],
-                problem,
-                "`command-line-max` is at most `buffers.large`",
-            );
+        for (what, name, max) in [
+            ("a command", "command-line-max", limits.command_line_max),
+            ("a header of a proxy", "proxy-header-max", limits.proxy_header_max),
+        ] {
+            if max > self.buffers.large {
+                let problem = format!(
+                    "{what} of {} ({name}) would not fit a buffer of {} (buffers.large)",
+                    size(max),
+                    size(self.buffers.large)
+                );
+                let key = at(reader, "limits", name, "limits");
+                reader.conflict(
+                    &[&key, "buffers.large"],
+                    problem,
+                    &format!("`{name}` is at most `buffers.large`"),
+                );
+            }
         }
         let timeouts = &listener.timeouts;
         let names = [("command", timeouts.command), ("data-block", timeouts.data_block)];

@@ -368,6 +368,16 @@ fn contradictions_are_told_where_they_were_written() {
         ],
     );
     check(
+        "[[listener]]\nname = \"b\"\ntls = \"none\"\naddress = [\"0.0.0.0:0\"]\nproxy-networks = [\"::/0\"]\n\
+         limits.proxy-header-max = \"64KiB\"\n[buffers]\nlarge = \"32KiB\"",
+        &[
+            "5:1: listener.b.proxy-networks: ::/0 is everybody: any client could say that it is another; \
+             name the networks of your proxies",
+            "6:8: listener.b.limits.proxy-header-max: a header of a proxy of 64KiB (proxy-header-max) would not fit a \
+             buffer of 32KiB (buffers.large); `proxy-header-max` is at most `buffers.large`",
+        ],
+    );
+    check(
         "[[route]]\nname = \"r\"\ndomains = [\"*\"]\nvia = \"hop\"\n[[route]]\nname = \"s\"\ndomains = [\"*\"]\nhosts = [\"a\"]",
         &[
             "1:1: route.r: missing, expected `hosts = [\"relay.example.org:25\"]`; via = \"hop\" needs next hops",

@@ -99,6 +99,10 @@ section! {
         kind: ListenerKind [Word] = ListenerKind::Smtp;
         /// Whether TLS.
         tls: ListenerTls [Word] = ListenerTls::Starttls;
+        /// Proxies that stand before this listener, by their networks: each connection begins with a header of the PROXY
+        /// protocol, version 1 or 2, and the client is who that says. A connection from elsewhere, or without a good
+        /// header, is closed. None: there is no proxy. On a Unix socket whoever may open it is believed.
+        proxy_networks: Vec<IpNet> [List<Literal>] = Vec::new();
         /// Connections the kernel keeps waiting for us; it takes no more than net.core.somaxconn.
         backlog: u32 [Whole<1, 65535>; Restart] = 4096;
         /// CR and LF that stand alone in mail data. They never end a line here, but they do elsewhere:
@@ -193,6 +197,8 @@ section! {
         message_size_max: u64 [Size<{ 64 * KIB }, { 4 * GIB }>] = 50 * MIB;
         /// A command with its line end. RFC 5321 §4.5.3.1.4 wants 512 at least, its extensions some more.
         command_line_max: u64 [Size<{ 2 * KIB }, { 64 * KIB }>] = 4 * KIB;
+        /// A header of the PROXY protocol with all that a proxy says in it.
+        proxy_header_max: u64 [Size<536, { 64 * KIB }>] = 4 * KIB;
         /// The header section of a message.
         header_size_max: u64 [Size<{ 16 * KIB }, { 64 * MIB }>] = MIB;
         /// Refused commands in one session; then we hang up with 421.
@@ -236,6 +242,8 @@ section! {
         data_block: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(180);
         /// Before the rate of mail data counts (`limits.data-rate-min`).
         data_grace: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(60);
+        /// For the header of the PROXY protocol, on listeners behind a proxy.
+        proxy_header: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(10);
         /// For a TLS handshake.
         handshake: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
         /// For the client to take what we send.

@@ -9,14 +9,18 @@ use std::{
 
 use ring::{AcceptOptions, BoundListener, Listener, Peer, Shortage};
 use smtp::Reply;
-use watch::events::{AcceptPaused, AcceptResumed, SessionPanicked, TlsFailed};
+use watch::{
+    ConnectionRefusal,
+    events::{AcceptPaused, AcceptResumed, ProxyRefused, SessionPanicked, TlsFailed},
+};
 
 use crate::{
     admission::{Admitted, note_turned},
+    caller::{ProxyError, read_header},
     connection,
     settings::{Door, TlsStart},
     shard::Shard,
-    socket::Socket,
+    socket::{Socket, Unread},
 };
 
 /// A listening socket for one shard, and which listener of the configuration it belongs to.
@@ -48,7 +52,7 @@ pub(crate) async fn accept(shard: Rc<Shard>, socket: ListenerSocket, reserve: u3
         }
         let Some(door) = shard.settings().door(&name) else { continue };
         let socket = Socket::new(stream, shard.pool.clone());
-        let admitted = Admitted::new(&shard, &door, &open, socket.stream());
+        let admitted = Admitted::new(&shard, &open, socket.stream());
         let metrics = shard.metrics.clone();
         let address = client_address(socket.stream().peer());
         ring::spawn_caught(serve(shard.clone(), door, socket, admitted), move |panic| {
@@ -82,8 +86,18 @@ fn tell_shortage(shard: &Rc<Shard>, listener: &str) -> impl Fn(Shortage) + 'stat
 }
 
 async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: Admitted) {
-    let client = socket.stream().peer();
-    if let Err(turned) = admitted.verdict() {
+    if let Some(proxies) = &door.proxies
+        && !admitted.is_one_too_many(&door)
+    {
+        // Boxed: an open connection should not carry the room for it.
+        let read = Box::pin(read_header(&mut socket, proxies, &door)).await;
+        if let Err(error) = read {
+            return note_proxy(&shard, &door, socket.stream().peer(), &error);
+        }
+    }
+    let client = socket.peer();
+    let (place, verdict) = admitted.judge(&door, socket.caller());
+    if let Err(turned) = verdict {
         note_turned(&shard, client, turned);
         // Under implicit TLS nobody could read it. RFC 5321 §3.1 has us wait for QUIT after a 554; who is not wanted does
         // not get to hold a connection for that.
@@ -94,13 +108,22 @@ async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: A
     }
     if let TlsStart::AtOnce(config) = &door.tls {
         socket.stream().deadline().set_after(door.timeouts.handshake);
-        let outcome = socket.accept_tls(config).await;
+        let outcome = socket.accept_tls(config, Unread::Handshake).await;
         note_handshake(&shard, client, outcome.as_ref().err());
         if outcome.is_err() {
             return;
         }
     }
-    connection::serve(&shard, &door, socket, &admitted.place).await;
+    connection::serve(&shard, &door, socket, &place).await;
+}
+
+/// Counts a connection of which it is not known for whom it is, and logs it unless somebody only looked.
+fn note_proxy(shard: &Shard, door: &Door, peer: Peer, error: &ProxyError) {
+    shard.metrics.inbound.refused.of(ConnectionRefusal::Proxy).one();
+    if !matches!(error, ProxyError::Closed) {
+        ProxyRefused { peer: client_address(peer), listener: &door.name, error: &error.to_string() }
+            .emit(ring::clock::unix_micros());
+    }
 }
 
 /// Counts a handshake with a client, and logs one that failed.

@@ -14,6 +14,7 @@ use watch::{ConnectionRefusal, Counted as _, events::ConnectionRefused};
 
 use crate::{
     accept::client_address,
+    caller::Caller,
     crowd::{Bucket, Place, UsedUp},
     settings::Door,
     shard::Shard,
@@ -24,16 +25,31 @@ pub(crate) struct Admitted {
     open: Arc<AtomicU32>,
     shard: Rc<Shard>,
     session: u64,
-    verdict: Result<(), Turned>,
-    /// Its place among all who are connected to this host.
-    pub(crate) place: Place,
+    /// Connections on the listener, this one included.
+    listener: u32,
 }
 
 impl Admitted {
-    pub(crate) fn new(shard: &Rc<Shard>, door: &Door, open: &Arc<AtomicU32>, stream: &Rc<Stream>) -> Self {
-        let address = stream.peer().ip();
+    /// Counts it on its listener.
+    pub(crate) fn new(shard: &Rc<Shard>, open: &Arc<AtomicU32>, stream: &Rc<Stream>) -> Self {
+        let listener = open.fetch_add(1, Relaxed) + 1;
+        shard.metrics.inbound.open.up();
+        shard.metrics.inbound.connections.one();
+        let session = shard.enter_session(stream);
+        Self { open: open.clone(), shard: shard.clone(), session, listener }
+    }
+
+    /// Whether there is no room for it on the listener, whoever it is.
+    pub(crate) fn is_one_too_many(&self, door: &Door) -> bool {
+        self.listener > door.limits.connections_max
+    }
+
+    /// Now that it is known who it is: its place among all who are connected to this host, and whether it may go on.
+    pub(crate) fn judge(&self, door: &Door, caller: Caller) -> (Place, Result<(), Turned>) {
+        let shard = &self.shard;
+        let address = caller.peer.ip();
         let settings = shard.settings();
-        let listing = settings.policy.listing(address);
+        let listing = caller.listing(&settings.policy);
         let stranger = match listing {
             Listing::Unlisted => address,
             // A client that is denied needs no counting.
@@ -44,24 +60,15 @@ impl Admitted {
         if !place.is_tracked() {
             shard.metrics.inbound.untracked.one();
         }
-        let listener = open.fetch_add(1, Relaxed) + 1;
-        let connections =
-            Connections { host: place.host, listener, client: place.client, network: place.network };
+        let (host, listener) = (place.host, self.listener);
+        let connections = Connections { host, listener, client: place.client, network: place.network };
         let judge = |pace| settings.policy.connect(listing, connections, pace, &door.limits);
         // Who is turned away for another reason uses up no rate.
         let verdict = judge(Pace::Steady).and_then(|()| match listing {
             Listing::Unlisted => judge(pace(shard, door, &place)),
             Listing::Spared | Listing::Denied => Ok(()),
         });
-        shard.metrics.inbound.open.up();
-        shard.metrics.inbound.connections.one();
-        let session = shard.enter_session(stream);
-        Self { open: open.clone(), shard: shard.clone(), session, verdict, place }
-    }
-
-    /// Whether it may go on.
-    pub(crate) const fn verdict(&self) -> Result<(), Turned> {
-        self.verdict
+        (place, verdict)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     receiving::{Bringer, Origin, Receiving, header_limits},
     settings::{Door, TlsStart, to_usize},
     shard::{Keep, Shard},
-    socket::Socket,
+    socket::{Socket, Unread},
     trace::By,
 };
 
@@ -22,8 +22,9 @@ use crate::{
 pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, place: &Place) {
     let (session, greeting) = Session::open(door.options());
     let began = ring::clock::now();
-    let client = client_address(socket.stream().peer());
-    Connected { client, listener: &door.name }.emit(ring::clock::unix_micros());
+    let client = client_address(socket.peer());
+    let proxy = door.proxies.is_some().then(|| client_address(socket.stream().peer()));
+    Connected { client, listener: &door.name, proxy }.emit(ring::clock::unix_micros());
     let mut connection = Connection {
         shard,
         door,
@@ -225,10 +226,10 @@ impl Connection<'_> {
     }
 
     fn judge(&mut self, mut stage: Stage) -> Action {
-        let client = self.socket.stream().peer();
+        let standing = self.socket.caller().standing(&self.shard.settings().policy);
         self.session.on_time(facts::now());
-        facts::limit(self.shard, client.ip(), &mut stage);
-        let verdict = facts::judge(self.shard, self.door, client.ip(), &self.session, &stage)
+        facts::limit(standing, &mut stage);
+        let verdict = facts::judge(self.shard, self.door, standing, &self.session, &stage)
             .and_then(|()| facts::pace(self.door, self.place, &stage));
         if let Err(refusal) = verdict {
             let (name, forward_path) = match &stage {
@@ -349,7 +350,7 @@ impl Connection<'_> {
             door: self.door,
             session: &self.session,
             by: By::Smtp,
-            client: self.socket.stream().peer().ip(),
+            client: self.socket.peer().ip(),
             tls: tls.as_ref(),
         };
         receiving.spill(origin).await;
@@ -364,7 +365,7 @@ impl Connection<'_> {
             door: self.door,
             session: &self.session,
             by: By::Smtp,
-            client: self.socket.stream().peer().ip(),
+            client: self.socket.peer().ip(),
             tls: tls.as_ref(),
         });
         if let Err(refusal) = verdict {
@@ -385,7 +386,7 @@ impl Connection<'_> {
         committed.note(
             self.shard,
             &Bringer {
-                address: client_address(self.socket.stream().peer()),
+                address: client_address(self.socket.peer()),
                 name: self.session.client().map_or("", |(_, name)| name),
                 protocol: self.session.protocol(committed.utf8()),
                 tls: tls.as_ref(),
@@ -400,8 +401,8 @@ impl Connection<'_> {
             unreachable!("STARTTLS is not offered here")
         };
         self.socket.stream().deadline().set_after(self.door.timeouts.handshake);
-        let outcome = self.socket.accept_tls(config).await;
-        note_handshake(self.shard, self.socket.stream().peer(), outcome.as_ref().err());
+        let outcome = self.socket.accept_tls(config, Unread::Clear).await;
+        note_handshake(self.shard, self.socket.peer(), outcome.as_ref().err());
         // What was scanned of the clear text is gone with it.
         self.lines = LineScanner::new(to_usize(self.door.limits.command_line_max));
         if outcome.is_err() { Err(Ending::Failed) } else { Ok(self.session.on_tls()) }
@@ -417,7 +418,7 @@ impl Connection<'_> {
         let to = forward_path.map(ToString::to_string);
         let status = refusal.status();
         Refused {
-            client: client_address(self.socket.stream().peer()),
+            client: client_address(self.socket.peer()),
             helo: self.session.client().map(|(_, name)| name),
             stage,
             from: from.as_deref(),

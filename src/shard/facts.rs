@@ -1,7 +1,5 @@
 //! What policy wants to know: who the client is, where the recipient's mail goes, how full we are.
 
-use std::net::IpAddr;
-
 use mail::{ForwardPath, Timestamp, TransferPriority};
 use policy::{Client, Routed, Standing, Storage};
 use smtp::{Refusal, Session, Stage, Verdict};
@@ -15,18 +13,6 @@ use crate::{
 
 /// Gathers the facts of a stage and asks policy.
 pub(crate) fn judge(
-    shard: &Shard,
-    door: &Door,
-    client: Option<IpAddr>,
-    session: &Session,
-    stage: &Stage,
-) -> Verdict {
-    let standing = shard.settings().policy.standing(client);
-    judge_as(shard, door, standing, session, stage)
-}
-
-/// As [`judge`], when who the client is has been found out already.
-pub(crate) fn judge_as(
     shard: &Shard,
     door: &Door,
     standing: Standing,
@@ -69,10 +55,10 @@ pub(crate) fn pace(door: &Door, place: &Place, stage: &Stage) -> Verdict {
 
 /// Takes from what a client asks for what is not for him to say: only our own may make a message more urgent than
 /// others (RFC 6710 §4.1).
-pub(crate) fn limit(shard: &Shard, client: Option<IpAddr>, stage: &mut Stage) {
+pub(crate) fn limit(standing: Standing, stage: &mut Stage) {
     match stage {
         Stage::Mail { parameters, .. } => {
-            if parameters.priority > TransferPriority::default() && !shard.settings().relays(client) {
+            if parameters.priority > TransferPriority::default() && standing == Standing::Stranger {
                 parameters.priority = TransferPriority::default();
             }
         }

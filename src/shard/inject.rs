@@ -151,7 +151,7 @@ impl Entry<'_> {
 
     fn judge(&mut self, stage: Stage) -> Action {
         // A key of the configuration is as good as a network of ours: whose it is was found out by the pool.
-        let verdict = facts::judge_as(self.shard, self.door, Standing::Own, &self.session, &stage);
+        let verdict = facts::judge(self.shard, self.door, Standing::Own, &self.session, &stage);
         self.session.on_verdict(stage, verdict)
     }
 

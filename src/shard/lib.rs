@@ -2,7 +2,7 @@
 //!
 //! The path of a message, in the order in which it takes it:
 //!
-//! - `accept`      a socket arrives: limits (`admission`), TLS
+//! - `accept`      a socket arrives: who it is (`caller`), limits (`admission`), TLS
 //! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
 //!   `socket` the bytes, `facts` what policy wants to know, `trace` the fields we put in front
 //! - `inject`      the same for a message that the pool brings: a session without a socket
@@ -20,6 +20,7 @@ mod accept;
 mod admission;
 mod attempt;
 mod budget;
+mod caller;
 mod connection;
 mod control;
 mod crowd;

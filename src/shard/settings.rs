@@ -13,6 +13,7 @@ use config::{Config, DomainPattern, Host, InboundTimeouts, ListenAddress, Listen
 use delivery::{Demand, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
 use dns::Name;
 use mail::Envelope;
+use policy::Networks;
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
@@ -75,6 +76,8 @@ pub(crate) struct Door {
     pub(crate) name: Box<str>,
     pub(crate) role: Role,
     pub(crate) tls: TlsStart,
+    /// The proxies that stand before it, when some do.
+    pub(crate) proxies: Option<Networks>,
     pub(crate) limits: config::Limits,
     pub(crate) timeouts: InboundTimeouts,
     pub(crate) rules: ContentRules,
@@ -149,11 +152,6 @@ impl Settings {
     pub(crate) fn door(&self, name: &str) -> Option<Rc<Door>> {
         self.doors.get(name).cloned()
     }
-
-    /// Whether a client at this address may relay. One on a Unix socket is of this host.
-    pub(crate) fn relays(&self, client: Option<IpAddr>) -> bool {
-        client.is_none_or(|address| self.policy.may_relay(address))
-    }
 }
 
 impl Door {
@@ -194,6 +192,7 @@ impl Door {
             name: listener.name.as_str().into(),
             role,
             tls: start,
+            proxies: (!listener.proxy_networks.is_empty()).then(|| Networks::new(&listener.proxy_networks)),
             limits: limits.clone(),
             timeouts: listener.timeouts.clone(),
             rules: ContentRules {

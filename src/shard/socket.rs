@@ -6,12 +6,15 @@
 use std::{io, mem, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use ring::{Input, Pool, Stream};
+use ring::{Input, Peer, Pool, Stream};
 use tls::{Channel, ClientConfig, ServerConfig, TlsError};
+
+use crate::caller::Caller;
 
 /// A stream with what was received and what is yet to be sent.
 pub(crate) struct Socket {
     stream: Rc<Stream>,
+    caller: Caller,
     pool: Pool,
     /// In clear: what the session reads.
     input: Input,
@@ -38,13 +41,23 @@ pub(crate) enum HandshakeError {
     Closed,
 }
 
+/// What the bytes are that were received before a handshake and that nobody has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unread {
+    /// Written in clear, by whoever could write into the connection before it was secure: they are thrown away
+    /// (RFC 3207 §4.2).
+    Clear,
+    /// The handshake, which began at once.
+    Handshake,
+}
+
 /// Buffers that grew beyond this are not kept.
 const OUTPUT_KEPT: usize = 16 << 10;
 
 impl Socket {
     pub(crate) fn new(stream: Stream, pool: Pool) -> Self {
-        let input = Input::new(pool.clone());
-        Self { stream: Rc::new(stream), pool, input, output: Vec::new(), secure: None }
+        let (caller, input) = (Caller::at(stream.peer()), Input::new(pool.clone()));
+        Self { stream: Rc::new(stream), caller, pool, input, output: Vec::new(), secure: None }
     }
 
     /// Lets `write` append to what is to be sent.
@@ -133,10 +146,16 @@ impl Socket {
         }
     }
 
-    /// Our side of a TLS handshake as server. What was received in clear and not read yet is thrown away: it came from
-    /// whoever could write into the connection before it was secure (RFC 3207 §4.2).
-    pub(crate) async fn accept_tls(&mut self, config: &Arc<ServerConfig>) -> Result<(), HandshakeError> {
-        self.input.clear();
+    /// Our side of a TLS handshake as server.
+    pub(crate) async fn accept_tls(
+        &mut self,
+        config: &Arc<ServerConfig>,
+        unread: Unread,
+    ) -> Result<(), HandshakeError> {
+        match unread {
+            Unread::Clear => self.input.clear(),
+            Unread::Handshake => {}
+        }
         self.handshake(Channel::server(config)?).await
     }
 
@@ -152,23 +171,27 @@ impl Socket {
 
     async fn handshake(&mut self, channel: Channel) -> Result<(), HandshakeError> {
         self.flush().await?;
-        let ciphertext = Input::new(self.pool.clone());
+        let ciphertext = mem::replace(&mut self.input, Input::new(self.pool.clone()));
+        let unread = !ciphertext.is_empty();
         let secure = self.secure.insert(Box::new(Secure { channel, ciphertext, plaintext: Vec::new() }));
+        let mut fed = if unread { secure.decrypt() } else { Ok(()) };
         loop {
-            send_ciphertext(&self.stream, &mut secure.channel).await?;
+            match fed {
+                Ok(()) => send_ciphertext(&self.stream, &mut secure.channel).await?,
+                Err(error) => {
+                    // The alert says to the peer what we did not like.
+                    let _ = send_ciphertext(&self.stream, &mut secure.channel).await;
+                    return Err(error.into());
+                }
+            }
             if secure.channel.progress().handshake_done {
                 secure.hand_over(&mut self.input, &self.pool, &self.stream).await?;
                 return Ok(());
             }
-            match secure.receive_tls(&self.stream).await {
-                Ok(0) => return Err(HandshakeError::Closed),
-                Ok(_) => {}
-                Err(error) => {
-                    // The alert says to the peer what we did not like.
-                    let _ = send_ciphertext(&self.stream, &mut secure.channel).await;
-                    return Err(error);
-                }
+            if secure.ciphertext.fill(&self.stream).await? == 0 {
+                return Err(HandshakeError::Closed);
             }
+            fed = secure.decrypt();
         }
     }
 
@@ -179,6 +202,21 @@ impl Socket {
 
     pub(crate) const fn stream(&self) -> &Rc<Stream> {
         &self.stream
+    }
+
+    /// Who is at the other end, or behind the proxy there.
+    pub(crate) const fn peer(&self) -> Peer {
+        self.caller.peer
+    }
+
+    /// The same, and how it is known.
+    pub(crate) const fn caller(&self) -> Caller {
+        self.caller
+    }
+
+    /// More is known of who is there.
+    pub(crate) const fn set_caller(&mut self, caller: Caller) {
+        self.caller = caller;
     }
 
     /// What TLS agreed on, when there is TLS.
@@ -213,11 +251,11 @@ impl Socket {
 }
 
 impl Secure {
+    /// Receives once and decrypts what came.
     async fn receive(&mut self, stream: &Stream) -> io::Result<usize> {
-        self.receive_tls(stream).await.map_err(|error| match error {
-            HandshakeError::Io(error) => error,
-            error @ (HandshakeError::Tls(_) | HandshakeError::Closed) => io::Error::other(error),
-        })
+        let received = self.ciphertext.fill(stream).await?;
+        self.decrypt().map_err(io::Error::other)?;
+        Ok(received)
     }
 
     /// Gives what is decrypted to `input`, as far as there is room: the end of a record that was begun before comes on
@@ -235,15 +273,13 @@ impl Secure {
         pushed
     }
 
-    /// Receives once and decrypts what came.
-    async fn receive_tls(&mut self, stream: &Stream) -> Result<usize, HandshakeError> {
-        let received = self.ciphertext.fill(stream).await?;
+    /// Decrypts what was received.
+    fn decrypt(&mut self) -> Result<(), TlsError> {
         let plaintext = &mut self.plaintext;
         let fed = self.channel.feed(self.ciphertext.bytes(), &mut |bytes| plaintext.extend_from_slice(bytes));
         self.ciphertext.consume(self.ciphertext.len());
         self.ciphertext.release();
-        fed?;
-        Ok(received)
+        fed.map(drop)
     }
 }
 

@@ -72,6 +72,8 @@ events! {
         client: SocketAddr,
         /// To which of our listeners.
         listener: &'a str,
+        /// The proxy it came by, when it came by one.
+        proxy: Option<SocketAddr>,
     }
     /// A client was turned away before its first command.
     Info smtp connection_refused = ConnectionRefused<'a> {
@@ -81,6 +83,15 @@ events! {
         reason: &'a str,
         /// What stood against it, as in `ringpost_connections_refused_total`.
         cause: &'a str,
+    }
+    /// A connection to a listener behind a proxy was closed, since it is not known for whom it is.
+    Info smtp proxy_refused = ProxyRefused<'a> {
+        /// The other end: a proxy, or somebody who is none.
+        peer: SocketAddr,
+        /// The listener.
+        listener: &'a str,
+        /// What is wrong.
+        error: &'a str,
     }
     /// Connections wait to be taken: no descriptors or memory are left for them.
     Warn smtp accept_paused = AcceptPaused<'a> {

@@ -133,7 +133,7 @@ fn events_tracing_and_libraries_share_the_log() {
         msgid: None,
     };
     accepted.emit(AT);
-    Connected { client, listener: "smtp" }.emit(AT);
+    Connected { client, listener: "smtp", proxy: None }.emit(AT);
     Retired { id, delay: Some(Duration::from_secs(3)) }.emit(AT);
     let recovered =
         Recovered { shard: 0, messages: 0, recipients: 0, records: 0, torn: 0, took: Duration::ZERO };

@@ -325,6 +325,8 @@ labels! {
         Policy => "policy",
         /// The server is stopping.
         Stopping => "stopping",
+        /// A listener behind a proxy does not know for whom the connection is.
+        Proxy => "proxy",
         /// The client sent before the greeting, or not what the listener speaks.
         Protocol => "protocol",
     }

@@ -1,0 +1,108 @@
+//! Who is at the other end of a connection, and what a proxy there says of it.
+
+use std::{io, time::Duration};
+
+use policy::{Listing, Networks, Policy, Standing};
+use proxy::{Header, HeaderError};
+use ring::Peer;
+
+use crate::{
+    settings::{Door, to_usize},
+    socket::Socket,
+};
+
+/// Who is at the other end, or behind the proxy there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// The address, for all that goes by it.
+    pub(crate) peer: Peer,
+    pub(crate) known: Known,
+}
+
+/// How the client of a connection is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// By the address it has.
+    ByAddress,
+    /// Not at all: the address is that of a proxy, which does not say who is behind it.
+    NotAtAll,
+}
+
+/// Why it is not known for whom a connection is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyError {
+    #[error("the address is in none of the networks of `proxy-networks`")]
+    Stranger,
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error("the PROXY header did not come in time")]
+    TimedOut,
+    #[error("the connection ended within the PROXY header")]
+    Cut,
+    /// Nothing came at all: something that looks whether the port is open.
+    #[error("the connection ended before the PROXY header")]
+    Closed,
+    #[error("the connection failed: {0}")]
+    Io(io::Error),
+}
+
+impl Caller {
+    /// Known by the address it comes from.
+    pub(crate) const fn at(peer: Peer) -> Self {
+        Self { peer, known: Known::ByAddress }
+    }
+
+    /// Whether it is one of ours.
+    pub(crate) fn standing(self, policy: &Policy) -> Standing {
+        match self.known {
+            Known::ByAddress => policy.standing(self.peer.ip()),
+            Known::NotAtAll => Standing::Stranger,
+        }
+    }
+
+    /// What the lists say of it.
+    pub(crate) fn listing(self, policy: &Policy) -> Listing {
+        match (policy.listing(self.peer.ip()), self.known) {
+            // It is the proxy that is spared.
+            (Listing::Spared, Known::NotAtAll) => Listing::Unlisted,
+            (listing, Known::ByAddress | Known::NotAtAll) => listing,
+        }
+    }
+}
+
+/// Waits for the header that a proxy sends first, and takes from it for whom the connection is.
+pub(crate) async fn read_header(
+    socket: &mut Socket,
+    proxies: &Networks,
+    door: &Door,
+) -> Result<(), ProxyError> {
+    let proxy = socket.stream().peer();
+    // Who may open a Unix socket is for its mode and owner to say.
+    if proxy.ip().is_some_and(|address| !proxies.contains(address)) {
+        return Err(ProxyError::Stranger);
+    }
+    // For the header as a whole, however many pieces it comes in.
+    let until: Duration = ring::clock::now() + door.timeouts.proxy_header;
+    socket.stream().deadline().set(until);
+    let (header, len) = loop {
+        let received = socket.input().bytes();
+        if let Some(found) = proxy::read(received, to_usize(door.limits.proxy_header_max))? {
+            break found;
+        }
+        let begun = !received.is_empty();
+        match socket.fill().await {
+            Ok(0) if begun => return Err(ProxyError::Cut),
+            Ok(0) => return Err(ProxyError::Closed),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(ProxyError::TimedOut),
+            Err(error) => return Err(ProxyError::Io(error)),
+        }
+    };
+    socket.input().consume(len);
+    match header {
+        Header::Own => {}
+        Header::Client(client) => socket.set_caller(Caller::at(Peer::Tcp(client))),
+        Header::Unknown => socket.set_caller(Caller { peer: proxy, known: Known::NotAtAll }),
+    }
+    Ok(())
+}

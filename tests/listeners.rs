@@ -1,0 +1,20 @@
+//! Every kind of listener, and the clients of others on it: swaks, openssl, Postfix.
+
+#[path = "listeners/proxy.rs"]
+mod proxy;
+
+use std::net::SocketAddr;
+
+use end_to_end::{Finished, run, tool};
+
+/// `swaks` to this server, for ann@example.org.
+fn swaks(server: SocketAddr, arguments: &[&str]) -> Finished {
+    let (ip, port) = (server.ip().to_string(), server.port().to_string());
+    let common = ["--server", &ip, "--port", &port, "--helo", "client.test", "--from", "ann@example.org"];
+    run(&tool("swaks"), &[&common, arguments].concat(), "")
+}
+
+/// With folded lines of the header section in one.
+fn unfolded(content: &str) -> String {
+    content.replace("\r\n\t", " ")
+}
