@@ -309,6 +309,12 @@ impl Config {
     }
 
     fn check_certificates(&self, reader: &mut Reader<'_>) {
+        let towards = &self.outbound_tls;
+        if !towards.public_authorities && towards.authorities.is_empty() {
+            let keys = ["outbound-tls.public-authorities", "outbound-tls.authorities"];
+            let problem = "no authority is believed, so that no certificate is good".into();
+            reader.conflict(&keys, problem, "name a file of authorities");
+        }
         for certificate in &self.certificates {
             let key = format!("certificate.{}", certificate.name.to_ascii_lowercase());
             if certificate.certificate.as_os_str().is_empty() {

@@ -34,7 +34,9 @@ pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
 pub use operating::{ApiKey, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use schema::Takes;
-pub use sending::{Dns, DomainPattern, Hop, Host, OutboundTimeouts, Queue, Route, RouteTls, Via};
+pub use sending::{
+    Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, Via,
+};
 pub use serving::{
     Certificate, DomainKind, Extensions, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind,
     ListenerTls, MailDomain, Relay, Tls, TlsVersion, Tolerance,
@@ -85,6 +87,8 @@ section! {
         domains "domain": Vec<MailDomain> [Entries] = Vec::new();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
+        /// Certificates of next hops.
+        outbound_tls: OutboundTls [Table] = OutboundTls::default();
         /// DNS.
         dns: Dns [Table] = Dns::default();
         /// The queue.

@@ -669,6 +669,10 @@ impl<N: Notation<T>, T: Clone + PartialEq> Notation<Vec<T>> for List<N> {
     fn kind() -> String {
         format!("list of: {}", N::kind())
     }
+
+    fn resolve(value: &mut Vec<T>, folder: &Path) {
+        value.iter_mut().for_each(|item| N::resolve(item, folder));
+    }
 }
 
 impl<N: Notation<T>, T: Clone + PartialEq> Notation<Vec<(Domain, T)>> for Names<N> {

@@ -3,13 +3,14 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
 use mail::Domain;
 
 use crate::{
-    notation::{List, Literal, Maybe, Names, Size, Text, Time, Whole, Word, YesNo},
+    notation::{FilePath, List, Literal, Maybe, Names, Size, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
 
@@ -103,6 +104,17 @@ section! {
         chaining: bool [YesNo] = false;
         /// Our addresses to send from. Empty: the kernel chooses.
         source_address: Vec<IpAddr> [List<Literal>] = Vec::new();
+    }
+}
+
+section! {
+    /// Whose word counts for a next hop's certificate where it has to be good: on routes with tls = "verified", and for
+    /// mail with REQUIRETLS.
+    pub struct OutboundTls {
+        /// The authorities that browsers believe: Mozilla's list, built into the program.
+        public_authorities: bool [YesNo] = true;
+        /// Files of more authorities, or of single certificates to be believed as they are, in PEM.
+        authorities: Vec<PathBuf> [List<FilePath>] = Vec::new();
     }
 }
 

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, os::unix::net::UnixStream, path::Path, process::ExitCod
 
 use config::{Config, ListenAddress, Listener, Loaded, Output};
 use nix::unistd::{AccessFlags, Group, Uid, User, access};
-use tls::Certificates;
+use tls::{Authorities, Certificates, Public};
 
 use crate::{
     host::{self, Finding, Memlock, Needs, Severity, Subject},
@@ -89,11 +89,16 @@ fn error(key: String, text: String) -> Finding {
     Finding { severity: Severity::Error, subject: Subject::Key(key), text }
 }
 
-/// Each certificate that cannot be used.
+/// Each certificate that cannot be used, our own or an authority's.
 fn certificates(config: &Config) -> Vec<Finding> {
     let ours = Ours::new(config);
     let errors =
         ours.certificate_files().iter().filter_map(|one| Certificates::load(std::slice::from_ref(one)).err());
+    let authorities = ours
+        .authority_files()
+        .iter()
+        .filter_map(|one| Authorities::load(Public::Ignored, std::slice::from_ref(one)).err());
+    let errors = errors.chain(authorities);
     errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string())).collect()
 }
 

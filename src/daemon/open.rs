@@ -45,6 +45,9 @@ pub(crate) fn misplaced(loaded: &Loaded, error: &CertificateError) -> anyhow::Er
 /// The key that names the file which the error is about.
 pub(crate) fn certificate_key(config: &Config, error: &CertificateError) -> String {
     let Some(file) = error.file() else { return "certificate".to_owned() };
+    if config.outbound_tls.authorities.iter().any(|authority| authority == file) {
+        return "outbound-tls.authorities".to_owned();
+    }
     let named = config.certificates.iter().find_map(|certificate| {
         let key = if certificate.key == file {
             "key"

@@ -1,6 +1,10 @@
 //! A new configuration on a running server: what it changes at once, and what waits for a restart.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use admin::{Operations, Reloaded};
 use anyhow::anyhow;
@@ -8,7 +12,7 @@ use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Change, Config, ListenerTls, Secret};
 use shard::{Crowd, DiskBudget, Snapshot};
-use tls::{CertificateError, CertificateFiles, Certificates};
+use tls::{Authorities, CertificateError, CertificateFiles, Certificates, Public};
 use watch::log;
 
 use crate::open;
@@ -18,6 +22,8 @@ use crate::open;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ours {
     certificates: Vec<CertificateFiles>,
+    public_authorities: Public,
+    authorities: Vec<PathBuf>,
     /// Whether a listener asks for TLS.
     tls: bool,
     version_min: tls::Version,
@@ -55,6 +61,11 @@ impl Ours {
         };
         Self {
             certificates: config.certificates.iter().map(files).collect(),
+            public_authorities: match config.outbound_tls.public_authorities {
+                true => Public::Believed,
+                false => Public::Ignored,
+            },
+            authorities: config.outbound_tls.authorities.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
                 config::TlsVersion::Tls12 => tls::Version::Tls12,
@@ -96,11 +107,22 @@ impl Ours {
         }
     }
 
+    /// Whose word counts for the certificates of next hops.
+    pub(crate) fn authorities(&self) -> Result<Authorities, CertificateError> {
+        Authorities::load(self.public_authorities, &self.authorities)
+    }
+
+    /// Where they lie.
+    pub(crate) fn authority_files(&self) -> &[PathBuf] {
+        &self.authorities
+    }
+
     /// What the shards are given.
     pub(crate) fn snapshot(
         &self,
         config: Arc<Config>,
         certificates: Option<&Arc<Certificates>>,
+        authorities: &Authorities,
     ) -> anyhow::Result<Snapshot> {
         const SESSIONS_MAX: usize = 4096;
         let server_tls =
@@ -110,7 +132,7 @@ impl Ours {
             config,
             server_tls: server_tls.transpose()?,
             client_tls: Some(client(tls::Authentication::Opportunistic)?),
-            client_tls_verified: Some(client(tls::Authentication::PublicAuthorities)?),
+            client_tls_verified: Some(client(tls::Authentication::Authorities(authorities))?),
         })
     }
 }
@@ -128,7 +150,8 @@ impl Reloader<'_> {
         let ours = Ours::new(&config);
         let certificates = ours.certificates(self.certificates.as_ref());
         let certificates = certificates.map_err(|error| open::misplaced(&loaded, &error))?;
-        let snapshot = ours.snapshot(Arc::new(config), certificates.as_ref())?;
+        let authorities = ours.authorities().map_err(|error| open::misplaced(&loaded, &error))?;
+        let snapshot = ours.snapshot(Arc::new(config), certificates.as_ref(), &authorities)?;
         self.snapshot.store(Arc::new(snapshot));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());

@@ -178,6 +178,8 @@ route.transactions-max = 7
 route.chunking = false
 route.chaining = true
 route.source-address = ["127.0.0.2"]
+outbound-tls.public-authorities = false | outbound-tls.authorities = ["ca.pem"]
+outbound-tls.authorities = ["ca2.pem"]
 dns.servers = ["192.0.2.53:53"]
 dns.timeout = "7s"
 dns.attempts = 7
@@ -261,7 +263,9 @@ fn effects(config: &Config) -> String {
     let ours = Ours::new(config);
     let (chain, key) = tls::self_signed(&["mx.example.org".to_owned()]).unwrap();
     let certificates = Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
-    let snapshot = ours.snapshot(Arc::new(config.clone()), Some(&certificates)).unwrap();
+    let snapshot = ours
+        .snapshot(Arc::new(config.clone()), Some(&certificates), &Authorities::of(Public::Ignored))
+        .unwrap();
     format!("{ours:?} {}", shard::effects(&snapshot, SHARDS))
 }
 

@@ -66,7 +66,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     }
     let ours = Ours::new(&config);
     let certificates = ours.certificates(None).map_err(|error| open::misplaced(&loaded, &error))?;
-    let snapshot = ours.snapshot(config.clone(), certificates.as_ref())?;
+    let authorities = ours.authorities().map_err(|error| open::misplaced(&loaded, &error))?;
+    let snapshot = ours.snapshot(config.clone(), certificates.as_ref(), &authorities)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let mut sockets = bind(&config, places, shards)?;
     // Ids belong to threads: there must be none but this one yet.

@@ -331,7 +331,9 @@ impl Worker<'_> {
     }
 
     fn remember_tls(&self, hop: &Hop, ending: &Ending) {
-        if matches!(ending, Ending::TlsFailed(_) | Ending::Lost(Stage::Handshake, _)) {
+        // A certificate that is not good enough for some mail is no reason to send other mail in clear.
+        let broken = matches!(ending, Ending::TlsFailed(_) | Ending::Lost(Stage::Handshake, _));
+        if broken && hop.tls == TlsLevel::Opportunistic {
             self.shard.hops.tls_memory.borrow_mut().remember(hop.remote.address, ring::clock::now());
         }
     }
@@ -339,6 +341,10 @@ impl Worker<'_> {
     /// The next message to send, if there is one or one comes in time.
     async fn next_transaction(&mut self, patience: Duration) -> Option<Transaction> {
         while self.flights.len() <= self.given {
+            // What comes later begins with all that it would like.
+            if self.demand != Routes::demand_of_key(&self.lane.key) {
+                return None;
+            }
             let job = match self.lane.pop() {
                 Some(job) => job,
                 None if patience.is_zero() => return None,

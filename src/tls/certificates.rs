@@ -244,7 +244,7 @@ impl Set {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let unreadable = |source| CertificateError::Unreadable { path: path.into(), source };
     if fs::metadata(path).map_err(unreadable)?.len() > FILE_SIZE_MAX {
         return Err(CertificateError::TooLarge { path: path.into() });

@@ -4,10 +4,12 @@
 //! servers show, exchanged while they run; [`server_config`] and [`client_config`] are the choices of
 //! protocol, made once. Files are read here and only when the operator asks: at start and on reload.
 
+mod authorities;
 mod certificates;
 mod channel;
 mod settings;
 
+pub use authorities::{Authorities, Public};
 pub use certificates::{CertificateError, CertificateFiles, Certificates, self_signed};
 pub use channel::{Channel, Progress, Session, TlsError};
 pub use rustls::{ClientConfig, ServerConfig};

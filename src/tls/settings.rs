@@ -6,8 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
-    SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -16,12 +15,9 @@ use rustls::{
     server::NoServerSessionStorage,
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{
-    CertificateDer, ServerName, UnixTime,
-    pem::{self, PemObject},
-};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::Certificates;
+use crate::{Authorities, Certificates};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,25 +39,17 @@ impl fmt::Display for Version {
 }
 
 /// What a client asks of a server's certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Authentication<'a> {
     /// Nothing: whatever it shows is better than sending in clear (RFC 7435).
     Opportunistic,
-    /// Issued for the name by an authority that browsers trust.
-    PublicAuthorities,
-    /// Issued for the name by one of the authorities in this PEM text.
-    Authorities(&'a [u8]),
+    /// Issued for the name by one of these.
+    Authorities(&'a Authorities),
 }
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The text of authorities cannot be decoded.
-    #[error("the authorities are not valid PEM ({0})")]
-    Pem(pem::Error),
-    /// The text has no certificate that could be an authority.
-    #[error("there is no usable certificate among the authorities; add at least one in PEM")]
-    NoAuthority,
     /// The provider refuses.
     #[error("the cryptographic provider failed: {0}")]
     Provider(#[from] Error),
@@ -101,7 +89,7 @@ pub fn server_config(
 /// configuration to another, so an unverified one is never resumed where a verified one is asked for.
 ///
 /// # Errors
-/// [`SettingsError`] when the authorities cannot be used.
+/// [`SettingsError::Provider`] when the provider does not know a version.
 pub fn client_config(
     authentication: Authentication<'_>,
     version_min: Version,
@@ -114,10 +102,7 @@ pub fn client_config(
         Authentication::Opportunistic => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
         }
-        Authentication::PublicAuthorities => {
-            builder.with_root_certificates(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
-        }
-        Authentication::Authorities(pem) => builder.with_root_certificates(authorities(pem)?),
+        Authentication::Authorities(authorities) => builder.with_root_certificates(authorities.roots.clone()),
     }
     .with_no_client_auth();
     config.resumption = Resumption::in_memory_sessions(sessions_max);
@@ -134,15 +119,6 @@ fn versions(version_min: Version) -> &'static [&'static SupportedProtocolVersion
         Version::Tls12 => &FROM_TLS12,
         Version::Tls13 => &FROM_TLS12[..1],
     }
-}
-
-fn authorities(pem: &[u8]) -> Result<RootCertStore, SettingsError> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(SettingsError::Pem)?;
-    let mut store = RootCertStore::empty();
-    // Systems' lists hold a few that no verifier can use; the others count.
-    let (usable, _) = store.add_parsable_certificates(certificates);
-    if usable == 0 { Err(SettingsError::NoAuthority) } else { Ok(store) }
 }
 
 /// Believes everything: opportunistic encryption protects from those who listen, not from those who

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use end_to_end::{Client, Server, Sink, run, tool};
+use end_to_end::{Client, Server, Sink, run, tool, until};
 
 use crate::{
     drained, hop,
@@ -364,7 +364,7 @@ fn what_next_hops_take_at_once_is_kept_to() {
 }
 
 /// Sends by Python's smtplib, under TLS, with this parameter of MAIL.
-fn send_under_tls(server: &Server, parameter: &str) -> String {
+fn send_under_tls(server: &Server, parameter: &str, to: &str) -> String {
     let (host, port) = (server.smtp().ip(), server.smtp().port());
     let script = format!(
         r#"
@@ -377,7 +377,7 @@ with smtplib.SMTP("{host}", {port}) as client:
     client.starttls(context=context)
     client.ehlo()
     print(client.has_extn("requiretls"))
-    client.sendmail("ann@example.org", ["bob@example.net"], "Subject: secret\n\nbody\n", mail_options=["{parameter}", "RET=FULL"])
+    client.sendmail("ann@example.org", ["{to}"], "Subject: secret\n\nbody\n", mail_options=["{parameter}", "RET=FULL"])
 "#
     );
     run(&tool("python3"), &["-c", &script], "").good().stdout
@@ -387,7 +387,7 @@ with smtplib.SMTP("{host}", {port}) as client:
 fn what_needs_tls_all_the_way_comes_back_without() {
     let sink = Sink::start();
     let server = Server::start(&sink.route());
-    assert_eq!(send_under_tls(&server, "REQUIRETLS").trim(), "True");
+    assert_eq!(send_under_tls(&server, "REQUIRETLS", "bob@example.net").trim(), "True");
     let report = report(&sink);
     let recipient = &report["fields"][1];
     assert_eq!(
@@ -401,6 +401,55 @@ fn what_needs_tls_all_the_way_comes_back_without() {
         !sink.commands().iter().any(|command| command.starts_with("MAIL FROM:<ann@")),
         "it was sent in clear"
     );
+}
+
+/// RFC 8689 from hop to hop: the certificate of the next one is good by the word of an authority of ours.
+#[test]
+fn what_needs_tls_all_the_way_has_it() {
+    let next = Server::start(
+        "[relay]\nnetworks = []\n[[domain]]\nname = \"example.org\"\n\
+         [[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n",
+    );
+    let configuration = |authorities: &str| {
+        format!(
+            "[outbound-tls]\nauthorities = [{authorities}]\n\
+             [dns]\nhosts = {{ \"mx.ringpost.test\" = [\"{}\"] }}\n\
+             [[route]]\nname = \"next\"\ndomains = [\"*\"]\nvia = \"hop\"\nhosts = [\"mx.ringpost.test:{}\"]\n\
+             [queue]\nretry = [\"1s\"]\nretry-max = \"1s\"\n",
+            next.smtp().ip(),
+            next.smtp().port()
+        )
+    };
+    let server = Server::start(&configuration(""));
+    let held = |count: usize| {
+        let summary = || next.queue_json(&["list"]);
+        until("it is with the next hop", || Some(summary()).filter(|held| held.len() == count))
+    };
+    // Nobody vouches for the next hop: the message comes back, and its report goes there all the same (§5).
+    send_under_tls(&server, "REQUIRETLS", "bob@example.org");
+    let held_now = held(1);
+    assert!(held_now[0].to_string().contains("\"hold\""), "{held_now:?}");
+    let outcome = server.event("outcome", |event| event["result"] == "failed");
+    assert_eq!(outcome["status"], "5.7.10", "{outcome}");
+    // The failed handshake is not held against the host: the report is encrypted as far as that goes.
+    let accepted = next.event("accepted", |event| event["from"] == "");
+    assert!(accepted["tls"].is_string(), "{accepted}");
+    next.queue(&["remove", "--all", "--yes"]).good();
+
+    let certificate = next.place().join("certificate.pem");
+    server.configure(&configuration(&format!("{certificate:?}")));
+    assert_eq!(server.reload()["event"], "reloaded");
+    send_under_tls(&server, "REQUIRETLS", "bob@example.org");
+    let held_now = held(1);
+    assert!(held_now[0].to_string().contains("requiretls:hold"), "{held_now:?}");
+    let outcome =
+        server.event("outcome", |event| event["result"] == "delivered" && event["to"] == "bob@example.org");
+    assert!(outcome["tls"].as_str().unwrap().starts_with("TLSv1.3"), "{outcome}");
+    // What the next hop refuses is reported on, under the same demand.
+    send_under_tls(&server, "REQUIRETLS", "bob@example.com");
+    let held_now = held(2);
+    assert!(held_now.iter().any(|held| held.to_string().contains("prefer-requiretls:hold")), "{held_now:?}");
+    drained(&server);
 }
 
 #[test]
