@@ -203,6 +203,9 @@ section! {
         header_size_max: u64 [Size<{ 16 * KIB }, { 64 * MIB }>] = MIB;
         /// Refused commands in one session; then we hang up with 421.
         errors_max: u32 [Whole<1, 100_000>] = 20;
+        /// So many replies to a stranger may refuse something, since the last message we took, before those that follow are
+        /// held back for `timeouts.inbound.tarpit`.
+        tarpit_after: u32 [Whole<0, 100_000>] = 10;
         /// Commands since the last message we took, or since the session began; then we hang up with 421.
         commands_max: u32 [Whole<1000, 10_000_000>] = 10_000;
         /// Transactions in one session; then we hang up with 421.
@@ -246,6 +249,11 @@ section! {
         proxy_header: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(10);
         /// For a TLS handshake.
         handshake: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
+        /// Before we greet a stranger. Who speaks meanwhile is no mail server: they wait for the greeting (RFC 5321 §4.3.1),
+        /// and it is turned away with 554. "0s": the greeting comes at once, and nobody is found out.
+        greeting_delay: Duration [Time<0, { 60 * SECOND }>] = Duration::ZERO;
+        /// Before a reply that refuses something, when there were many (`limits.tarpit-after`). "0s": never.
+        tarpit: Duration [Time<0, { 60 * SECOND }>] = Duration::from_secs(1);
         /// For the client to take what we send.
         send: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(60);
         /// The whole session, however busy.

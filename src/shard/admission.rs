@@ -10,6 +10,7 @@ use std::{
 
 use policy::{Connections, Listing, Pace, Turned};
 use ring::{Peer, Stream};
+use smtp::Refusal;
 use watch::{ConnectionRefusal, Counted as _, events::ConnectionRefused};
 
 use crate::{
@@ -103,8 +104,12 @@ pub(crate) fn note_turned(shard: &Shard, client: Peer, turned: Turned) {
         Turned::ClientRate => ConnectionRefusal::ClientRate,
         Turned::NetworkRate => ConnectionRefusal::NetworkRate,
     };
+    note_refused(shard, client, turned.refusal(), cause);
+}
+
+/// Counts and logs a client that gets no greeting.
+pub(crate) fn note_refused(shard: &Shard, client: Peer, refusal: Refusal, cause: ConnectionRefusal) {
     shard.metrics.inbound.refused.of(cause).one();
-    let reason = turned.refusal().label();
-    ConnectionRefused { client: client_address(client), reason, cause: cause.label() }
+    ConnectionRefused { client: client_address(client), reason: refusal.label(), cause: cause.label() }
         .emit(ring::clock::unix_micros());
 }

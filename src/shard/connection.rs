@@ -4,10 +4,14 @@ use std::{io, rc::Rc, time::Duration};
 
 use mail::{Envelope, ForwardPath};
 use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage};
-use watch::events::{Connected, Disconnected, Refused};
+use watch::{
+    ConnectionRefusal,
+    events::{Connected, Disconnected, Refused},
+};
 
 use crate::{
     accept::{client_address, note_handshake},
+    admission::note_refused,
     crowd::Place,
     facts,
     intake::{Found, Intake},
@@ -36,6 +40,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, pl
         socket,
         receiving: None,
         messages: 0,
+        refusals: 0,
     };
     let ending = connection.run(greeting).await;
     connection.drop_receiving();
@@ -63,6 +68,8 @@ struct Connection<'a> {
     /// The mail data being received.
     receiving: Option<Receiving>,
     messages: u64,
+    /// Replies that refused something since the last message.
+    refusals: u32,
 }
 
 /// How the connection ended.
@@ -108,10 +115,17 @@ impl From<io::Error> for Ending {
 
 impl Connection<'_> {
     async fn run(&mut self, greeting: Action) -> Ending {
-        let mut action = greeting;
+        let mut action = match self.before_greeting().await {
+            Ok(None) => greeting,
+            Ok(Some(instead)) => instead,
+            Err(ending) => return ending,
+        };
         loop {
             let next = match action {
                 Action::Reply(reply) => {
+                    if reply.refusal().is_some() && self.has_annoyed() {
+                        Box::pin(self.hold_back()).await;
+                    }
                     self.reply(&reply);
                     self.next_line().await
                 }
@@ -135,9 +149,51 @@ impl Connection<'_> {
         }
     }
 
+    /// Waits before the greeting for as long as is configured; answers what comes in its place when the client did not.
+    async fn before_greeting(&mut self) -> Result<Option<Action>, Ending> {
+        let delay = self.door.timeouts.greeting_delay;
+        if delay.is_zero() || !self.place.is_stranger() {
+            return Ok(None);
+        }
+        self.socket.stream().deadline().set(after(delay));
+        match self.socket.fill().await {
+            Ok(0) => Err(Ending::Closed),
+            Ok(_) => {
+                let peer = self.socket.stream().peer();
+                note_refused(self.shard, peer, Refusal::EarlyTalker, ConnectionRefusal::Protocol);
+                Ok(Some(self.session.on_early_talk()))
+            }
+            // As it should be; or we are woken to stop, which is told behind the greeting.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether so much was refused that the next refusal has to be waited for.
+    fn has_annoyed(&self) -> bool {
+        self.refusals >= self.door.limits.tarpit_after && self.place.is_stranger()
+    }
+
+    /// Lets time pass, in short sleeps: a stop does not wait for it.
+    async fn hold_back(&self) {
+        const SLEEP_MAX: Duration = Duration::from_secs(1);
+        let until = after(self.door.timeouts.tarpit);
+        if !self.door.timeouts.tarpit.is_zero() {
+            self.shard.metrics.inbound.tarpitted.one();
+        }
+        loop {
+            let left = until.saturating_sub(ring::clock::now());
+            if left.is_zero() || self.shard.is_stopping() {
+                return;
+            }
+            ring::sleep(left.min(SLEEP_MAX)).await;
+        }
+    }
+
     fn reply(&mut self, reply: &Reply) {
         if let Some(refusal) = reply.refusal() {
             self.shard.metrics.inbound.refusal(refusal.label()).one();
+            self.refusals = self.refusals.saturating_add(1);
         }
         self.socket.send(|output| reply.write_to(output));
     }
@@ -381,6 +437,7 @@ impl Connection<'_> {
         let committed = receiving.commit(self.shard, envelope, Keep::WhileRoom).await;
         if committed.outcome.is_ok() {
             self.messages += 1;
+            self.refusals = 0;
         }
         let tls = self.socket.tls_session();
         committed.note(

@@ -290,6 +290,11 @@ impl Entry {
 }
 
 impl Place {
+    /// Whether caps, rates and waits are for it.
+    pub(crate) const fn is_stranger(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// Whether it is in the counts of its address and network, as far as it should be.
     pub(crate) fn is_tracked(&self) -> bool {
         self.keys.is_none() || self.tracked == [true; 2]

@@ -98,6 +98,8 @@ refusals! {
     TooManyConnections = "too_many_connections",
     /// This client may not connect.
     ConnectionRefused = "connection_refused",
+    /// The client sent something before it was greeted.
+    EarlyTalker = "early_talker",
     /// The client was silent for too long, or the session too long in all.
     Timeout = "timeout",
     /// Mail data came more slowly than it has to.

@@ -142,6 +142,7 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::TooManyErrors => "look at the client: a broken program, or an attack",
         Refusal::TooManyConnections => "raise the limit of connections, or block the client",
         Refusal::ConnectionRefused => "see the rule that refuses the client",
+        Refusal::EarlyTalker => "nothing; if it is a mail server of use, allow it",
         Refusal::Timeout => "nothing; if it happens to many, look at the network",
         Refusal::TooSlow => {
             "nothing, or lower the rate of mail data; if it happens to many, look at the network"

@@ -246,6 +246,7 @@ impl Refusal {
             Self::TooManyCommands => (421, Status(4, 7, 0), "too many commands, closing"),
             Self::TooManyConnections => (421, Status(4, 7, 0), "too many connections, try again later"),
             Self::ConnectionRefused => (554, Status(5, 7, 1), "no SMTP service for you"),
+            Self::EarlyTalker => (554, Status(5, 5, 1), "you spoke before you were greeted"),
             Self::Timeout => (421, Status(4, 4, 2), "timeout, closing"),
             Self::TooSlow => (421, Status(4, 4, 2), "mail data too slow, closing"),
             Self::ShuttingDown => (421, Status(4, 3, 2), "shutting down, try again later"),

@@ -298,6 +298,11 @@ impl Session {
         self.close(Refusal::Timeout)
     }
 
+    /// The client did not wait for the greeting, which is to be in place of it (RFC 5321 §4.3.1).
+    pub fn on_early_talk(&mut self) -> Action {
+        self.close(Refusal::EarlyTalker)
+    }
+
     /// Mail data came too slowly for too long.
     pub fn on_too_slow(&mut self) -> Action {
         self.close(Refusal::TooSlow)

@@ -43,6 +43,13 @@ fn transcripts_come_out_the_same() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+#[test]
+fn who_does_not_wait_for_the_greeting_gets_another() {
+    let (mut session, greeting) = Session::open(Options::new(Domain::parse("mx.example").unwrap()).shared());
+    assert!(matches!(greeting, Action::Reply(reply) if reply.code() == 220));
+    assert_eq!(session.on_early_talk(), Action::Close(Refusal::EarlyTalker.into()));
+}
+
 fn difference(expected: &str, played: &str) -> String {
     let (mut old, mut new) = (expected.lines(), played.lines());
     loop {

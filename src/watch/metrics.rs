@@ -36,6 +36,8 @@ pub struct Inbound {
     pub refused: Family<ConnectionRefusal>,
     /// Connections whose address or network is not counted.
     pub untracked: Counter,
+    /// Replies held back.
+    pub tarpitted: Counter,
     /// Moments in which none was taken for lack of descriptors or memory.
     pub pauses: Counter,
     /// Commands read.
@@ -405,6 +407,7 @@ impl ShardMetrics {
                 connections: b.counter(&n::CONNECTIONS, &["in"]),
                 refused: Family::new(|v: ConnectionRefusal| b.counter(&n::CONNECTIONS_REFUSED, &[v.label()])),
                 untracked: b.counter(&n::CLIENTS_UNTRACKED, &[]),
+                tarpitted: b.counter(&n::REPLIES_HELD_BACK, &[]),
                 pauses: b.counter(&n::ACCEPT_PAUSES, &[]),
                 commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),
                 messages: b.counter(&n::MESSAGES, &["in"]),

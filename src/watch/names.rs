@@ -124,6 +124,8 @@ list! {
         "Commands read from clients";
     REFUSALS: "ringpost_refusals_total", Kind::Counter, Count, ["shard", "reason"],
         "Replies that said 4yz or 5yz to a client";
+    REPLIES_HELD_BACK: "ringpost_replies_held_back_total", Kind::Counter, Count, ["shard"],
+        "Refusing replies that a client of many refusals had to wait for";
     MESSAGES: "ringpost_messages_total", Kind::Counter, Count, ["shard", "side"],
         "Messages accepted (in) and transactions a next hop accepted (out)";
     RECIPIENTS: "ringpost_recipients_total", Kind::Counter, Count, ["shard", "side"],

@@ -68,7 +68,9 @@ fn mail_data_that_hardly_moves() {
 
 #[test]
 fn a_session_has_so_many_recipients_and_guesses() {
-    let server = server("[limits]\nrecipients-per-session-max = 100\nrecipients-refused-max = 20\n");
+    let server = server(
+        "[limits]\nrecipients-per-session-max = 100\nrecipients-refused-max = 20\n[timeouts.inbound]\ntarpit = \"0s\"\n",
+    );
     let mut client = Client::greeted(server.smtp());
     client.ask("MAIL FROM:<ann@example.org>");
     for n in 0..100 {
@@ -81,4 +83,62 @@ fn a_session_has_so_many_recipients_and_guesses() {
     client.ask("MAIL FROM:<ann@example.org>");
     let codes: Vec<_> = (0..21).map(|n| client.ask(&format!("RCPT TO:<a{n}@example.com>")).code).collect();
     assert_eq!(codes, [[550; 20].as_slice(), &[421]].concat());
+}
+
+#[test]
+fn who_speaks_before_the_greeting_is_turned_away() {
+    let server = server("[timeouts.inbound]\ngreeting-delay = \"2s\"\n");
+    // The words are there before the greeting can be.
+    let mut client = Client::connect(server.smtp());
+    client.put(b"EHLO client.test\r\n");
+    assert_eq!(client.expect(554).text(), "5.5.1 you spoke before you were greeted");
+    assert_eq!(client.try_reply(), None);
+    let refused = server.event("connection_refused", |_| true);
+    assert_eq!((&refused["reason"], &refused["cause"]), (&"early_talker".into(), &"protocol".into()));
+    assert_eq!(server.metric("ringpost_connections_refused_total", &["reason=\"protocol\""]), 1.0);
+    // Who waits is served; so is one that hangs up forgotten, and one of ours may speak when it likes.
+    drop(Client::connect(server.smtp()));
+    swaks(server.smtp(), "127.0.0.1", &[]).good();
+    swaks(server.smtps(), "127.0.0.1", &["--tls-on-connect"]).good();
+    swaks(server.smtp(), "127.0.0.2", &[]).good();
+    end_to_end::until("nobody is left", || {
+        (server.metric("ringpost_connections_open", &["side=\"in\""]) == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn refusals_are_held_back_when_there_were_many() {
+    let tarpit = "[limits]\ntarpit-after = 2\n[timeouts.inbound]\ntarpit = \"100ms\"\n";
+    let server = server(tarpit);
+    let held_back = || server.metric("ringpost_replies_held_back_total", &[]);
+    let mut client = Client::greeted(server.smtp());
+    let mut mail = |recipients: &[(&str, u16)]| {
+        client.ask("MAIL FROM:<ann@example.org>");
+        for (recipient, code) in recipients {
+            assert_eq!(client.ask(&format!("RCPT TO:<{recipient}>")).code, *code);
+        }
+        client.say("DATA");
+        client.expect(354);
+        client.put(b"Subject: x\r\n\r\n.\r\n");
+        client.expect(250);
+    };
+    let (good, bad) = (("bob@example.net", 250), ("bob@example.com", 550));
+    mail(&[bad, bad, good]);
+    assert_eq!(held_back(), 0.0);
+    mail(&[bad, good, bad]);
+    assert_eq!(held_back(), 0.0, "a message that was taken makes up for it");
+    mail(&[bad, bad, bad, bad, good]);
+    assert_eq!(held_back(), 2.0);
+    // A stop does not wait for it.
+    server.configure(&crate::configuration(
+        "[limits]\ntarpit-after = 0\n[timeouts.inbound]\ntarpit = \"60s\"\n",
+    ));
+    server.reload();
+    let mut client = Client::greeted(server.smtp());
+    client.say("XYZZY");
+    end_to_end::until("it is held back", || (held_back() == 3.0).then_some(()));
+    let mut server = server;
+    let (status, _) = server.stop();
+    assert!(status.success());
+    assert_eq!(client.reply().code, 500);
 }
