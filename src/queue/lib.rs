@@ -28,6 +28,7 @@ mod group;
 mod ids;
 mod machine;
 mod order;
+mod redirect;
 mod schedule;
 mod slab;
 mod view;
@@ -45,5 +46,6 @@ pub use event::{
 };
 pub use machine::{Limits, Queue};
 pub use order::{AttemptId, Order, Recipients, ReturnReason};
+pub use redirect::{Onward, Redirect};
 pub use schedule::Schedule;
 pub use view::{Counts, Cursor, DestinationView, Filter, GroupView, Page};

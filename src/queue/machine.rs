@@ -6,8 +6,8 @@ use hashbrown::HashMap;
 use mail::{QueueId, Status, Timestamp};
 
 use crate::{
-    Accepted, AttemptId, Destination, Kind, MessageState, Order, Outcome, Recipients, Restored, ReturnReason,
-    Schedule, State, Times, Warning,
+    Accepted, AttemptId, Destination, Kind, MessageState, Order, Outcome, Recipients, Redirect, Restored,
+    ReturnReason, Schedule, State, Times, Warning,
     ages::Ages,
     clock::{self, Clock},
     destination::{Phase, Site, Sites},
@@ -289,6 +289,7 @@ impl Queue {
         orders: &mut Vec<Order>,
     ) {
         self.end_attempt(attempt, outcomes, End::Attempted, now, orders);
+        self.dispatch(orders);
     }
 
     /// An attempt could not begin, for want of a lease or in a shutdown: nothing was tried, nothing
@@ -298,6 +299,24 @@ impl Queue {
     /// When this attempt is not under way.
     pub fn on_postponed(&mut self, attempt: AttemptId, now: Timestamp, orders: &mut Vec<Order>) {
         self.end_attempt(attempt, &[], End::Postponed, now, orders);
+        self.dispatch(orders);
+    }
+
+    /// An attempt could not begin because its recipients go another way by now; see [`Queue::redirect`].
+    ///
+    /// # Panics
+    /// When this attempt is not under way or a destination is not ours.
+    pub fn on_diverted(
+        &mut self,
+        attempt: AttemptId,
+        redirects: &[Redirect],
+        now: Timestamp,
+        orders: &mut Vec<Order>,
+    ) -> u64 {
+        let group = self.groups.get(attempt.0).expect("an attempt ended that was not under way");
+        let id = QueueId::from_bits(self.messages[group.message].id);
+        self.end_attempt(attempt, &[], End::Postponed, now, orders);
+        self.redirect(id, redirects, now, orders)
     }
 
     /// A destination could not be reached at all: leave it alone for a while, then probe it with one
@@ -499,7 +518,6 @@ impl Queue {
         self.sorted = sorted;
         self.sites.enlist(site);
         self.retire_if_ended(message, orders);
-        self.dispatch(orders);
     }
 
     pub(crate) fn note(&self, id: QueueId, recipients: &[u32], standing: &Standing, orders: &mut Vec<Order>) {
@@ -711,7 +729,7 @@ impl Queue {
     }
 
     /// Makes groups of what stands alike, none larger than an attempt may be.
-    fn add_groups(&mut self, message: u32, mut list: Vec<(Standing, u32)>) {
+    pub(crate) fn add_groups(&mut self, message: u32, mut list: Vec<(Standing, u32)>) {
         list.sort_unstable();
         let mut places = Vec::with_capacity(list.len());
         for alike in list.chunk_by(|(one, _), (other, _)| one == other) {

@@ -103,6 +103,80 @@ fn a_message_from_acceptance_to_its_end() {
 }
 
 #[test]
+fn another_way_keeps_the_count_and_is_tried_at_once() {
+    let mut desk = Desk::new(Limits::default());
+    desk.accept(1, &["old", "old", "same"], Priority::Normal);
+    for (attempt, _, recipients) in desk.attempts() {
+        let outcomes: Vec<_> = recipients.iter().map(|place| (*place, Outcome::Deferred(BUSY))).collect();
+        desk.end(attempt, &outcomes);
+    }
+    desk.orders.clear();
+    let redirects = |desk: &mut Desk, name: &str, onward| {
+        let [destination, same] = [name, "same"].map(|name| desk.queue.intern(name, desk.now));
+        let to = |recipient, destination| Redirect { recipient, destination, onward };
+        let redirects = [to(0, destination), to(1, destination), to(2, same)];
+        desk.queue.redirect(id(1), &redirects, desk.now, &mut desk.orders)
+    };
+    assert_eq!(redirects(&mut desk, "new", Onward::Send), 2);
+    let [Order::Attempt { attempt, destination, recipients, number, .. }] = &desk.orders[..] else {
+        panic!("{:?}", desk.orders)
+    };
+    assert_eq!(
+        (desk.queue.name(*destination), recipients.as_slice(), *number),
+        (Some("new"), &[0, 1][..], 2)
+    );
+    let attempt = *attempt;
+    // In an attempt they are left alone; at its end they wait as long as after any second one.
+    assert_eq!(redirects(&mut desk, "other", Onward::Hold), 0);
+    desk.orders.clear();
+    desk.end(attempt, &[(0, Outcome::Deferred(BUSY)), (1, Outcome::Deferred(BUSY))]);
+    let due = START.saturating_add(minutes(15));
+    let places = Recipients::from(&[0, 1][..]);
+    let note = |state, due| Order::Note { id: id(1), recipients: places.clone(), state, attempts: 2, due };
+    assert_eq!(desk.orders, [note(State::Deferred, due)]);
+    desk.orders.clear();
+    // A way that holds, one that does not, and an operator's hold, which stays.
+    assert_eq!(redirects(&mut desk, "hold", Onward::Hold), 2);
+    assert_eq!(std::mem::take(&mut desk.orders), [note(State::Held, due)]);
+    assert_eq!(redirects(&mut desk, "b", Onward::Send), 2);
+    assert_eq!(desk.orders, []);
+    assert_eq!(desk.queue.counts().held, 2);
+    assert_eq!(redirects(&mut desk, "c", Onward::Release), 2);
+    assert_eq!(desk.orders[0], note(State::Ready, START));
+    assert!(matches!(desk.orders[1], Order::Attempt { number: 3, .. }), "{:?}", desk.orders);
+    // Whoever had a way already was not touched.
+    let waits = desk.queue.states(id(1)).unwrap().into_iter().find(|state| state.recipient == 2).unwrap();
+    assert_eq!((waits.state, waits.attempts), (State::Deferred, 1));
+    assert_eq!(waits.due, START.saturating_add(minutes(5)));
+    desk.queue.check();
+}
+
+#[test]
+fn an_attempt_that_was_not_made_goes_another_way() {
+    let mut desk = Desk::new(Limits { destination_attempts_max: 1, ..Limits::default() });
+    desk.accept(1, &["old"], Priority::Normal);
+    desk.accept(2, &["old"], Priority::Normal);
+    let attempts = desk.attempts();
+    assert_eq!(attempts.len(), 1);
+    let destination = desk.queue.intern("new", desk.now);
+    let redirect = Redirect { recipient: 0, destination, onward: Onward::Send };
+    assert_eq!(desk.queue.on_diverted(attempts[0].0, &[redirect], desk.now, &mut desk.orders), 1);
+    // Not once more the old way: its place there is the next one's.
+    let ordered: Vec<_> = desk
+        .orders
+        .iter()
+        .map(|order| match order {
+            Order::Attempt { id, destination, number, .. } => {
+                (id.number(), desk.queue.name(*destination).unwrap().to_owned(), *number)
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(ordered, [(2, "old".to_owned(), 1), (1, "new".to_owned(), 1)]);
+    assert_eq!(desk.queue.redirect(id(3), &[redirect], desk.now, &mut desk.orders), 0, "it is not queued");
+}
+
+#[test]
 fn warned_after_four_hours_and_given_up_after_five_days() {
     let mut desk = Desk::new(Limits::default());
     desk.accept(1, &["a"], Priority::Normal);

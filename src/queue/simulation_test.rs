@@ -61,6 +61,7 @@ enum Event {
     Accept,
     End(AttemptId),
     Command,
+    Redirect,
     Limit,
     SetClockBack,
     Restart,
@@ -178,6 +179,7 @@ impl World {
         }
         let disturbances = [
             (Event::Command, 20),
+            (Event::Redirect, 15),
             (Event::Limit, 6),
             (Event::SetClockBack, 2),
             (Event::Restart, 2),
@@ -236,6 +238,12 @@ impl World {
             Event::Accept => self.accept(orders),
             Event::End(attempt) => self.end(attempt, orders),
             Event::Command => self.random_command(orders),
+            Event::Redirect => {
+                let anybody = self.random.below(self.messages.len() as u64 + 1) as usize;
+                let Some(id) = self.messages.keys().nth(anybody).copied() else { return };
+                let (redirects, moved) = self.redirects(id);
+                assert_eq!(self.queue.redirect(id, &redirects, self.now(), orders), moved);
+            }
             Event::Limit => {
                 let name = NAMES[self.random.below(4) as usize];
                 let destination = self.intern(name);
@@ -341,6 +349,21 @@ impl World {
             self.recipients.get_mut(&(id, *place)).unwrap().running = false;
         }
         if self.random.one_in(20) {
+            // Who is removed at the end of the attempt is not there to be moved, nor who is given up.
+            let held: Vec<_> = recipients.iter().map(|place| self.recipients[&(id, *place)].held).collect();
+            let (redirects, moved) = self.redirects(id);
+            assert!(self.queue.on_diverted(attempt, &redirects, now, orders) <= moved);
+            for order in &*orders {
+                let Order::Return { recipients: given_up, .. } = order else { continue };
+                for (place, held) in
+                    recipients.iter().zip(&held).filter(|(place, _)| given_up.contains(place))
+                {
+                    self.recipients.get_mut(&(id, *place)).unwrap().held = *held;
+                }
+            }
+            return;
+        }
+        if self.random.one_in(20) {
             let destination = self.queue.intern(name, now);
             let before = self.queue.destination(destination).unwrap().attempts_max;
             self.queue.set_attempts_max(destination, 0, now, orders);
@@ -386,6 +409,35 @@ impl World {
             .iter()
             .any(|(place, outcome)| *outcome == Outcome::Failed && !self.recipients[&(id, *place)].removed);
         assert!(!failed || orders.iter().any(returned), "a failure that nobody is told of");
+    }
+
+    /// Other ways for some recipients of a message, and how many of them are to be moved.
+    fn redirects(&mut self, id: QueueId) -> (Vec<Redirect>, u64) {
+        let (mut redirects, mut moved) = (Vec::new(), 0);
+        let places: Vec<_> = self.recipients.range((id, 0)..=(id, u32::MAX)).map(|((_, p), _)| *p).collect();
+        for place in places {
+            let name = NAMES[self.random.below(4) as usize];
+            let onward = [Onward::Send, Onward::Release, Onward::Hold][self.random.below(3) as usize];
+            redirects.push(Redirect { recipient: place, destination: self.intern(name), onward });
+            let known = self.recipients.get_mut(&(id, place)).unwrap();
+            let is_queued = self.messages.contains_key(&id) && !known.ended && !known.running;
+            if !is_queued || known.name == name || self.older.iter().any(|(message, _)| message.id == id) {
+                continue;
+            }
+            moved += 1;
+            known.name = name;
+            let was_held = known.held;
+            known.held = match onward {
+                Onward::Send => was_held,
+                Onward::Release => false,
+                Onward::Hold => true,
+            };
+            if was_held && !known.held {
+                let (_, tried) = self.lives.get_mut(&id).unwrap();
+                *tried = (*tried).max(self.elapsed + schedule().grace);
+            }
+        }
+        (redirects, moved)
     }
 
     fn random_command(&mut self, orders: &mut Vec<Order>) {
