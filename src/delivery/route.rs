@@ -1,7 +1,7 @@
 //! By which road a domain's mail leaves.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -146,6 +146,7 @@ pub enum Demand {
 }
 
 const MX: &str = "mx:";
+const HOLD: &str = "hold";
 /// Before the key of mail that is to travel under TLS alone.
 const TLS: &str = "requiretls:";
 /// Before the key of reports on such mail.
@@ -227,12 +228,49 @@ impl Routes {
     /// Where mail of this domain goes that asks this. What is to travel under TLS alone has connections of its own.
     pub fn destination_for(&self, domain: &Domain, demand: Demand) -> Option<Destination> {
         let destination = self.destination(domain)?;
-        let before = match demand {
-            Demand::None => return Some(destination),
-            Demand::Required => TLS,
-            Demand::Preferred => TLS_PREFERRED,
+        Some(match before(demand) {
+            "" => destination,
+            before => Destination { key: [before, &*destination.key].concat().into(), ..destination },
+        })
+    }
+
+    /// The key of mail for a domain that no route is for. It has one all the same, under which it waits for a route.
+    pub fn unrouted(domain: &Domain, demand: Demand) -> Arc<str> {
+        [before(demand), MX, domain.as_str()].concat().into()
+    }
+
+    /// Which keys that these routes gave may stand for mail that goes another way by the routes of `after`, so that the
+    /// domain has to be asked for again. The keys of [`Via::Mx`] routes are not among them: they name the domain, and
+    /// [`Routes::route_of_key`] tells.
+    pub fn shared_keys_changed(&self, after: &Self) -> HashSet<Arc<str>> {
+        let key = |routes: &Self, route: Option<RouteIndex>| routes.keys.get(route?.0 as usize)?.clone();
+        let mut changed = HashSet::new();
+        let mut compare = |before: Option<RouteIndex>, now: Option<RouteIndex>| {
+            let before = key(self, before);
+            if before != key(after, now) {
+                changed.extend(before);
+            }
         };
-        Some(Destination { key: [before, &*destination.key].concat().into(), ..destination })
+        // A pattern that was not there takes its domains from the pattern that had them, and one that is gone leaves them
+        // to another: a pattern is looked up as a domain for which it says most would be.
+        for domain in self.exact.keys().chain(after.exact.keys()) {
+            compare(self.find(domain), after.find(domain));
+        }
+        for suffix in self.below.keys().chain(after.below.keys()) {
+            compare(self.find_below(suffix), after.find_below(suffix));
+        }
+        compare(self.any, after.any);
+        changed
+    }
+
+    /// Whether a key that [`Routes::shared_keys_changed`] gave is this one's, whatever it asks of TLS.
+    pub fn is_among(key: &str, shared: &HashSet<Arc<str>>) -> bool {
+        shared.contains(parted(key).1)
+    }
+
+    /// Whether mail with this key is kept back by its route.
+    pub fn is_hold_key(key: &str) -> bool {
+        parted(key).1.strip_prefix(HOLD).is_some_and(|rest| rest.is_empty() || rest.starts_with(';'))
     }
 
     /// What all mail with this key asks.
@@ -275,12 +313,22 @@ impl Routes {
         let exact = self.exact.get(domain).copied();
         exact
             .or_else(|| {
-                // The longest suffix first.
-                let text = domain.as_str();
-                let dots = text.bytes().enumerate().filter(|(_, byte)| *byte == b'.');
-                dots.map(|(dot, _)| &text[dot + 1..]).find_map(|suffix| self.below.get(suffix).copied())
+                let (_, parent) = domain.as_str().split_once('.')?;
+                self.find_suffix(parent)
             })
             .or(self.any)
+    }
+
+    /// The route of what is below a domain, unless a pattern says more.
+    fn find_below(&self, suffix: &str) -> Option<RouteIndex> {
+        self.find_suffix(suffix).or(self.any)
+    }
+
+    /// The longest suffix first, from the whole on.
+    fn find_suffix(&self, suffix: &str) -> Option<RouteIndex> {
+        let dots = suffix.bytes().enumerate().filter(|(_, byte)| *byte == b'.');
+        let shorter = dots.map(|(dot, _)| &suffix[dot + 1..]);
+        std::iter::once(suffix).chain(shorter).find_map(|suffix| self.below.get(suffix).copied())
     }
 
     /// Mail for different domains shares the connections to a next hop, but not with a route that
@@ -289,7 +337,7 @@ impl Routes {
         let key = match &route.via {
             Via::Mx(_) => return None,
             Via::Discard => "discard".to_owned(),
-            Via::Hold => "hold".to_owned(),
+            Via::Hold => HOLD.to_owned(),
             Via::NextHop(hosts) => {
                 let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
                 format!("hop:{}", hosts.join(","))
@@ -305,6 +353,15 @@ impl Routes {
         }
         let others = self.routes.iter().filter(|other| other.via == route.via).count();
         Some(if others == 0 { key.into() } else { format!("{key};{}", others + 1).into() })
+    }
+}
+
+/// What stands before the key of such mail.
+const fn before(demand: Demand) -> &'static str {
+    match demand {
+        Demand::None => "",
+        Demand::Required => TLS,
+        Demand::Preferred => TLS_PREFERRED,
     }
 }
 
@@ -399,6 +456,65 @@ mod test {
         assert_eq!(of_key("hop:127.0.0.1:2601"), None);
         assert_eq!(of_key(""), None);
         assert_eq!(Routes::domain_of_key("mx:example.org"), Some(domain("example.org")));
+    }
+
+    #[test]
+    fn a_change_names_the_keys_whose_mail_may_go_another_way() {
+        let (one, two) = (hop([127, 0, 0, 1], 1), hop([127, 0, 0, 1], 2));
+        let before = [
+            route(&["*"], one.clone()),
+            route(&["*.example", "a.test"], two.clone()),
+            route(&["b.test"], Via::Hold),
+            route(&["c.test"], Via::Mx(25)),
+        ];
+        let check = |after: &[Route], expected: &[&str]| {
+            let changed = Routes::new(before.to_vec()).shared_keys_changed(&Routes::new(after.to_vec()));
+            let mut changed: Vec<_> = changed.iter().map(|key| &**key).collect();
+            changed.sort_unstable();
+            assert_eq!(changed, expected);
+        };
+        let with = |index: usize, route: Route| {
+            let mut after = before.to_vec();
+            after[index] = route;
+            after
+        };
+        let and = |route: Route| [before.to_vec(), vec![route]].concat();
+        let (hop1, hop2) = ("hop:127.0.0.1:1", "hop:127.0.0.1:2");
+        check(&before, &[]);
+        // Another order, another treatment by the way: the keys are the same.
+        check(&[1, 0, 3, 2].map(|index: usize| before[index].clone()), &[]);
+        let mut gentle = before[0].clone();
+        gentle.options.concurrency_max = 1;
+        check(&with(0, gentle), &[]);
+        // One that is changed, or gone.
+        check(&with(0, route(&["*"], Via::Mx(25))), &[hop1]);
+        check(&with(1, route(&["*.example"], two.clone())), &[hop2]);
+        check(&with(2, route(&["b.test"], one.clone())), &["hold"]);
+        check(&with(3, route(&["c.test"], one.clone())), &[]);
+        check(&before[1..], &[hop1]);
+        // One that is new: where its domains went before.
+        check(&and(route(&["d.test"], two.clone())), &[hop1]);
+        check(&and(route(&["d.example"], Via::Discard)), &[hop2]);
+        check(&and(route(&["d.example", "a.c.test"], two.clone())), &[hop1]);
+        check(&and(route(&["*.d.example"], one.clone())), &[hop2]);
+        check(&and(route(&["*.test"], one.clone())), &[]);
+        check(&and(route(&["*.test"], two)), &[hop1]);
+        check(&[], &["hold", hop1, hop2]);
+
+        let shared = [hop1.into()].into();
+        assert!(Routes::is_among(hop1, &shared) && Routes::is_among("requiretls:hop:127.0.0.1:1", &shared));
+        assert!(!Routes::is_among(hop2, &shared) && !Routes::is_among("mx:c.test", &shared));
+        for (key, is_hold) in [
+            ("hold", true),
+            ("hold;2", true),
+            ("requiretls:hold", true),
+            ("holder", false),
+            ("mx:hold", false),
+        ] {
+            assert_eq!(Routes::is_hold_key(key), is_hold, "{key}");
+        }
+        assert_eq!(&*Routes::unrouted(&domain("a.test"), Demand::Required), "requiretls:mx:a.test");
+        assert_eq!(&*Routes::unrouted(&domain("a.test"), Demand::None), "mx:a.test");
     }
 
     #[test]
