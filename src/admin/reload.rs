@@ -20,7 +20,7 @@ pub type ReloadRequest = oneshot::Sender<Result<Reloaded, String>>;
 pub struct Reloaded {
     /// Keys that have changed and wait for a restart.
     pub pending: Vec<String>,
-    /// Queued mail whose route was changed or taken away: it waits for a restart, which chooses another.
+    /// Queued mail that no route is for any more: it waits for one.
     pub stranded: Vec<Stranded>,
 }
 
@@ -48,7 +48,7 @@ pub fn reload(data_dir: &Path, out: &mut dyn Write) -> Result<(), ReloadError> {
         writeln!(out, "reloaded; until a restart these stay as they were: {}", reloaded.pending.join(", "))?;
     }
     if let Some(stranded) = reloaded.stranded() {
-        writeln!(out, "queued mail that no route is for any more waits for a restart: {stranded}")?;
+        writeln!(out, "queued mail that no route is for waits for one: {stranded}")?;
     }
     Ok(())
 }

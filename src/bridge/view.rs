@@ -24,7 +24,7 @@ pub struct Entry {
     pub recipients: Vec<Recipient>,
 }
 
-/// Mail that no route is for any more: it was queued before a route was changed or taken away.
+/// Mail that no route is for any more: it was queued before a route was taken away.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stranded {
     /// Where it goes.

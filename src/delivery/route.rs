@@ -239,6 +239,20 @@ impl Routes {
         [before(demand), MX, domain.as_str()].concat().into()
     }
 
+    /// Whether every domain's mail has the same key by these routes and by the others.
+    pub fn leads_alike(&self, other: &Self) -> bool {
+        let key = |routes: &Self, route: Option<RouteIndex>| {
+            route.map(|route| routes.keys[route.0 as usize].clone())
+        };
+        let exact = self.exact.keys().chain(other.exact.keys());
+        let below = self.below.keys().chain(other.below.keys());
+        exact
+            .map(|domain| (self.find(domain), other.find(domain)))
+            .chain(below.map(|suffix| (self.find_below(suffix), other.find_below(suffix))))
+            .all(|(ours, theirs)| key(self, ours) == key(other, theirs))
+            && key(self, self.any) == key(other, other.any)
+    }
+
     /// Which keys that these routes gave may stand for mail that goes another way by the routes of `after`, so that the
     /// domain has to be asked for again. The keys of [`Via::Mx`] routes are not among them: they name the domain, and
     /// [`Routes::route_of_key`] tells.
@@ -472,6 +486,10 @@ mod test {
             let mut changed: Vec<_> = changed.iter().map(|key| &**key).collect();
             changed.sort_unstable();
             assert_eq!(changed, expected);
+            let (before, after) = (Routes::new(before.to_vec()), Routes::new(after.to_vec()));
+            let alike = before.leads_alike(&after);
+            assert_eq!(alike, after.leads_alike(&before));
+            assert!(!alike || expected.is_empty());
         };
         let with = |index: usize, route: Route| {
             let mut after = before.to_vec();
@@ -499,6 +517,9 @@ mod test {
         check(&and(route(&["*.d.example"], one.clone())), &[hop2]);
         check(&and(route(&["*.test"], one.clone())), &[]);
         check(&and(route(&["*.test"], two)), &[hop1]);
+        // Nothing that is shared: mail for the domain alone has it in its key.
+        let after = Routes::new(with(3, route(&["c.test"], one.clone())));
+        assert!(!Routes::new(before.to_vec()).leads_alike(&after));
         check(&[], &["hold", hop1, hop2]);
 
         let shared = [hop1.into()].into();

@@ -162,16 +162,10 @@ fn an_attempt_that_was_not_made_goes_another_way() {
     let redirect = Redirect { recipient: 0, destination, onward: Onward::Send };
     assert_eq!(desk.queue.on_diverted(attempts[0].0, &[redirect], desk.now, &mut desk.orders), 1);
     // Not once more the old way: its place there is the next one's.
-    let ordered: Vec<_> = desk
-        .orders
-        .iter()
-        .map(|order| match order {
-            Order::Attempt { id, destination, number, .. } => {
-                (id.number(), desk.queue.name(*destination).unwrap().to_owned(), *number)
-            }
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    let ordered = [&desk.orders[0], &desk.orders[1]].map(|order| {
+        let Order::Attempt { id, destination, number, .. } = order else { panic!("{order:?}") };
+        (id.number(), desk.queue.name(*destination).unwrap().to_owned(), *number)
+    });
     assert_eq!(ordered, [(2, "old".to_owned(), 1), (1, "new".to_owned(), 1)]);
     assert_eq!(desk.queue.redirect(id(3), &[redirect], desk.now, &mut desk.orders), 0, "it is not queued");
 }

@@ -22,7 +22,7 @@ use crate::{
     facts,
     hops::{self, Job, Lane, Place},
     leases::Lease,
-    outcomes,
+    outcomes, reroute,
     settings::Settings,
     shard::{Message, Shard},
     socket::Socket,
@@ -120,8 +120,15 @@ impl Worker<'_> {
     /// Takes a message on; one that cannot be read ends here.
     async fn take(&mut self, job: Job) {
         self.taken.borrow_mut().push(job.attempt);
+        let attempt = job.attempt;
         match self.shard.message(job.id).await {
             Ok(message) => {
+                let job = if self.shard.reroute.may_concern(&job) {
+                    reroute::try_divert(self.shard, job, &message.envelope)
+                } else {
+                    Some(job)
+                };
+                let Some(job) = job else { return self.untake(attempt) };
                 let remaining = job.recipients.to_vec();
                 let began = ring::clock::now();
                 self.flights.push_back(Flight {

@@ -7,6 +7,7 @@ use bridge::{
     Action, Counts, Destination, Entry, Filter, Hatch, JournalHealth, Listing, Page, Progress, Recipient,
     Request, Selector, ShardHealth, Stage, Stranded, Summary,
 };
+use delivery::Routes;
 use mail::QueueId;
 use queue::{Command, Cursor};
 use watch::events::Operated;
@@ -41,7 +42,11 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
             Request::Reload(_, reply) => {
                 shard.reload(Settings::new(&snapshot.load(), shard.shards));
                 let shard = shard.clone();
-                ring::spawn(async move { reply.send(stranded(&shard).await) });
+                ring::spawn(async move {
+                    // The more there is in the queue, the longer it takes to look at it; the reload is done before.
+                    shard.reroute.settled(Duration::from_secs(5)).await;
+                    reply.send(stranded(&shard).await);
+                });
             }
             Request::Drain(grace, reply) => {
                 let shard = shard.clone();
@@ -213,7 +218,7 @@ fn cursor(cursor: u64) -> Option<Cursor> {
     u32::try_from(cursor).ok().map(Cursor)
 }
 
-/// Destinations of queued mail to which no route leads.
+/// Destinations of queued mail to which no route leads, those apart that are still to be exchanged.
 async fn stranded(shard: &Shard) -> Vec<Stranded> {
     const PAGE: usize = 1000;
     let settings = shard.settings();
@@ -223,7 +228,9 @@ async fn stranded(shard: &Shard) -> Vec<Stranded> {
         next = page.next;
         for destination in page.items {
             let recipients = destination.counts.total();
-            if recipients > 0 && settings.routes.route_of_key(&destination.name).is_none() {
+            let unrouted = Routes::domain_of_key(&destination.name)
+                .is_some_and(|domain| settings.routes.destination(&domain).is_none());
+            if recipients > 0 && unrouted {
                 found.push(Stranded { destination: destination.name.into(), recipients });
             }
         }

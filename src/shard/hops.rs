@@ -18,7 +18,11 @@ use queue::{AttemptId, Destination, Recipients};
 use ring::Event;
 use watch::events::SessionPanicked;
 
-use crate::{attempt, facts, outcomes, shard::Shard};
+use crate::{
+    attempt, facts, outcomes,
+    reroute::{self, Generation},
+    shard::Shard,
+};
 
 /// All lanes of one core.
 pub(crate) struct Hops {
@@ -57,17 +61,21 @@ pub(crate) struct Job {
     pub(crate) destination: Destination,
     pub(crate) recipients: Recipients,
     pub(crate) number: u16,
+    /// By which routes its destination was found.
+    pub(crate) generation: Generation,
 }
 
 impl Job {
     pub(crate) fn new(
+        shard: &Shard,
         attempt: AttemptId,
         id: QueueId,
         destination: Destination,
         recipients: Recipients,
         number: u16,
     ) -> Self {
-        Self { attempt, id, destination, recipients, number }
+        let generation = shard.reroute.generation();
+        Self { attempt, id, destination, recipients, number, generation }
     }
 }
 
@@ -80,8 +88,9 @@ pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
     let Some(name) = name else { return postpone(shard, job) };
     let settings = shard.settings();
     let Some(index) = settings.routes.route_of_key(&name) else {
-        let text = "no route leads to this destination any more; restart to choose another";
-        return outcomes::end_unattempted(shard, job, &outcomes::deferred(Status(4, 3, 5), text));
+        let shard = shard.clone();
+        ring::spawn(async move { reroute::divert(&shard, job, end_unrouted).await });
+        return;
     };
     let route = settings.routes.route(index);
     match &route.via {
@@ -100,6 +109,12 @@ pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
     } else {
         lane.arrived.notify_one();
     }
+}
+
+/// No route is for this mail: it waits for one.
+fn end_unrouted(shard: &Rc<Shard>, job: Job) {
+    let text = "no route is for this domain; it waits for one";
+    outcomes::end_unattempted(shard, job, &outcomes::deferred(Status(4, 3, 5), text));
 }
 
 /// How many connections this shard may have of those that the host may have.
@@ -130,6 +145,15 @@ fn start(shard: &Rc<Shard>, lane: &Rc<Lane>) {
 
 /// Gives an attempt back untried.
 pub(crate) fn postpone(shard: &Rc<Shard>, job: Job) {
+    if shard.reroute.may_concern(&job) && !shard.is_stopping() {
+        let shard = shard.clone();
+        ring::spawn(async move { reroute::divert(&shard, job, give_back).await });
+    } else {
+        give_back(shard, job);
+    }
+}
+
+fn give_back(shard: &Rc<Shard>, job: Job) {
     let mut orders = Vec::new();
     shard.queue.borrow_mut().on_postponed(job.attempt, facts::now(), &mut orders);
     crate::schedule::follow(shard, orders);
@@ -150,6 +174,12 @@ impl Hops {
         });
         self.lanes.borrow_mut().insert(key, lane.clone());
         lane
+    }
+
+    /// Takes the jobs out of all lanes that are meant.
+    pub(crate) fn take_jobs(&self, is_meant: impl Fn(&str) -> bool) -> Vec<Job> {
+        let lanes = self.lanes.borrow();
+        lanes.values().filter(|lane| is_meant(&lane.key)).flat_map(|lane| lane.clear()).collect()
     }
 
     /// Wakes idle workers, so that they see that the core stops.

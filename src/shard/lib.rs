@@ -13,8 +13,9 @@
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
 //! - `reports`     notifications to senders
 //!
-//! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` (after a start), `upkeep`
-//! (checkpoints, survivors, gauges), `control` (the pool's requests), `settings` (the configuration).
+//! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` (after a start), `reroute`
+//! (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's requests), `settings` (the
+//! configuration).
 
 mod accept;
 mod admission;
@@ -34,6 +35,7 @@ mod outcomes;
 mod receiving;
 mod recover;
 mod reports;
+mod reroute;
 mod resolve;
 mod schedule;
 mod settings;

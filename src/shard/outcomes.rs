@@ -76,6 +76,9 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, destination: &str, ended: &Ended
     if done < ended.outcomes.len() {
         // Something may be due earlier than what the scheduler waits for.
         shard.due.notify_all();
+        if shard.reroute.is_before(job) {
+            crate::reroute::look_again(shard, job.id);
+        }
     }
 }
 

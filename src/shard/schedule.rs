@@ -69,7 +69,7 @@ pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
 fn settle(shard: &Rc<Shard>, order: Order) {
     match order {
         Order::Attempt { attempt, id, destination, recipients, number } => {
-            hops::assign(shard, hops::Job::new(attempt, id, destination, recipients, number));
+            hops::assign(shard, hops::Job::new(shard, attempt, id, destination, recipients, number));
         }
         // All of them have ended while it waited.
         Order::Note { recipients, .. } if recipients.is_empty() => {}

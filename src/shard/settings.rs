@@ -127,15 +127,15 @@ impl Settings {
         envelope.recipients.iter().map(|recipient| self.way(&recipient.address.domain(), demand)).collect()
     }
 
-    /// By which way a domain's mail leaves. A domain without a route, as a reload may leave behind, is looked up like
-    /// any other: whoever took the route away is told by the outcome.
+    /// By which way a domain's mail leaves. A domain without a route, as a reload may leave behind, waits for
+    /// one: whoever took the route away is told by the outcome.
     pub(crate) fn way(&self, domain: &mail::Domain, demand: Demand) -> Way {
         match self.routes.destination_for(domain, demand) {
             Some(destination) => {
                 let held = Held::from(&self.routes.route(destination.route).via);
                 Way { key: destination.key, via: held }
             }
-            None => Way { key: format!("mx:{domain}").into(), via: Held::No },
+            None => Way { key: Routes::unrouted(domain, demand), via: Held::No },
         }
     }
 

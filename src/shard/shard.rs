@@ -23,6 +23,7 @@ use crate::{
     hops::Hops,
     journals::{Journals, Note},
     leases::Leases,
+    reroute::{self, Reroute},
     resolve::Resolve,
     schedule,
     settings::Settings,
@@ -44,6 +45,7 @@ pub(crate) struct Shard {
     /// Messages about which a report is being written, and what is to be done with them after that.
     pub(crate) reporting: RefCell<HashMap<QueueId, Reporting>>,
     pub(crate) hops: Hops,
+    pub(crate) reroute: Reroute,
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
     pub(crate) crowd: Crowd,
@@ -137,6 +139,7 @@ impl Shard {
             lasts: RefCell::new(lasts),
             reporting: RefCell::default(),
             hops: Hops::default(),
+            reroute: Reroute::default(),
             resolve,
             leases,
             crowd,
@@ -164,8 +167,9 @@ impl Shard {
             queue.set_limits(self.limits(&settings), facts::now(), &mut orders);
         }
         self.resolve.configure(&settings.resolving);
-        self.settings.replace(Rc::new(settings));
+        let before = self.settings.replace(Rc::new(settings));
         schedule::follow(self, orders);
+        reroute::begin(self, &before);
         // The next checkpoint may be due sooner, and the next attempt.
         self.changed.notify_all();
         self.due.notify_all();
@@ -242,8 +246,7 @@ impl Shard {
     pub(crate) async fn take_over(self: &Rc<Self>, arrived: Arrived) -> Result<(), Refusal> {
         let Arrived { id, envelope, size, draft, content, keep } = arrived;
         let committer = self.journals.active().clone();
-        let settings = self.settings();
-        let ways = settings.ways(&envelope);
+        let (ways, routes) = (self.settings().ways(&envelope), self.reroute.generation());
         let held: Vec<_> = (0..)
             .zip(&ways)
             .filter(|(_, way)| way.via == Held::Yes)
@@ -263,7 +266,18 @@ impl Shard {
             let message = Message { envelope: envelope.clone(), content, size };
             self.contents.borrow_mut().insert(id, Rc::new(message));
         }
-        self.enqueue(id, &envelope, size, &ways);
+        if routes == self.reroute.generation() {
+            self.enqueue(id, &envelope, size, &ways);
+        } else {
+            // The routes have changed while it was written. A restart finds who is held by asking them again.
+            let ways = self.settings().ways(&envelope);
+            self.enqueue(id, &envelope, size, &ways);
+            let released = held.iter().filter(|(place, _)| ways[*place as usize].via == Held::No);
+            let released: Vec<_> = released.map(|(place, _)| (*place, RecipientState::default())).collect();
+            if !released.is_empty() {
+                self.note(id, Note::Transition(id, released));
+            }
+        }
         Ok(())
     }
 

@@ -36,6 +36,8 @@ pub struct Figures {
     pub warned: u64,
     /// Recipients taken out by the operator.
     pub removed: u64,
+    /// Recipients that other routes gave another destination.
+    pub rerouted: u64,
     /// Recipients nobody wanted to hear of.
     pub silent: u64,
     /// Times the server was started.
@@ -66,6 +68,7 @@ impl std::ops::AddAssign for Figures {
         self.reported += other.reported;
         self.warned += other.warned;
         self.removed += other.removed;
+        self.rerouted += other.rerouted;
         self.silent += other.silent;
         self.starts += other.starts;
         self.starts_from_index += other.starts_from_index;
@@ -91,8 +94,8 @@ impl fmt::Display for Figures {
         )?;
         writeln!(
             f,
-            "  {} reported, {} warned, {} removed, {} silent",
-            self.reported, self.warned, self.removed, self.silent
+            "  {} reported, {} warned, {} removed, {} silent, {} rerouted",
+            self.reported, self.warned, self.removed, self.silent, self.rerouted
         )?;
         writeln!(
             f,

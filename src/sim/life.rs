@@ -9,7 +9,7 @@ use crate::{
     Trail,
     hop::{self, Hop},
     ledger::Figures,
-    server::{Origin, Server, schedule},
+    server::{Origin, Roads, Server, schedule},
     visitor::Visitor,
     world::{CALM, Event, HOUR, LinkId, MINUTE, Party, SECOND, Side, Trouble, World},
 };
@@ -36,6 +36,7 @@ struct Life {
     hops: Vec<Hop>,
     runs: u64,
     ended_by: Exit,
+    roads: Roads,
 }
 
 /// Lives the life of a seed.
@@ -82,6 +83,7 @@ impl Life {
             (Trouble::DiskSlow, 4),
             (Trouble::DnsDown, 2),
             (Trouble::Operator, 30),
+            (Trouble::Reload, 6),
         ];
         for (trouble, count) in troubles {
             for _ in 0..world.below(count) {
@@ -89,7 +91,7 @@ impl Life {
                 world.at(at, Event::Trouble(trouble));
             }
         }
-        Self { world, server: None, visitors, hops, runs: 0, ended_by: Exit::Killed }
+        Self { world, server: None, visitors, hops, runs: 0, ended_by: Exit::Killed, roads: Roads::Usual }
     }
 
     fn happen(&mut self, event: Event) {
@@ -253,12 +255,25 @@ impl Life {
             }
             Trouble::DnsUp => world.dns_down = false,
             Trouble::Operator => self.operate(),
+            Trouble::Reload if world.is_calm() => {}
+            Trouble::Reload => {
+                let roads = world.pick(&[Roads::Usual, Roads::Other, Roads::Closed]);
+                self.reload(roads);
+            }
             Trouble::Calm => self.calm(),
             Trouble::Deadline => {
                 let overdue = world.ledger.overdue();
                 assert!(overdue.is_empty(), "all is well since {DEADLINE:?}, and yet: {overdue:#?}");
                 self.release();
             }
+        }
+    }
+
+    /// The configuration is another from now on, whether the server runs or not.
+    fn reload(&mut self, roads: Roads) {
+        self.roads = roads;
+        if let Some(server) = self.server.as_mut().filter(|server| !server.is_stopping()) {
+            server.reload(&mut self.world, roads);
         }
     }
 
@@ -295,6 +310,7 @@ impl Life {
             self.end_run(Exit::Killed);
             self.start();
         }
+        self.reload(Roads::Usual);
         self.release();
     }
 
@@ -345,7 +361,7 @@ impl Life {
             let wait = world.within(Duration::ZERO, wait);
             world.after(wait, Event::Trouble(Trouble::PowerLoss));
         }
-        self.server = Some(Server::start(world, self.runs, from));
+        self.server = Some(Server::start(world, self.runs, from, self.roads));
     }
 
     fn is_over(&self) -> bool {

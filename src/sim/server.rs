@@ -4,6 +4,7 @@
 //! - `committer`  groups written and synced; segments made and recycled
 //! - `schedule`   queue orders obeyed, reports written
 //! - `outbound`   lanes and workers: hosts, sessions, transactions
+//! - `reroute`    what a reload does to queued mail
 //! - `upkeep`     recovery, checkpoints, survivors
 //!
 //! What is a task there is a value here that waits for an event. A crash drops the run, and all that waits with it.
@@ -11,11 +12,12 @@
 mod committer;
 mod door;
 mod outbound;
+mod reroute;
 mod schedule;
 mod upkeep;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     net::SocketAddr,
     rc::Rc,
     sync::Arc,
@@ -109,6 +111,8 @@ pub(crate) struct Server {
     /// Workers that have work to begin or to go on with.
     wakes: VecDeque<u64>,
     running: HashMap<AttemptId, queue::Destination>,
+    /// Attempts that were ordered by routes before.
+    before: HashSet<AttemptId>,
     contents: BTreeMap<QueueId, Rc<Message>>,
     /// Messages that were moved to a place that is not durable yet.
     moving: BTreeMap<QueueId, Rc<Message>>,
@@ -156,7 +160,18 @@ fn journal_limits(seed: u64) -> journal::Limits {
     }
 }
 
-fn routes() -> Routes {
+/// Which routes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Roads {
+    /// As they are in calm times.
+    Usual,
+    /// One domain's hosts are named, others' mail is held, and what was held is looked up.
+    Other,
+    /// Nothing goes out but what is thrown away.
+    Closed,
+}
+
+fn routes(roads: Roads) -> Routes {
     let exact = |domain: &str| vec![Pattern::Exact(Domain::parse(domain).expect("our own text"))];
     let options = RouteOptions {
         tls: TlsLevel::None,
@@ -166,15 +181,27 @@ fn routes() -> Routes {
         idle_max: 10 * SECOND,
         ..RouteOptions::default()
     };
-    let hub = names::HUB.map(|hop| HopHost { place: Place::Address(names::address(hop)), port: 2600 });
-    let routes = [
-        (vec![Pattern::Any], Via::Mx(25)),
-        (exact("hub.example"), Via::NextHop(hub.to_vec())),
-        (exact("discard.example"), Via::Discard),
-        (exact("held.example"), Via::Hold),
-    ]
-    .map(|(patterns, via)| Route { patterns, via, options: options.clone() });
-    Routes::new(routes.into())
+    let host = |hop| HopHost { place: Place::Address(names::address(hop)), port: 2600 };
+    let hub = Via::NextHop(names::HUB.map(host).to_vec());
+    let discard = (exact("discard.example"), Via::Discard);
+    let routes = match roads {
+        Roads::Usual => vec![
+            (vec![Pattern::Any], Via::Mx(25)),
+            (exact("hub.example"), hub),
+            discard,
+            (exact("held.example"), Via::Hold),
+        ],
+        Roads::Other => vec![
+            (vec![Pattern::Any], Via::Mx(25)),
+            (exact("a.example"), Via::NextHop(vec![host(1), host(2)])),
+            (exact("hub.example"), Via::Hold),
+            (exact("b.example"), Via::Hold),
+            discard,
+        ],
+        Roads::Closed => vec![(vec![Pattern::Any], Via::Hold), discard],
+    };
+    let route = |(patterns, via)| Route { patterns, via, options: options.clone() };
+    Routes::new(routes.into_iter().map(route).collect())
 }
 
 /// The events of the world.

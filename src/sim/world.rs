@@ -85,6 +85,8 @@ pub(crate) enum Trouble {
     DnsUp,
     /// Somebody gives a command.
     Operator,
+    /// Somebody changes the routes.
+    Reload,
     /// All is well from here on.
     Calm,
     /// Whatever can be delivered must have been.

@@ -247,6 +247,17 @@ events! {
         /// How many recipients.
         nrcpt: u64,
     }
+    /// A reload has changed the routes: who was queued goes by the new ones.
+    Info queue rerouted = Rerouted<'a> {
+        /// The core.
+        shard: usize,
+        /// The queue id, when it was one message that was about to be tried the old way.
+        id: Option<&'a dyn Display>,
+        /// How many recipients go elsewhere now.
+        nrcpt: u64,
+        /// Seconds that it took to look at the whole queue.
+        took: Option<Duration>,
+    }
     /// A question of ours to the DNS had no usable answer.
     Debug dns dns_failed = DnsFailed<'a> {
         /// The name asked for.
@@ -345,7 +356,7 @@ events! {
         config: &'a str,
         /// What stays as it was until a restart, when something does.
         pending: Option<&'a str>,
-        /// Where queued mail goes that no route is for any more: it waits for a restart.
+        /// Queued mail that no route is for any more: it waits for one.
         stranded: Option<&'a str>,
     }
     /// A new configuration was not taken; the old one stays.

@@ -119,6 +119,8 @@ pub struct Queue {
     pub oldest: Gauge,
     /// Time from acceptance to the end of a recipient.
     pub time: Histogram,
+    /// Recipients that a change of routes gave another destination.
+    pub rerouted: Counter,
 }
 
 /// Attempts and their outcomes.
@@ -444,6 +446,7 @@ impl ShardMetrics {
                 bytes: b.gauge(&n::QUEUE_BYTES, &[]),
                 oldest: b.gauge(&n::QUEUE_OLDEST_SECONDS, &[]),
                 time: b.histogram(&n::QUEUE_SECONDS),
+                rerouted: b.counter(&n::QUEUE_REROUTED, &[]),
             },
             delivery: Delivery {
                 sites: std::cell::RefCell::new(b.sites(&n::DELIVERY_OUTCOMES)),

@@ -168,6 +168,8 @@ list! {
         "Time of one attempt, from taking a connection to the last reply";
     QUEUE_SECONDS: "ringpost_queue_seconds", LONG, Seconds, ["shard"],
         "Time from acceptance to the end of a recipient";
+    QUEUE_REROUTED: "ringpost_queue_rerouted_total", Kind::Counter, Count, ["shard"],
+        "Recipients that were queued when a reload changed the routes, and go another way since";
     DSNS: "ringpost_dsns_total", Kind::Counter, Count, ["shard", "kind"],
         "Notifications written";
     DNS_QUESTIONS: "ringpost_dns_questions_total", Kind::Counter, Count, ["shard"],

@@ -26,7 +26,7 @@ use crate::{
 /// What waits for one destination.
 #[derive(Default)]
 pub(super) struct Lane {
-    jobs: VecDeque<Job>,
+    pub(super) jobs: VecDeque<Job>,
     pub(super) workers: usize,
     /// Workers that have a connection and nothing to do.
     idle: BTreeSet<u64>,
@@ -92,10 +92,13 @@ impl Server {
     /// Gives an attempt to the lane of its destination.
     pub(super) fn assign(&mut self, world: &mut World, job: Job) {
         if self.stopping {
-            return self.postpone(world, &job);
+            return self.postpone(world, job);
         }
         let name: Box<str> = self.queue.name(job.destination).expect("it has a recipient").into();
-        let route = self.routes.route_of_key(&name).expect("routes do not change");
+        let Some(route) = self.routes.route_of_key(&name) else {
+            let job = self.try_divert(world, job);
+            return assert!(job.is_none(), "there is a route for everybody");
+        };
         match &self.routes.route(route).via {
             Via::Discard => return self.end_unattempted(world, &job, &Outcome::discarded()),
             Via::Hold => {
@@ -117,7 +120,7 @@ impl Server {
         let number = self.next_worker;
         self.next_worker += 1;
         self.lanes.get_mut(&key).expect("it has a job").workers += 1;
-        let index = self.routes.route_of_key(&key).expect("routes do not change");
+        let index = self.routes.route_of_key(&key).expect("it has a job");
         let route = self.routes.route(index).clone();
         let worker = Worker {
             key,
@@ -135,7 +138,10 @@ impl Server {
         self.wakes.push_back(number);
     }
 
-    fn postpone(&mut self, world: &mut World, job: &Job) {
+    fn postpone(&mut self, world: &mut World, job: Job) {
+        let before = self.before.remove(&job.attempt) && !self.stopping;
+        let job = if before { self.try_divert(world, job) } else { Some(job) };
+        let Some(job) = job else { return };
         self.running.remove(&job.attempt);
         let mut orders = Vec::new();
         self.queue.on_postponed(job.attempt, world.wall(), &mut orders);
@@ -175,6 +181,9 @@ impl Server {
             self.note_end(job.id, &delivered, Phase::Delivered);
         }
         self.follow(world, orders);
+        if self.before.remove(&job.attempt) {
+            self.reroute(world, job.id);
+        }
     }
 
     fn remember_last(&mut self, id: QueueId, recipient: u32, last: Last) {
@@ -486,7 +495,7 @@ impl Server {
             }
             let waiting = self.lanes.get_mut(&worker.key).map(|lane| mem::take(&mut lane.jobs));
             for job in waiting.into_iter().flatten() {
-                self.postpone(world, &job);
+                self.postpone(world, job);
             }
         }
         for mut flight in mem::take(&mut worker.flights) {

@@ -1,7 +1,7 @@
 //! The start of a run, checkpoints for the index, survivors moved out of old segments.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -20,7 +20,7 @@ use queue::{Kind, MessageState, Priority, Queue, Restored, State, Times, Warning
 use smtp::Refusal;
 
 use super::{
-    Message, QUEUE_LIMITS, SHARD, Server, Task,
+    Message, QUEUE_LIMITS, Roads, SHARD, Server, Task,
     committer::{Stuck, Waiting},
     config, journal_limits, resolver, routes,
     schedule::Held,
@@ -69,7 +69,7 @@ impl Changes {
 
 impl Server {
     /// Takes over what the disk holds.
-    pub(crate) fn start(world: &mut World, run: u64, from: Origin) -> Self {
+    pub(crate) fn start(world: &mut World, run: u64, from: Origin, roads: Roads) -> Self {
         let now = world.wall();
         match from {
             Origin::Journal => world.indexes.clear(),
@@ -109,7 +109,7 @@ impl Server {
             policy: Policy::new(&config),
             options: smtp::Options::new(config.hostname.clone()).shared(),
             config,
-            routes: routes(),
+            routes: routes(roads),
             own: Arc::new(own),
             journal: found.journal,
             queue: Queue::new(QUEUE_LIMITS, super::schedule(), world.seed(), now),
@@ -122,6 +122,7 @@ impl Server {
             next_worker: 0,
             wakes: VecDeque::new(),
             running: HashMap::new(),
+            before: HashSet::new(),
             contents: BTreeMap::new(),
             moving: BTreeMap::new(),
             lasts: BTreeMap::new(),
