@@ -8,3 +8,5 @@ mod books;
 mod limits;
 #[path = "in_service/names.rs"]
 mod names;
+#[path = "in_service/routes.rs"]
+mod routes;

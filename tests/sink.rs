@@ -42,7 +42,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    answer: Option<Answer>,
+    answer: Option<Arc<Mutex<Answer>>>,
     mails: VecDeque<Mail>,
     commands: Vec<String>,
 }
@@ -85,7 +85,7 @@ impl Sink {
     /// From now on, asks `answer` at each command, and at `.` for the end of the content. `None` is the usual answer;
     /// an empty reply cuts the connection.
     pub fn answer(&self, answer: impl FnMut(&str) -> Option<String> + Send + 'static) {
-        self.shared.state.lock().unwrap().answer = Some(Box::new(answer));
+        self.shared.state.lock().unwrap().answer = Some(Arc::new(Mutex::new(Box::new(answer))));
     }
 
     /// From now on, answers so to every RCPT.
@@ -264,7 +264,10 @@ impl<'a> Session<'a> {
     }
 
     fn told(&self, command: &str) -> Option<String> {
-        self.shared.state.lock().unwrap().answer.as_mut().and_then(|answer| answer(command))
+        // It may take its time: whoever looks at the sink meanwhile does not wait.
+        let answer = self.shared.state.lock().unwrap().answer.clone()?;
+        let mut answer = answer.lock().unwrap();
+        answer(command)
     }
 
     fn reset(&mut self) {

@@ -180,43 +180,6 @@ fn sighup_names_what_waits_for_a_restart() {
     assert_eq!(server.reload()["pending"], "index.cache");
 }
 
-/// Mail that was queued for a next hop which no route has any more keeps waiting for it until a restart; it is named.
-#[test]
-fn a_reload_names_mail_that_lost_its_route() {
-    let nobody = free_address();
-    let route = |name: &str, domain: &str, hop: &str| {
-        format!(
-            "[[route]]\nname = \"{name}\"\ndomains = [\"{domain}\"]\nvia = \"hop\"\ntls = \"none\"\nhosts = [\"{hop}\"]\n"
-        )
-    };
-    let sink = Sink::start();
-    let slow = "[queue]\nretry = [\"1h\"]\n";
-    let server = Server::start(&format!("{slow}{}", route("all", "*", &nobody.to_string())));
-    for recipient in ["bob@example.net", "cat@example.org"] {
-        server.client().send("ann@example.org", &[recipient], "Subject: x\r\n\r\nx\r\n");
-    }
-    until("both are deferred", || {
-        (server.metric("ringpost_queue_recipients", &["state=\"deferred\""]) == 2.0).then_some(())
-    });
-    assert_eq!(server.reload()["stranded"], Value::Null);
-    server.configure(&format!("{slow}{}", route("all", "*", &sink.address().to_string())));
-    let event = server.reload();
-    assert_eq!(event["event"], "reloaded", "{event}");
-    assert_eq!(event["stranded"], format!("hop:{nobody} (2 recipients)"), "{event}");
-    let config = server.place().join("ringpost.toml");
-    let said = run(&built("ringpost"), &["reload", "--config", config.to_str().unwrap()], "").good().stdout;
-    let words = format!("waits for a restart: hop:{nobody} (2 recipients)\n");
-    assert!(said.starts_with("reloaded\n") && said.ends_with(&words), "{said}");
-    // New mail goes the new way at once, the old after the restart.
-    server.client().send("ann@example.org", &["dan@example.net"], "Subject: new\r\n\r\nx\r\n");
-    assert!(sink.mail().content.contains("Subject: new"));
-    let server = server.restarted();
-    server.queue(&["retry", "--all"]).good();
-    for _ in 0..2 {
-        assert!(sink.mail().content.contains("Subject: x"));
-    }
-}
-
 /// `ringpost reload` says what came of it, and fails when nothing did.
 #[test]
 fn a_reload_is_answered() {
