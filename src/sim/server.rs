@@ -371,6 +371,7 @@ impl Server {
                 );
             }
         }
+        self.look_at_ways(world);
         let sites = self.queue.list_destinations(Cursor::default(), 100).items;
         let attempts: u32 = sites.iter().map(|site| site.attempts).sum();
         assert!(attempts <= QUEUE_LIMITS.attempts_max, "{attempts} attempts at once");

@@ -54,6 +54,27 @@ impl Server {
         None
     }
 
+    /// Whoever waits goes by the routes that are in force.
+    pub(super) fn look_at_ways(&self, world: &World) {
+        for id in self.journal.live() {
+            let Some(states) = self.queue.states(id) else { continue };
+            let waiting = states.iter().filter(|state| state.state != State::Running);
+            let message = self.message(world, id).expect("it is queued");
+            for state in waiting {
+                let domain = message.envelope.recipients[state.recipient as usize].address.domain();
+                let key = self.queue.name(state.destination).expect("a recipient is there");
+                let (way, held) = self.way(&domain);
+                let kept_back = held == Held::Yes && *key == *Routes::unrouted(&domain, Demand::None);
+                let tagged =
+                    state.state == State::Held && self.running.values().any(|to| *to == state.destination);
+                assert!(
+                    *key == *way || kept_back || tagged,
+                    "{id} {state:?} waits for {key} and goes to {way}"
+                );
+            }
+        }
+    }
+
     fn redirects(&mut self, world: &World, id: QueueId) -> Vec<Redirect> {
         let states = self.queue.states(id).unwrap_or_default();
         let mut redirects = Vec::new();
