@@ -31,7 +31,7 @@ fuzz_target!(|line: &[u8]| {
                 }
             }
         }
-        Ok(Command::Ehlo { name } | Command::Helo { name }) => {
+        Ok(Command::Ehlo { name } | Command::Helo { name } | Command::Lhlo { name }) => {
             assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()));
         }
         Ok(

@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     options.limits =
         Limits { recipients_max: 3, message_size_max: 1000, discard_max: 2000, ..Limits::default() };
     options.extensions = Extension::ALL.iter().fold(Extensions::NONE, |all, extension| all.with(*extension));
-    options.role = Role::Submission;
+    options.role = [Role::Submission, Role::Lmtp][usize::from(next() % 2)];
     options.tls =
         [TlsState::Absent, TlsState::Offered, TlsState::Required, TlsState::Active][usize::from(next() % 4)];
     let rules = ContentRules::usual(options.limits.message_size_max);

@@ -1,5 +1,7 @@
 //! Every kind of listener, and the clients of others on it: swaks, openssl, Postfix.
 
+#[path = "listeners/lmtp.rs"]
+mod lmtp;
 #[path = "listeners/proxy.rs"]
 mod proxy;
 

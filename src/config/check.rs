@@ -5,8 +5,8 @@ use std::{collections::HashMap, fmt};
 use mail::Span;
 
 use crate::{
-    Config, ConfigError, CoreCount, DomainPattern, Journal, ListenerTls, Loaded, Problem, Via,
-    reader::Reader, size_text,
+    Config, ConfigError, CoreCount, DomainPattern, Journal, ListenAddress, Listener, ListenerKind,
+    ListenerTls, Loaded, Problem, Via, reader::Reader, size_text,
 };
 
 /// What works, but perhaps not as somebody thinks.
@@ -232,12 +232,15 @@ impl Config {
                     "name the networks of your proxies",
                 );
             }
+            if listener.kind == ListenerKind::Lmtp {
+                check_lmtp(&key, listener, reader);
+            }
             self.check_limits(&key, listener, reader);
         }
     }
 
     /// Of what a listener inherits, a mistake is told at the key it is inherited from, and so once.
-    fn check_limits(&self, key: &str, listener: &crate::Listener, reader: &mut Reader<'_>) {
+    fn check_limits(&self, key: &str, listener: &Listener, reader: &mut Reader<'_>) {
         let limits = &listener.limits;
         let at = |reader: &Reader<'_>, section: &str, name: &str, all: &str| {
             let own = format!("{key}.{section}.{name}");
@@ -440,6 +443,26 @@ impl Config {
         }
         for server in dns.servers.iter().filter(|server| server.port() == 0) {
             reader.conflict(&["dns.servers"], format!("{server}: port 0 cannot be asked"), "DNS has port 53");
+        }
+    }
+}
+
+/// RFC 2033 §5.
+fn check_lmtp(key: &str, listener: &Listener, reader: &mut Reader<'_>) {
+    let is_smtp = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(tcp) if tcp.port() == 25);
+    for address in listener.address.iter().filter(|address| is_smtp(address)) {
+        let problem = format!("{address} is the port of SMTP, which LMTP must not be spoken on");
+        let remedy = "give it another port, such as 24, or a Unix socket";
+        reader.conflict(&[&format!("{key}.address"), &format!("{key}.kind")], problem, remedy);
+    }
+    let extensions = &listener.extensions;
+    for (name, offered) in
+        [("pipelining", extensions.pipelining), ("enhancedstatuscodes", extensions.enhanced_status_codes)]
+    {
+        if !offered {
+            let problem = format!("LMTP is not without {}", name.to_ascii_uppercase());
+            let remedy = "leave it on, or make it another kind of listener";
+            reader.conflict(&[&format!("{key}.extensions.{name}"), &format!("{key}.kind")], problem, remedy);
         }
     }
 }

@@ -378,6 +378,16 @@ fn contradictions_are_told_where_they_were_written() {
         ],
     );
     check(
+        "[[listener]]\nname = \"b\"\nkind = \"lmtp\"\ntls = \"none\"\naddress = [\"0.0.0.0:25\"]\n\
+         extensions.pipelining = false",
+        &[
+            "5:1: listener.b.address: 0.0.0.0:25 is the port of SMTP, which LMTP must not be spoken on; give it another \
+             port, such as 24, or a Unix socket",
+            "6:12: listener.b.extensions.pipelining: LMTP is not without PIPELINING; leave it on, or make it another kind \
+             of listener",
+        ],
+    );
+    check(
         "[[route]]\nname = \"r\"\ndomains = [\"*\"]\nvia = \"hop\"\n[[route]]\nname = \"s\"\ndomains = [\"*\"]\nhosts = [\"a\"]",
         &[
             "1:1: route.r: missing, expected `hosts = [\"relay.example.org:25\"]`; via = \"hop\" needs next hops",

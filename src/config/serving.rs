@@ -41,6 +41,8 @@ choice! {
         Smtp = "smtp",
         /// mail from users' programs; incomplete header sections are completed (RFC 6409)
         Submission = "submission",
+        /// mail from servers that want a reply for each recipient (LMTP, RFC 2033)
+        Lmtp = "lmtp",
     }
 }
 

@@ -54,7 +54,7 @@ impl Policy {
         match role {
             // A relay passes mail on "without modification to the message data other than adding trace
             // information" (RFC 5321 §2.3.10).
-            Role::Relay => Ok(Completion::NONE),
+            Role::Relay | Role::Lmtp => Ok(Completion::NONE),
             Role::Submission => submitted(header, utf8),
         }
     }

@@ -125,7 +125,8 @@ impl Policy {
             // been authenticated using [SMTP-AUTH], unless it has already independently established
             // authentication or authorization (such as being within a protected subnetwork)".
             (Role::Submission, Standing::Stranger) => Err(Refusal::AuthenticationRequired),
-            (Role::Submission, Standing::Own) | (Role::Relay, Standing::Own | Standing::Stranger) => Ok(()),
+            (Role::Submission, Standing::Own)
+            | (Role::Relay | Role::Lmtp, Standing::Own | Standing::Stranger) => Ok(()),
         }
     }
 

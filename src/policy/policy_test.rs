@@ -88,6 +88,7 @@ fn submission_is_for_our_own() {
     check(Standing::Stranger, Role::Submission, Err(Refusal::AuthenticationRequired));
     check(Standing::Own, Role::Relay, Ok(()));
     check(Standing::Stranger, Role::Relay, Ok(()));
+    check(Standing::Stranger, Role::Lmtp, Ok(()));
 }
 
 #[test]

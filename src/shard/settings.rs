@@ -169,6 +169,7 @@ impl Door {
         let role = match listener.kind {
             ListenerKind::Smtp => Role::Relay,
             ListenerKind::Submission => Role::Submission,
+            ListenerKind::Lmtp => Role::Lmtp,
         };
         let options = Options {
             hostname: config.hostname.clone(),

@@ -71,5 +71,7 @@ fn protocol(session: &Session, utf8: Utf8) -> Protocol {
         (Some((Hello::Helo, _)) | None, _) => Protocol::Smtp,
         (Some((Hello::Ehlo, _)), Utf8::NotNeeded) => Protocol::Esmtp,
         (Some((Hello::Ehlo, _)), Utf8::Needed) => Protocol::Utf8Smtp,
+        (Some((Hello::Lhlo, _)), Utf8::NotNeeded) => Protocol::Lmtp,
+        (Some((Hello::Lhlo, _)), Utf8::Needed) => Protocol::Utf8Lmtp,
     }
 }

@@ -20,6 +20,11 @@ pub enum Command<'a> {
         /// The name as the client gave it.
         name: &'a str,
     },
+    /// `LHLO`: `EHLO` as LMTP has it (RFC 2033 §4.1).
+    Lhlo {
+        /// The name as the client gave it.
+        name: &'a str,
+    },
     /// `MAIL` opens a transaction (RFC 5321 §4.1.1.2).
     Mail {
         /// Where reports go.
@@ -90,8 +95,7 @@ pub enum SyntaxError {
 }
 
 /// Verbs that SMTP has or had, and that we do not take.
-const NOT_IMPLEMENTED: [&str; 10] =
-    ["EXPN", "TURN", "SEND", "SOML", "SAML", "AUTH", "ETRN", "ATRN", "BURL", "LHLO"];
+const NOT_IMPLEMENTED: [&str; 9] = ["EXPN", "TURN", "SEND", "SOML", "SAML", "AUTH", "ETRN", "ATRN", "BURL"];
 
 // RFC 5321 §4.5.3.1.2.
 const NAME_MAX: usize = 255;
@@ -126,6 +130,8 @@ impl<'a> Command<'a> {
             Ok(Self::Ehlo { name: parse_name(argument)? })
         } else if is("HELO") {
             Ok(Self::Helo { name: parse_name(argument)? })
+        } else if is("LHLO") {
+            Ok(Self::Lhlo { name: parse_name(argument)? })
         } else if is("DATA") {
             alone(argument, Self::Data)
         } else if is("RSET") {

@@ -25,6 +25,7 @@ fn ours(line: &str) -> Option<String> {
     Some(match Command::parse(line.as_bytes()).ok()? {
         Command::Ehlo { name } => format!("EHLO {name}"),
         Command::Helo { name } => format!("HELO {name}"),
+        Command::Lhlo { name } => format!("LHLO {name}"),
         Command::Mail { reverse_path, parameters } => {
             let read = parameters.of_mail(all).ok()?;
             let body = match read.body {

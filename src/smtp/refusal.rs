@@ -68,6 +68,8 @@ refusals! {
     HoldPastDeadline = "hold_past_deadline",
     /// A command that needs `EHLO` or `HELO` before it.
     EhloFirst = "ehlo_first",
+    /// A command that needs `LHLO` before it, on a listener for LMTP.
+    LhloFirst = "lhlo_first",
     /// A command that needs `MAIL` before it.
     MailFirst = "mail_first",
     /// `DATA` or `BDAT` without an accepted recipient.

@@ -59,8 +59,8 @@ fn page() -> String {
         | reply | when |\n|---|---|\n",
     );
     for (reply, when) in [
-        (Reply::greeting("mx.example"), "The connection is accepted."),
-        (Reply::helo("mx.example"), "`HELO`. After `EHLO` the extensions follow, one a line."),
+        (Reply::greeting("mx.example", "ESMTP"), "The connection is accepted."),
+        (Reply::helo("mx.example"), "`HELO`. After `EHLO` or `LHLO` the extensions follow, one a line."),
         (Reply::SENDER_OK, "`MAIL` is accepted."),
         (Reply::RECIPIENT_OK, "`RCPT` is accepted."),
         (Reply::SEND_DATA, "`DATA` is accepted; the message may come."),
@@ -115,6 +115,7 @@ fn advice(refusal: Refusal) -> &'static str {
         | Refusal::ForwardPathSyntax
         | Refusal::ParameterSyntax
         | Refusal::EhloFirst
+        | Refusal::LhloFirst
         | Refusal::MailFirst
         | Refusal::RcptFirst
         | Refusal::TransactionOpen

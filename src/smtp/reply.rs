@@ -13,6 +13,8 @@ pub struct Reply {
     status: Option<Status>,
     text: Text,
     refusal: Option<Refusal>,
+    /// How often it is sent.
+    times: u32,
 }
 
 /// What follows the keyword of an extension.
@@ -69,26 +71,34 @@ impl Reply {
         Status(2, 0, 0),
         "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS QUIT",
     );
+    pub(crate) const HELP_LMTP: Self =
+        Self::success(214, Status(2, 0, 0), "LHLO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP STARTTLS QUIT");
     // A 3yz reply has no class among the enhanced status codes (RFC 2034 §4).
-    pub(crate) const SEND_DATA: Self =
-        Self { code: 354, status: None, text: Text::Fixed("end data with <CR><LF>.<CR><LF>"), refusal: None };
+    pub(crate) const SEND_DATA: Self = Self {
+        code: 354,
+        status: None,
+        text: Text::Fixed("end data with <CR><LF>.<CR><LF>"),
+        refusal: None,
+        times: 1,
+    };
 
     const fn success(code: u16, status: Status, text: &'static str) -> Self {
-        Self { code, status: Some(status), text: Text::Fixed(text), refusal: None }
+        Self { code, status: Some(status), text: Text::Fixed(text), refusal: None, times: 1 }
     }
 
     /// The greeting (RFC 5321 §4.2: the domain comes first).
-    pub(crate) fn greeting(hostname: &str) -> Self {
+    pub(crate) fn greeting(hostname: &str, protocol: &str) -> Self {
         Self {
             code: 220,
             status: None,
-            text: Text::Lines([hostname, " ESMTP"].concat().into()),
+            text: Text::Lines([hostname, " ", protocol].concat().into()),
             refusal: None,
+            times: 1,
         }
     }
 
     pub(crate) fn helo(hostname: &str) -> Self {
-        Self { code: 250, status: None, text: Text::Lines(hostname.into()), refusal: None }
+        Self { code: 250, status: None, text: Text::Lines(hostname.into()), refusal: None, times: 1 }
     }
 
     /// What we offer (RFC 5321 §4.1.1.1).
@@ -105,23 +115,35 @@ impl Reply {
             lines.push_str(extension.keyword());
             lines.push_str(&told(*extension, limits, now));
         }
-        Self { code: 250, status: None, text: Text::Lines(lines.into()), refusal: None }
+        Self { code: 250, status: None, text: Text::Lines(lines.into()), refusal: None, times: 1 }
     }
 
     /// The message is not as urgent as the client says (RFC 3463 registry, X.3.6: the new priority comes first).
     pub(crate) fn priority_changed(priority: TransferPriority) -> Self {
         let text = Text::Lines(format!("{} is the new priority", priority.get()).into());
-        Self { code: 250, status: Some(Status(2, 3, 6)), text, refusal: None }
+        Self { code: 250, status: Some(Status(2, 3, 6)), text, refusal: None, times: 1 }
     }
 
     /// We are responsible for the message from here on (RFC 5321 §4.2.5).
     pub(crate) const fn queued(id: QueueId) -> Self {
-        Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Queued(id), refusal: None }
+        Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Queued(id), refusal: None, times: 1 }
     }
 
     /// A chunk arrived and more may follow (RFC 3030 §2).
     pub(crate) const fn chunk(octets: u64) -> Self {
-        Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Received(octets), refusal: None }
+        Self {
+            code: 250,
+            status: Some(Status(2, 0, 0)),
+            text: Text::Received(octets),
+            refusal: None,
+            times: 1,
+        }
+    }
+
+    /// The same for each of so many recipients (RFC 2033 §4.2).
+    pub(crate) const fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
     }
 
     /// The three digits.
@@ -141,6 +163,12 @@ impl Reply {
 
     /// Appends the reply as it goes over the wire.
     pub fn write_to(&self, output: &mut Vec<u8>) {
+        for _ in 0..self.times {
+            self.write_once(output);
+        }
+    }
+
+    fn write_once(&self, output: &mut Vec<u8>) {
         match &self.text {
             Text::Fixed(text) => {
                 self.write_codes(b' ', output);
@@ -197,7 +225,7 @@ impl fmt::Display for Reply {
 impl From<Refusal> for Reply {
     fn from(refusal: Refusal) -> Self {
         let (code, status, text) = refusal.spelling();
-        Self { code, status: Some(status), text: Text::Fixed(text), refusal: Some(refusal) }
+        Self { code, status: Some(status), text: Text::Fixed(text), refusal: Some(refusal), times: 1 }
     }
 }
 
@@ -227,6 +255,7 @@ impl Refusal {
             // RFC 4865 §5.2.2.
             Self::HoldPastDeadline => (501, Status(5, 5, 4), "held for longer than it may take"),
             Self::EhloFirst => (503, Status(5, 5, 1), "send EHLO first"),
+            Self::LhloFirst => (503, Status(5, 5, 1), "send LHLO first"),
             Self::MailFirst => (503, Status(5, 5, 1), "send MAIL first"),
             Self::RcptFirst => (503, Status(5, 5, 1), "no valid recipient, send RCPT first"),
             Self::TransactionOpen => (503, Status(5, 5, 1), "transaction already open"),
@@ -297,7 +326,7 @@ mod test {
     fn replies_on_the_wire() {
         check(&Reply::OK, "250 2.0.0 ok\r\n");
         check(&Reply::SEND_DATA, "354 end data with <CR><LF>.<CR><LF>\r\n");
-        check(&Reply::greeting("mx.example"), "220 mx.example ESMTP\r\n");
+        check(&Reply::greeting("mx.example", "ESMTP"), "220 mx.example ESMTP\r\n");
         check(&Reply::queued(QueueId::new(JournalShard(0), 42)), "250 2.0.0 queued as 000000000001A\r\n");
         check(&Reply::chunk(86), "250 2.0.0 86 octets received\r\n");
         check(&Reply::from(Refusal::BareLineEnd), "550 5.6.11 bare CR or LF in message\r\n");

@@ -108,6 +108,8 @@ pub enum Hello {
     Helo,
     /// `EHLO`: with them.
     Ehlo,
+    /// `LHLO`: with them, in LMTP.
+    Lhlo,
 }
 
 /// Policy's answer.
@@ -145,7 +147,7 @@ enum Phase {
     Transaction(Transaction),
     BetweenChunks(Transaction),
     /// As `Idle`, but a chunk of the message refused before is refused again.
-    Refused(Refusal),
+    Refused(Refusal, Answers),
     /// No line is read now.
     Busy(Busy),
 }
@@ -157,9 +159,13 @@ enum Busy {
     Receiving(Transaction),
     Chunk(Transaction, chunk::Chunk),
     /// A chunk is thrown away for this reason.
-    Discarding(Refusal, chunk::Chunk),
-    Committing,
+    Discarding(Refusal, chunk::Chunk, Answers),
+    Committing(Answers),
 }
+
+/// How many replies the end of a message gets.
+#[derive(Clone, Copy, Debug)]
+struct Answers(u32);
 
 /// How mail data comes.
 #[derive(Clone, Copy, Debug)]
@@ -191,7 +197,11 @@ enum Expected {
 impl Session {
     /// A fresh session, and the greeting that opens it (RFC 5321 §3.1).
     pub fn open(options: Arc<Options>) -> (Self, Action) {
-        let greeting = Action::Reply(Reply::greeting(options.hostname.as_str()));
+        let protocol = match options.role {
+            Role::Relay | Role::Submission => "ESMTP",
+            Role::Lmtp => "LMTP",
+        };
+        let greeting = Action::Reply(Reply::greeting(options.hostname.as_str(), protocol));
         let session = Self {
             tls: options.tls,
             options,
@@ -263,7 +273,7 @@ impl Session {
         };
         let action = match outcome {
             Ok(()) => self.commit(transaction),
-            Err(refusal) => reply_or_close(refusal),
+            Err(refusal) => self.answers(&transaction).of(refusal.into()),
         };
         self.act(action)
     }
@@ -273,15 +283,17 @@ impl Session {
     /// The only way to a `250` after the mail data: we are responsible from here on (RFC 5321 §4.2.5).
     pub fn on_commit(&mut self, outcome: Result<QueueId, Refusal>) -> Action {
         self.expect(Expected::Commit);
-        self.phase = Phase::Idle;
+        let Phase::Busy(Busy::Committing(answers)) = mem::replace(&mut self.phase, Phase::Idle) else {
+            unreachable!("a commit ends only where one was asked for")
+        };
         let action = match outcome {
             Ok(id) => {
                 (self.commands, self.recipients_refused) = (0, 0);
                 Action::Reply(Reply::queued(id))
             }
-            Err(refusal) => reply_or_close(refusal),
+            Err(refusal) => refusal.into(),
         };
-        self.act(action)
+        self.act(answers.of(action))
     }
 
     /// The TLS handshake is done. The session starts over (RFC 3207 §4.2).
@@ -326,7 +338,9 @@ impl Session {
             | Phase::Busy(
                 Busy::Asking(transaction, _) | Busy::Receiving(transaction) | Busy::Chunk(transaction, _),
             ) => Some(&transaction.envelope),
-            Phase::Idle | Phase::Refused(_) | Phase::Busy(Busy::Discarding(..) | Busy::Committing) => None,
+            Phase::Idle | Phase::Refused(..) | Phase::Busy(Busy::Discarding(..) | Busy::Committing(_)) => {
+                None
+            }
         }
     }
 
@@ -334,10 +348,10 @@ impl Session {
     pub const fn is_receiving(&self) -> bool {
         match &self.phase {
             Phase::BetweenChunks(_)
-            | Phase::Busy(Busy::Receiving(_) | Busy::Chunk(..) | Busy::Committing) => true,
+            | Phase::Busy(Busy::Receiving(_) | Busy::Chunk(..) | Busy::Committing(_)) => true,
             Phase::Idle
             | Phase::Transaction(_)
-            | Phase::Refused(_)
+            | Phase::Refused(..)
             | Phase::Busy(Busy::Asking(..) | Busy::Discarding(..)) => false,
         }
     }
@@ -361,6 +375,10 @@ impl Session {
             (Hello::Ehlo, _, Utf8::NotNeeded) => "ESMTP",
             (Hello::Ehlo, TlsState::Active, Utf8::Needed) => "UTF8SMTPS",
             (Hello::Ehlo, _, Utf8::Needed) => "UTF8SMTP",
+            (Hello::Lhlo, TlsState::Active, Utf8::NotNeeded) => "LMTPS",
+            (Hello::Lhlo, _, Utf8::NotNeeded) => "LMTP",
+            (Hello::Lhlo, TlsState::Active, Utf8::Needed) => "UTF8LMTPS",
+            (Hello::Lhlo, _, Utf8::Needed) => "UTF8LMTP",
         }
     }
 
@@ -368,13 +386,21 @@ impl Session {
     fn on_command(&mut self, command: Command<'_>) -> Result<Action, Refusal> {
         if self.tls == TlsState::Required && !allowed_without_tls(&command) {
             if let Command::Bdat { size, last } = command {
-                return Ok(self.discard(size, last, Refusal::TlsRequired));
+                let chunk = chunk::Chunk { size, last };
+                return Ok(self.discard(chunk, Refusal::TlsRequired, self.answers_to_nobody()));
             }
             return Err(Refusal::TlsRequired);
         }
         match command {
+            // RFC 2033 §4.1: LMTP has neither, so that who speaks the other protocol notices: "The 500 reply code is
+            // recommended."
+            Command::Ehlo { .. } | Command::Helo { .. } if self.options.role == Role::Lmtp => {
+                Err(Refusal::UnknownCommand)
+            }
+            Command::Lhlo { .. } if self.options.role != Role::Lmtp => Err(Refusal::NotImplemented),
             Command::Ehlo { name } => Ok(judge_name(name, Hello::Ehlo)),
             Command::Helo { name } => Ok(judge_name(name, Hello::Helo)),
+            Command::Lhlo { name } => Ok(judge_name(name, Hello::Lhlo)),
             Command::Mail { reverse_path, parameters } => self.on_mail(reverse_path, parameters),
             Command::Rcpt { forward_path, parameters } => self.on_rcpt(forward_path, parameters),
             Command::Data => self.on_data(),
@@ -384,7 +410,10 @@ impl Session {
                 Ok(Action::Reply(Reply::OK))
             }
             Command::Vrfy => Ok(Action::Reply(Reply::NOT_VERIFIED)),
-            Command::Help => Ok(Action::Reply(Reply::HELP)),
+            Command::Help => Ok(Action::Reply(match self.options.role {
+                Role::Relay | Role::Submission => Reply::HELP,
+                Role::Lmtp => Reply::HELP_LMTP,
+            })),
             Command::Noop => Ok(Action::Reply(Reply::OK)),
             Command::Quit => Ok(Action::Close(Reply::CLOSING)),
             Command::StartTls => match self.tls {
@@ -398,10 +427,13 @@ impl Session {
 
     fn on_mail(&mut self, reverse_path: ReversePath, parameters: Parameters<'_>) -> Result<Action, Refusal> {
         if self.client.is_none() {
-            return Err(Refusal::EhloFirst);
+            return Err(match self.options.role {
+                Role::Relay | Role::Submission => Refusal::EhloFirst,
+                Role::Lmtp => Refusal::LhloFirst,
+            });
         }
         match &self.phase {
-            Phase::Idle | Phase::Refused(_) => {}
+            Phase::Idle | Phase::Refused(..) => {}
             // RFC 5321 §4.1.4: no MAIL while a transaction is open.
             Phase::Transaction(_) => return Err(Refusal::TransactionOpen),
             Phase::BetweenChunks(_) => return Err(Refusal::ChunkingBegun),
@@ -429,7 +461,7 @@ impl Session {
         let envelope = match &self.phase {
             Phase::Transaction(transaction) => &transaction.envelope,
             Phase::BetweenChunks(_) => return Err(Refusal::ChunkingBegun),
-            Phase::Idle | Phase::Refused(_) => return Err(Refusal::MailFirst),
+            Phase::Idle | Phase::Refused(..) => return Err(Refusal::MailFirst),
             Phase::Busy(busy) => busy.reads_no_line(),
         };
         let parameters = parameters.of_rcpt(self.offered(), envelope.utf8)?;
@@ -466,7 +498,7 @@ impl Session {
                 self.phase = Phase::BetweenChunks(transaction);
                 Refusal::ChunkingBegun
             }
-            Phase::Idle | Phase::Refused(_) => Refusal::MailFirst,
+            Phase::Idle | Phase::Refused(..) => Refusal::MailFirst,
             Phase::Busy(busy) => busy.reads_no_line(),
         };
         Err(refusal)
@@ -534,7 +566,9 @@ impl Session {
         let hostname = self.options.hostname.as_str();
         let reply = match hello {
             Hello::Helo => Reply::helo(hostname),
-            Hello::Ehlo => Reply::ehlo(hostname, &name, self.extensions(), &self.options.limits, self.now),
+            Hello::Ehlo | Hello::Lhlo => {
+                Reply::ehlo(hostname, &name, self.extensions(), &self.options.limits, self.now)
+            }
         };
         self.client = Some(Client { name, hello });
         Action::Reply(reply)
@@ -545,23 +579,41 @@ impl Session {
         if matches!(stage, Stage::Rcpt { .. }) && refusal.code() >= 500 {
             self.recipients_refused += 1;
             if self.recipients_refused > self.options.limits.recipients_refused_max {
-                return reply_or_close(Refusal::TooManyErrors);
+                return Refusal::TooManyErrors.into();
             }
         }
-        if let Phase::Busy(Busy::Asking(_, transfer)) = self.phase {
+        if let Phase::Busy(Busy::Asking(transaction, transfer)) = &self.phase {
+            let (answers, transfer) = (self.answers(transaction), *transfer);
             // The transaction ends, so that the client may begin another at once.
             self.phase = Phase::Idle;
             // A chunk is on its way all the same (RFC 3030 §2).
             if let Transfer::Chunk(chunk) = transfer {
-                return self.discard(chunk.size, chunk.last, refusal);
+                return self.discard(chunk, refusal, answers);
             }
         }
-        reply_or_close(refusal)
+        refusal.into()
     }
 
     fn commit(&mut self, transaction: Transaction) -> Action {
-        self.phase = Phase::Busy(Busy::Committing);
+        self.phase = Phase::Busy(Busy::Committing(self.answers(&transaction)));
         Action::Commit(transaction.envelope)
+    }
+
+    /// How many replies the end of the message gets: one, or in LMTP "one reply for each previously successful RCPT
+    /// command" (RFC 2033 §4.2).
+    fn answers(&self, transaction: &Transaction) -> Answers {
+        match self.options.role {
+            Role::Relay | Role::Submission => Answers(1),
+            Role::Lmtp => Answers(u32::try_from(transaction.envelope.recipients.len()).unwrap_or(u32::MAX)),
+        }
+    }
+
+    /// The same where there is no transaction: in LMTP nobody waits for a reply to the last chunk (RFC 2033 §4.3).
+    fn answers_to_nobody(&self) -> Answers {
+        match self.options.role {
+            Role::Relay | Role::Submission => Answers(1),
+            Role::Lmtp => Answers(0),
+        }
     }
 
     /// Answers a command with a refusal; one too many ends the session.
@@ -569,10 +621,10 @@ impl Session {
         if matches!(refusal.code(), 500..=504 | 530 | 555) {
             self.errors += 1;
             if self.errors >= self.options.limits.errors_max {
-                return reply_or_close(Refusal::TooManyErrors);
+                return Refusal::TooManyErrors.into();
             }
         }
-        reply_or_close(refusal)
+        refusal.into()
     }
 
     fn close(&mut self, refusal: Refusal) -> Action {
@@ -608,7 +660,7 @@ impl Session {
         // FUTURERELEASE is for submission alone (RFC 4865 §4.2).
         let offered = match self.options.role {
             Role::Submission => self.options.extensions,
-            Role::Relay => self.options.extensions.without(Extension::FutureRelease),
+            Role::Relay | Role::Lmtp => self.options.extensions.without(Extension::FutureRelease),
         };
         // REQUIRETLS is for sessions under TLS alone (RFC 8689 §2).
         match self.tls {
@@ -658,7 +710,7 @@ impl Session {
     /// What this client was offered.
     fn offered(&self) -> Extensions {
         match &self.client {
-            Some(Client { hello: Hello::Ehlo, .. }) => self.extensions(),
+            Some(Client { hello: Hello::Ehlo | Hello::Lhlo, .. }) => self.extensions(),
             Some(Client { hello: Hello::Helo, .. }) | None => Extensions::NONE,
         }
     }
@@ -700,16 +752,39 @@ fn judge_name(name: &str, hello: Hello) -> Action {
     Action::Judge(Stage::Ehlo { name: name.into(), hello })
 }
 
-fn reply_or_close(refusal: Refusal) -> Action {
-    match refusal.aftermath() {
-        Aftermath::Continue => Action::Reply(refusal.into()),
-        Aftermath::Close => Action::Close(refusal.into()),
+impl From<Refusal> for Action {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.aftermath() {
+            Aftermath::Continue => Self::Reply(refusal.into()),
+            Aftermath::Close => Self::Close(refusal.into()),
+        }
+    }
+}
+
+impl Answers {
+    /// The same answer so often; who gets none sends the next command.
+    fn of(self, action: Action) -> Action {
+        match action {
+            Action::Reply(_) if self.0 == 0 => Action::Read,
+            Action::Reply(reply) => Action::Reply(reply.times(self.0)),
+            Action::Read
+            | Action::Close(_)
+            | Action::Judge(_)
+            | Action::Receive(_)
+            | Action::ReceiveChunk { .. }
+            | Action::DiscardChunk { .. }
+            | Action::Commit(_)
+            | Action::StartTls(_) => action,
+        }
     }
 }
 
 /// RFC 3207 §4: "any command other than NOOP, EHLO, STARTTLS, or QUIT" gets a 530.
 const fn allowed_without_tls(command: &Command<'_>) -> bool {
-    matches!(command, Command::Noop | Command::Ehlo { .. } | Command::StartTls | Command::Quit)
+    matches!(
+        command,
+        Command::Noop | Command::Ehlo { .. } | Command::Lhlo { .. } | Command::StartTls | Command::Quit
+    )
 }
 
 #[cfg(test)]

@@ -335,6 +335,7 @@ fn configure(setting: &str, options: &mut Options, policy: &mut Asked) {
         "hold-max" => options.limits.hold_max = std::time::Duration::from_secs(number().into()),
         "line-max" => options.limits.line_max = number() as usize,
         "role" if value == "submission" => options.role = Role::Submission,
+        "role" if value == "lmtp" => options.role = Role::Lmtp,
         "policy" if value == "accept" => *policy = Asked::AlwaysYes,
         "tls" => {
             options.tls = match value {
@@ -374,6 +375,7 @@ fn describe(stage: &Stage) -> String {
     match stage {
         Stage::Ehlo { name, hello: Hello::Ehlo } => format!("ehlo {name}"),
         Stage::Ehlo { name, hello: Hello::Helo } => format!("helo {name}"),
+        Stage::Ehlo { name, hello: Hello::Lhlo } => format!("lhlo {name}"),
         Stage::Mail { reverse_path, parameters } => {
             let mut text = format!("mail {reverse_path}");
             if let Some(size) = parameters.size {

@@ -4,7 +4,7 @@
 
 use std::mem;
 
-use super::{Action, Busy, Phase, Session, Transaction, Transfer, reply_or_close};
+use super::{Action, Answers, Busy, Phase, Session, Transaction, Transfer};
 use crate::{Extension, Refusal, Reply};
 
 #[derive(Clone, Copy, Debug)]
@@ -28,15 +28,16 @@ impl Session {
                 self.phase = Phase::BetweenChunks(transaction);
                 Action::Reply(Reply::chunk(chunk.size))
             }
-            (Busy::Chunk(_, chunk), Err(refusal)) => {
-                self.phase = chunk.after(refusal);
-                reply_or_close(refusal)
+            (Busy::Chunk(transaction, chunk), Err(refusal)) => {
+                let answers = self.answers(&transaction);
+                self.phase = chunk.after(refusal, answers);
+                chunk.answered(Action::from(refusal), answers)
             }
-            (Busy::Discarding(refusal, chunk), _) => {
-                self.phase = chunk.after(refusal);
-                self.refuse(refusal)
+            (Busy::Discarding(refusal, chunk, answers), _) => {
+                self.phase = chunk.after(refusal, answers);
+                chunk.answered(self.refuse(refusal), answers)
             }
-            (busy @ (Busy::Asking(..) | Busy::Receiving(_) | Busy::Committing), _) => {
+            (busy @ (Busy::Asking(..) | Busy::Receiving(_) | Busy::Committing(_)), _) => {
                 unreachable!("a chunk ended in {busy:?}")
             }
         };
@@ -46,7 +47,7 @@ impl Session {
     pub(super) fn on_bdat(&mut self, size: u64, last: bool) -> Action {
         let chunk = Chunk { size, last };
         if !self.offered().contains(Extension::Chunking) && self.client.is_some() {
-            return self.discard(size, last, Refusal::NotImplemented);
+            return self.discard(chunk, Refusal::NotImplemented, Answers(1));
         }
         let size_max = self.options.limits.message_size_max;
         let fits = |transaction: &Transaction| {
@@ -55,18 +56,18 @@ impl Session {
         };
         match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Transaction(transaction) if transaction.envelope.recipients.is_empty() => {
-                self.discard(size, last, Refusal::RcptFirst)
+                self.discard(chunk, Refusal::RcptFirst, self.answers(&transaction))
             }
             Phase::Transaction(transaction) if fits(&transaction) => {
                 self.ask_for_data(transaction, Transfer::Chunk(chunk))
             }
             Phase::BetweenChunks(transaction) if fits(&transaction) => self.receive_chunk(transaction, chunk),
-            Phase::Transaction(_) | Phase::BetweenChunks(_) => {
-                self.discard(size, last, Refusal::MessageTooBig)
+            Phase::Transaction(transaction) | Phase::BetweenChunks(transaction) => {
+                self.discard(chunk, Refusal::MessageTooBig, self.answers(&transaction))
             }
             // The client sent its chunks without waiting for our replies.
-            Phase::Refused(refusal) => self.discard(size, last, refusal),
-            Phase::Idle => self.discard(size, last, Refusal::MailFirst),
+            Phase::Refused(refusal, answers) => self.discard(chunk, refusal, answers),
+            Phase::Idle => self.discard(chunk, Refusal::MailFirst, self.answers_to_nobody()),
             Phase::Busy(busy) => busy.reads_no_line(),
         }
     }
@@ -80,18 +81,23 @@ impl Session {
     }
 
     /// The transaction is over; the chunk must be read all the same.
-    pub(super) fn discard(&mut self, size: u64, last: bool, refusal: Refusal) -> Action {
-        if size > self.options.limits.discard_max {
+    pub(super) fn discard(&mut self, chunk: Chunk, refusal: Refusal, answers: Answers) -> Action {
+        if chunk.size > self.options.limits.discard_max {
             return Action::Close(refusal.into());
         }
-        self.phase = Phase::Busy(Busy::Discarding(refusal, Chunk { size, last }));
-        Action::DiscardChunk { size }
+        self.phase = Phase::Busy(Busy::Discarding(refusal, chunk, answers));
+        Action::DiscardChunk { size: chunk.size }
     }
 }
 
 impl Chunk {
     /// A client that does not wait for replies sends the rest of its chunks too.
-    fn after(self, refusal: Refusal) -> Phase {
-        if self.last { Phase::Idle } else { Phase::Refused(refusal) }
+    fn after(self, refusal: Refusal, answers: Answers) -> Phase {
+        if self.last { Phase::Idle } else { Phase::Refused(refusal, answers) }
+    }
+
+    /// "The behavior of BDAT commands without the LAST parameter is not changed" (RFC 2033 §4.3).
+    fn answered(self, action: Action, answers: Answers) -> Action {
+        if self.last { answers.of(action) } else { action }
     }
 }

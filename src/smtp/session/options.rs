@@ -43,6 +43,8 @@ pub enum Role {
     Relay,
     /// Our own users' programs (RFC 6409).
     Submission,
+    /// Servers that want to hear of each recipient, and speak LMTP for that (RFC 2033).
+    Lmtp,
 }
 
 /// Upper bounds. Everything has one.

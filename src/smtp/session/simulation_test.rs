@@ -60,7 +60,6 @@ const LINES: [&[u8]; 35] = [
 ];
 
 /// What a transaction is, to somebody who watches.
-#[derive(Default)]
 struct Watcher {
     /// The reverse-path and the recipients that policy took since MAIL.
     transaction: Option<(ReversePath, Vec<String>)>,
@@ -69,6 +68,7 @@ struct Watcher {
     data: DataSeen,
     errors: u32,
     hello: bool,
+    role: Role,
 }
 
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -115,12 +115,16 @@ impl Watcher {
         for line in wire.strip_suffix(b"\r\n").unwrap().split(|b| *b == b'\n') {
             assert!(line.len() < 512 && line.starts_with(reply.code().to_string().as_bytes()));
         }
+        let last = |line: &&[u8]| line.get(3) == Some(&b' ');
+        let replies = wire.split(|b| *b == b'\n').filter(last).count();
+        let end_of_message = matches!(line, b"DATA" | b"") || line.ends_with(b" LAST");
+        assert!(replies == 1 || self.role == Role::Lmtp && end_of_message, "{replies} replies: {reply}");
         let good = reply.code() / 100 == 2;
         if let Some(status) = reply.status() {
             assert_eq!(u16::from(status.0), reply.code() / 100, "{reply}");
         }
         assert!(!String::from_utf8_lossy(&wire).contains("queued"), "only a commit queues");
-        if good && matches!(line, b"RSET" | b"EHLO c.example" | b"HELO c.example") {
+        if good && matches!(line, b"RSET" | b"EHLO c.example" | b"HELO c.example" | b"LHLO c.example") {
             self.forget();
         }
         self.hello |= good && line.ends_with(b"LO c.example");
@@ -134,8 +138,18 @@ fn live(seed: u64) {
     options.limits = LIMITS;
     options.extensions = Extensions::USUAL.with(Extension::BinaryMime);
     options.tls = [TlsState::Absent, TlsState::Offered, TlsState::Required][random.below(3)];
+    options.role = [Role::Relay, Role::Submission, Role::Lmtp][random.below(3)];
+    let role = options.role;
     let (mut session, mut action) = Session::open(options.shared());
-    let mut watcher = Watcher::default();
+    let mut watcher = Watcher {
+        transaction: None,
+        chunks: 0,
+        octets: 0,
+        data: DataSeen::None,
+        errors: 0,
+        hello: false,
+        role,
+    };
     let mut line: &[u8] = b"";
     for step in 0.. {
         assert!(step < 500, "the session does not end");
@@ -145,6 +159,9 @@ fn live(seed: u64) {
                     watcher.replied(line, &reply);
                 }
                 line = LINES[random.below(LINES.len())];
+                if role == Role::Lmtp && line == b"EHLO c.example" {
+                    line = b"LHLO c.example";
+                }
                 match random.below(100) {
                     0 => session.on_timeout(),
                     1 => session.on_shutdown(),
@@ -229,6 +246,8 @@ fn live(seed: u64) {
                 let action = session.on_commit(outcome);
                 let Action::Reply(reply) = action else { panic!("a commit is answered") };
                 assert_eq!(reply.code() == 250, outcome.is_ok());
+                let wanted = if role == Role::Lmtp { committed.len() } else { 1 };
+                assert_eq!(reply.to_string().split("\r\n").count(), wanted, "{reply}");
                 Action::Read
             }
             Action::StartTls(reply) => {
