@@ -142,6 +142,7 @@ fn events_tracing_and_libraries_share_the_log() {
     tracing::debug!("not written");
     ::log::warn!(target: "sled::pagecache::iobuf", "slow: {} ms", 7);
     ::log::info!(target: "sled::pagecache", "not written");
+    ::log::error!(target: "glommio::reactor", "got unexpected error when probing iopoll support for {}", "x");
     let said = || {
         // What is said while a line is being written would end in itself: it is lost, and that is all.
         ::log::error!(target: "glommio", "within");
