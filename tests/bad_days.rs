@@ -7,6 +7,8 @@
 
 #[path = "bad_days/clients.rs"]
 mod clients;
+#[path = "bad_days/confined.rs"]
+mod confined;
 #[path = "bad_days/content.rs"]
 mod content;
 #[path = "bad_days/descriptors.rs"]

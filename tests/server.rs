@@ -65,6 +65,7 @@ impl Server {
         let Self { smtp, smtps, submission, http, .. } = self;
         format!(
             r#"hostname = "mx.ringpost.test"
+allow-root = true
 data-directory = "data"
 [cores]
 count = 2

@@ -193,6 +193,7 @@ fn example() -> Source {
         certificate: "certificate.pem".into(),
         key: "key.pem".into(),
         data_directory: "data".into(),
+        by_root: false,
     });
     Source { file: root().join("ringpost.toml"), text }
 }

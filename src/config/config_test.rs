@@ -19,6 +19,7 @@ fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
 
 fn options() -> ExampleOptions {
     ExampleOptions {
+        by_root: false,
         hostname: Domain::parse("mx.example.org").unwrap(),
         certificate: "tls/cert.pem".into(),
         key: "tls/key.pem".into(),

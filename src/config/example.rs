@@ -25,6 +25,8 @@ pub struct ExampleOptions {
     pub key: PathBuf,
     /// Where mail is kept.
     pub data_directory: PathBuf,
+    /// Whether root makes it, for itself.
+    pub by_root: bool,
 }
 
 impl Config {
@@ -41,6 +43,7 @@ impl Config {
         let config = Self {
             hostname: options.hostname.clone(),
             data_directory: options.data_directory.clone(),
+            allow_root: options.by_root,
             listeners: vec![
                 listener("smtp", 2525, ListenerKind::Smtp, ListenerTls::Starttls),
                 listener("submissions", 2465, ListenerKind::Submission, ListenerTls::Implicit),

@@ -31,7 +31,7 @@ pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
-pub use operating::{ApiKey, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
+pub use operating::{ApiKey, Hardening, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use schema::Takes;
 pub use sending::{
@@ -42,7 +42,7 @@ pub use serving::{
     ListenerTls, MailDomain, Relay, Tls, TlsVersion, Tolerance,
 };
 
-use notation::{Entries, FilePath, Literal, Maybe, Table, Text};
+use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
 use schema::section;
 
 section! {
@@ -53,10 +53,14 @@ section! {
         hostname: Domain [Literal] = localhost();
         /// Where mail and all other state is kept.
         data_directory: PathBuf [FilePath; Restart] = PathBuf::from("data");
-        /// When started as root: the user to become once the ports are open. None: stay.
+        /// When started as root: the user to become once the ports are open. None: root does not start it, but for
+        /// `allow-root`.
         user: Option<String> [Maybe<Text>; Restart] = None;
         /// When started as root: the group to become. None: that of the user.
         group: Option<String> [Maybe<Text>; Restart] = None;
+        /// Whether root may serve mail without becoming somebody else: in a container or for a trial, where root owns
+        /// nothing else.
+        allow_root: bool [YesNo; Restart] = false;
         /// Cores.
         cores: Cores [Table] = Cores::default();
         /// io_uring.
@@ -101,6 +105,17 @@ section! {
         log: Log [Table] = Log::default();
         /// Shutdown.
         shutdown: Shutdown [Table] = Shutdown::default();
+        /// Hardening.
+        hardening: Hardening [Table] = Hardening::default();
+    }
+}
+
+impl Config {
+    /// Every file and directory that a key names.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        schema::Section::each_path(&mut self.clone(), &mut |path| paths.push(path.clone()));
+        paths
     }
 }
 

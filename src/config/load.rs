@@ -87,7 +87,7 @@ impl Loaded {
             return Err(reader.errors);
         }
         if let Some(folder) = sources.first().and_then(|source| source.file.parent()) {
-            config.resolve(folder);
+            config.each_path(&mut |path| *path = folder.join(&*path));
         }
         Ok(Self { config, places: reader.places })
     }

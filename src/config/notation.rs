@@ -5,7 +5,7 @@ use std::{
     marker::PhantomData,
     net::{IpAddr, SocketAddr},
     ops::Range,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -41,8 +41,8 @@ pub(crate) trait Notation<T: Clone + PartialEq> {
         }
     }
 
-    /// Makes relative paths begin at this folder.
-    fn resolve(_: &mut T, _: &Path) {}
+    /// Shows every path in it.
+    fn each_path(_: &mut T, _: &mut dyn FnMut(&mut PathBuf)) {}
 
     /// Keeps what was there `before` where a change takes a restart; a difference is told.
     fn keep(value: &mut T, before: &T, takes: Takes, path: &str, pending: &mut Vec<String>) {
@@ -612,8 +612,8 @@ impl Notation<PathBuf> for FilePath {
         "path".into()
     }
 
-    fn resolve(value: &mut PathBuf, folder: &Path) {
-        *value = folder.join(&*value);
+    fn each_path(value: &mut PathBuf, visit: &mut dyn FnMut(&mut PathBuf)) {
+        visit(value);
     }
 }
 
@@ -642,10 +642,10 @@ impl Notation<Output> for FilePath {
         "stdout, stderr or a path".into()
     }
 
-    fn resolve(value: &mut Output, folder: &Path) {
+    fn each_path(value: &mut Output, visit: &mut dyn FnMut(&mut PathBuf)) {
         match value {
             Output::Stdout | Output::Stderr => {}
-            Output::File(path) => *path = folder.join(&*path),
+            Output::File(path) => visit(path),
         }
     }
 }
@@ -670,8 +670,8 @@ impl<N: Notation<T>, T: Clone + PartialEq> Notation<Vec<T>> for List<N> {
         format!("list of: {}", N::kind())
     }
 
-    fn resolve(value: &mut Vec<T>, folder: &Path) {
-        value.iter_mut().for_each(|item| N::resolve(item, folder));
+    fn each_path(value: &mut Vec<T>, visit: &mut dyn FnMut(&mut PathBuf)) {
+        value.iter_mut().for_each(|item| N::each_path(item, visit));
     }
 }
 
@@ -750,8 +750,8 @@ impl<T: Section> Notation<T> for Table {
         }
     }
 
-    fn resolve(value: &mut T, folder: &Path) {
-        value.resolve(folder);
+    fn each_path(value: &mut T, visit: &mut dyn FnMut(&mut PathBuf)) {
+        value.each_path(visit);
     }
 
     fn keep(value: &mut T, before: &T, _: Takes, path: &str, pending: &mut Vec<String>) {
@@ -808,8 +808,8 @@ impl<T: Entry> Notation<Vec<T>> for Entries {
         }
     }
 
-    fn resolve(value: &mut Vec<T>, folder: &Path) {
-        value.iter_mut().for_each(|entry| entry.resolve(folder));
+    fn each_path(value: &mut Vec<T>, visit: &mut dyn FnMut(&mut PathBuf)) {
+        value.iter_mut().for_each(|entry| entry.each_path(visit));
     }
 
     /// An entry that cannot come or go without a restart does neither before it.

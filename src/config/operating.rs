@@ -7,7 +7,7 @@ use mail::Address;
 
 use crate::{
     DomainPattern,
-    notation::{FilePath, List, Literal, Maybe, Size, Text, Time, Whole, Word},
+    notation::{FilePath, List, Literal, Maybe, Size, Text, Time, Whole, Word, YesNo},
     schema::{Entry, Section as _, Shape, choice, section},
 };
 
@@ -55,6 +55,20 @@ choice! {
         Debug = "debug",
         /// also each command and reply
         Trace = "trace",
+    }
+}
+
+section! {
+    /// What the server gives up once its ports are open, so that a flaw in it can do less harm.
+    pub struct Hardening {
+        /// Reach no files but its own: the data directory, the log, the folders of the configuration and of what that names,
+        /// and, to read, those of the system. Folders that a reload names for the first time need a restart. (landlock)
+        files: bool [YesNo; Restart] = true;
+        /// Make no system call that a mail server has no use for: start programs, look into other processes, mount,
+        /// change the kernel. (seccomp)
+        calls: bool [YesNo; Restart] = true;
+        /// Leave a core file after a crash, and let debuggers of its own user in: both show mail and keys.
+        core_dumps: bool [YesNo; Restart] = false;
     }
 }
 

@@ -4,7 +4,7 @@
 //! and the reference page are printed from the description, so that they cannot say anything else than the
 //! code does. A key whose change takes a restart says so there; every other one is in force after a reload.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use toml::de::DeTable;
 
@@ -27,8 +27,8 @@ pub(crate) trait Section: Clone + Default + PartialEq {
     /// Takes in what one file says; what it does not say stays.
     fn apply(&mut self, table: &DeTable<'_>, reader: &mut Reader<'_>);
 
-    /// Makes relative paths begin at this folder.
-    fn resolve(&mut self, folder: &Path);
+    /// Shows every path in it.
+    fn each_path(&mut self, visit: &mut dyn FnMut(&mut PathBuf));
 
     /// Every key, with the value it has here and the value it has by default.
     fn describe(&self) -> Vec<Key>;
@@ -137,8 +137,8 @@ macro_rules! section {
                 }
             }
 
-            fn resolve(&mut self, folder: &std::path::Path) {
-                $( <$notation as $crate::notation::Notation<$type>>::resolve(&mut self.$field, folder); )+
+            fn each_path(&mut self, visit: &mut dyn FnMut(&mut std::path::PathBuf)) {
+                $( <$notation as $crate::notation::Notation<$type>>::each_path(&mut self.$field, visit); )+
             }
 
             fn describe(&self) -> Vec<$crate::schema::Key> {

@@ -8,7 +8,7 @@ use tls::{Authorities, Certificates, Public};
 
 use crate::{
     host::{self, Finding, Memlock, Needs, Severity, Subject},
-    open,
+    open, privileges,
     reload::Ours,
     serve::{self, Patience},
 };
@@ -107,6 +107,9 @@ fn users(config: &Config) -> Vec<Finding> {
     let mut found = Vec::new();
     if !Uid::effective().is_root() {
         return found;
+    }
+    if config.user.is_none() && !config.allow_root {
+        found.push(error("user".into(), privileges::ROOT.into()));
     }
     if let Some(name) = &config.user
         && let Ok(None) = User::from_name(name)

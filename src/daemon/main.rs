@@ -1,6 +1,7 @@
 //! The program: read the configuration, start shards and pool, serve until told to stop.
 
 mod check;
+mod confine;
 mod data;
 mod host;
 mod index_command;

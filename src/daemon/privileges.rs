@@ -6,6 +6,10 @@ use anyhow::{Context, bail};
 use config::{Config, Places};
 use nix::unistd::{Group, Uid, User, initgroups, setresgid, setresuid};
 
+/// What root is told that names nobody to become.
+pub(crate) const ROOT: &str = "root does not serve mail: name a user to become (`useradd --system ringpost`), start it as \
+     that user, or say `allow-root = true` where root owns nothing else";
+
 /// Becomes the configured user and group; the data directory goes along.
 ///
 /// # Errors
@@ -15,8 +19,11 @@ pub(crate) fn drop(config: &Config, places: &Places) -> anyhow::Result<()> {
         return Ok(());
     }
     let Some(name) = &config.user else {
-        eprintln!("ringpost: warning: the server runs as root; set `user` to one of its own");
-        return Ok(());
+        if config.allow_root {
+            eprintln!("ringpost: warning: the server runs as root; set `user` to one of its own");
+            return Ok(());
+        }
+        bail!("{}: {ROOT}", places.name("user"));
     };
     let (user_key, group_key) = (places.name("user"), places.name("group"));
     let Some(user) = User::from_name(name).with_context(|| user_key.clone())? else {

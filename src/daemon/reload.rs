@@ -1,6 +1,8 @@
 //! A new configuration on a running server: what it changes at once, and what waits for a restart.
 
 use std::{
+    error::Error as _,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -10,7 +12,7 @@ use admin::{Operations, Reloaded};
 use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
-use config::{Change, Config, ListenerTls, Secret};
+use config::{Change, Config, ListenerTls, Loaded, Secret};
 use shard::{Crowd, DiskBudget, Snapshot};
 use tls::{Authorities, CertificateError, CertificateFiles, Certificates, Public};
 use watch::log;
@@ -149,8 +151,8 @@ impl Reloader<'_> {
         })?;
         let ours = Ours::new(&config);
         let certificates = ours.certificates(self.certificates.as_ref());
-        let certificates = certificates.map_err(|error| open::misplaced(&loaded, &error))?;
-        let authorities = ours.authorities().map_err(|error| open::misplaced(&loaded, &error))?;
+        let certificates = certificates.map_err(|error| self.explained(&loaded, &error))?;
+        let authorities = ours.authorities().map_err(|error| self.explained(&loaded, &error))?;
         let snapshot = ours.snapshot(Arc::new(config), certificates.as_ref(), &authorities)?;
         self.snapshot.store(Arc::new(snapshot));
         self.log.set_levels(&ours.log_levels);
@@ -161,6 +163,19 @@ impl Reloader<'_> {
         (self.certificates, self.ours) = (certificates, ours);
         let stranded = self.door.reload(0).await?;
         Ok(Reloaded { pending, stranded })
+    }
+
+    /// What is wrong with a file, and whether it is us who cannot reach it.
+    fn explained(&self, loaded: &Loaded, error: &CertificateError) -> anyhow::Error {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+        let error = open::misplaced(loaded, error);
+        if refused && self.started.hardening.files {
+            return anyhow!(
+                "{error}; or restart: it is in a folder that no key named at the start (hardening.files)"
+            );
+        }
+        error
     }
 }
 

@@ -40,6 +40,7 @@ hostname = "mx.example.org"
 data-directory = "elsewhere"
 user = "mail"
 group = "mail" | user = "daemon"
+allow-root = true
 cores.count = 2
 cores.spare = 1
 cores.pin = false
@@ -235,6 +236,9 @@ log.level = "debug"
 log.libraries = "info"
 log.buffer = "2MiB"
 shutdown.grace = "7s"
+hardening.files = false
+hardening.calls = false
+hardening.core-dumps = true
 "#;
 
 /// A configuration with these keys as they are told.

@@ -34,12 +34,14 @@ use tokio::{
 };
 use watch::{
     ProcessMetrics, Registry, Reload,
-    events::{Listening, ReloadRefused, Reloaded, Started, Stopped, Stopping},
+    events::{Hardened, Listening, ReloadRefused, Reloaded, Started, Stopped, Stopping},
     log,
 };
 
 use crate::{
-    check, data,
+    check,
+    confine::confine,
+    data,
     host::{self, Severity},
     indexes::Indexes,
     open, privileges,
@@ -72,9 +74,12 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let mut sockets = bind(&config, places, shards)?;
     // Ids belong to threads: there must be none but this one yet.
     privileges::drop(&config, places)?;
+    let confinement = confine(&config, path)?;
     let log = log::start(log_options(&config, ours.log_levels.clone()))
         .with_context(|| places.name("log.output"))?;
     tell_start(path, &loaded, shards, cpus.len())?;
+    Hardened { files: confinement.files.as_str(), calls: confinement.calls.as_str() }
+        .emit(ring::clock::unix_micros());
 
     let listening = listening(&config, &sockets);
     let registry = Arc::new(Registry::new());

@@ -343,6 +343,13 @@ events! {
         /// The configuration file.
         config: &'a str,
     }
+    /// What the process gave up after its ports were open (`hardening`): full, partial, none, or off.
+    Info daemon hardened = Hardened<'a> {
+        /// How far it is kept from files that are not its own.
+        files: &'a str,
+        /// How far it is kept from system calls that it has no use for.
+        calls: &'a str,
+    }
     /// A listener takes connections.
     Info daemon listening = Listening<'a> {
         /// Its name in the configuration.

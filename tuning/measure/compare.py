@@ -15,7 +15,8 @@ HERE = pathlib.Path(__file__).resolve().parents[2]
 RINGPOST = os.environ.get("RINGPOST", HERE / "target/release/ringpost")
 LOADTEST = os.environ.get("LOADTEST", HERE / "target/release/loadtest")
 ROUTE = {"accept": 'via = "discard"', "relay": 'via = "hop"\nhosts = ["127.0.0.1:3600"]'}
-BASE = """hostname = "mx.example.test"
+BASE = """allow-root = true
+hostname = "mx.example.test"
 data-directory = "data"
 [[listener]]
 name = "smtp"

@@ -14,7 +14,8 @@ import argparse, os, pathlib, re, shutil, signal, subprocess, sys, tempfile, tim
 HERE = pathlib.Path(__file__).resolve().parents[2]
 RINGPOST = os.environ.get("RINGPOST", HERE / "target/release/ringpost")
 LOADTEST = os.environ.get("LOADTEST", HERE / "target/release/loadtest")
-BASE = """hostname = "mx.example.test"
+BASE = """allow-root = true
+hostname = "mx.example.test"
 [cores]
 count = 1
 [[listener]]
