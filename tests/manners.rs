@@ -2,6 +2,8 @@
 
 #[path = "manners/connections.rs"]
 mod connections;
+#[path = "manners/names.rs"]
+mod names;
 #[path = "manners/sessions.rs"]
 mod sessions;
 
@@ -14,16 +16,17 @@ fn server(more: &str) -> Server {
     Server::start(&configuration(more))
 }
 
+/// Mail stays here.
+const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
+
 fn configuration(more: &str) -> String {
-    format!(
-        "[relay]\nnetworks = [\"127.0.0.2\"]\n[[domain]]\nname = \"example.net\"\n[[route]]\nname = \"all\"\n\
-         domains = [\"*\"]\nvia = \"hold\"\n{more}"
-    )
+    format!("[relay]\nnetworks = [\"127.0.0.2\"]\n[[domain]]\nname = \"example.net\"\n{HOLD}{more}")
 }
 
 /// A mail to bob@example.net from an address of this host, by swaks.
 fn swaks(server: SocketAddr, from: &str, more: &[&str]) -> Finished {
     let (ip, port) = (server.ip().to_string(), server.port().to_string());
+    // What is said again in `more` holds.
     let common = ["--server", &ip, "--port", &port, "--local-interface", from, "--helo", "client.test"];
     let mail = ["--from", "ann@example.org", "--to", "bob@example.net"];
     run(&tool("swaks"), &[&common[..], &mail, more].concat(), "")

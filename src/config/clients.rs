@@ -1,10 +1,14 @@
-//! Who comes to us, whoever the listener: lists, and what holds for the whole host.
+//! Who comes to us: lists, what holds for the whole host, and what is looked at of strangers.
+
+use std::fmt;
 
 use ipnet::IpNet;
+use mail::Address;
 
 use crate::{
-    notation::{List, Literal, Maybe, Whole},
-    schema::section,
+    DomainPattern, Tolerance,
+    notation::{List, Literal, Maybe, Whole, Word},
+    schema::{choice, section},
 };
 
 section! {
@@ -15,6 +19,8 @@ section! {
         allow: Vec<IpNet> [List<Literal>] = Vec::new();
         /// Networks and addresses whose clients are turned away: 554. What is in `allow` too is let in.
         deny: Vec<IpNet> [List<Literal>] = Vec::new();
+        /// Names that strangers may not introduce themselves by: 550 to EHLO and HELO.
+        deny_names: Vec<DomainPattern> [List<Literal>] = Vec::new();
         /// Connections open at once on all listeners together. Over it: 421.
         connections_max: u32 [Whole<1, 10_000_000>] = 100_000;
         /// Connections of strangers in a minute on all listeners together; so many may come all at once. Over it: 421.
@@ -27,5 +33,64 @@ section! {
         /// first that have no connection and used least of their rates; where all have one, caps and rates do not hold for
         /// newcomers, who are counted in `ringpost_clients_untracked_total`.
         tracked_max: u32 [Whole<1024, 100_000_000>] = 200_000;
+    }
+}
+
+section! {
+    /// Who may not send, whoever brings the mail: reverse-paths.
+    pub struct Senders {
+        /// Addresses and domains from which nothing is taken: 550 to MAIL.
+        deny: Vec<SenderPattern> [List<Literal>] = Vec::new();
+        /// Addresses and domains from which it is all the same.
+        allow: Vec<SenderPattern> [List<Literal>] = Vec::new();
+    }
+}
+
+section! {
+    /// What is looked at of strangers. No check proves anything, and each has its false alarms (RFC 5321 §4.1.4), so none is
+    /// made that is not asked for.
+    pub struct Checks {
+        /// Names given with EHLO and HELO that are neither a domain nor an address literal (RFC 5321 §4.1.1.1).
+        malformed_names: Tolerance [Word] = Tolerance::Accept;
+        /// Names without a dot.
+        unqualified_names: Tolerance [Word] = Tolerance::Accept;
+        /// Address literals that are not the address of the client (RFC 5321 §4.1.3).
+        foreign_literals: Tolerance [Word] = Tolerance::Accept;
+        /// Our own name, `hostname`.
+        our_name: Tolerance [Word] = Tolerance::Accept;
+        /// The name of the client's address in the DNS. It is looked up before the greeting.
+        reverse_name: ReverseRule [Word] = ReverseRule::Ignore;
+    }
+}
+
+choice! {
+    /// What the name of a client's address has to be.
+    pub enum ReverseRule {
+        /// it is not looked up
+        Ignore = "ignore",
+        /// it is told in the Received field when it leads back to the address (RFC 8601 §2.7.3)
+        Look = "look",
+        /// there has to be one: 550 to MAIL, or 451 when the DNS does not answer
+        Named = "named",
+        /// it has to lead back to the address
+        Confirmed = "confirmed",
+    }
+}
+
+/// Reverse-paths.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SenderPattern {
+    /// One address.
+    Address(Address),
+    /// All of a domain, or of some.
+    Domains(DomainPattern),
+}
+
+impl fmt::Display for SenderPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Domains(domains) => write!(f, "{domains}"),
+        }
     }
 }

@@ -26,7 +26,7 @@ use mail::Domain;
 
 pub use change::Change;
 pub use check::Warning;
-pub use clients::Clients;
+pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders};
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
@@ -81,6 +81,8 @@ section! {
         certificates "certificate": Vec<Certificate> [Entries] = Vec::new();
         /// Clients.
         clients: Clients [Table] = Clients::default();
+        /// Senders.
+        senders: Senders [Table] = Senders::default();
         /// Limits.
         limits: Limits [Table] = Limits::default();
         /// Timeouts.

@@ -17,7 +17,7 @@ use toml::{
 };
 
 use crate::{
-    CoreCount, DomainPattern, Hop, Host, KeyHash, ListenAddress, Output, Problem, Secret,
+    CoreCount, DomainPattern, Hop, Host, KeyHash, ListenAddress, Output, Problem, Secret, SenderPattern,
     parse::{size_from_text, size_meant, size_text, span_from_text, span_meant},
     reader::{Reader, distance},
     schema::{Entry, Key, Section, Shape, Takes, below},
@@ -543,6 +543,24 @@ impl Spelled for DomainPattern {
             _ if text == "*" => Ok(Self::Any),
             Some(suffix) => domain(suffix).map(Self::Below),
             None => domain(text).map(Self::Exact),
+        }
+    }
+
+    fn spell(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Spelled for SenderPattern {
+    const KIND: &'static str = "address or domain pattern";
+    const EXPECTED: &'static str =
+        "\"ann@example.org\", \"example.org\", \"*.example.org\" for what is below it, or \"*\" for all";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.contains('@') {
+            <Address as Spelled>::parse(text).map(Self::Address)
+        } else {
+            <DomainPattern as Spelled>::parse(text).map(Self::Domains)
         }
     }
 

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
+    Checks,
     notation::{FilePath, List, Literal, Maybe, Size, Table, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
@@ -116,6 +117,8 @@ section! {
         long_lines: Tolerance [Word] = Tolerance::Accept;
         /// What the reply to EHLO offers here. STARTTLS is offered by `tls`.
         extensions: Extensions [Table] = Extensions::default();
+        /// What is looked at of strangers here.
+        checks: Checks [Table] = Checks::default();
         /// Limits that differ here: any of those of `[limits]`; the others are as there.
         limits: Limits [Table] = Limits::default();
         /// Timeouts that differ here: any of those of `[timeouts.inbound]`; the others are as there.

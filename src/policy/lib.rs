@@ -6,7 +6,9 @@
 
 mod admission;
 mod content;
+mod names;
 mod network;
+mod stranger;
 
 use std::{
     collections::HashMap,
@@ -15,11 +17,14 @@ use std::{
 
 use config::{Config, DomainKind};
 use mail::{Address, Domain, ForwardPath, ReversePath};
-use smtp::{Hello, Refusal, Role, Verdict};
+use smtp::{Refusal, Role, Verdict};
+
+use crate::names::{Addresses, Domains};
 
 pub use admission::{Connections, Listing, Pace, Turned};
 pub use content::{Completion, Presence};
 pub use network::Networks;
+pub use stranger::{Introduction, Reverse};
 
 /// What the site wants, ready to be asked.
 #[derive(Clone, Debug)]
@@ -30,6 +35,9 @@ pub struct Policy {
     allow: Networks,
     deny: Networks,
     connections_max: u32,
+    deny_names: Domains,
+    deny_senders: Addresses,
+    allow_senders: Addresses,
 }
 
 /// Whether the client is one of ours.
@@ -82,6 +90,9 @@ impl Policy {
             allow: Networks::new(&config.clients.allow),
             deny: Networks::new(&config.clients.deny),
             connections_max: config.clients.connections_max,
+            deny_names: Domains::new(&config.clients.deny_names),
+            deny_senders: Addresses::new(&config.senders.deny),
+            allow_senders: Addresses::new(&config.senders.allow),
         }
     }
 
@@ -102,24 +113,16 @@ impl Policy {
         self.domains.get(domain).copied()
     }
 
-    /// May a client of this name go on?
-    ///
-    /// Always: a server may look whether the name is the client's, but "if the verification fails, the server
-    /// MUST NOT refuse to accept a message on that basis" (RFC 5321 §4.1.4).
-    ///
-    /// # Errors
-    /// None today.
-    pub fn ehlo(&self, client: Client, name: &str, hello: Hello) -> Verdict {
-        let _ = (client, name, hello);
-        Ok(())
-    }
-
     /// May this client send with this reverse-path?
     ///
     /// # Errors
-    /// [`Refusal::AuthenticationRequired`] to a stranger on a listener for our own users.
+    /// [`Refusal::AuthenticationRequired`] to a stranger on a listener for our own users;
+    /// [`Refusal::SenderNotAllowed`] for a reverse-path that is on the list.
     pub fn mail(&self, client: Client, reverse_path: &ReversePath) -> Verdict {
-        let _ = reverse_path;
+        let denied = |address| self.deny_senders.contains(address) && !self.allow_senders.contains(address);
+        if reverse_path.address().is_some_and(denied) {
+            return Err(Refusal::SenderNotAllowed);
+        }
         match (client.role, client.standing) {
             // RFC 6409 §4.3: "MUST by default issue an error response to the MAIL command if the session has not
             // been authenticated using [SMTP-AUTH], unless it has already independently established

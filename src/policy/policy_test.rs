@@ -82,13 +82,35 @@ fn submission_is_for_our_own() {
     let check = |standing, role, expected| {
         let client = Client { standing, role };
         assert_eq!(policy.mail(client, &ReversePath::Null), expected, "{client:?}");
-        assert_eq!(policy.ehlo(client, "x", Hello::Ehlo), Ok(()));
     };
     check(Standing::Own, Role::Submission, Ok(()));
     check(Standing::Stranger, Role::Submission, Err(Refusal::AuthenticationRequired));
     check(Standing::Own, Role::Relay, Ok(()));
     check(Standing::Stranger, Role::Relay, Ok(()));
     check(Standing::Stranger, Role::Lmtp, Ok(()));
+}
+
+#[test]
+fn senders_on_the_list_may_not_send() {
+    let mut config = Config::default();
+    let address = |text: &str| config::SenderPattern::Address(text.parse().unwrap());
+    let domain =
+        |text: &str| config::SenderPattern::Domains(config::DomainPattern::Exact(text.parse().unwrap()));
+    config.senders.deny = vec![domain("example.com"), address("ann@example.net")];
+    config.senders.allow = vec![address("bob@example.com")];
+    let policy = Policy::new(&config);
+    for (sender, expected) in [
+        ("ann@example.com", Err(Refusal::SenderNotAllowed)),
+        ("bob@example.com", Ok(())),
+        ("ann@example.net", Err(Refusal::SenderNotAllowed)),
+        ("bob@example.net", Ok(())),
+    ] {
+        for client in [OWN, STRANGER] {
+            let reverse_path = ReversePath::Address(sender.parse().unwrap());
+            assert_eq!(policy.mail(client, &reverse_path), expected, "{sender}");
+        }
+    }
+    assert_eq!(policy.mail(STRANGER, &ReversePath::Null), Ok(()));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::{io, rc::Rc, time::Duration};
 
+use dns::Name;
 use mail::{Envelope, ForwardPath};
+use policy::Listing;
 use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage};
 use watch::{
     ConnectionRefusal,
@@ -13,9 +15,10 @@ use crate::{
     accept::{client_address, note_handshake},
     admission::note_refused,
     crowd::Place,
-    facts,
+    facts::{self, Who},
     intake::{Found, Intake},
     receiving::{Bringer, Origin, Receiving, header_limits},
+    reverse::{self, AddressName},
     settings::{Door, TlsStart, to_usize},
     shard::{Keep, Shard},
     socket::{Socket, Unread},
@@ -41,6 +44,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, pl
         receiving: None,
         messages: 0,
         refusals: 0,
+        reverse: AddressName::UNASKED,
     };
     let ending = connection.run(greeting).await;
     connection.drop_receiving();
@@ -68,6 +72,8 @@ struct Connection<'a> {
     /// The mail data being received.
     receiving: Option<Receiving>,
     messages: u64,
+    /// The name of the client's address.
+    reverse: AddressName,
     /// Replies that refused something since the last message.
     refusals: u32,
 }
@@ -151,15 +157,20 @@ impl Connection<'_> {
 
     /// Waits before the greeting for as long as is configured; answers what comes in its place when the client did not.
     async fn before_greeting(&mut self) -> Result<Option<Action>, Ending> {
+        if !self.place.is_stranger() {
+            return Ok(None);
+        }
+        // Boxed, as what follows the greeting.
+        self.reverse = Box::pin(reverse::look_up(self.shard, self.door, self.socket.peer().ip())).await;
         let delay = self.door.timeouts.greeting_delay;
-        if delay.is_zero() || !self.place.is_stranger() {
+        if delay.is_zero() {
             return Ok(None);
         }
         self.socket.stream().deadline().set(after(delay));
         match self.socket.fill().await {
             Ok(0) => Err(Ending::Closed),
             Ok(_) => {
-                let peer = self.socket.stream().peer();
+                let peer = self.socket.peer();
                 note_refused(self.shard, peer, Refusal::EarlyTalker, ConnectionRefusal::Protocol);
                 Ok(Some(self.session.on_early_talk()))
             }
@@ -285,7 +296,10 @@ impl Connection<'_> {
         let standing = self.socket.caller().standing(&self.shard.settings().policy);
         self.session.on_time(facts::now());
         facts::limit(standing, &mut stage);
-        let verdict = facts::judge(self.shard, self.door, standing, &self.session, &stage)
+        let listing = if self.place.is_stranger() { Listing::Unlisted } else { Listing::Spared };
+        let (address, reverse) = (self.socket.peer().ip(), self.reverse.found);
+        let who = Who { standing, listing, address, reverse };
+        let verdict = facts::judge(self.shard, self.door, who, &self.session, &stage)
             .and_then(|()| facts::pace(self.door, self.place, &stage));
         if let Err(refusal) = verdict {
             let (name, forward_path) = match &stage {
@@ -407,6 +421,7 @@ impl Connection<'_> {
             session: &self.session,
             by: By::Smtp,
             client: self.socket.peer().ip(),
+            client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
         };
         receiving.spill(origin).await;
@@ -422,6 +437,7 @@ impl Connection<'_> {
             session: &self.session,
             by: By::Smtp,
             client: self.socket.peer().ip(),
+            client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
         });
         if let Err(refusal) = verdict {

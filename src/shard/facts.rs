@@ -1,7 +1,9 @@
 //! What policy wants to know: who the client is, where the recipient's mail goes, how full we are.
 
+use std::net::IpAddr;
+
 use mail::{ForwardPath, Timestamp, TransferPriority};
-use policy::{Client, Routed, Standing, Storage};
+use policy::{Client, Introduction, Listing, Reverse, Routed, Standing, Storage};
 use smtp::{Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
@@ -11,20 +13,33 @@ use crate::{
     shard::Shard,
 };
 
+/// Who a client is, as far as that is found out once for a stage.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Who {
+    pub(crate) standing: Standing,
+    pub(crate) listing: Listing,
+    pub(crate) address: Option<IpAddr>,
+    /// What the DNS says of the address.
+    pub(crate) reverse: Reverse,
+}
+
+impl Who {
+    /// One of our own, whatever its address.
+    pub(crate) const OWN: Self =
+        Self { standing: Standing::Own, listing: Listing::Spared, address: None, reverse: Reverse::Unasked };
+}
+
 /// Gathers the facts of a stage and asks policy.
-pub(crate) fn judge(
-    shard: &Shard,
-    door: &Door,
-    standing: Standing,
-    session: &Session,
-    stage: &Stage,
-) -> Verdict {
+pub(crate) fn judge(shard: &Shard, door: &Door, who: Who, session: &Session, stage: &Stage) -> Verdict {
     let settings = shard.settings();
     let policy = &settings.policy;
+    let Who { standing, listing, address, reverse } = who;
     let client = Client { standing, role: session.role() };
     match stage {
-        Stage::Ehlo { name, hello } => policy.ehlo(client, name, *hello),
-        Stage::Mail { reverse_path, .. } => policy.mail(client, reverse_path),
+        Stage::Ehlo { name, .. } => policy.ehlo(Introduction { listing, address, name }, &door.checks),
+        Stage::Mail { reverse_path, .. } => {
+            policy.mail(client, reverse_path).and_then(|()| policy.reverse(reverse, door.checks.reverse_name))
+        }
         Stage::Rcpt { forward_path, .. } => {
             let domain = match forward_path {
                 ForwardPath::Postmaster => settings.hostname.clone(),

@@ -8,12 +8,11 @@ use std::rc::Rc;
 use bridge::{Cause, Declined, Injected, Injection, Reply as Answer};
 use mail::{BodyType, Utf8};
 use message::trace::address_literal;
-use policy::Standing;
 use smtp::{Action, Refusal, Session, Stage, Verdict};
 use watch::events::{Refused, SessionPanicked};
 
 use crate::{
-    facts,
+    facts::{self, Who},
     intake::Intake,
     receiving::{Bringer, Origin, Receiving, header_limits},
     settings::Door,
@@ -151,7 +150,7 @@ impl Entry<'_> {
 
     fn judge(&mut self, stage: Stage) -> Action {
         // A key of the configuration is as good as a network of ours: whose it is was found out by the pool.
-        let verdict = facts::judge(self.shard, self.door, Standing::Own, &self.session, &stage);
+        let verdict = facts::judge(self.shard, self.door, Who::OWN, &self.session, &stage);
         self.session.on_verdict(stage, verdict)
     }
 
@@ -185,6 +184,7 @@ impl Entry<'_> {
             session: &self.session,
             by: By::Http,
             client: Some(self.injection.client.ip()),
+            client_host: None,
             tls: None,
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) by: By,
     /// The client's address, for policy and the Received field.
     pub(crate) client: Option<IpAddr>,
+    /// The name of that address, when it leads back to it.
+    pub(crate) client_host: Option<&'a str>,
     pub(crate) tls: Option<&'a tls::Session>,
 }
 
@@ -133,14 +135,15 @@ impl Receiving {
         if self.draft.is_some() || self.prefix.is_some() {
             return Ok(());
         }
-        let Origin { shard, door, session, by, client, tls } = origin;
+        let Origin { shard, door, session, by, client, client_host, tls } = origin;
         let summary = self.intake.summary();
         let envelope = session.envelope().expect("mail data belongs to a transaction");
         let policy = &shard.settings().policy;
         let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits)?;
         self.tls = tls_demand(&self.intake, &summary);
         self.header = Header::of(&self.intake, &summary);
-        let arrival = Arrival { session, by, envelope, client, tls, id: self.id, at: self.began };
+        let arrival =
+            Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
         self.prefix = Some(trace::fields(shard, &arrival, completion));
         Ok(())
     }

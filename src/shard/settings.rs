@@ -81,6 +81,7 @@ pub(crate) struct Door {
     pub(crate) limits: config::Limits,
     pub(crate) timeouts: InboundTimeouts,
     pub(crate) rules: ContentRules,
+    pub(crate) checks: config::Checks,
     options: Arc<Options>,
 }
 
@@ -202,6 +203,7 @@ impl Door {
                 nul: tolerance(listener.nul_bytes),
                 long_line: tolerance(listener.long_lines),
             },
+            checks: listener.checks.clone(),
             options: options.shared(),
         }
     }

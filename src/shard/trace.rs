@@ -23,6 +23,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) by: By,
     pub(crate) envelope: &'a Envelope,
     pub(crate) client: Option<IpAddr>,
+    pub(crate) client_host: Option<&'a str>,
     pub(crate) tls: Option<&'a tls::Session>,
     pub(crate) id: QueueId,
     pub(crate) at: Timestamp,
@@ -30,7 +31,7 @@ pub(crate) struct Arrival<'a> {
 
 /// The Received field (RFC 5321 §4.4), and behind it what the header section lacks (RFC 6409 §8).
 pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completion) -> Bytes {
-    let Arrival { session, by, envelope, client, tls, id, at } = *arrival;
+    let Arrival { session, by, envelope, client, client_host, tls, id, at } = *arrival;
     let settings = shard.settings();
     let host = settings.hostname.as_str();
     let version = tls.map(|tls| tls.version.to_string());
@@ -40,7 +41,7 @@ pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completio
         &mut out,
         &Received {
             client_name: session.client().map_or("unknown", |(_, name)| name),
-            client_host: None,
+            client_host,
             client_address: client,
             host,
             protocol: match by {

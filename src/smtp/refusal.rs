@@ -142,6 +142,8 @@ refusals! {
     SenderDomainUnknown = "sender_domain_unknown",
     /// The name given with `EHLO` is refused.
     EhloNameRefused = "ehlo_name_refused",
+    /// The client's address has no name in the DNS, or one that does not lead back to it.
+    ReverseName = "reverse_name",
     /// A rule of this site refuses it.
     Policy = "policy",
     /// A rule of this site could not be judged now: DNS or a filter did not answer.

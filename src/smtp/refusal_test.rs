@@ -162,6 +162,7 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::SenderNotAllowed => "see which senders the client or login may use",
         Refusal::SenderDomainUnknown => "look the domain up; see that DNS works",
         Refusal::EhloNameRefused | Refusal::Policy => "see the rule that refuses it",
+        Refusal::ReverseName => "nothing; if it is a mail server of use, allow it",
         Refusal::PolicyUnavailable => "see that DNS and the filters answer",
         Refusal::RateLimited => "nothing, or raise the rate",
         Refusal::Busy => "if it lasts, give the server more memory or more cores",

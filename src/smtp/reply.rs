@@ -299,6 +299,8 @@ impl Refusal {
             Self::SenderNotAllowed => (550, Status(5, 7, 1), "sender not allowed"),
             Self::SenderDomainUnknown => (550, Status(5, 1, 8), "sender domain unknown"),
             Self::EhloNameRefused => (550, Status(5, 7, 1), "EHLO name refused"),
+            // RFC 7372 §3.3.
+            Self::ReverseName => (550, Status(5, 7, 25), "your address has no name that leads back to it"),
             Self::Policy => (550, Status(5, 7, 1), "refused by policy"),
             Self::PolicyUnavailable => (451, Status(4, 4, 3), "cannot judge now, try again later"),
             Self::Greylisted => (451, Status(4, 7, 1), "greylisted, try again later"),

@@ -1,12 +1,12 @@
 //! Whether an address and its name belong together (RFC 8601 §3).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use dns::{Kind, Name};
+use dns::{Answer, Kind, Name, Question};
 
 use crate::{
-    Limits,
-    facts::{Facts, Lack},
+    Judged, Limits,
+    facts::{Facts, Lack, Round},
 };
 
 /// What the names of an address say.
@@ -42,6 +42,44 @@ impl IprevResult {
             Self::TempError => "temperror",
             Self::PermError => "permerror",
         }
+    }
+}
+
+/// An address before the judge, and nothing else of who has it.
+#[derive(Debug)]
+pub struct AddressCase {
+    address: IpAddr,
+    limits: Limits,
+    facts: Facts,
+}
+
+impl AddressCase {
+    /// A case of which nothing is known; `now` is of the clock that [`AddressCase::judge`] is told the time of.
+    pub fn open(address: IpAddr, limits: Limits, now: Duration) -> Self {
+        let facts = Facts::new(limits.lookups_max, now.saturating_add(limits.time_max));
+        Self { address: address.to_canonical(), limits, facts }
+    }
+
+    /// Takes in the answer to a question that was missing.
+    pub fn learn(&mut self, question: Question, answer: Arc<Answer>) {
+        self.facts.learn(question, answer);
+    }
+
+    /// Judges it.
+    pub fn judge(&mut self, now: Duration) -> Judged<Iprev> {
+        loop {
+            let iprev = self.facts.attempt(|facts| check(facts, &self.limits, self.address));
+            match (self.facts.end_round(now), iprev) {
+                (Round::Ask(questions), _) => return Judged::Missing(questions),
+                (Round::Complete, Some(iprev)) => return Judged::Known(iprev),
+                (Round::Again | Round::Complete, _) => {}
+            }
+        }
+    }
+
+    /// When the look-ups are over: judge again then, whatever is still missing.
+    pub const fn deadline(&self) -> Duration {
+        self.facts.deadline()
     }
 }
 

@@ -28,7 +28,7 @@ pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
 pub use digest::{Canonicalization, Digest, Digester};
 pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason};
 pub use dmarc::{Alignment, AlignmentMode, Author, Dmarc, DmarcPolicy, DmarcResult, Published, Testing};
-pub use iprev::{Iprev, IprevResult};
+pub use iprev::{AddressCase, Iprev, IprevResult};
 pub use judge::Judge;
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use results::{authentication_results, received_spf};
