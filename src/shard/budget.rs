@@ -196,9 +196,11 @@ mod test {
     #[test]
     fn the_limit_holds_between_threads() {
         let budget = DiskBudget::new(1000 * SIZE);
-        let workers: Vec<_> = (0..4)
-            .map(|_| {
-                let share = share(&budget, 10 * SIZE);
+        // What is set aside for all counts before one of them takes.
+        let shares: Vec<_> = (0..4).map(|_| share(&budget, 10 * SIZE)).collect();
+        let workers: Vec<_> = shares
+            .into_iter()
+            .map(|share| {
                 thread::spawn(move || {
                     let mut has = 0;
                     for round in 0..2000 {
