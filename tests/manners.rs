@@ -1,9 +1,13 @@
 //! Strangers who come too many, too fast or unwanted; and those of ours, who may.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 #[path = "manners/connections.rs"]
 mod connections;
 #[path = "manners/names.rs"]
 mod names;
+#[path = "manners/recipients.rs"]
+mod recipients;
 #[path = "manners/sessions.rs"]
 mod sessions;
 

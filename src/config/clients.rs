@@ -58,6 +58,19 @@ section! {
         foreign_literals: Tolerance [Word] = Tolerance::Accept;
         /// Our own name, `hostname`.
         our_name: Tolerance [Word] = Tolerance::Accept;
+        /// Messages whose header section lacks From or Date (RFC 5322 §3.6): 550. What a user's program leaves out is added on
+        /// listeners of kind "submission", and nowhere else (RFC 6409 §8).
+        missing_fields: Tolerance [Word] = Tolerance::Accept;
+        /// Messages in which From, Date, Sender, Reply-To, To, Cc, Bcc, Message-ID or Subject stands twice (RFC 5322 §3.6): 550.
+        /// Who reads the one may not see what was checked of the other.
+        repeated_fields: Tolerance [Word] = Tolerance::Accept;
+        /// Messages with lines in the header section that are no field (RFC 5322 §2.2): 550.
+        malformed_fields: Tolerance [Word] = Tolerance::Accept;
+        /// Messages with octets above 127 in the header section, but UTF-8 with SMTPUTF8 (RFC 6532): 550.
+        eight_bit_fields: Tolerance [Word] = Tolerance::Accept;
+        /// More than one recipient for the null reverse-path: reports go to whoever sent, and that is one (RFC 5321 §4.5.5).
+        /// The others get 452, which has an honest client send to each by itself.
+        reports_for_many: Tolerance [Word] = Tolerance::Accept;
         /// The name of the client's address in the DNS. It is looked up before the greeting.
         reverse_name: ReverseRule [Word] = ReverseRule::Ignore;
     }

@@ -101,7 +101,13 @@ fn any_configuration_survives_being_written() {
         ..Listener::default()
     });
     config.listeners[1].timeouts.command = Duration::from_millis(1_500);
-    config.domains.push(MailDomain { name: Domain::parse("[192.0.2.1]").unwrap(), kind: DomainKind::Local });
+    config.domains.push(MailDomain {
+        name: Domain::parse("[192.0.2.1]").unwrap(),
+        kind: DomainKind::Local,
+        recipients: vec!["ann".into(), "Bob.B".into()],
+        subaddress: Some("+".into()),
+        reports: Tolerance::Refuse,
+    });
     config.routes.push(Route {
         name: "r".into(),
         domains: vec![DomainPattern::Below(Domain::parse("example.org").unwrap()), DomainPattern::Any],

@@ -88,6 +88,9 @@ choice! {
         Local = "local",
         /// we take its mail in and pass it on by its route
         Relay = "relay",
+        /// we keep its mail while its own hosts are away: it goes to the mail exchanges that come before us, whatever the route
+        /// for "*" says (RFC 5321 §5.1)
+        Backup = "backup",
     }
 }
 
@@ -281,6 +284,14 @@ section! {
         name: Domain [Literal] = unnamed();
         /// What it is to us.
         kind: DomainKind [Word] = DomainKind::Relay;
+        /// Local-parts of its addresses; others get 550. "postmaster" always has one (RFC 5321 §4.5.1). Empty: any, as far as
+        /// we know.
+        recipients: Vec<String> [List<Text>] = Vec::new();
+        /// What stands behind this in a local-part does not count when it is looked for in `recipients`, such as "+" in
+        /// "ann+shop@example.org" (RFC 5233). None: all of it counts.
+        subaddress: Option<String> [Maybe<Text>] = None;
+        /// Mail with the null reverse-path. Who sends no mail gets no reports of it; refused, they are 550.
+        reports: Tolerance [Word] = Tolerance::Accept;
     }
 }
 

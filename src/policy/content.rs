@@ -1,6 +1,6 @@
 //! What the header section says: loops, and what a user's program left out.
 
-use config::Limits;
+use config::{Checks, Limits, Tolerance};
 use mail::Utf8;
 use message::{EightBit, HeaderEnd, HeaderSummary};
 use smtp::{Refusal, Role};
@@ -33,14 +33,18 @@ impl Completion {
 impl Policy {
     /// May this message be taken, as far as its header section tells, and what does it lack?
     ///
+    /// `checks`: what is looked at, for a stranger.
+    ///
     /// # Errors
-    /// [`Refusal::Loop`], [`Refusal::HeaderMalformed`] or [`Refusal::EightBitHeader`].
+    /// [`Refusal::Loop`], [`Refusal::HeaderMissing`], [`Refusal::HeaderRepeated`], [`Refusal::HeaderMalformed`] or
+    /// [`Refusal::EightBitHeader`].
     pub fn content(
         &self,
         role: Role,
         header: &HeaderSummary,
         utf8: Utf8,
         limits: &Limits,
+        checks: Option<&Checks>,
     ) -> Result<Completion, Refusal> {
         // "Simple counting of the number of "Received:" header fields in a message has proven to be an
         // effective, although rarely optimal, method of detecting loops" (RFC 5321 §6.3).
@@ -54,17 +58,50 @@ impl Policy {
         match role {
             // A relay passes mail on "without modification to the message data other than adding trace
             // information" (RFC 5321 §2.3.10).
-            Role::Relay | Role::Lmtp => Ok(Completion::NONE),
+            Role::Relay | Role::Lmtp => {
+                checks.map_or(Ok(()), |checks| looked_at(header, utf8, checks)).map(|()| Completion::NONE)
+            }
             Role::Submission => submitted(header, utf8),
         }
     }
 }
 
+/// What a listener for other servers looks at.
+fn looked_at(header: &HeaderSummary, utf8: Utf8, checks: &Checks) -> Result<(), Refusal> {
+    let missing = header.fields.from == 0 || header.fields.date == 0;
+    let faults = [
+        (missing, checks.missing_fields, Refusal::HeaderMissing),
+        (is_repeated(header), checks.repeated_fields, Refusal::HeaderRepeated),
+        (header.malformed > 0, checks.malformed_fields, Refusal::HeaderMalformed),
+        (is_eight_bit(header, utf8), checks.eight_bit_fields, Refusal::EightBitHeader),
+    ];
+    let fault = faults.iter().find(|(is, tolerance, _)| *is && *tolerance == Tolerance::Refuse);
+    fault.map_or(Ok(()), |(_, _, refusal)| Err(*refusal))
+}
+
 /// A user's program is told of its faults, since somebody sits in front of it (RFC 6409 §3.2, §6).
 fn submitted(header: &HeaderSummary, utf8: Utf8) -> Result<Completion, Refusal> {
+    // Whose name stands in From is not for us to invent.
+    let faults = [
+        (header.malformed > 0, Refusal::HeaderMalformed),
+        (header.fields.from == 0, Refusal::HeaderMissing),
+        (is_repeated(header), Refusal::HeaderRepeated),
+        (is_eight_bit(header, utf8), Refusal::EightBitHeader),
+    ];
+    if let Some((_, refusal)) = faults.iter().find(|(is, _)| *is) {
+        return Err(*refusal);
+    }
+    // RFC 6409 §8.2 and §8.3: Date and Message-ID may be added when they lack.
+    let presence = |count| if count == 0 { Presence::Absent } else { Presence::Present };
     let fields = &header.fields;
-    // Each "occurs at most once"; From must (RFC 5322 §3.6). Whose name stands there is not for us to invent.
+    Ok(Completion { date: presence(fields.date), message_id: presence(fields.message_id) })
+}
+
+/// Whether a field stands twice that "occurs at most once" (RFC 5322 §3.6).
+fn is_repeated(header: &HeaderSummary) -> bool {
+    let fields = &header.fields;
     let once = [
+        fields.from,
         fields.date,
         fields.sender,
         fields.reply_to,
@@ -74,15 +111,14 @@ fn submitted(header: &HeaderSummary, utf8: Utf8) -> Result<Completion, Refusal> 
         fields.message_id,
         fields.subject,
     ];
-    if header.malformed > 0 || fields.from != 1 || once.iter().any(|count| *count > 1) {
-        return Err(Refusal::HeaderMalformed);
-    }
+    once.iter().any(|count| *count > 1)
+}
+
+/// Whether it has octets above 127 that may not be there: RFC 6532 allows UTF-8 alone, and RFC 6531 §3.4 only where it
+/// was announced.
+fn is_eight_bit(header: &HeaderSummary, utf8: Utf8) -> bool {
     match (header.eight_bit, utf8) {
-        (EightBit::None, _) | (EightBit::Utf8, Utf8::Needed) => {}
-        // RFC 6532 allows UTF-8 alone, and RFC 6531 §3.4 only where it was announced.
-        (EightBit::Utf8, Utf8::NotNeeded) | (EightBit::Other, _) => return Err(Refusal::EightBitHeader),
+        (EightBit::None, _) | (EightBit::Utf8, Utf8::Needed) => false,
+        (EightBit::Utf8, Utf8::NotNeeded) | (EightBit::Other, _) => true,
     }
-    // RFC 6409 §8.2 and §8.3: Date and Message-ID may be added when they lack.
-    let presence = |count| if count == 0 { Presence::Absent } else { Presence::Present };
-    Ok(Completion { date: presence(fields.date), message_id: presence(fields.message_id) })
 }

@@ -8,6 +8,7 @@ mod admission;
 mod content;
 mod names;
 mod network;
+mod recipient;
 mod stranger;
 
 use std::{
@@ -24,6 +25,7 @@ use crate::names::{Addresses, Domains};
 pub use admission::{Connections, Listing, Pace, Turned};
 pub use content::{Completion, Presence};
 pub use network::Networks;
+pub use recipient::Addressee;
 pub use stranger::{Introduction, Reverse};
 
 /// What the site wants, ready to be asked.
@@ -31,7 +33,7 @@ pub use stranger::{Introduction, Reverse};
 pub struct Policy {
     hostname: Domain,
     relay: Networks,
-    domains: HashMap<Domain, DomainKind>,
+    domains: HashMap<Domain, recipient::Domain>,
     allow: Networks,
     deny: Networks,
     connections_max: u32,
@@ -86,7 +88,11 @@ impl Policy {
         Self {
             hostname: config.hostname.clone(),
             relay: Networks::new(&config.relay.networks),
-            domains: config.domains.iter().map(|domain| (domain.name.clone(), domain.kind)).collect(),
+            domains: config
+                .domains
+                .iter()
+                .map(|domain| (domain.name.clone(), recipient::Domain::new(domain)))
+                .collect(),
             allow: Networks::new(&config.clients.allow),
             deny: Networks::new(&config.clients.deny),
             connections_max: config.clients.connections_max,
@@ -110,7 +116,7 @@ impl Policy {
 
     /// What a domain is to us; `None` when it is somebody else's.
     pub fn domain(&self, domain: &Domain) -> Option<DomainKind> {
-        self.domains.get(domain).copied()
+        self.domains.get(domain).map(|domain| domain.kind)
     }
 
     /// May this client send with this reverse-path?

@@ -1,6 +1,6 @@
 //! Who may send what to whom.
 
-use config::{Limits, Source};
+use config::{Checks, Limits, Source, Tolerance};
 use mail::Utf8;
 use message::{HeaderLimits, HeaderScan};
 
@@ -125,7 +125,7 @@ fn what_state_we_are_in_is_told_before_the_data() {
 fn content(role: Role, header: &str, utf8: Utf8) -> Result<Completion, Refusal> {
     let mut scan = HeaderScan::new(HeaderLimits { header_size_max: 4096 });
     scan.push(header.as_bytes());
-    policy().content(role, &scan.finish(), utf8, &Limits::default())
+    policy().content(role, &scan.finish(), utf8, &Limits::default(), Some(&Checks::default()))
 }
 
 #[test]
@@ -146,6 +146,40 @@ fn others_mail_is_passed_on_as_it_is() {
 }
 
 #[test]
+fn a_strict_listener_refuses_what_it_is_told_to() {
+    let strict = |rules: [bool; 4]| {
+        let [missing_fields, repeated_fields, malformed_fields, eight_bit_fields] =
+            rules.map(|refuse| if refuse { Tolerance::Refuse } else { Tolerance::Accept });
+        let usual = Checks::default();
+        Checks { missing_fields, repeated_fields, malformed_fields, eight_bit_fields, ..usual }
+    };
+    let good = "From: a\r\nDate: x\r\n\r\n";
+    for (header, utf8, fault) in [
+        (good, Utf8::NotNeeded, None),
+        ("From: a\r\n\r\n", Utf8::NotNeeded, Some((0, Refusal::HeaderMissing))),
+        ("Date: x\r\n\r\n", Utf8::NotNeeded, Some((0, Refusal::HeaderMissing))),
+        ("From: a\r\nDate: x\r\nFROM: b\r\n\r\n", Utf8::NotNeeded, Some((1, Refusal::HeaderRepeated))),
+        ("From: a\r\nDate: x\r\nno field\r\n\r\n", Utf8::NotNeeded, Some((2, Refusal::HeaderMalformed))),
+        ("From: \u{e9}\r\nDate: x\r\n\r\n", Utf8::NotNeeded, Some((3, Refusal::EightBitHeader))),
+        ("From: \u{e9}\r\nDate: x\r\n\r\n", Utf8::Needed, None),
+    ] {
+        let mut scan = HeaderScan::new(HeaderLimits { header_size_max: 4096 });
+        scan.push(header.as_bytes());
+        let summary = scan.finish();
+        let ask = |checks: Option<&Checks>| {
+            policy().content(Role::Relay, &summary, utf8, &Limits::default(), checks).err()
+        };
+        assert_eq!((ask(None), ask(Some(&Checks::default()))), (None, None), "{header:?}");
+        for at in 0..4 {
+            let mut rules = [false; 4];
+            rules[at] = true;
+            let expected = fault.filter(|(rule, _)| *rule == at).map(|(_, refusal)| refusal);
+            assert_eq!(ask(Some(&strict(rules))), expected, "{header:?}, rule {at}");
+        }
+    }
+}
+
+#[test]
 fn our_users_mail_is_completed_or_refused() {
     use Presence::{Absent, Present};
     let check = |header: &str, expected| {
@@ -156,9 +190,9 @@ fn our_users_mail_is_completed_or_refused() {
     check("From: a@example.org\r\n\r\n", lacks(Absent, Absent));
     check("From: a@example.org\r\nDate: x\r\n\r\n", lacks(Present, Absent));
     check("From: a@example.org\r\nMessage-ID: x\r\nDATE: x\r\n\r\n", lacks(Present, Present));
-    check("Date: x\r\n\r\n", malformed);
-    check("From: a\r\nFrom: b\r\n\r\n", malformed);
-    check("From: a\r\nSubject: a\r\nsubject: b\r\n\r\n", malformed);
+    check("Date: x\r\n\r\n", Err(Refusal::HeaderMissing));
+    check("From: a\r\nFrom: b\r\n\r\n", Err(Refusal::HeaderRepeated));
+    check("From: a\r\nSubject: a\r\nsubject: b\r\n\r\n", Err(Refusal::HeaderRepeated));
     check("From: a\r\nno field\r\n\r\n", malformed);
     check("From: \u{e9}\r\n\r\n", Err(Refusal::EightBitHeader));
     let utf8 = content(Role::Submission, "From: \u{e9}\r\n\r\n", Utf8::Needed);

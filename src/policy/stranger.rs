@@ -85,13 +85,9 @@ mod test {
     use super::*;
     use config::Config;
 
-    const REFUSE: Checks = Checks {
-        malformed_names: Tolerance::Refuse,
-        unqualified_names: Tolerance::Refuse,
-        foreign_literals: Tolerance::Refuse,
-        our_name: Tolerance::Refuse,
-        reverse_name: ReverseRule::Ignore,
-    };
+    fn checks([malformed_names, unqualified_names, foreign_literals, our_name]: [Tolerance; 4]) -> Checks {
+        Checks { malformed_names, unqualified_names, foreign_literals, our_name, ..Checks::default() }
+    }
 
     fn policy() -> Policy {
         let mut config = Config { hostname: "mx.example.org".parse().unwrap(), ..Config::default() };
@@ -110,16 +106,12 @@ mod test {
             for at in 0..4 {
                 let mut rules = [Tolerance::Accept; 4];
                 rules[at] = Tolerance::Refuse;
-                let [malformed_names, unqualified_names, foreign_literals, our_name] = rules;
-                let reverse_name = ReverseRule::Ignore;
-                let checks =
-                    Checks { malformed_names, unqualified_names, foreign_literals, our_name, reverse_name };
-                let refused = ask(Listing::Unlisted, &checks).is_err();
+                let refused = ask(Listing::Unlisted, &checks(rules)).is_err();
                 assert_eq!(refused, refused_by.contains(&at), "{name} from {address}, rule {at}");
             }
-            assert_eq!(ask(Listing::Spared, &REFUSE), Ok(()), "{name}");
+            assert_eq!(ask(Listing::Spared, &checks([Tolerance::Refuse; 4])), Ok(()), "{name}");
             let expected = if refused_by.is_empty() { Ok(()) } else { Err(Refusal::EhloNameRefused) };
-            assert_eq!(ask(Listing::Unlisted, &REFUSE), expected, "{name}");
+            assert_eq!(ask(Listing::Unlisted, &checks([Tolerance::Refuse; 4])), expected, "{name}");
         };
         check("client.example.com", "192.0.2.1", &[]);
         check("[192.0.2.1]", "192.0.2.1", &[]);

@@ -180,6 +180,11 @@ impl Connection<'_> {
         }
     }
 
+    /// What the lists said of the client when it came.
+    const fn listing(&self) -> Listing {
+        if self.place.is_stranger() { Listing::Unlisted } else { Listing::Spared }
+    }
+
     /// Whether so much was refused that the next refusal has to be waited for.
     fn has_annoyed(&self) -> bool {
         self.refusals >= self.door.limits.tarpit_after && self.place.is_stranger()
@@ -296,7 +301,7 @@ impl Connection<'_> {
         let standing = self.socket.caller().standing(&self.shard.settings().policy);
         self.session.on_time(facts::now());
         facts::limit(standing, &mut stage);
-        let listing = if self.place.is_stranger() { Listing::Unlisted } else { Listing::Spared };
+        let listing = self.listing();
         let (address, reverse) = (self.socket.peer().ip(), self.reverse.found);
         let who = Who { standing, listing, address, reverse };
         let verdict = facts::judge(self.shard, self.door, who, &self.session, &stage)
@@ -414,6 +419,8 @@ impl Connection<'_> {
     /// Writes what is held to the journal, so that it needs no memory.
     async fn spill(&mut self) {
         let tls = self.socket.tls_session();
+        let (door, listing) = (self.door, self.listing());
+        let checks = door.checks_of(listing);
         let receiving = self.receiving.as_mut().expect(RECEIVING);
         let origin = Origin {
             shard: self.shard,
@@ -423,6 +430,7 @@ impl Connection<'_> {
             client: self.socket.peer().ip(),
             client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
+            checks,
         };
         receiving.spill(origin).await;
     }
@@ -430,6 +438,8 @@ impl Connection<'_> {
     /// Judges what was received as a whole.
     fn judge_content(&mut self) -> Result<(), Refusal> {
         let tls = self.socket.tls_session();
+        let (door, listing) = (self.door, self.listing());
+        let checks = door.checks_of(listing);
         let receiving = self.receiving.as_mut().expect(RECEIVING);
         let verdict = receiving.judge(Origin {
             shard: self.shard,
@@ -439,6 +449,7 @@ impl Connection<'_> {
             client: self.socket.peer().ip(),
             client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
+            checks,
         });
         if let Err(refusal) = verdict {
             self.note_refusal("data", refusal, None);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mail::{ForwardPath, Timestamp, TransferPriority};
-use policy::{Client, Introduction, Listing, Reverse, Routed, Standing, Storage};
+use policy::{Addressee, Client, Introduction, Listing, Reverse, Routed, Standing, Storage};
 use smtp::{Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
@@ -47,7 +47,10 @@ pub(crate) fn judge(shard: &Shard, door: &Door, who: Who, session: &Session, sta
             };
             let routed =
                 if settings.routes.destination(&domain).is_some() { Routed::Yes } else { Routed::No };
-            policy.rcpt(client, forward_path, routed)
+            policy.rcpt(client, forward_path, routed)?;
+            let envelope = session.envelope().expect("a recipient belongs to a transaction");
+            let (reverse_path, before) = (&envelope.reverse_path, envelope.recipients.len());
+            policy.recipient(Addressee { forward_path, reverse_path, before }, door.checks_of(listing))
         }
         Stage::Data { .. } => policy.data(storage(shard, door, session)),
     }

@@ -186,6 +186,7 @@ impl Entry<'_> {
             client: Some(self.injection.client.ip()),
             client_host: None,
             tls: None,
+            checks: None,
         }
     }
 

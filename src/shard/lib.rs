@@ -4,7 +4,8 @@
 //!
 //! - `accept`      a socket arrives: who it is (`caller`), limits (`admission`), TLS
 //! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
-//!   `socket` the bytes, `facts` what policy wants to know, `reverse` the name of the client's address, `trace` the fields we put in front
+//!   `socket` the bytes, `facts` what policy wants to know, `reverse` the name of the client's address, `trace` the
+//!   fields we put in front
 //! - `inject`      the same for a message that the pool brings: a session without a socket
 //! - `journals`    groups written and synced; segments made and recycled
 //! - `schedule`    queue events in, orders out

@@ -57,6 +57,8 @@ pub(crate) struct Origin<'a> {
     /// The name of that address, when it leads back to it.
     pub(crate) client_host: Option<&'a str>,
     pub(crate) tls: Option<&'a tls::Session>,
+    /// What is looked at, for a stranger.
+    pub(crate) checks: Option<&'a config::Checks>,
 }
 
 /// What was asked of the journal, and its answer.
@@ -135,11 +137,11 @@ impl Receiving {
         if self.draft.is_some() || self.prefix.is_some() {
             return Ok(());
         }
-        let Origin { shard, door, session, by, client, client_host, tls } = origin;
+        let Origin { shard, door, session, by, client, client_host, tls, checks } = origin;
         let summary = self.intake.summary();
         let envelope = session.envelope().expect("mail data belongs to a transaction");
         let policy = &shard.settings().policy;
-        let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits)?;
+        let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits, checks)?;
         self.tls = tls_demand(&self.intake, &summary);
         self.header = Header::of(&self.intake, &summary);
         let arrival =

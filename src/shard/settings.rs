@@ -9,10 +9,13 @@ use std::{
     time::Duration,
 };
 
-use config::{Config, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind, ListenerTls};
+use config::{
+    Config, DomainKind, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind, ListenerTls,
+};
 use delivery::{Demand, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
 use dns::Name;
 use mail::Envelope;
+use policy::Listing;
 use policy::Networks;
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
@@ -104,7 +107,7 @@ impl Settings {
             policy: policy::Policy::new(config),
             prefixes: Prefixes { v4: config.clients.network_v4, v6: config.clients.network_v6 },
             connection_rate: config.clients.connection_rate,
-            routes: Routes::new(config.routes.iter().map(route).collect()),
+            routes: Routes::new(routes(config)),
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             schedule: schedule(&config.queue),
@@ -213,6 +216,14 @@ impl Door {
         let rate = self.limits.data_rate_min;
         let due = octets.saturating_mul(1000).checked_div(rate)?;
         Some(began + self.timeouts.data_grace + Duration::from_millis(due))
+    }
+
+    /// What is looked at of a client.
+    pub(crate) const fn checks_of(&self, listing: Listing) -> Option<&config::Checks> {
+        match listing {
+            Listing::Spared => None,
+            Listing::Unlisted | Listing::Denied => Some(&self.checks),
+        }
     }
 
     /// Connections of strangers in a minute.
@@ -337,6 +348,25 @@ fn queue_limits(config: &Config, shards: usize) -> queue::Limits {
         recipients_per_attempt_max: queue.recipients_per_transaction as usize,
         recipients_max: queue.recipients_max,
     }
+}
+
+/// The routes, and one more for the domains that we keep mail for, unless a route names them.
+fn routes(config: &Config) -> Vec<Route> {
+    let mut routes: Vec<Route> = config.routes.iter().map(route).collect();
+    let named = |name: &mail::Domain| {
+        let exact = DomainPattern::Exact(name.clone());
+        config.routes.iter().any(|route| route.domains.contains(&exact))
+    };
+    let kept = config.domains.iter().filter(|domain| domain.kind == DomainKind::Backup);
+    let patterns: Vec<_> = kept
+        .filter(|domain| !named(&domain.name))
+        .map(|domain| Pattern::Exact(domain.name.clone()))
+        .collect();
+    if !patterns.is_empty() {
+        let usual = route(&config::Route::default());
+        routes.push(Route { patterns, ..usual });
+    }
+    routes
 }
 
 fn route(route: &config::Route) -> Route {

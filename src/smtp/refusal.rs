@@ -120,6 +120,10 @@ refusals! {
     EightBitUndeclared = "eight_bit_undeclared",
     /// Octets above 127 in the header section without `SMTPUTF8`.
     EightBitHeader = "eight_bit_header",
+    /// The header section lacks `From` or `Date`.
+    HeaderMissing = "header_missing",
+    /// A header field stands twice that may stand once.
+    HeaderRepeated = "header_repeated",
     /// The header section is malformed.
     HeaderMalformed = "header_malformed",
     /// Too many `Received` header fields: the message goes round in a circle.

@@ -153,7 +153,10 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::NulByte | Refusal::DataLineTooLong => {
             "have the client repaired, or accept it by configuration"
         }
-        Refusal::EightBitUndeclared | Refusal::EightBitHeader => "have the client repaired",
+        Refusal::EightBitUndeclared
+        | Refusal::EightBitHeader
+        | Refusal::HeaderMissing
+        | Refusal::HeaderRepeated => "have the client repaired",
         Refusal::Loop => "find the forwarding that leads back here",
         Refusal::RelayDenied => "if the client is yours, add its network to those that may relay",
         Refusal::NoSuchRecipient => "nothing; many from one client are a harvest of addresses",

@@ -287,6 +287,9 @@ impl Refusal {
             Self::DataLineTooLong => (550, Status(5, 6, 0), "line over 998 octets in message"),
             Self::EightBitUndeclared => (550, Status(5, 6, 0), "8-bit content needs BODY=8BITMIME"),
             Self::EightBitHeader => (550, Status(5, 6, 9), "8-bit header fields need SMTPUTF8"),
+            // RFC 5322 §3.6.
+            Self::HeaderMissing => (550, Status(5, 6, 0), "header section lacks From or Date"),
+            Self::HeaderRepeated => (550, Status(5, 6, 0), "header field repeated that may stand once"),
             Self::HeaderMalformed => (550, Status(5, 6, 0), "malformed header section"),
             Self::Loop => (554, Status(5, 4, 6), "mail loop: too many Received fields"),
             Self::RelayDenied => (550, Status(5, 7, 1), "relaying denied"),

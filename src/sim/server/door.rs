@@ -190,7 +190,7 @@ impl Server {
         let session = &door.serving.session;
         let envelope = session.envelope().expect("mail data belongs to a transaction");
         let summary = door.serving.intake.summary();
-        self.policy.content(session.role(), &summary, envelope.utf8, &self.config.limits)?;
+        self.policy.content(session.role(), &summary, envelope.utf8, &self.config.limits, None)?;
         let mut prefix = Vec::new();
         let only = if let [only] = &envelope.recipients[..] { Some(&only.address) } else { None };
         received_field(
