@@ -199,7 +199,7 @@ fn whole_messages_are_taken_both_ways() {
         ("From: ann@example.org\r\nTo: b@example.net\r\n\r\nx\n.\r\n", "bare_line_end"),
         (
             "From: ann@example.org\r\nFrom: ann@example.org\r\nTo: b@example.net\r\n\r\nx\r\n",
-            "header_malformed",
+            "header_repeated",
         ),
         ("From: ann@example.org\r\nTo: b@example.net\r\n\r\n\0\r\n", "nul_byte"),
         (
