@@ -4,6 +4,8 @@
 
 #[path = "in_service/books.rs"]
 mod books;
+#[path = "in_service/leases.rs"]
+mod leases;
 #[path = "in_service/limits.rs"]
 mod limits;
 #[path = "in_service/names.rs"]

@@ -45,6 +45,9 @@ struct State {
     answer: Option<Arc<Mutex<Answer>>>,
     mails: VecDeque<Mail>,
     commands: Vec<String>,
+    /// Connections that have not ended, and how many there have been at once.
+    open: usize,
+    open_max: usize,
 }
 
 impl Sink {
@@ -116,6 +119,16 @@ impl Sink {
         self.shared.state.lock().unwrap().mails.len()
     }
 
+    /// How many connections there are. One that has said QUIT has ended.
+    pub fn open(&self) -> usize {
+        self.shared.state.lock().unwrap().open
+    }
+
+    /// How many connections there have been at once.
+    pub fn open_max(&self) -> usize {
+        self.shared.state.lock().unwrap().open_max
+    }
+
     /// Every command so far, over all connections.
     pub fn commands(&self) -> Vec<String> {
         self.shared.state.lock().unwrap().commands.clone()
@@ -135,6 +148,7 @@ struct Session<'a> {
     mail: String,
     rcpt: Vec<String>,
     content: Vec<u8>,
+    counted: bool,
 }
 
 impl<'a> Session<'a> {
@@ -142,7 +156,12 @@ impl<'a> Session<'a> {
     fn new(stream: TcpStream, shared: &'a Shared) -> Self {
         let _ = stream.set_nodelay(true);
         let stream = BufReader::new(stream);
-        Self { stream, shared, mail: String::new(), rcpt: Vec::new(), content: Vec::new() }
+        {
+            let mut state = shared.state.lock().unwrap();
+            state.open += 1;
+            state.open_max = state.open_max.max(state.open);
+        }
+        Self { stream, shared, mail: String::new(), rcpt: Vec::new(), content: Vec::new(), counted: true }
     }
 
     fn serve(&mut self) -> std::io::Result<()> {
@@ -199,6 +218,8 @@ impl<'a> Session<'a> {
                 self.reply("250 2.0.0 ok")?;
             }
             "QUIT" => {
+                // Whoever hears the answer may open the next one.
+                self.discount();
                 self.reply("221 2.0.0 bye")?;
                 return Ok(false);
             }
@@ -270,6 +291,12 @@ impl<'a> Session<'a> {
         answer(command)
     }
 
+    fn discount(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.shared.state.lock().unwrap().open -= 1;
+        }
+    }
+
     fn reset(&mut self) {
         self.mail.clear();
         self.rcpt.clear();
@@ -278,5 +305,11 @@ impl<'a> Session<'a> {
 
     fn reply(&mut self, text: &str) -> std::io::Result<()> {
         self.stream.get_mut().write_all(format!("{text}\r\n").as_bytes())
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.discount();
     }
 }

@@ -194,6 +194,9 @@ section! {
         destination_retry_min: Duration [Time<{ SECOND }, { DAY }>] = Duration::from_secs(60);
         /// but never longer than this.
         destination_retry_max: Duration [Time<{ SECOND }, { DAY }>] = Duration::from_secs(30 * 60);
+        /// How long a core sends on a connection to a next hop before it leaves it to another core that waits for one:
+        /// the `concurrency-max` of a route are for all cores.
+        connection_turn: Duration [Time<0, { HOUR }>] = Duration::from_secs(1);
         /// Recipients queued at once on one core; then new mail is answered with 452.
         recipients_max: u64 [Whole<1000, 1_000_000_000>] = 20_000_000;
         /// Attempts under way at once on one core.

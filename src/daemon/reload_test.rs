@@ -227,6 +227,7 @@ queue.destination-retry-min = "7s"
 queue.destination-retry-max = "7m"
 queue.recipients-max = 7000
 queue.attempts-max = 7
+queue.connection-turn = "3s"
 queue.recipients-per-transaction = 7
 http.address = ["127.0.0.1:8081"]
 http.token = "0123456789abcdef"
@@ -292,7 +293,7 @@ fn effects(config: &Config) -> String {
     let snapshot = ours
         .snapshot(Arc::new(config.clone()), Some(&certificates), &Authorities::of(Public::Ignored))
         .unwrap();
-    format!("{ours:?} {}", shard::effects(&snapshot, SHARDS))
+    format!("{ours:?} {}", shard::effects(&snapshot))
 }
 
 #[test]

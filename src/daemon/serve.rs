@@ -111,7 +111,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
             budget.taken()
         );
     }
-    let leases = Leases::new();
+    let mut leases = Leases::of_host(shards);
     let (ended, mut endings) = mpsc::unbounded_channel();
     let mut waiting = Vec::new();
     for (number, hatch) in hatches.into_iter().enumerate() {
@@ -122,7 +122,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
             snapshot: snapshot.clone(),
             listeners: sockets.remove(0),
             journals: journals.remove(0),
-            leases: leases.clone(),
+            leases: leases.remove(0),
             crowd: crowd.clone(),
             metrics: registry.shard(number, &refusals()),
             hatch,

@@ -6,8 +6,8 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 
 use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Hop, Outcome, Route, RouteIndex, Routes, Step,
-    Teller, TlsLevel, fates,
+    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Hop, Outcome, Route, Routes, Step, Teller,
+    TlsLevel, fates,
 };
 use mail::{Domain, Status, TlsDemand};
 use queue::AttemptId;
@@ -20,7 +20,7 @@ use watch::events::TlsFailed;
 
 use crate::{
     facts,
-    hops::{self, Job, Lane, Place},
+    hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
     outcomes, reroute,
     settings::Settings,
@@ -28,17 +28,20 @@ use crate::{
     socket::Socket,
 };
 
-/// Sends what is in the lane until there is nothing left.
-pub(crate) async fn work(shard: Rc<Shard>, lane: Rc<Lane>, place: Place, taken: Rc<RefCell<Vec<AttemptId>>>) {
+/// Sends what is in the lane until there is nothing left, or another core is to have the connection.
+pub(crate) async fn work(
+    shard: Rc<Shard>,
+    lane: Rc<Lane>,
+    place: Place,
+    taken: Rc<RefCell<Vec<AttemptId>>>,
+    lease: Lease,
+) {
+    let mut turn = Turn::new(&shard, lease);
     while let Some(job) = lane.pop() {
         let settings = shard.settings();
         let Some(index) = settings.routes.route_of_key(&lane.key) else {
             hops::postpone(&shard, job);
             break;
-        };
-        let Some(lease) = lease(&shard, &lane, &settings, index).await else {
-            hops::postpone(&shard, job);
-            continue;
         };
         let mut worker = Worker {
             shard: &shard,
@@ -51,29 +54,18 @@ pub(crate) async fn work(shard: Rc<Shard>, lane: Rc<Lane>, place: Place, taken: 
             progress: false,
             connected: false,
             demand: Routes::demand_of_key(&lane.key),
+            turn: &mut turn,
             taken: &taken,
         };
         worker.take(job).await;
         worker.deliver().await;
-        drop(lease);
+        if turn.ends(&shard) {
+            break;
+        }
     }
+    // Whoever has waited has it before this core asks for it again.
+    drop(turn);
     drop(place);
-}
-
-/// Waits until the host may have another connection there; `None` when the core stops first.
-async fn lease(shard: &Shard, lane: &Lane, settings: &Settings, index: RouteIndex) -> Option<Lease> {
-    // Only where there are more shards than connections does anybody wait here.
-    const PAUSE: Duration = Duration::from_millis(20);
-    let max = settings.routes.route(index).options.concurrency_max;
-    loop {
-        if let Some(lease) = shard.leases.take(&lane.key, max) {
-            return Some(lease);
-        }
-        if shard.is_stopping() {
-            return None;
-        }
-        ring::sleep(PAUSE).await;
-    }
 }
 
 struct Worker<'a> {
@@ -90,6 +82,7 @@ struct Worker<'a> {
     connected: bool,
     /// What the mail asks of the connections.
     demand: Demand,
+    turn: &'a mut Turn,
     taken: &'a RefCell<Vec<AttemptId>>,
 }
 
@@ -352,10 +345,13 @@ impl Worker<'_> {
             if self.demand != Routes::demand_of_key(&self.lane.key) {
                 return None;
             }
+            if self.turn.ends(self.shard) {
+                return None;
+            }
             let job = match self.lane.pop() {
                 Some(job) => job,
                 None if patience.is_zero() => return None,
-                None => self.lane.wait(self.shard, patience).await?,
+                None => self.lane.wait(self.shard, self.turn, patience).await?,
             };
             self.take(job).await;
         }

@@ -40,7 +40,7 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
             Request::Summary(destinations_max, reply) => reply.send(summary(&shard, destinations_max)),
             Request::Health(reply) => reply.send(health(&shard)),
             Request::Reload(_, reply) => {
-                shard.reload(Settings::new(&snapshot.load(), shard.shards));
+                shard.reload(Settings::new(&snapshot.load()));
                 let shard = shard.clone();
                 ring::spawn(async move {
                     // The more there is in the queue, the longer it takes to look at it; the reload is done before.

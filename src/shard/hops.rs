@@ -1,8 +1,10 @@
 //! Lanes: what waits for a destination, and the workers that have connections there.
 //!
 //! The queue orders attempts, within its limits. Here each goes into the lane of its destination, where a worker
-//! with an open connection takes it, or a new worker is started for it. Each shard has its share of the connections
-//! that the host may have to a destination; where there are fewer connections than shards, a lease decides.
+//! with an open connection takes it, or a new worker is started for it. A worker needs a lease, of which the host has as
+//! many as connections may be open there. While the shard stands in line for one, the queue is told to order no more than
+//! its workers can send, nothing at all when it has none, and has back what waits here: it may be held, removed or given
+//! up meanwhile, and takes no place of others.
 
 use std::{
     cell::{Cell, RefCell},
@@ -12,15 +14,19 @@ use std::{
     time::Duration,
 };
 
-use delivery::{Outcome, RouteIndex, TlsMemory, TlsMemoryLimits, Via};
+use delivery::{Outcome, TlsMemory, TlsMemoryLimits, Via};
 use mail::{QueueId, Status};
 use queue::{AttemptId, Destination, Recipients};
 use ring::Event;
 use watch::events::SessionPanicked;
 
 use crate::{
-    attempt, facts, outcomes,
+    attempt, facts,
+    leases::{Lease, Leases, Letter, Use},
+    outcomes,
     reroute::{self, Generation},
+    schedule,
+    settings::Settings,
     shard::Shard,
 };
 
@@ -31,6 +37,24 @@ pub(crate) struct Hops {
     pub(crate) tls_memory: RefCell<TlsMemory>,
     /// Workers in all lanes.
     pub(crate) workers: Cell<usize>,
+    /// What the queue has ordered and is in no lane yet.
+    arrived: RefCell<VecDeque<Job>>,
+    assigning: Cell<bool>,
+}
+
+/// Set while jobs are put into lanes.
+struct Assigning<'a>(&'a Cell<bool>);
+
+impl<'a> Assigning<'a> {
+    fn begin(flag: &'a Cell<bool>) -> Option<Self> {
+        (!flag.replace(true)).then_some(Self(flag))
+    }
+}
+
+impl Drop for Assigning<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 impl Default for Hops {
@@ -39,6 +63,8 @@ impl Default for Hops {
             lanes: RefCell::default(),
             tls_memory: RefCell::new(TlsMemory::new(TlsMemoryLimits::default())),
             workers: Cell::new(0),
+            arrived: RefCell::default(),
+            assigning: Cell::new(false),
         }
     }
 }
@@ -48,9 +74,23 @@ pub(crate) struct Lane {
     pub(crate) key: Arc<str>,
     jobs: RefCell<VecDeque<Job>>,
     workers: Cell<u32>,
+    /// A lease that has come, for the next worker.
+    granted: RefCell<Option<Lease>>,
+    line: Cell<Line>,
     /// Workers that have a connection and nothing to do.
     idle: Cell<u32>,
     arrived: Event,
+}
+
+/// Whether there are leases enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// Yes, as far as is known: the queue orders as much as its limits allow.
+    Free,
+    /// There were too few a while ago: the queue orders one more than has a place, to see whether there are by now.
+    Trying,
+    /// No: the shard waits for one, and the queue orders no more than has a place.
+    Standing,
 }
 
 /// An attempt that the queue has ordered.
@@ -81,6 +121,17 @@ impl Job {
 
 /// Gives an attempt to the lane of its destination.
 pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
+    let hops = &shard.hops;
+    hops.arrived.borrow_mut().push_back(job);
+    // What is done about one may order others: one after the other, and not within each other.
+    let Some(_turn) = Assigning::begin(&hops.assigning) else { return };
+    loop {
+        let Some(job) = hops.arrived.borrow_mut().pop_front() else { return };
+        admit(shard, job);
+    }
+}
+
+fn admit(shard: &Rc<Shard>, job: Job) {
     if shard.is_stopping() {
         return postpone(shard, job);
     }
@@ -103,12 +154,59 @@ pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
     }
     let lane = shard.hops.lane(&name);
     lane.jobs.borrow_mut().push_back(job);
-    let wanted = lane.jobs.borrow().len() > lane.idle.get() as usize;
-    if wanted && lane.workers.get() < share(shard, index) {
-        start(shard, &lane);
-    } else {
-        lane.arrived.notify_one();
+    supply(shard, &lane);
+}
+
+/// Sees to it that there are workers for what is in the lane.
+fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
+    if lane.jobs.borrow().len() <= lane.idle.get() as usize {
+        return lane.arrived.notify_one();
     }
+    if let Some(lease) = lane.take_lease(shard) {
+        start(shard, lane, lease);
+        // The next one may find a lease as well.
+        if lane.line.get() == Line::Trying {
+            lane.curb(shard);
+        }
+        return;
+    }
+    lane.arrived.notify_one();
+    // The queue has back what is above its limit, the last one first: each goes to the head of the others.
+    for _ in 0..lane.curb(shard) {
+        let Some(job) = lane.jobs.borrow_mut().pop_back() else { return };
+        postpone(shard, job);
+    }
+}
+
+/// Reads what is said about leases, for as long as the core lives.
+pub(crate) async fn read_letters(shard: Rc<Shard>) {
+    let mut letters = shard.leases.letters();
+    while let Some(letter) = letters.recv().await {
+        match letter {
+            Letter::Granted(lease) => use_lease(&shard, lease),
+            Letter::Wanted(key) => {
+                shard.leases.on_called(&key);
+                let lane = shard.hops.lanes.borrow().get(&key).cloned();
+                // Who has nothing to send looks whether it is to go.
+                lane.into_iter().for_each(|lane| lane.arrived.notify_all());
+            }
+        }
+    }
+}
+
+/// A lease has come that the shard stood in line for.
+fn use_lease(shard: &Rc<Shard>, lease: Lease) {
+    let Some(lane) = shard.hops.lanes.borrow().get(lease.key()).cloned() else { return };
+    lane.line.set(Line::Trying);
+    lane.granted.replace(Some(lease));
+    // What the queue orders now comes into the lane, and has the lease.
+    lane.curb(shard);
+    if !lane.jobs.borrow().is_empty() && lane.granted.borrow().is_some() {
+        supply(shard, &lane);
+    }
+    // Nobody needs it any more.
+    drop(lane.granted.take());
+    shard.hops.tidy(shard, &lane);
 }
 
 /// No route is for this mail: it waits for one.
@@ -117,18 +215,12 @@ fn end_unrouted(shard: &Rc<Shard>, job: Job) {
     outcomes::end_unattempted(shard, job, &outcomes::deferred(Status(4, 3, 5), text));
 }
 
-/// How many connections this shard may have of those that the host may have.
-pub(crate) fn share(shard: &Shard, route: RouteIndex) -> u32 {
-    let max = shard.settings().routes.route(route).options.concurrency_max;
-    (max / shard.shards as u32).max(1)
-}
-
-fn start(shard: &Rc<Shard>, lane: &Rc<Lane>) {
+fn start(shard: &Rc<Shard>, lane: &Rc<Lane>, lease: Lease) {
     let place = Place::new(shard, lane);
     // What a worker has taken on; told to the queue if it panics.
     let taken: Rc<RefCell<Vec<AttemptId>>> = Rc::default();
     let (after, again) = (shard.clone(), taken.clone());
-    let worker = attempt::work(shard.clone(), lane.clone(), place, taken);
+    let worker = attempt::work(shard.clone(), lane.clone(), place, taken, lease);
     ring::spawn_caught(worker, move |panic| {
         after.metrics.executor.panicked.one();
         let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
@@ -137,7 +229,7 @@ fn start(shard: &Rc<Shard>, lane: &Rc<Lane>) {
             let mut orders = Vec::new();
             // Without an outcome, the recipients count as deferred.
             after.queue.borrow_mut().on_attempted(attempt, &[], facts::now(), &mut orders);
-            crate::schedule::follow(&after, orders);
+            schedule::follow(&after, orders);
         }
         after.due.notify_all();
     });
@@ -156,7 +248,7 @@ pub(crate) fn postpone(shard: &Rc<Shard>, job: Job) {
 fn give_back(shard: &Rc<Shard>, job: Job) {
     let mut orders = Vec::new();
     shard.queue.borrow_mut().on_postponed(job.attempt, facts::now(), &mut orders);
-    crate::schedule::follow(shard, orders);
+    schedule::follow(shard, orders);
 }
 
 impl Hops {
@@ -169,6 +261,8 @@ impl Hops {
             key: key.clone(),
             jobs: RefCell::default(),
             workers: Cell::new(0),
+            granted: RefCell::default(),
+            line: Cell::new(Line::Free),
             idle: Cell::new(0),
             arrived: Event::new(),
         });
@@ -182,6 +276,29 @@ impl Hops {
         lanes.values().filter(|lane| is_meant(&lane.key)).flat_map(|lane| lane.clear()).collect()
     }
 
+    /// The limits may be others since a reload.
+    pub(crate) fn configure(&self, settings: &Settings, leases: &Leases) {
+        let keys: Vec<_> = self.lanes.borrow().keys().cloned().collect();
+        for key in keys {
+            if let Some(index) = settings.routes.route_of_key(&key) {
+                leases.set_max(&key, settings.routes.route(index).options.concurrency_max);
+            }
+        }
+    }
+
+    /// Forgets a lane that nobody needs.
+    fn tidy(&self, shard: &Rc<Shard>, lane: &Rc<Lane>) {
+        let is_needed =
+            lane.workers.get() > 0 || !lane.jobs.borrow().is_empty() || lane.line.get() == Line::Standing;
+        if is_needed {
+            return;
+        }
+        self.lanes.borrow_mut().remove(&lane.key);
+        if lane.line.replace(Line::Free) == Line::Trying {
+            lane.curb(shard);
+        }
+    }
+
     /// Wakes idle workers, so that they see that the core stops.
     pub(crate) fn stop(&self) {
         self.lanes.borrow().values().for_each(|lane| lane.arrived.notify_all());
@@ -189,6 +306,45 @@ impl Hops {
 }
 
 impl Lane {
+    /// A lease for one more worker; without one, the shard stands in line from here on.
+    fn take_lease(&self, shard: &Shard) -> Option<Lease> {
+        if let Some(lease) = self.granted.take() {
+            return Some(lease);
+        }
+        if self.line.get() == Line::Standing {
+            return None;
+        }
+        let settings = shard.settings();
+        let index = settings.routes.route_of_key(&self.key)?;
+        let max = settings.routes.route(index).options.concurrency_max;
+        let lease = shard.leases.take(&self.key, max);
+        if lease.is_none() {
+            shard.metrics.outbound.waits.one();
+            self.line.set(Line::Standing);
+        }
+        lease
+    }
+
+    /// Tells the queue how much it may order; says by how much more than that is ordered.
+    fn curb(&self, shard: &Rc<Shard>) -> u32 {
+        let workers = self.workers.get() + u32::from(self.granted.borrow().is_some());
+        // One on its way and one that waits to follow for each connection.
+        let max = match self.line.get() {
+            Line::Free => shard.settings().queue_limits.destination_attempts_max,
+            Line::Trying => workers * 2 + 1,
+            Line::Standing => workers * 2,
+        };
+        let (mut orders, now) = (Vec::new(), facts::now());
+        let excess = {
+            let mut queue = shard.queue.borrow_mut();
+            let destination = queue.intern(&self.key, now);
+            queue.set_attempts_max(destination, max, now, &mut orders);
+            queue.destination(destination).map_or(0, |view| view.attempts.saturating_sub(max))
+        };
+        schedule::follow(shard, orders);
+        excess
+    }
+
     /// The job that has waited longest.
     pub(crate) fn pop(&self) -> Option<Job> {
         self.jobs.borrow_mut().pop_front()
@@ -199,8 +355,8 @@ impl Lane {
         self.jobs.take()
     }
 
-    /// Waits for a job; `None` when none came in time.
-    pub(crate) async fn wait(&self, shard: &Shard, patience: Duration) -> Option<Job> {
+    /// Waits for a job; `None` when none came in time, or somebody else is to have the connection.
+    pub(crate) async fn wait(&self, shard: &Shard, turn: &mut Turn, patience: Duration) -> Option<Job> {
         let until = ring::clock::now() + patience;
         loop {
             if shard.is_stopping() {
@@ -211,7 +367,7 @@ impl Lane {
                 return Some(job);
             }
             let left = until.saturating_sub(ring::clock::now());
-            if left.is_zero() {
+            if left.is_zero() || turn.ends_idle(shard) {
                 return None;
             }
             self.idle.set(self.idle.get() + 1);
@@ -240,15 +396,61 @@ impl Drop for Place {
         let Self { shard, lane } = self;
         shard.hops.workers.set(shard.hops.workers.get() - 1);
         lane.workers.set(lane.workers.get() - 1);
-        let waiting = !lane.jobs.borrow().is_empty();
-        if waiting {
+        if !lane.jobs.borrow().is_empty() {
             // Whoever came while this one was ending.
-            start(shard, lane);
-        } else if lane.workers.get() == 0 {
-            shard.hops.lanes.borrow_mut().remove(&lane.key);
+            supply(shard, lane);
+        } else if lane.line.get() != Line::Free {
+            lane.curb(shard);
         }
+        shard.hops.tidy(shard, lane);
         if shard.is_stopping() {
             shard.changed.notify_all();
         }
+    }
+}
+
+/// A connection's time, while others may want its place.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    lease: Lease,
+    /// When it has had its turn.
+    ends: Duration,
+    /// When to ask again whether it is to go.
+    again: Duration,
+}
+
+impl Turn {
+    /// Begins now.
+    pub(crate) fn new(shard: &Shard, lease: Lease) -> Self {
+        let ends = ring::clock::now() + shard.settings().connection_turn;
+        Self { lease, ends, again: Duration::ZERO }
+    }
+
+    /// Between two messages: whether the connection is to be closed, so that another core may have one.
+    pub(crate) fn ends(&mut self, shard: &Shard) -> bool {
+        // How long nobody is asked again who was told to stay: what a turn is worth, in small parts.
+        const AGAIN: Duration = Duration::from_millis(20);
+        if !self.lease.is_pressed() || self.lease.is_leaving() {
+            return self.lease.is_leaving();
+        }
+        let now = ring::clock::now();
+        if now < self.again {
+            return false;
+        }
+        self.again = now + AGAIN;
+        self.ask(shard, if now < self.ends { Use::Busy } else { Use::Served })
+    }
+
+    /// The same for one that has nothing to send.
+    fn ends_idle(&mut self, shard: &Shard) -> bool {
+        self.lease.is_leaving() || self.lease.is_pressed() && self.ask(shard, Use::Idle)
+    }
+
+    fn ask(&mut self, shard: &Shard, what: Use) -> bool {
+        let ends = self.lease.should_go(what);
+        if ends {
+            shard.metrics.outbound.yields.one();
+        }
+        ends
     }
 }

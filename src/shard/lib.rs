@@ -62,7 +62,7 @@ pub use accept::ListenerSocket;
 pub use budget::{DiskBudget, DiskShare};
 pub use crowd::Crowd;
 pub use journals::segment_path;
-pub use leases::{Lease, Leases};
+pub use leases::Leases;
 pub use recover::{Found, RecoverError, journal_limits, read as read_back};
 pub use settings::{Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
@@ -128,7 +128,7 @@ pub struct Serving {
 pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), RecoverError> {
     let Setup { number, shards, snapshot, listeners, journals, leases, crowd, metrics, hatch, index } = setup;
     let snapshot_now = snapshot.load_full();
-    let settings = Settings::new(&snapshot_now, shards);
+    let settings = Settings::new(&snapshot_now);
     let config = &snapshot_now.config;
     let metrics = Rc::new(metrics);
     let now = facts::now();
@@ -212,6 +212,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     // Before the queue retires what has no other recipient.
     schedule::follow(&shard, untold);
     ring::spawn(schedule::run(shard.clone()));
+    ring::spawn(hops::read_letters(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));
     let checkpoints = ring::spawn_task(upkeep::checkpoints(shard.clone(), first, index.clone()));

@@ -56,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) client_timeouts: smtp::client::Timeouts,
     pub(crate) schedule: queue::Schedule,
     pub(crate) queue_limits: queue::Limits,
+    /// How long a connection is busy before another core may have its place.
+    pub(crate) connection_turn: Duration,
     pub(crate) resolving: Resolving,
     /// Mail larger than this is written in pieces.
     pub(crate) spill: u64,
@@ -96,8 +98,8 @@ pub(crate) enum TlsStart {
 }
 
 impl Settings {
-    /// As they are for one of so many shards.
-    pub(crate) fn new(snapshot: &Snapshot, shards: usize) -> Self {
+    /// As the snapshot has them.
+    pub(crate) fn new(snapshot: &Snapshot) -> Self {
         let config = &snapshot.config;
         let door = |listener: &config::Listener| {
             (listener.name.clone(), Rc::new(Door::new(config, listener, snapshot.server_tls.as_ref())))
@@ -111,7 +113,8 @@ impl Settings {
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             schedule: schedule(&config.queue),
-            queue_limits: queue_limits(config, shards),
+            queue_limits: queue_limits(config),
+            connection_turn: config.queue.connection_turn,
             resolving: Resolving::new(&config.dns),
             spill: config.journal.spill,
             send_max: to_usize(config.buffers.send),
@@ -302,8 +305,8 @@ fn http_listener(config: &Config) -> config::Listener {
 
 /// What a shard does differently once it has taken the snapshot, in words that differ when it does: for a test that
 /// every key which a reload is said to change does change something.
-pub fn effects(snapshot: &Snapshot, shards: usize) -> String {
-    format!("{:?}", Settings::new(snapshot, shards))
+pub fn effects(snapshot: &Snapshot) -> String {
+    format!("{:?}", Settings::new(snapshot))
 }
 
 // What is in there is none of our settings, and has no words that could be compared.
@@ -338,13 +341,13 @@ fn schedule(queue: &config::Queue) -> queue::Schedule {
 }
 
 /// Bounds of one shard's part of the queue.
-fn queue_limits(config: &Config, shards: usize) -> queue::Limits {
+fn queue_limits(config: &Config) -> queue::Limits {
     let queue = &config.queue;
     let concurrency = config.routes.iter().map(|route| route.concurrency_max).max().unwrap_or(20);
     queue::Limits {
         attempts_max: queue.attempts_max,
         // One on its way and one waiting to follow for each connection.
-        destination_attempts_max: (concurrency / shards as u32).max(1).saturating_mul(2),
+        destination_attempts_max: concurrency.saturating_mul(2),
         recipients_per_attempt_max: queue.recipients_per_transaction as usize,
         recipients_max: queue.recipients_max,
     }

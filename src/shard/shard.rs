@@ -169,6 +169,7 @@ impl Shard {
         self.resolve.configure(&settings.resolving);
         let before = self.settings.replace(Rc::new(settings));
         schedule::follow(self, orders);
+        self.hops.configure(&self.settings(), &self.leases);
         reroute::begin(self, &before);
         // The next checkpoint may be due sooner, and the next attempt.
         self.changed.notify_all();

@@ -65,6 +65,10 @@ pub struct Outbound {
     pub connections: Counter,
     /// Connections that could not be made.
     pub failed: Counter,
+    /// Times that a connection had to wait until the host may have another one there.
+    pub waits: Counter,
+    /// Connections closed so that another shard may have one.
+    pub yields: Counter,
     /// Transactions a next hop took responsibility for.
     pub messages: Counter,
     /// Recipients delivered.
@@ -424,6 +428,8 @@ impl ShardMetrics {
                 open: b.gauge(&n::CONNECTIONS_OPEN, &["out"]),
                 connections: b.counter(&n::CONNECTIONS, &["out"]),
                 failed: b.counter(&n::CONNECTIONS_FAILED, &[]),
+                waits: b.counter(&n::CONNECTION_WAITS, &[]),
+                yields: b.counter(&n::CONNECTION_YIELDS, &[]),
                 messages: b.counter(&n::MESSAGES, &["out"]),
                 recipients: b.counter(&n::RECIPIENTS, &["out"]),
                 bytes: b.counter(&n::CONTENT_BYTES, &["out"]),

@@ -118,6 +118,10 @@ list! {
         "Times that connections had to wait because no descriptors or memory were left";
     CONNECTIONS_FAILED: "ringpost_connections_failed_total", Kind::Counter, Count, ["shard"],
         "Connections to a next hop that could not be made";
+    CONNECTION_WAITS: "ringpost_connection_waits_total", Kind::Counter, Count, ["shard"],
+        "Times that mail waited for another connection, since the host had as many there as it may";
+    CONNECTION_YIELDS: "ringpost_connection_yields_total", Kind::Counter, Count, ["shard"],
+        "Connections to a next hop that were closed so that another shard could have one";
     SESSIONS_PANICKED: "ringpost_sessions_panicked_total", Kind::Counter, Count, ["shard"],
         "Sessions ended by a fault of ours; the log has the place";
     COMMANDS: "ringpost_commands_total", Kind::Counter, Count, ["shard", "verb"],
