@@ -106,6 +106,7 @@ fn commands(c: &mut Criterion) {
                             | Action::Close(_)
                             | Action::ReceiveChunk { .. }
                             | Action::DiscardChunk { .. }
+                            | Action::Release(_)
                             | Action::StartTls(_)) => panic!("{other:?}"),
                         }
                     }

@@ -34,6 +34,10 @@ fuzz_target!(|line: &[u8]| {
         Ok(Command::Ehlo { name } | Command::Helo { name } | Command::Lhlo { name }) => {
             assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()));
         }
+        Ok(Command::Etrn { node }) => {
+            harmless(node.domain.as_str());
+            assert_eq!(mail::Node::parse(&node.to_string()), Some(node));
+        }
         Ok(
             Command::Data
             | Command::Bdat { .. }

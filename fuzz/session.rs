@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use mail::{Domain, JournalShard, QueueId};
 use smtp::{
     Action, ChunkScanner, ContentRules, Extension, Extensions, Limits, Line, LineScanner, MailDataScanner,
-    Options, Progress, Refusal, Role, Session, TlsState,
+    Options, Progress, Refusal, Role, Session, TlsState, Waiting,
 };
 
 /// What the driver reads now.
@@ -29,6 +29,7 @@ fuzz_target!(|input: &[u8]| {
         [TlsState::Absent, TlsState::Offered, TlsState::Required, TlsState::Active][usize::from(next() % 4)];
     let rules = ContentRules::usual(options.limits.message_size_max);
     let (mut session, mut action) = Session::open(options.shared());
+    session.grant(Extensions::PERSONAL);
 
     let mut lines = LineScanner::new(512);
     let mut chunks = ChunkScanner::new();
@@ -41,6 +42,11 @@ fuzz_target!(|input: &[u8]| {
             Action::Commit(envelope) => {
                 assert!((1..=3).contains(&envelope.recipients.len()));
                 session.on_commit(verdict.map(|()| QueueId::new(JournalShard(0), 1)))
+            }
+            Action::Release(node) => {
+                let waiting = [Waiting::Nothing, Waiting::Something, Waiting::Unknown];
+                let waiting = waiting[usize::from(next() % 3)];
+                session.on_released(&node, verdict.map(|()| waiting))
             }
             Action::StartTls(reply) => {
                 reply.write_to(&mut output);

@@ -9,6 +9,8 @@
 mod clients;
 #[path = "peers/commands.rs"]
 mod commands;
+#[path = "peers/etrn.rs"]
+mod etrn;
 #[path = "peers/extensions.rs"]
 mod extensions;
 #[path = "peers/names.rs"]

@@ -16,8 +16,8 @@ use tokio::{
 };
 
 use crate::{
-    Action, Cause, Declined, Entry, Filter, Hatch, Injected, Injection, Listing, Page, Progress, Reply,
-    Request, Selector, ShardHealth, Stranded, Summary, hatches,
+    Action, Cause, Declined, Entry, Filter, Hatch, Injected, Injection, Listing, Neighbours, Page, Progress,
+    Reply, Request, Selector, ShardHealth, Stranded, Summary, hatches,
 };
 
 /// The way to all shards. Clones are the same door.
@@ -72,6 +72,11 @@ impl Door {
         assert!(shards > 0 && shards <= SHARDS_MAX, "1 to {SHARDS_MAX} shards");
         let (shards, hatches) = hatches(shards, limits.requests_max);
         (Self { shards, limits, turn: Arc::default() }, hatches)
+    }
+
+    /// The way that the shards have to one another.
+    pub fn neighbours(&self) -> Neighbours {
+        Neighbours(self.shards.clone())
     }
 
     /// How many shards there are.

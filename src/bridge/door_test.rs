@@ -3,7 +3,7 @@
 use mail::{JournalShard, Status, Timestamp};
 
 use super::*;
-use crate::{Counts, Destination, JournalHealth, Pattern, Recipient, Stage, State};
+use crate::{Counts, Destination, JournalHealth, Pattern, Recipient, Released, Stage, State};
 
 const LIMITS: Limits = Limits {
     requests_max: 4,
@@ -29,6 +29,11 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 let next = cursor + 1;
                 reply.send(Progress { changed: 1, next: Some(next).filter(|next| *next < entries) });
             }
+            // The second shard is busy with the like; mail lies at the others.
+            Request::Release(node, reply) => reply.send(
+                (number != 1)
+                    .then(|| Released { recipients: entries, searching: node.reach == mail::Reach::Below }),
+            ),
             Request::Inject(injection, reply) => reply.send(injected(number, &injection)),
             Request::Summary(_, reply) => reply.send(summary(number, entries)),
             Request::Health(reply) => reply.send(ShardHealth {
@@ -241,4 +246,24 @@ fn entries_are_json_and_back() {
     assert!(json.contains(r#""received_at":"2026-11-20T13:02:51.5Z""#), "{json}");
     assert!(json.contains(r#""status":"4.2.2""#), "{json}");
     assert_eq!(serde_json::from_str::<Entry>(&json).unwrap(), entry);
+}
+
+#[tokio::test]
+async fn shards_ask_one_another() {
+    let node = |text: &str| mail::Node::parse(text).unwrap();
+    let (door, mut hatches) = Door::new(1, LIMITS);
+    tokio::spawn(shard(0, 3, hatches.remove(0)));
+    let one = Released { recipients: 3, searching: false };
+    assert_eq!(door.neighbours().release(&node("x.example")).await, Some(one));
+    let more = Released { searching: true, ..one };
+    assert_eq!(door.neighbours().release(&node("@x.example")).await, Some(more));
+
+    let (door, hatches) = Door::new(2, LIMITS);
+    for (number, hatch) in hatches.into_iter().enumerate() {
+        tokio::spawn(shard(number, 3, hatch));
+    }
+    assert_eq!(door.neighbours().release(&node("x.example")).await, None, "one of them does not");
+    let (door, hatches) = Door::new(1, LIMITS);
+    drop(hatches);
+    assert_eq!(door.neighbours().release(&node("x.example")).await, None, "nobody is there");
 }

@@ -14,7 +14,7 @@ mod view;
 pub use door::{AskError, Door, Limits};
 pub use filter::{Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
-pub use request::{Action, Hatch, Listing, Progress, Reply, Request, hatches};
+pub use request::{Action, Hatch, Listing, Neighbours, Progress, Released, Reply, Request, hatches};
 pub use view::{
     Counts, Destination, Entry, JournalHealth, Page, Recipient, ShardHealth, Stage, State, Stranded, Summary,
 };

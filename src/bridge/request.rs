@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail::QueueId;
+use mail::{Node, QueueId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Entry, Filter, Injected, Injection, Page, Selector, ShardHealth, Stranded, Summary};
@@ -25,6 +25,8 @@ pub enum Request {
         /// What has been done.
         reply: Reply<Progress>,
     },
+    /// Try now what waits for this node; `None` while that is being done for another one.
+    Release(Node, Reply<Option<Released>>),
     /// Take a message in: the answer comes when it is durable.
     Inject(Box<Injection>, Reply<Injected>),
     /// The queue in figures, with so many of the destinations that have the most recipients.
@@ -84,6 +86,42 @@ pub struct Progress {
     /// Where to go on, unless this was the last step.
     #[serde(with = "crate::text::option", default)]
     pub next: Option<u64>,
+}
+
+/// What was found of the mail for a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Recipients that are being tried now.
+    pub recipients: u64,
+    /// Whether there may be more, among the mail of others.
+    pub searching: bool,
+}
+
+/// The way from one shard to all, itself among them. Nobody waits at it: where there is no room, there is no answer.
+#[derive(Clone, Debug)]
+pub struct Neighbours(pub(crate) Vec<mpsc::Sender<Request>>);
+
+impl Neighbours {
+    /// Has all shards try what waits for a node; `None` when one of them does not.
+    pub async fn release(&self, node: &Node) -> Option<Released> {
+        let mut answers = Vec::with_capacity(self.0.len());
+        for shard in &self.0 {
+            let (reply, answer) = oneshot::channel();
+            answers.push(shard.try_send(Request::Release(node.clone(), Reply(reply))).ok().map(|()| answer));
+        }
+        let mut all = Some(Released::default());
+        for answer in answers {
+            let one = match answer {
+                Some(answer) => answer.await.ok().flatten(),
+                None => None,
+            };
+            all = all.zip(one).map(|(all, one)| Released {
+                recipients: all.recipients + one.recipients,
+                searching: all.searching || one.searching,
+            });
+        }
+        all
+    }
 }
 
 /// The way back. Dropping it unanswered tells the asker that the shard would not answer.

@@ -28,6 +28,7 @@ impl Config {
         self.check_relay(reader);
         self.check_routes(reader);
         self.check_api_keys(reader);
+        self.check_etrn(reader);
         self.check_times(reader);
     }
 
@@ -370,6 +371,18 @@ impl Config {
                     );
                 }
                 Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
+            }
+        }
+    }
+
+    fn check_etrn(&self, reader: &mut Reader<'_>) {
+        for rule in &self.etrn {
+            let key = format!("etrn.{}", rule.name.to_ascii_lowercase());
+            if rule.networks.is_empty() {
+                reader.missing(&key, "networks = [\"192.0.2.25/32\"]", "say who may ask");
+            }
+            if rule.domains.is_empty() {
+                reader.missing(&key, "domains = [\"branch.example.org\"]", "say whose mail they may ask for");
             }
         }
     }

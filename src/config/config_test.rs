@@ -56,6 +56,7 @@ fn what_is_commented_out_holds_anyway() {
     let mut all = parse(&uncommented(&text)).unwrap();
     assert_eq!(all.domains.pop(), Some(MailDomain::sample()));
     assert_eq!(all.api_keys.pop(), Some(ApiKey::sample()));
+    assert_eq!(all.etrn.pop(), Some(Etrn::sample()));
     assert_eq!(all, config);
 }
 

@@ -38,8 +38,8 @@ pub use sending::{
     Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, Via,
 };
 pub use serving::{
-    Certificate, DomainKind, Extensions, InboundTimeouts, Limits, ListenAddress, Listener, ListenerKind,
-    ListenerTls, MailDomain, Relay, Tls, TlsVersion, Tolerance,
+    Certificate, DomainKind, Etrn, Extensions, InboundTimeouts, Limits, ListenAddress, Listener,
+    ListenerKind, ListenerTls, MailDomain, Relay, Tls, TlsVersion, Tolerance,
 };
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
@@ -89,6 +89,8 @@ section! {
         timeouts: Timeouts [Table] = Timeouts::default();
         /// Relaying.
         relay: Relay [Table] = Relay::default();
+        /// Who may ask for waiting mail.
+        etrn: Vec<Etrn> [Entries] = Vec::new();
         /// Domains.
         domains "domain": Vec<MailDomain> [Entries] = Vec::new();
         /// Routes.

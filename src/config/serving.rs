@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    Checks,
+    Checks, DomainPattern,
     notation::{FilePath, List, Literal, Maybe, Size, Table, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
@@ -159,6 +159,8 @@ section! {
         requiretls: bool [YesNo] = true;
         /// LIMITS: recipients and transactions are told (RFC 9422).
         limits: bool [YesNo] = true;
+        /// ETRN: clients named in `[[etrn]]` have mail which waits for them tried at once (RFC 1985).
+        etrn: bool [YesNo] = true;
         /// ENHANCEDSTATUSCODES: told in the reply to EHLO; the codes stand in all replies (RFC 2034).
         enhanced_status_codes "enhancedstatuscodes": bool [YesNo] = true;
     }
@@ -278,6 +280,20 @@ section! {
 }
 
 section! {
+    /// Clients that may have mail which waits for them tried at once (ETRN, RFC 1985): hosts that are not always there.
+    /// They are offered the command, others are not.
+    pub struct Etrn {
+        /// In messages, and for later files to find it.
+        name: String [Text] = String::new();
+        /// The clients, by their networks.
+        networks: Vec<IpNet> [List<Literal>] = Vec::new();
+        /// Whose mail they may ask for. To ask for a domain with all that is below it (`ETRN @example.org`), both must
+        /// stand here: "example.org" and "*.example.org".
+        domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
+    }
+}
+
+section! {
     /// A domain whose mail we take from anybody.
     pub struct MailDomain {
         /// The domain.
@@ -314,6 +330,20 @@ impl Entry for Certificate {
     fn sample() -> Self {
         let (certificate, key) = ("tls/cert.pem".into(), "tls/key.pem".into());
         Self { name: "own".into(), certificate, key, domains: Vec::new() }
+    }
+}
+
+impl Entry for Etrn {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn sample() -> Self {
+        Self {
+            name: "branch".into(),
+            networks: vec!["192.0.2.25/32".parse().expect("our own text")],
+            domains: vec![DomainPattern::Exact(Domain::parse("branch.example.org").expect("our own text"))],
+        }
     }
 }
 

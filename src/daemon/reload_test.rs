@@ -17,6 +17,10 @@ address = ["127.0.0.1:2525"]
 name = "c"
 certificate = "c.pem"
 key = "k.pem"
+[[etrn]]
+name = "e"
+networks = ["192.0.2.0/24"]
+domains = ["example.org"]
 [[domain]]
 name = "example.org"
 [[api-key]]
@@ -96,6 +100,7 @@ listener.checks.malformed-fields = "refuse"
 listener.checks.eight-bit-fields = "refuse"
 listener.checks.reports-for-many = "refuse"
 listener.checks.reverse-name = "look"
+listener.extensions.etrn = false
 listener.limits.connections-max = 7
 listener.limits.connections-per-client-max = 7
 listener.limits.connections-per-network-max = 7
@@ -186,6 +191,8 @@ timeouts.outbound.data = "7s"
 timeouts.outbound.block = "7s"
 timeouts.outbound.final = "7s"
 relay.networks = ["10.0.0.0/8"]
+etrn.networks = ["198.51.100.0/24"]
+etrn.domains = ["example.com"]
 domain.kind = "local"
 domain.recipients = ["ann"]
 domain.subaddress = "+"
@@ -260,7 +267,7 @@ hardening.core-dumps = true
 
 /// A configuration with these keys as they are told.
 fn with(lines: &[(&str, &str)]) -> Loaded {
-    let entries = ["listener", "certificate", "domain", "route", "api-key"];
+    let entries = ["listener", "certificate", "domain", "route", "api-key", "etrn"];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
     for (key, value) in lines {
@@ -335,9 +342,9 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             new.change(&started, SHARDS).unwrap_or_else(|errors| panic!("{key}: {errors:?}"));
         let (old, now) = (effects(&started), effects(&config));
         assert_eq!(old, effects(&started), "what is in force has no words of its own");
-        let name = ["listener", "certificate", "domain", "route", "api-key"]
+        let name = ["listener", "certificate", "domain", "route", "api-key", "etrn"]
             .iter()
-            .zip(["l", "c", "example.org", "r", "k"])
+            .zip(["l", "c", "example.org", "r", "k", "e"])
             .find(|(entry, _)| **entry == parent)
             .map_or(key.clone(), |(entry, name)| key.replacen(entry, &format!("{entry}.{name}"), 1));
         match (takes, &pending[..], old == now) {

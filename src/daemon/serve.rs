@@ -124,6 +124,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
             journals: journals.remove(0),
             leases: leases.remove(0),
             crowd: crowd.clone(),
+            neighbours: door.neighbours(),
             metrics: registry.shard(number, &refusals()),
             hatch,
             index: indexes.orders(),

@@ -7,6 +7,7 @@ mod envelope;
 mod handling;
 mod id;
 mod id_set;
+mod node;
 mod status;
 mod time;
 
@@ -19,5 +20,6 @@ pub use handling::{
 };
 pub use id::{JournalShard, QueueId, QueueIdError};
 pub use id_set::QueueIdSet;
+pub use node::{Node, Reach};
 pub use status::{Class, Status, StatusError};
 pub use time::{Span, Timestamp};

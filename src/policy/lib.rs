@@ -6,6 +6,7 @@
 
 mod admission;
 mod content;
+mod etrn;
 mod names;
 mod network;
 mod recipient;
@@ -24,6 +25,7 @@ use crate::names::{Addresses, Domains};
 
 pub use admission::{Connections, Listing, Pace, Turned};
 pub use content::{Completion, Presence};
+use etrn::Askers;
 pub use network::Networks;
 pub use recipient::Addressee;
 pub use stranger::{Introduction, Reverse};
@@ -40,6 +42,7 @@ pub struct Policy {
     deny_names: Domains,
     deny_senders: Addresses,
     allow_senders: Addresses,
+    askers: Vec<Askers>,
 }
 
 /// Whether the client is one of ours.
@@ -99,6 +102,7 @@ impl Policy {
             deny_names: Domains::new(&config.clients.deny_names),
             deny_senders: Addresses::new(&config.senders.deny),
             allow_senders: Addresses::new(&config.senders.allow),
+            askers: config.etrn.iter().map(Askers::new).collect(),
         }
     }
 

@@ -15,6 +15,8 @@ use crate::{
 pub enum Command {
     /// Try deferred recipients now, and their destination too if it is left alone.
     Retry,
+    /// As [`Command::Retry`], but what is not to be tried yet (RFC 4865) stays so.
+    Hasten,
     /// Try no more until released. An attempt under way runs to its end.
     Hold,
     /// Undo a hold: ready at once.
@@ -129,13 +131,20 @@ impl Queue {
     ) -> u64 {
         let tick = self.clock.now(now);
         let group = self.groups[index].clone();
+        let command = match command {
+            Command::Hasten if self.release_tick(group.message).is_some_and(|release| release > tick) => {
+                return 0;
+            }
+            Command::Hasten => Command::Retry,
+            Command::Retry | Command::Hold | Command::Release | Command::Remove => command,
+        };
         let state = match (command, group.state) {
             (_, State::Running) => return self.command_running(command, index, only, orders),
-            (Command::Retry, State::Ready | State::Deferred) => State::Ready,
+            (Command::Retry | Command::Hasten, State::Ready | State::Deferred) => State::Ready,
             (Command::Hold, State::Ready | State::Deferred) => State::Held,
             (Command::Release, State::Held) => State::Ready,
             (Command::Remove, State::Ready | State::Deferred | State::Held) => State::Held,
-            (Command::Retry, State::Held)
+            (Command::Retry | Command::Hasten, State::Held)
             | (Command::Hold, State::Held)
             | (Command::Release, State::Ready | State::Deferred) => return 0,
         };
@@ -169,7 +178,7 @@ impl Queue {
         let standing = match (command, release) {
             // Nobody keeps it back any more, but its time has not come.
             (Command::Release, Some(due)) => Standing { state: State::Deferred, due, ..standing },
-            (Command::Retry | Command::Hold | Command::Release | Command::Remove, _) => {
+            (Command::Retry | Command::Hasten | Command::Hold | Command::Release | Command::Remove, _) => {
                 Standing { state, ..standing }
             }
         };
@@ -195,7 +204,7 @@ impl Queue {
         orders: &mut Vec<Order>,
     ) -> u64 {
         let (set, clear, state) = match command {
-            Command::Retry => return 0,
+            Command::Retry | Command::Hasten => return 0,
             Command::Hold => (Tagged::HOLD, 0, State::Held),
             Command::Release => (0, Tagged::HOLD, State::Ready),
             Command::Remove => (Tagged::REMOVE, 0, State::Held),

@@ -476,7 +476,7 @@ impl World {
                 *tried = (*tried).max(self.elapsed + schedule().grace);
             }
             match command {
-                Command::Retry => drop(self.blocked.remove(known.name)),
+                Command::Retry | Command::Hasten => drop(self.blocked.remove(known.name)),
                 Command::Hold => known.held = true,
                 Command::Release => known.held = false,
                 Command::Remove => known.removed = true,

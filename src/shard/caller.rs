@@ -1,6 +1,10 @@
 //! Who is at the other end of a connection, and what a proxy there says of it.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use policy::{Listing, Networks, Policy, Standing};
 use proxy::{Header, HeaderError};
@@ -50,6 +54,14 @@ impl Caller {
     /// Known by the address it comes from.
     pub(crate) const fn at(peer: Peer) -> Self {
         Self { peer, known: Known::ByAddress }
+    }
+
+    /// Its address, where that says who it is. A client on a Unix socket is of this host.
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        match self.known {
+            Known::ByAddress => Some(self.peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+            Known::NotAtAll => None,
+        }
     }
 
     /// Whether it is one of ours.

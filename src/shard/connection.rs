@@ -3,12 +3,12 @@
 use std::{io, rc::Rc, time::Duration};
 
 use dns::Name;
-use mail::{Envelope, ForwardPath};
+use mail::{Envelope, ForwardPath, Node};
 use policy::Listing;
 use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage};
 use watch::{
     ConnectionRefusal,
-    events::{Connected, Disconnected, Refused},
+    events::{Asked, Connected, Disconnected, Refused},
 };
 
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     facts::{self, Who},
     intake::{Found, Intake},
     receiving::{Bringer, Origin, Receiving, header_limits},
+    release,
     reverse::{self, AddressName},
     settings::{Door, TlsStart, to_usize},
     shard::{Keep, Shard},
@@ -27,7 +28,8 @@ use crate::{
 
 /// Does what the session asks until one side hangs up.
 pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, place: &Place) {
-    let (session, greeting) = Session::open(door.options());
+    let (mut session, greeting) = Session::open(door.options());
+    session.grant(facts::granted(shard, socket.caller()));
     let began = ring::clock::now();
     let client = client_address(socket.peer());
     let proxy = door.proxies.is_some().then(|| client_address(socket.stream().peer()));
@@ -142,6 +144,7 @@ impl Connection<'_> {
                 Action::DiscardChunk { size } => self.discard_chunk(size).await,
                 // Boxed, as what follows: an idle connection should not carry the room for it.
                 Action::Commit(envelope) => Ok(Box::pin(self.commit(envelope)).await),
+                Action::Release(node) => Ok(Box::pin(self.release(&node)).await),
                 Action::StartTls(reply) => Box::pin(self.start_tls(&reply)).await,
                 Action::Close(reply) => {
                     self.reply(&reply);
@@ -477,6 +480,20 @@ impl Connection<'_> {
             },
         );
         self.session.on_commit(committed.outcome)
+    }
+
+    /// Has waiting mail tried, if it is the client's.
+    async fn release(&mut self, node: &Node) -> Action {
+        let outcome = match facts::may_release(self.shard, self.socket.caller(), node) {
+            Ok(()) => release::everywhere(self.shard, node).await,
+            Err(refusal) => Err(refusal),
+        };
+        let action = self.session.on_released(node, outcome);
+        if let Action::Reply(reply) = &action {
+            let client = client_address(self.socket.peer());
+            Asked { client, node, code: reply.code() }.emit(ring::clock::unix_micros());
+        }
+        action
     }
 
     async fn start_tls(&mut self, reply: &Reply) -> Result<Action, Ending> {

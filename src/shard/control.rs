@@ -13,7 +13,7 @@ use queue::{Command, Cursor};
 use watch::events::Operated;
 
 use crate::{
-    facts, inject, schedule,
+    facts, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
 };
@@ -35,6 +35,10 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
             Request::Change { action, selector, cursor, reply } => {
                 let shard = shard.clone();
                 ring::spawn(async move { reply.send(change(&shard, action, &selector, cursor).await) });
+            }
+            Request::Release(node, reply) => {
+                let shard = shard.clone();
+                ring::spawn(async move { reply.send(release::here(&shard, &node).await) });
             }
             Request::Inject(injection, reply) => inject::begin(&shard, *injection, reply),
             Request::Summary(destinations_max, reply) => reply.send(summary(&shard, destinations_max)),
@@ -162,10 +166,7 @@ async fn change(shard: &Rc<Shard>, action: Action, selector: &Selector, at: u64)
     };
     let progress = match selector {
         Selector::All => step(shard, command, queue::Selector::All, at),
-        Selector::Matching(filter) => match simple(shard, filter) {
-            Some(selector) => step(shard, command, selector, at),
-            None => change_matching(shard, command, filter, at).await,
-        },
+        Selector::Matching(filter) => command_matching(shard, command, filter, at).await,
     };
     let id = match selector {
         Selector::Matching(Filter { id, .. }) => *id,
@@ -176,6 +177,19 @@ async fn change(shard: &Rc<Shard>, action: Action, selector: &Selector, at: u64)
         Operated { action: action.as_str(), id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
     }
     progress
+}
+
+/// One step of a command for those that match.
+pub(crate) async fn command_matching(
+    shard: &Rc<Shard>,
+    command: Command,
+    filter: &Filter,
+    at: u64,
+) -> Progress {
+    match simple(shard, filter) {
+        Some(selector) => step(shard, command, selector, at),
+        None => change_matching(shard, command, filter, at).await,
+    }
 }
 
 /// What the queue can select by itself.

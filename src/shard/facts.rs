@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use mail::{ForwardPath, Timestamp, TransferPriority};
+use mail::{ForwardPath, Node, Timestamp, TransferPriority};
 use policy::{Addressee, Client, Introduction, Listing, Reverse, Routed, Standing, Storage};
-use smtp::{Refusal, Session, Stage, Verdict};
+use smtp::{Extension, Extensions, Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
 use crate::{
+    caller::Caller,
     crowd::{Bucket, Place, UsedUp},
     settings::Door,
     shard::Shard,
@@ -84,6 +85,22 @@ pub(crate) fn limit(standing: Standing, stage: &mut Stage) {
     }
 }
 
+/// What this client may use of what not every client may.
+pub(crate) fn granted(shard: &Shard, caller: Caller) -> Extensions {
+    let policy = &shard.settings().policy;
+    let mut granted = Extensions::NONE;
+    if caller.address().is_some_and(|address| policy.offers_etrn(address)) {
+        granted = granted.with(Extension::Etrn);
+    }
+    granted
+}
+
+/// May this client ask for that mail?
+pub(crate) fn may_release(shard: &Shard, caller: Caller, node: &Node) -> Verdict {
+    let address = caller.address().ok_or(Refusal::NodeNotAllowed)?;
+    shard.settings().policy.etrn(address, node)
+}
+
 /// Whether there is room for another message, on disk, in the queue and in memory.
 fn storage(shard: &Shard, _door: &Door, session: &Session) -> Storage {
     match shard.journals.active().accepts_mail() {
@@ -105,7 +122,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// Which command a line is, for the metrics.
 pub(crate) fn verb(line: &[u8]) -> Verb {
-    const VERBS: [(&[u8], Verb); 15] = [
+    const VERBS: [(&[u8], Verb); 16] = [
         (b"RCPT", Verb::Rcpt),
         (b"MAIL", Verb::Mail),
         (b"DATA", Verb::Data),
@@ -121,6 +138,7 @@ pub(crate) fn verb(line: &[u8]) -> Verb {
         (b"EXPN", Verb::Expn),
         (b"STARTTLS", Verb::StartTls),
         (b"AUTH", Verb::Auth),
+        (b"ETRN", Verb::Etrn),
     ];
     let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
     VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map_or(Verb::Other, |(_, verb)| *verb)

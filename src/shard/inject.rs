@@ -107,6 +107,7 @@ impl Entry<'_> {
                 Action::Read
                 | Action::ReceiveChunk { .. }
                 | Action::DiscardChunk { .. }
+                | Action::Release(_)
                 | Action::StartTls(_) => {
                     unreachable!("nobody has asked the session for that")
                 }

@@ -15,8 +15,8 @@
 //! - `reports`     notifications to senders
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` (after a start), `reroute`
-//! (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's requests), `settings` (the
-//! configuration).
+//! (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's requests), `release` (mail
+//! that a client asks for), `settings` (the configuration).
 
 mod accept;
 mod admission;
@@ -35,6 +35,7 @@ mod leases;
 mod outcomes;
 mod receiving;
 mod recover;
+mod release;
 mod reports;
 mod reroute;
 mod resolve;
@@ -49,7 +50,7 @@ mod upkeep;
 use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::Hatch;
+use bridge::{Hatch, Neighbours};
 use index::{Batch, Loaded};
 use journal::RecoveryError;
 use mail::{JournalShard, QueueId};
@@ -91,6 +92,8 @@ pub struct Setup {
     pub leases: Leases,
     /// Who is connected to it.
     pub crowd: Crowd,
+    /// The other shards.
+    pub neighbours: Neighbours,
     /// What it counts with.
     pub metrics: ShardMetrics,
     /// What the pool asks.
@@ -126,7 +129,19 @@ pub struct Serving {
 /// # Panics
 /// Without a journal shard.
 pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), RecoverError> {
-    let Setup { number, shards, snapshot, listeners, journals, leases, crowd, metrics, hatch, index } = setup;
+    let Setup {
+        number,
+        shards,
+        snapshot,
+        listeners,
+        journals,
+        leases,
+        crowd,
+        neighbours,
+        metrics,
+        hatch,
+        index,
+    } = setup;
     let snapshot_now = snapshot.load_full();
     let settings = Settings::new(&snapshot_now);
     let config = &snapshot_now.config;
@@ -199,6 +214,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         resolve,
         leases,
         crowd,
+        neighbours,
         pool,
         metrics,
     });

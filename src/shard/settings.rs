@@ -268,6 +268,7 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         futurerelease,
         requiretls,
         limits,
+        etrn,
         enhanced_status_codes,
     } = *wanted;
     let all = [
@@ -286,6 +287,8 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         // Where the connection has TLS.
         (requiretls, Extension::RequireTls),
         (limits, Extension::Limits),
+        // To those who may use it.
+        (etrn, Extension::Etrn),
         (enhanced_status_codes, Extension::EnhancedStatusCodes),
     ];
     let wanted = all.into_iter().filter(|(wanted, _)| *wanted);

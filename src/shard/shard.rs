@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use bridge::Neighbours;
 use bytes::Bytes;
 use delivery::Via;
 use journal::{Draft, Last, Phase, RecipientState};
@@ -49,6 +50,10 @@ pub(crate) struct Shard {
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
     pub(crate) crowd: Crowd,
+    /// The way to all shards.
+    pub(crate) neighbours: Neighbours,
+    /// Whether mail is being looked for that a client asked for.
+    pub(crate) releasing: Cell<bool>,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
     pub(crate) date: RefCell<DateCache>,
@@ -115,6 +120,7 @@ pub(crate) struct Parts {
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
     pub(crate) crowd: Crowd,
+    pub(crate) neighbours: Neighbours,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
 }
@@ -126,8 +132,20 @@ const SPILL_PRESSED: u64 = 64 << 10;
 
 impl Shard {
     pub(crate) fn new(parts: Parts) -> Rc<Self> {
-        let Parts { number, shards, settings, journals, queue, lasts, resolve, leases, crowd, pool, metrics } =
-            parts;
+        let Parts {
+            number,
+            shards,
+            settings,
+            journals,
+            queue,
+            lasts,
+            resolve,
+            leases,
+            crowd,
+            neighbours,
+            pool,
+            metrics,
+        } = parts;
         Rc::new(Self {
             number,
             shards,
@@ -143,6 +161,8 @@ impl Shard {
             resolve,
             leases,
             crowd,
+            neighbours,
+            releasing: Cell::new(false),
             pool,
             metrics,
             date: RefCell::default(),

@@ -21,7 +21,7 @@ pub(crate) enum Asked {
     /// Judge the content received, then [`Serving::on_content`].
     Content,
     /// Make it durable, then [`Serving::on_commit`].
-    Commit(Envelope),
+    Commit(Box<Envelope>),
     /// Close.
     Close,
 }
@@ -138,13 +138,14 @@ impl Serving {
                 Action::DiscardChunk { size } => Reads::Discarded(size),
                 Action::Commit(envelope) => {
                     self.reads = Reads::Nothing;
-                    return Asked::Commit(envelope);
+                    return Asked::Commit(Box::new(envelope));
                 }
                 Action::Close(reply) => {
                     reply.write_to(&mut self.out);
                     self.reads = Reads::Nothing;
                     return Asked::Close;
                 }
+                Action::Release(_) => unreachable!("nobody may ask for mail"),
                 Action::StartTls(_) => unreachable!("TLS is offered nowhere"),
             };
             action = match self.read() {

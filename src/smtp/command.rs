@@ -3,7 +3,7 @@
 //! Syntax is judged here, order in the session, content by policy. Nothing is copied but the address,
 //! which the envelope keeps.
 
-use mail::{Address, Domain, ForwardPath, ReversePath};
+use mail::{Address, Domain, ForwardPath, Node, ReversePath};
 
 use crate::Parameters;
 
@@ -60,6 +60,11 @@ pub enum Command<'a> {
     Quit,
     /// `STARTTLS` (RFC 3207 §4).
     StartTls,
+    /// `ETRN` asks for mail that waits (RFC 1985 §5).
+    Etrn {
+        /// Whose.
+        node: Node,
+    },
 }
 
 /// Why a line is not a command.
@@ -95,7 +100,7 @@ pub enum SyntaxError {
 }
 
 /// Verbs that SMTP has or had, and that we do not take.
-const NOT_IMPLEMENTED: [&str; 9] = ["EXPN", "TURN", "SEND", "SOML", "SAML", "AUTH", "ETRN", "ATRN", "BURL"];
+const NOT_IMPLEMENTED: [&str; 8] = ["EXPN", "TURN", "SEND", "SOML", "SAML", "AUTH", "ATRN", "BURL"];
 
 // RFC 5321 §4.5.3.1.2.
 const NAME_MAX: usize = 255;
@@ -147,6 +152,9 @@ impl<'a> Command<'a> {
             Ok(Self::Help)
         } else if is("VRFY") {
             if argument.is_empty() { Err(SyntaxError::Argument) } else { Ok(Self::Vrfy) }
+        } else if is("ETRN") {
+            let node = std::str::from_utf8(argument).ok().and_then(Node::parse);
+            node.map(|node| Self::Etrn { node }).ok_or(SyntaxError::Argument)
         } else if NOT_IMPLEMENTED.into_iter().any(is) {
             Err(SyntaxError::NotImplemented)
         } else {

@@ -27,6 +27,8 @@ pub enum Extension {
     RequireTls,
     /// How many transactions and recipients we take (RFC 9422).
     Limits,
+    /// `ETRN` (RFC 1985). Offered to those who may use it.
+    Etrn,
     /// Enhanced status codes in replies (RFC 2034).
     EnhancedStatusCodes,
     /// TLS on request (RFC 3207). Offered by [`crate::TlsState`], not by the operator's choice.
@@ -52,6 +54,7 @@ impl Extension {
         Self::FutureRelease,
         Self::RequireTls,
         Self::Limits,
+        Self::Etrn,
         Self::StartTls,
         Self::EnhancedStatusCodes,
     ];
@@ -71,6 +74,7 @@ impl Extension {
             Self::FutureRelease => "FUTURERELEASE",
             Self::RequireTls => "REQUIRETLS",
             Self::Limits => "LIMITS",
+            Self::Etrn => "ETRN",
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Self::StartTls => "STARTTLS",
         }
@@ -97,6 +101,14 @@ impl Extensions {
         .with(Extension::RequireTls)
         .with(Extension::Limits)
         .with(Extension::EnhancedStatusCodes);
+
+    /// What is offered to some clients of a listener only, see [`crate::Session::grant`].
+    pub const PERSONAL: Self = Self::NONE.with(Extension::Etrn);
+
+    /// All but these.
+    pub const fn minus(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
 
     /// This one too.
     pub const fn with(self, extension: Extension) -> Self {

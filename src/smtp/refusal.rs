@@ -156,6 +156,10 @@ refusals! {
     Greylisted = "greylisted",
     /// More in a given time than this client may send.
     RateLimited = "rate_limited",
+    /// A client asks for the mail of a domain that is not among those it may ask for.
+    NodeNotAllowed = "node_not_allowed",
+    /// The mail of a domain cannot be tried now: that of another is being looked for, or a core does not answer.
+    NodeUnavailable = "node_unavailable",
     /// No memory is free for another message.
     Busy = "busy",
     /// No room is left for another message.

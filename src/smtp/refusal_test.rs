@@ -168,6 +168,8 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::ReverseName => "nothing; if it is a mail server of use, allow it",
         Refusal::PolicyUnavailable => "see that DNS and the filters answer",
         Refusal::RateLimited => "nothing, or raise the rate",
+        Refusal::NodeNotAllowed => "if the mail is the client's, say so in `[[etrn]]`",
+        Refusal::NodeUnavailable => "nothing; if it lasts, look at the log",
         Refusal::Busy => "if it lasts, give the server more memory or more cores",
         Refusal::StorageFull => "make room in the data directory at once",
         Refusal::StorageFailed => "look at the log and the disk at once",

@@ -2,9 +2,9 @@
 
 use std::{fmt, io::Write as _};
 
-use mail::{QueueId, Status, Timestamp, TransferPriority};
+use mail::{Node, QueueId, Status, Timestamp, TransferPriority};
 
-use crate::{Extension, Extensions, Limits, Refusal};
+use crate::{Extension, Extensions, Limits, Refusal, Waiting};
 
 /// A reply: code, enhanced status code and text, in one line or more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ fn told(extension: Extension, limits: &Limits, now: Timestamp) -> String {
         | Extension::DeliverBy
         | Extension::MtPriority
         | Extension::RequireTls
+        | Extension::Etrn
         | Extension::EnhancedStatusCodes
         | Extension::StartTls => String::new(),
     }
@@ -127,6 +128,17 @@ impl Reply {
     /// We are responsible for the message from here on (RFC 5321 §4.2.5).
     pub(crate) const fn queued(id: QueueId) -> Self {
         Self { code: 250, status: Some(Status(2, 0, 0)), text: Text::Queued(id), refusal: None, times: 1 }
+    }
+
+    /// The mail of a node is tried (RFC 1985 §5.1). Never 253, which would say how many messages: recipients are what we
+    /// count.
+    pub(crate) fn released(node: &Node, waiting: Waiting) -> Self {
+        let (code, text) = match waiting {
+            Waiting::Unknown => (250, format!("queuing for node {node} started")),
+            Waiting::Nothing => (251, format!("no messages waiting for node {node}")),
+            Waiting::Something => (252, format!("pending messages for node {node} started")),
+        };
+        Self { code, status: Some(Status(2, 0, 0)), text: Text::Lines(text.into()), refusal: None, times: 1 }
     }
 
     /// A chunk arrived and more may follow (RFC 3030 §2).
@@ -308,6 +320,9 @@ impl Refusal {
             Self::PolicyUnavailable => (451, Status(4, 4, 3), "cannot judge now, try again later"),
             Self::Greylisted => (451, Status(4, 7, 1), "greylisted, try again later"),
             Self::RateLimited => (451, Status(4, 7, 1), "too much at once, try again later"),
+            // RFC 1985 §5.1.
+            Self::NodeNotAllowed => (459, Status(4, 7, 1), "node not allowed: it is not this client's"),
+            Self::NodeUnavailable => (458, Status(4, 3, 2), "unable to queue messages for the node now"),
             Self::Busy => (451, Status(4, 3, 2), "busy, try again later"),
             Self::StorageFull => (452, Status(4, 3, 1), "mail system full, try again later"),
             Self::StorageFailed => (451, Status(4, 3, 0), "storage failed, try again later"),

@@ -24,7 +24,7 @@ mod options;
 use std::{mem, sync::Arc};
 
 use mail::{
-    Address, BodyType, DeliverBy, Envelope, ForwardPath, Handling, QueueId, Recipient, ReversePath,
+    Address, BodyType, DeliverBy, Envelope, ForwardPath, Handling, Node, QueueId, Recipient, ReversePath,
     Timestamp, TransferPriority, Utf8,
 };
 
@@ -65,6 +65,8 @@ pub enum Action {
     },
     /// Make the received mail data durable with this envelope: [`Session::on_commit`].
     Commit(Envelope),
+    /// Have the mail for this node tried now: [`Session::on_released`].
+    Release(Node),
     /// Send the reply, throw away what the client sent behind its command, and begin TLS (RFC 3207 §4):
     /// [`Session::on_tls`]. When the handshake fails, close.
     StartTls(Reply),
@@ -112,6 +114,17 @@ pub enum Hello {
     Lhlo,
 }
 
+/// What waits for a node whose mail is tried now (RFC 1985 §5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// Nothing.
+    Nothing,
+    /// Something.
+    Something,
+    /// That is still to be found out.
+    Unknown,
+}
+
 /// Policy's answer.
 pub type Verdict = Result<(), Refusal>;
 
@@ -119,6 +132,8 @@ pub type Verdict = Result<(), Refusal>;
 #[derive(Debug)]
 pub struct Session {
     options: Arc<Options>,
+    /// Of what not every client is offered.
+    granted: Extensions,
     tls: TlsState,
     client: Option<Client>,
     phase: Phase,
@@ -190,6 +205,7 @@ enum Expected {
     DataEnd,
     ChunkEnd,
     Commit,
+    Released,
     Tls,
     Nothing,
 }
@@ -204,6 +220,7 @@ impl Session {
         let greeting = Action::Reply(Reply::greeting(options.hostname.as_str(), protocol));
         let session = Self {
             tls: options.tls,
+            granted: Extensions::NONE,
             options,
             client: None,
             phase: Phase::Idle,
@@ -217,6 +234,11 @@ impl Session {
             priority_asked: TransferPriority::default(),
         };
         (session, greeting)
+    }
+
+    /// What this client may use of what not every client may. Before its EHLO.
+    pub const fn grant(&mut self, granted: Extensions) {
+        self.granted = granted;
     }
 
     /// The client sent a line; its CRLF is already removed.
@@ -294,6 +316,16 @@ impl Session {
             Err(refusal) => refusal.into(),
         };
         self.act(answers.of(action))
+    }
+
+    /// The mail that [`Action::Release`] is about is being tried; or it is not.
+    pub fn on_released(&mut self, node: &Node, outcome: Result<Waiting, Refusal>) -> Action {
+        self.expect(Expected::Released);
+        let action = match outcome {
+            Ok(waiting) => Action::Reply(Reply::released(node, waiting)),
+            Err(refusal) => refusal.into(),
+        };
+        self.act(action)
     }
 
     /// The TLS handshake is done. The session starts over (RFC 3207 §4.2).
@@ -416,6 +448,7 @@ impl Session {
             })),
             Command::Noop => Ok(Action::Reply(Reply::OK)),
             Command::Quit => Ok(Action::Close(Reply::CLOSING)),
+            Command::Etrn { node } => self.on_etrn(node),
             Command::StartTls => match self.tls {
                 TlsState::Absent => Err(Refusal::NotImplemented),
                 TlsState::Unavailable => Err(Refusal::TlsUnavailable),
@@ -479,6 +512,19 @@ impl Session {
             return Err(Refusal::TooManyRecipients);
         }
         Ok(Action::Judge(Stage::Rcpt { forward_path, parameters }))
+    }
+
+    /// RFC 1985 §5: "illegal between a MAIL FROM: command and the end of the DATA commands and responses".
+    fn on_etrn(&self, node: Node) -> Result<Action, Refusal> {
+        if !self.offered().contains(Extension::Etrn) {
+            return Err(Refusal::NotImplemented);
+        }
+        match &self.phase {
+            Phase::Idle | Phase::Refused(..) => Ok(Action::Release(node)),
+            Phase::Transaction(_) => Err(Refusal::TransactionOpen),
+            Phase::BetweenChunks(_) => Err(Refusal::ChunkingBegun),
+            Phase::Busy(busy) => busy.reads_no_line(),
+        }
     }
 
     fn on_data(&mut self) -> Result<Action, Refusal> {
@@ -650,6 +696,7 @@ impl Session {
             Action::Receive(_) => Expected::DataEnd,
             Action::ReceiveChunk { .. } | Action::DiscardChunk { .. } => Expected::ChunkEnd,
             Action::Commit(_) => Expected::Commit,
+            Action::Release(_) => Expected::Released,
             Action::StartTls(_) => Expected::Tls,
         };
         action
@@ -657,10 +704,12 @@ impl Session {
 
     /// What EHLO offers now.
     fn extensions(&self) -> Extensions {
+        let refused = Extensions::PERSONAL.minus(self.granted);
+        let offered = self.options.extensions.minus(refused);
         // FUTURERELEASE is for submission alone (RFC 4865 §4.2).
         let offered = match self.options.role {
-            Role::Submission => self.options.extensions,
-            Role::Relay | Role::Lmtp => self.options.extensions.without(Extension::FutureRelease),
+            Role::Submission => offered,
+            Role::Relay | Role::Lmtp => offered.without(Extension::FutureRelease),
         };
         // REQUIRETLS is for sessions under TLS alone (RFC 8689 §2).
         match self.tls {
@@ -774,6 +823,7 @@ impl Answers {
             | Action::ReceiveChunk { .. }
             | Action::DiscardChunk { .. }
             | Action::Commit(_)
+            | Action::Release(_)
             | Action::StartTls(_) => action,
         }
     }

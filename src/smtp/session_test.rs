@@ -85,17 +85,19 @@ enum Asked {
 impl Player {
     fn play(transcript: &str) -> String {
         let mut options = Options::new(Domain::parse("mx.example").unwrap());
+        let mut granted = Extensions::NONE;
         let mut policy = Asked::InTranscript;
         let mut output = String::new();
         let mut lines = transcript.lines().peekable();
         while let Some(line) = lines.next_if(|line| line.starts_with(['#', '%'])) {
             if let Some(setting) = line.strip_prefix("% ") {
-                configure(setting, &mut options, &mut policy);
+                configure(setting, &mut options, &mut policy, &mut granted);
             }
             output += &format!("{line}\n");
         }
         let limits = options.limits;
         let (mut session, action) = Session::open(options.shared());
+        session.grant(granted);
         session.on_time(Timestamp::from_rfc3339("2026-01-01T00:00:00Z").unwrap());
         let mut player = Self {
             session,
@@ -151,7 +153,10 @@ impl Player {
             self.line()
         } else {
             self.action.take_if(|action| {
-                !matches!(action, Action::Judge(_) | Action::Commit(_) | Action::StartTls(_))
+                !matches!(
+                    action,
+                    Action::Judge(_) | Action::Commit(_) | Action::Release(_) | Action::StartTls(_)
+                )
             })
         }
     }
@@ -212,6 +217,10 @@ impl Player {
                 self.chunk_open = true;
                 None
             }
+            Action::Release(ref node) => {
+                self.output += &format!("? release {node}\n");
+                Some(action)
+            }
             Action::StartTls(ref reply) => {
                 self.say(reply);
                 self.output += &format!("? start TLS, octets thrown away: {}\n", self.buffer.len());
@@ -268,6 +277,16 @@ impl Player {
             ("shutdown", _) => self.stop(Session::on_shutdown),
             ("accept", Some(Action::Judge(stage))) => self.session.on_verdict(stage, Ok(())),
             ("durable", Some(Action::Commit(_))) => self.session.on_commit(Ok(id())),
+            ("nothing waits", Some(Action::Release(node))) => {
+                self.session.on_released(&node, Ok(Waiting::Nothing))
+            }
+            ("something waits", Some(Action::Release(node))) => {
+                self.session.on_released(&node, Ok(Waiting::Something))
+            }
+            ("what waits is unknown", Some(Action::Release(node))) => {
+                self.session.on_released(&node, Ok(Waiting::Unknown))
+            }
+            (answer, Some(Action::Release(node))) => self.session.on_released(&node, Err(refusal(answer))),
             ("TLS is active", Some(Action::StartTls(_))) => self.session.on_tls(),
             (answer, Some(Action::Judge(Stage::Mail { reverse_path, mut parameters })))
                 if answer.starts_with("accept with priority ") =>
@@ -320,7 +339,7 @@ fn refusal(words: &str) -> Refusal {
     *Refusal::ALL.iter().find(|r| r.label() == label).unwrap_or_else(|| panic!("no refusal {label}"))
 }
 
-fn configure(setting: &str, options: &mut Options, policy: &mut Asked) {
+fn configure(setting: &str, options: &mut Options, policy: &mut Asked, granted: &mut Extensions) {
     let (name, value) = setting.split_once(' ').unwrap();
     let number = || value.parse::<u32>().unwrap();
     match name {
@@ -346,8 +365,12 @@ fn configure(setting: &str, options: &mut Options, policy: &mut Asked) {
                 value => panic!("tls {value}"),
             }
         }
-        "with" | "without" => {
+        "with" | "without" | "grant" => {
             let extension = *Extension::ALL.iter().find(|e| e.keyword() == value).unwrap();
+            if name == "grant" {
+                *granted = granted.with(extension);
+                return;
+            }
             options.extensions = match name {
                 "with" => options.extensions.with(extension),
                 _ => options.extensions.without(extension),

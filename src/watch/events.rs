@@ -238,6 +238,15 @@ events! {
         /// Seconds since it was accepted, while it was still in memory.
         delay: Option<Duration>,
     }
+    /// A client asked for mail that waits for it (ETRN).
+    Info smtp asked = Asked<'a> {
+        /// Its address and port.
+        client: SocketAddr,
+        /// The domain whose mail it asked for.
+        node: &'a dyn Display,
+        /// The reply code: from 250 on it is tried, 458 and 459 it is not.
+        code: u16,
+    }
     /// An operator changed what will become of recipients.
     Info queue operated = Operated<'a> {
         /// retry, hold, release, remove.

@@ -305,6 +305,8 @@ labels! {
         StartTls => "starttls",
         /// `AUTH` (RFC 4954 §4).
         Auth => "auth",
+        /// `ETRN` (RFC 1985 §5).
+        Etrn => "etrn",
         /// Not a command we know.
         Other => "other",
     }

@@ -114,7 +114,7 @@ impl Server {
                     if !door.serving.intake.findings().eight_bit && ascii {
                         envelope.utf8 = Utf8::NotNeeded;
                     }
-                    door.receiving.as_mut().expect("content was judged").envelope = Some(envelope);
+                    door.receiving.as_mut().expect("content was judged").envelope = Some(*envelope);
                     return self.append_from_door(world, link);
                 }
                 Asked::Close => {

@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits {
     recipients_refused_max: 6,
 };
 
-const LINES: [&[u8]; 35] = [
+const LINES: [&[u8]; 36] = [
     b"EHLO c.example",
     b"EHLO c.example",
     b"HELO c.example",
@@ -55,6 +55,7 @@ const LINES: [&[u8]; 35] = [
     b"VRFY a",
     b"HELP",
     b"STARTTLS",
+    b"ETRN @x.example",
     b"\0\xff",
     b"QUIT",
 ];
@@ -249,6 +250,12 @@ fn live(seed: u64) {
                 let wanted = if role == Role::Lmtp { committed.len() } else { 1 };
                 assert_eq!(reply.to_string().split("\r\n").count(), wanted, "{reply}");
                 Action::Read
+            }
+            Action::Release(node) => {
+                assert!(watcher.transaction.is_none());
+                line = b"";
+                let outcome = random.verdict().map(|()| Waiting::Unknown);
+                session.on_released(&node, outcome)
             }
             Action::StartTls(reply) => {
                 assert_eq!(reply.code(), 220);
