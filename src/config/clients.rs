@@ -1,13 +1,13 @@
 //! Who comes to us: lists, what holds for the whole host, and what is looked at of strangers.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use ipnet::IpNet;
 use mail::Address;
 
 use crate::{
     DomainPattern, Tolerance,
-    notation::{List, Literal, Maybe, Whole, Word},
+    notation::{List, Literal, Maybe, Time, Whole, Word},
     schema::{choice, section},
 };
 
@@ -43,6 +43,35 @@ section! {
         deny: Vec<SenderPattern> [List<Literal>] = Vec::new();
         /// Addresses and domains from which it is all the same.
         allow: Vec<SenderPattern> [List<Literal>] = Vec::new();
+    }
+}
+
+section! {
+    /// How programs are asked whether there is a recipient (`domain.verify`): by TCP, as Postfix asks a `tcp_table`. We send
+    /// "get ann@example.org", and they answer with a line that begins with 200 for yes, 500 for no or 400 for not now.
+    pub struct Verify {
+        /// For an answer, connecting and waiting for others included.
+        timeout: Duration [Time<10, 60_000>] = Duration::from_secs(5);
+        /// What becomes of a recipient about whom there was no answer.
+        on_failure: VerifyFailure [Word] = VerifyFailure::Defer;
+        /// How long it is remembered that there is one. "0s": not at all.
+        found_time: Duration [Time<0, 604_800_000>] = Duration::from_secs(3600);
+        /// How long it is remembered that there is none. "0s": not at all.
+        absent_time: Duration [Time<0, 604_800_000>] = Duration::from_secs(300);
+        /// Answers that each core remembers.
+        cache_max: u32 [Whole<0, 10_000_000>] = 50_000;
+        /// Connections of each core to all of these programs together.
+        connections_max: u32 [Whole<1, 1000>] = 8;
+    }
+}
+
+choice! {
+    /// What becomes of a recipient about whom there was no answer.
+    pub enum VerifyFailure {
+        /// it gets 451, and the client comes again
+        Defer = "defer",
+        /// it is accepted
+        Accept = "accept",
     }
 }
 

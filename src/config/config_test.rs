@@ -106,6 +106,7 @@ fn any_configuration_survives_being_written() {
         name: Domain::parse("[192.0.2.1]").unwrap(),
         kind: DomainKind::Local,
         recipients: vec!["ann".into(), "Bob.B".into()],
+        verify: Some("127.0.0.1:10025".parse().unwrap()),
         subaddress: Some("+".into()),
         reports: Tolerance::Refuse,
     });

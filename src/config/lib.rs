@@ -26,7 +26,7 @@ use mail::Domain;
 
 pub use change::Change;
 pub use check::Warning;
-pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders};
+pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
@@ -93,6 +93,8 @@ section! {
         etrn: Vec<Etrn> [Entries] = Vec::new();
         /// Domains.
         domains "domain": Vec<MailDomain> [Entries] = Vec::new();
+        /// Verification.
+        verify: Verify [Table] = Verify::default();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
         /// Certificates of next hops.

@@ -301,9 +301,12 @@ section! {
         /// What it is to us.
         kind: DomainKind [Word] = DomainKind::Relay;
         /// Local-parts of its addresses; others get 550. "postmaster" always has one (RFC 5321 §4.5.1). Empty: any, as far as
-        /// we know.
+        /// we know, unless `verify` knows.
         recipients: Vec<String> [List<Text>] = Vec::new();
-        /// What stands behind this in a local-part does not count when it is looked for in `recipients`, such as "+" in
+        /// A program that knows more of them, by `[verify]`: it is asked for those that are not in `recipients`, and who is
+        /// in neither gets 550. None: nobody is asked.
+        verify: Option<SocketAddr> [Maybe<Literal>] = None;
+        /// What stands behind this in a local-part does not count when it is looked for, such as "+" in
         /// "ann+shop@example.org" (RFC 5233). None: all of it counts.
         subaddress: Option<String> [Maybe<Text>] = None;
         /// Mail with the null reverse-path. Who sends no mail gets no reports of it; refused, they are 550.

@@ -195,8 +195,15 @@ etrn.networks = ["198.51.100.0/24"]
 etrn.domains = ["example.com"]
 domain.kind = "local"
 domain.recipients = ["ann"]
+domain.verify = "127.0.0.1:10025"
 domain.subaddress = "+"
 domain.reports = "refuse"
+verify.timeout = "7s"
+verify.on-failure = "accept"
+verify.found-time = "7s"
+verify.absent-time = "7s"
+verify.cache-max = 7
+verify.connections-max = 7
 route.domains = ["example.com"]
 route.via = "discard" | via = "mx" | hosts = []
 route.hosts = ["192.0.2.2"]

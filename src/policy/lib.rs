@@ -27,7 +27,7 @@ pub use admission::{Connections, Listing, Pace, Turned};
 pub use content::{Completion, Presence};
 use etrn::Askers;
 pub use network::Networks;
-pub use recipient::Addressee;
+pub use recipient::{Addressee, Mailbox, Query};
 pub use stranger::{Introduction, Reverse};
 
 /// What the site wants, ready to be asked.
@@ -36,6 +36,8 @@ pub struct Policy {
     hostname: Domain,
     relay: Networks,
     domains: HashMap<Domain, recipient::Domain>,
+    /// Whether anybody is asked for recipients.
+    asks: bool,
     allow: Networks,
     deny: Networks,
     connections_max: u32,
@@ -96,6 +98,7 @@ impl Policy {
                 .iter()
                 .map(|domain| (domain.name.clone(), recipient::Domain::new(domain)))
                 .collect(),
+            asks: config.domains.iter().any(|domain| domain.verify.is_some()),
             allow: Networks::new(&config.clients.allow),
             deny: Networks::new(&config.clients.deny),
             connections_max: config.clients.connections_max,

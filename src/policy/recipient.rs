@@ -1,8 +1,8 @@
 //! Is there such a recipient, and may this mail go to it?
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::SocketAddr};
 
-use config::{Checks, DomainKind, MailDomain, Tolerance};
+use config::{Checks, DomainKind, MailDomain, Tolerance, VerifyFailure};
 use mail::{Address, ForwardPath, ReversePath};
 use smtp::{Refusal, Verdict};
 
@@ -14,6 +14,8 @@ pub(crate) struct Domain {
     pub(crate) kind: DomainKind,
     /// Its local-parts, when they are known.
     recipients: Option<HashSet<Box<str>>>,
+    /// Who knows of others.
+    verify: Option<SocketAddr>,
     /// What stands behind this in a local-part does not count.
     subaddress: Option<Box<str>>,
     reports: Tolerance,
@@ -30,28 +32,68 @@ pub struct Addressee<'a> {
     pub before: usize,
 }
 
+/// A question to the program that knows the recipients of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// Where it listens.
+    pub at: SocketAddr,
+    /// The address, in lower case and without what does not count.
+    pub key: String,
+}
+
+/// What it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mailbox {
+    /// There is such a recipient.
+    Known,
+    /// There is none.
+    Unknown,
+    /// Nothing, or nothing now.
+    Unanswered,
+}
+
 impl Domain {
     pub(crate) fn new(domain: &MailDomain) -> Self {
         let recipients = || domain.recipients.iter().map(|local_part| key(local_part)).collect();
         Self {
             kind: domain.kind,
             recipients: (!domain.recipients.is_empty()).then(recipients),
+            verify: domain.verify,
             subaddress: domain.subaddress.as_deref().filter(|text| !text.is_empty()).map(Into::into),
             reports: domain.reports,
         }
     }
 
-    fn has(&self, address: &Address) -> bool {
-        let Some(recipients) = &self.recipients else { return true };
-        let local_part = key(address.local_part().as_str());
-        // RFC 5321 §4.5.1.
-        if recipients.contains(&local_part) || &*local_part == "postmaster" {
-            return true;
+    /// Whether the address is known here; `None`: whoever is asked knows, or nobody does.
+    fn has(&self, address: &Address) -> Option<bool> {
+        match (&self.recipients, self.verify) {
+            (None, None) => Some(true),
+            (None, Some(_)) if is_postmaster(address) => Some(true),
+            (None, Some(_)) => None,
+            (Some(recipients), _) if self.is_among(recipients, address) => Some(true),
+            (Some(_), None) => Some(false),
+            (Some(_), Some(_)) => None,
         }
+    }
+
+    fn is_among(&self, recipients: &HashSet<Box<str>>, address: &Address) -> bool {
+        let local_part = key(address.local_part().as_str());
+        recipients.contains(&local_part)
+            || recipients.contains(self.user(&local_part))
+            || is_postmaster(address)
+    }
+
+    /// What counts of a local-part.
+    fn user<'a>(&self, local_part: &'a str) -> &'a str {
         let separator = self.subaddress.as_deref();
         let user = separator.and_then(|separator| local_part.split_once(separator)).map(|(user, _)| user);
-        user.is_some_and(|user| recipients.contains(user))
+        user.filter(|user| !user.is_empty()).unwrap_or(local_part)
     }
+}
+
+/// RFC 5321 §4.5.1: every domain has one.
+fn is_postmaster(address: &Address) -> bool {
+    address.local_part().as_str().eq_ignore_ascii_case("postmaster")
 }
 
 /// Looser than RFC 5321 §2.4: no host of today has two mailboxes that differ in case.
@@ -78,7 +120,7 @@ impl Policy {
             return Ok(());
         }
         let Some(domain) = self.domains.get(&address.domain()) else { return Ok(()) };
-        if !domain.has(address) {
+        if domain.has(address) == Some(false) {
             return Err(Refusal::NoSuchRecipient);
         }
         match (reverse_path, domain.reports) {
@@ -88,10 +130,39 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// What is to be asked of a recipient that nothing else stands against.
+    pub fn query(&self, forward_path: &ForwardPath) -> Option<Query> {
+        let ForwardPath::Address(address) = forward_path else { return None };
+        if !self.asks {
+            return None;
+        }
+        let domain = self.domains.get(&address.domain())?;
+        let at = domain.verify.filter(|_| domain.has(address).is_none())?;
+        let local_part = key(address.local_part().as_str());
+        let key = format!("{}@{}", domain.user(&local_part), address.domain_str().to_lowercase());
+        Some(Query { at, key })
+    }
+
+    /// Does mail go to a recipient of which that is said?
+    ///
+    /// # Errors
+    /// [`Refusal::NoSuchRecipient`], or [`Refusal::PolicyUnavailable`] when there was no answer.
+    pub fn answered(&self, mailbox: Mailbox, on_failure: VerifyFailure) -> Verdict {
+        match (mailbox, on_failure) {
+            (Mailbox::Known, _) | (Mailbox::Unanswered, VerifyFailure::Accept) => Ok(()),
+            (Mailbox::Unknown, _) => Err(Refusal::NoSuchRecipient),
+            (Mailbox::Unanswered, VerifyFailure::Defer) => Err(Refusal::PolicyUnavailable),
+        }
+    }
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
     use config::Config;
+
+    const AT: &str = "127.0.0.1:10025";
 
     fn policy() -> Policy {
         let domain = |name: &str, recipients: &[&str]| MailDomain {
@@ -102,6 +173,12 @@ mod test {
         let domains = vec![
             MailDomain { subaddress: Some("+".into()), ..domain("plus.test", &["Ann", "c++"]) },
             domain("exact.test", &["ann"]),
+            MailDomain {
+                verify: Some(AT.parse().unwrap()),
+                subaddress: Some("+".into()),
+                ..domain("asked.test", &["ann"])
+            },
+            MailDomain { verify: Some(AT.parse().unwrap()), ..domain("all.asked.test", &[]) },
             domain("any.test", &[]),
             MailDomain { reports: Tolerance::Refuse, ..domain("silent.test", &[]) },
         ];
@@ -143,6 +220,38 @@ mod test {
             let expected = if there { Ok(()) } else { Err(Refusal::NoSuchRecipient) };
             assert_eq!(ask(to, "bob@example.org", 5, None), expected, "{to}");
         }
+    }
+
+    #[test]
+    fn who_is_asked_for() {
+        for (to, key) in [
+            ("ann@asked.test", None),
+            ("ann+list@asked.test", None),
+            ("postmaster@asked.test", None),
+            ("Bob+list@Asked.test", Some("bob@asked.test")),
+            ("+bob@asked.test", Some("+bob@asked.test")),
+            ("bob+list@all.asked.test", Some("bob+list@all.asked.test")),
+            ("postmaster@all.asked.test", None),
+            ("bob@exact.test", None),
+            ("bob@other.test", None),
+            ("postmaster", None),
+        ] {
+            let forward_path = match to {
+                "postmaster" => ForwardPath::Postmaster,
+                address => ForwardPath::Address(address.parse().unwrap()),
+            };
+            let expected = key.map(|key| Query { at: AT.parse().unwrap(), key: key.into() });
+            assert_eq!(policy().query(&forward_path), expected, "{to}");
+        }
+        assert_eq!(ask("bob@asked.test", "bob@example.org", 0, None), Ok(()), "for all that is known here");
+        let answered = |mailbox, rule| policy().answered(mailbox, rule);
+        for rule in [VerifyFailure::Defer, VerifyFailure::Accept] {
+            assert_eq!(answered(Mailbox::Known, rule), Ok(()));
+            assert_eq!(answered(Mailbox::Unknown, rule), Err(Refusal::NoSuchRecipient));
+        }
+        assert_eq!(answered(Mailbox::Unanswered, VerifyFailure::Accept), Ok(()));
+        let later = Err(Refusal::PolicyUnavailable);
+        assert_eq!(answered(Mailbox::Unanswered, VerifyFailure::Defer), later);
     }
 
     #[test]

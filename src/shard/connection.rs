@@ -1,11 +1,11 @@
 //! One inbound connection, from greeting to close: the whole inbound data path.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, pin::Pin, rc::Rc, time::Duration};
 
 use dns::Name;
 use mail::{Envelope, ForwardPath, Node};
 use policy::Listing;
-use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage};
+use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage, Verdict};
 use watch::{
     ConnectionRefusal,
     events::{Asked, Connected, Disconnected, Refused},
@@ -80,6 +80,9 @@ struct Connection<'a> {
     refusals: u32,
 }
 
+/// A verdict that is waited for. Boxed, as whatever is seldom: an idle connection should not carry the room for it.
+type Asking<'a> = Pin<Box<dyn Future<Output = Action> + 'a>>;
+
 /// How the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -138,7 +141,10 @@ impl Connection<'_> {
                     self.next_line().await
                 }
                 Action::Read => self.next_line().await,
-                Action::Judge(stage) => Ok(self.judge(stage)),
+                Action::Judge(stage) => match self.judge(stage) {
+                    Ok(action) => Ok(action),
+                    Err(asking) => Ok(asking.await),
+                },
                 Action::Receive(reply) => self.receive_data(&reply).await,
                 Action::ReceiveChunk { size, first, last } => self.receive_chunk(size, first, last).await,
                 Action::DiscardChunk { size } => self.discard_chunk(size).await,
@@ -300,15 +306,27 @@ impl Connection<'_> {
         self.session.envelope().is_some() || self.receiving.is_some()
     }
 
-    fn judge(&mut self, mut stage: Stage) -> Action {
+    /// Judges a stage, unless somebody has to be asked first.
+    fn judge(&mut self, mut stage: Stage) -> Result<Action, Asking<'_>> {
         let standing = self.socket.caller().standing(&self.shard.settings().policy);
         self.session.on_time(facts::now());
         facts::limit(standing, &mut stage);
         let listing = self.listing();
         let (address, reverse) = (self.socket.peer().ip(), self.reverse.found);
         let who = Who { standing, listing, address, reverse };
-        let verdict = facts::judge(self.shard, self.door, who, &self.session, &stage)
-            .and_then(|()| facts::pace(self.door, self.place, &stage));
+        let verdict = facts::judge(self.shard, self.door, who, &self.session, &stage);
+        match verdict.ok().and_then(|()| facts::query(self.shard, &stage)) {
+            None => Ok(self.conclude(stage, verdict)),
+            Some(query) => Err(Box::pin(async move {
+                let verdict = facts::verify(self.shard, query).await;
+                self.conclude(stage, verdict)
+            })),
+        }
+    }
+
+    /// Tells the session what became of a stage.
+    fn conclude(&mut self, stage: Stage, verdict: Verdict) -> Action {
+        let verdict = verdict.and_then(|()| facts::pace(self.door, self.place, &stage));
         if let Err(refusal) = verdict {
             let (name, forward_path) = match &stage {
                 Stage::Ehlo { .. } => ("ehlo", None),

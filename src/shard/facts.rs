@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mail::{ForwardPath, Node, Timestamp, TransferPriority};
-use policy::{Addressee, Client, Introduction, Listing, Reverse, Routed, Standing, Storage};
+use policy::{Addressee, Client, Introduction, Listing, Query, Reverse, Routed, Standing, Storage};
 use smtp::{Extension, Extensions, Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
@@ -55,6 +55,21 @@ pub(crate) fn judge(shard: &Shard, door: &Door, who: Who, session: &Session, sta
         }
         Stage::Data { .. } => policy.data(storage(shard, door, session)),
     }
+}
+
+/// What is to be asked of a recipient, when nothing else stands against it.
+pub(crate) fn query(shard: &Shard, stage: &Stage) -> Option<Query> {
+    match stage {
+        Stage::Rcpt { forward_path, .. } => shard.settings().policy.query(forward_path),
+        Stage::Ehlo { .. } | Stage::Mail { .. } | Stage::Data { .. } => None,
+    }
+}
+
+/// Asks it, and policy what follows.
+pub(crate) async fn verify(shard: &Shard, query: Query) -> Verdict {
+    let settings = shard.settings();
+    let mailbox = shard.verifier.ask(query, &settings.verify).await;
+    settings.policy.answered(mailbox, settings.verify.on_failure)
 }
 
 /// Takes a message or a recipient out of the rates of the client, once nothing else stands against it.

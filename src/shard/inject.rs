@@ -80,7 +80,7 @@ impl Entry<'_> {
                     let line = self.next_line();
                     self.session.on_line(&line)
                 }
-                Action::Judge(stage) => self.judge(stage),
+                Action::Judge(stage) => self.judge(stage).await,
                 Action::Receive(_) => {
                     let verdict = self.receive().await;
                     self.session.on_data_end(verdict)
@@ -149,9 +149,14 @@ impl Entry<'_> {
         line
     }
 
-    fn judge(&mut self, stage: Stage) -> Action {
+    async fn judge(&mut self, stage: Stage) -> Action {
         // A key of the configuration is as good as a network of ours: whose it is was found out by the pool.
-        let verdict = facts::judge(self.shard, self.door, Who::OWN, &self.session, &stage);
+        let mut verdict = facts::judge(self.shard, self.door, Who::OWN, &self.session, &stage);
+        if verdict.is_ok()
+            && let Some(query) = facts::query(self.shard, &stage)
+        {
+            verdict = facts::verify(self.shard, query).await;
+        }
         self.session.on_verdict(stage, verdict)
     }
 

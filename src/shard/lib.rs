@@ -4,7 +4,7 @@
 //!
 //! - `accept`      a socket arrives: who it is (`caller`), limits (`admission`), TLS
 //! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
-//!   `socket` the bytes, `facts` what policy wants to know, `reverse` the name of the client's address, `trace` the
+//!   `socket` the bytes, `facts` what policy wants to know, `reverse` the name of the client's address, `verify` programs that know recipients, `trace` the
 //!   fields we put in front
 //! - `inject`      the same for a message that the pool brings: a session without a socket
 //! - `journals`    groups written and synced; segments made and recycled
@@ -46,6 +46,7 @@ mod shard;
 mod socket;
 mod trace;
 mod upkeep;
+mod verify;
 
 use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
 

@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) prefixes: Prefixes,
     /// Connections of strangers in a minute.
     pub(crate) connection_rate: Option<u32>,
+    /// How programs are asked for recipients.
+    pub(crate) verify: config::Verify,
     pub(crate) routes: Routes,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
@@ -109,6 +111,7 @@ impl Settings {
             policy: policy::Policy::new(config),
             prefixes: Prefixes { v4: config.clients.network_v4, v6: config.clients.network_v6 },
             connection_rate: config.clients.connection_rate,
+            verify: config.verify.clone(),
             routes: Routes::new(routes(config)),
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),

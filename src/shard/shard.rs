@@ -28,6 +28,7 @@ use crate::{
     resolve::Resolve,
     schedule,
     settings::Settings,
+    verify::Verifier,
 };
 
 /// All that the tasks of one core share.
@@ -54,6 +55,7 @@ pub(crate) struct Shard {
     pub(crate) neighbours: Neighbours,
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
+    pub(crate) verifier: Verifier,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
     pub(crate) date: RefCell<DateCache>,
@@ -163,6 +165,7 @@ impl Shard {
             crowd,
             neighbours,
             releasing: Cell::new(false),
+            verifier: Verifier::new(metrics.clone()),
             pool,
             metrics,
             date: RefCell::default(),
@@ -187,6 +190,7 @@ impl Shard {
             queue.set_limits(self.limits(&settings), facts::now(), &mut orders);
         }
         self.resolve.configure(&settings.resolving);
+        self.verifier.forget();
         let before = self.settings.replace(Rc::new(settings));
         schedule::follow(self, orders);
         self.hops.configure(&self.settings(), &self.leases);

@@ -36,6 +36,8 @@ pub struct Inbound {
     pub refused: Family<ConnectionRefusal>,
     /// Connections whose address or network is not counted.
     pub untracked: Counter,
+    /// Recipients that a program was to be asked for.
+    pub verifications: Family<Verification>,
     /// Replies held back.
     pub tarpitted: Counter,
     /// Moments in which none was taken for lack of descriptors or memory.
@@ -343,6 +345,20 @@ labels! {
 }
 
 labels! {
+    /// What is known of a recipient that a program was to be asked for.
+    Verification {
+        /// It said that there is one.
+        Found => "found",
+        /// It said that there is none.
+        Absent => "absent",
+        /// It did not say.
+        Failed => "failed",
+        /// What it said before still holds.
+        Cached => "cached",
+    }
+}
+
+labels! {
     /// The life of a segment.
     SegmentState {
         /// Being written.
@@ -415,6 +431,7 @@ impl ShardMetrics {
                 connections: b.counter(&n::CONNECTIONS, &["in"]),
                 refused: Family::new(|v: ConnectionRefusal| b.counter(&n::CONNECTIONS_REFUSED, &[v.label()])),
                 untracked: b.counter(&n::CLIENTS_UNTRACKED, &[]),
+                verifications: Family::new(|v: Verification| b.counter(&n::VERIFICATIONS, &[v.label()])),
                 tarpitted: b.counter(&n::REPLIES_HELD_BACK, &[]),
                 pauses: b.counter(&n::ACCEPT_PAUSES, &[]),
                 commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),

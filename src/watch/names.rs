@@ -128,6 +128,8 @@ list! {
         "Commands read from clients";
     REFUSALS: "ringpost_refusals_total", Kind::Counter, Count, ["shard", "reason"],
         "Replies that said 4yz or 5yz to a client";
+    VERIFICATIONS: "ringpost_verifications_total", Kind::Counter, Count, ["shard", "result"],
+        "Recipients that a program was to be asked for, by what is known of them";
     REPLIES_HELD_BACK: "ringpost_replies_held_back_total", Kind::Counter, Count, ["shard"],
         "Refusing replies that a client of many refusals had to wait for";
     MESSAGES: "ringpost_messages_total", Kind::Counter, Count, ["shard", "side"],

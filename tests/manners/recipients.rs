@@ -1,6 +1,13 @@
 //! Who is there, for whom we keep mail, and what a message has to look like.
 
-use end_to_end::{Client, Server, Sink};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use end_to_end::{Client, Server, Sink, free_address, until};
 
 use crate::{HOLD, configuration, server, swaks};
 
@@ -89,4 +96,92 @@ fn header_sections_of_strangers() {
     assert!(session.stdout.contains("queued as "));
     let completed = sink.mail().content;
     assert!(completed.contains("\r\nDate: ") && completed.contains("\r\nMessage-ID: "), "{completed}");
+}
+
+/// A program in threads of the test that knows recipients as a `tcp_table` does: those that begin with `a`. Of those that
+/// begin with `l` it says so later, and at those that begin with `x` it hangs up; after each answer about one that begins
+/// with `ac` too.
+fn table(address: SocketAddr) -> Arc<Mutex<Vec<String>>> {
+    let listener = TcpListener::bind(address).unwrap();
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let seen = asked.clone();
+    // They end with the test's process.
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let seen = seen.clone();
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                while let Some(Ok(line)) = lines.next() {
+                    let key = line.strip_prefix("get ").unwrap().to_owned();
+                    seen.lock().unwrap().push(key.clone());
+                    let answer = match &key[..1] {
+                        "a" => "200 OK\n",
+                        "l" => "400 later\n",
+                        "x" => return,
+                        _ => "500 no\n",
+                    };
+                    (&stream).write_all(answer.as_bytes()).unwrap();
+                    if key.starts_with("ac") {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    asked
+}
+
+#[test]
+fn a_program_is_asked_for_recipients() {
+    let address = free_address();
+    let asked = table(address);
+    let domain = "name = \"example.net\"\n";
+    let verify = format!("recipients = [\"zoe\"]\nverify = \"{address}\"\nsubaddress = \"+\"\n");
+    let with = |more: &str| configuration(more).replace(domain, &format!("{domain}{verify}"));
+    let server = Server::start(&with(""));
+    let mut client = Client::greeted(server.smtp());
+    let mut ask = |recipient: &str| {
+        client.ask("MAIL FROM:<ann@example.org>");
+        let reply = client.ask(&format!("RCPT TO:<{recipient}>"));
+        client.ask("RSET");
+        reply.to_string()
+    };
+    for (recipient, reply) in [
+        ("ann@example.net", "250 2.1.5 recipient ok"),
+        ("Ann+list@Example.Net", "250 2.1.5 recipient ok"),
+        ("acc@example.net", "250 2.1.5 recipient ok"),
+        ("add@example.net", "250 2.1.5 recipient ok"),
+        ("bob@example.net", "550 5.1.1 no such recipient"),
+        ("bob@example.net", "550 5.1.1 no such recipient"),
+        ("later@example.net", "451 4.4.3 cannot judge now, try again later"),
+        ("x@example.net", "451 4.4.3 cannot judge now, try again later"),
+        ("zoe@example.net", "250 2.1.5 recipient ok"),
+        ("postmaster@example.net", "250 2.1.5 recipient ok"),
+        ("bob@example.com", "550 5.7.1 relaying denied"),
+    ] {
+        assert_eq!(ask(recipient), reply, "{recipient}");
+    }
+    let mut asked_for = asked.lock().unwrap().clone();
+    asked_for.dedup();
+    let expected = ["ann", "acc", "add", "bob", "later", "x"].map(|user| format!("{user}@example.net"));
+    assert_eq!(asked_for, expected, "once for each, as the answers hold for a while");
+    let counted =
+        |result: &str| server.metric("ringpost_verifications_total", &[&format!("result=\"{result}\"")]);
+    assert_eq!(["found", "absent", "failed", "cached"].map(counted), [3.0, 1.0, 2.0, 2.0]);
+    // By a real client; and from one core to another nothing is remembered.
+    let session = swaks(server.smtp(), "127.0.0.2", &["--to", "bob@example.net"]);
+    assert!(session.stdout.contains("550 5.1.1 no such recipient"), "{session}");
+    swaks(server.smtp(), "127.0.0.2", &["--to", "ann@example.net"]).good();
+    // A program that is not there.
+    let gone = free_address().to_string();
+    let elsewhere = |more: &str| with(more).replace(&address.to_string(), &gone);
+    server.configure(&elsewhere(""));
+    server.reload();
+    assert_eq!(ask("new@example.net"), "451 4.4.3 cannot judge now, try again later");
+    server.configure(&elsewhere("[verify]\non-failure = \"accept\"\n"));
+    server.reload();
+    assert_eq!(ask("new@example.net"), "250 2.1.5 recipient ok");
+    until("the refusals are counted", || {
+        (server.metric("ringpost_refusals_total", &["reason=\"policy_unavailable\""]) == 3.0).then_some(())
+    });
 }
