@@ -68,6 +68,7 @@ fn lines(c: &mut Criterion) {
                 helo: "client.example.org",
                 proto: "ESMTPS",
                 tls,
+                cert: None,
                 msgid,
             };
             line.emit(at);

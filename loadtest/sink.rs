@@ -415,7 +415,11 @@ impl Bound {
         let tls = if options.starttls || options.implicit_tls {
             let (chain, key) = tls::self_signed(&["sink.invalid".to_owned()])?;
             let certificates = tls::Certificates::from_pem(chain.as_bytes(), key.as_bytes())?;
-            Some(tls::server_config(Arc::new(certificates), tls::Version::Tls12)?)
+            Some(tls::server_config(
+                Arc::new(certificates),
+                &tls::ServerOptions::default(),
+                &tls::Tickets::new()?,
+            )?)
         } else {
             None
         };

@@ -1,5 +1,9 @@
 //! Every kind of listener, and the clients of others on it: swaks, openssl, Postfix.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+#[path = "listeners/certificates.rs"]
+mod certificates;
 #[path = "listeners/lmtp.rs"]
 mod lmtp;
 #[path = "listeners/proxy.rs"]

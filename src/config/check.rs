@@ -25,6 +25,7 @@ impl Config {
         self.check_memory_and_disk(reader);
         self.check_listeners(reader);
         self.check_certificates(reader);
+        self.check_tls(reader);
         self.check_relay(reader);
         self.check_routes(reader);
         self.check_api_keys(reader);
@@ -67,6 +68,9 @@ impl Config {
         }
         for net in self.relay.networks.iter().filter(|net| net.prefix_len() < 8) {
             warn("relay.networks", format!("{net}: that many clients may send anything to anybody"));
+        }
+        for (key, text) in self.idle_certificates() {
+            warn(&key, text);
         }
         warnings
     }

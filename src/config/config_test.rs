@@ -397,6 +397,36 @@ fn contradictions_are_told_where_they_were_written() {
         ],
     );
     check(
+        "[[listener]]\nname = \"b\"\ntls = \"none\"\naddress = [\"0.0.0.0:0\"]\nclient-certificate = \"request\"",
+        &[
+            "5:1: listener.b.client-certificate: certificates are shown in TLS, and there is none; set `tls`, or ask for no \
+             certificate",
+        ],
+    );
+    check(
+        "[[listener]]\nname = \"b\"\ntls = \"starttls\"\naddress = [\"0.0.0.0:0\"]\nclient-certificate = \"require\"\n\
+         [[certificate]]\nname = \"c\"\ncertificate = \"c.pem\"\nkey = \"k.pem\"",
+        &[
+            "5:1: listener.b.client-certificate: who does not begin TLS comes in without a certificate; set tls = \
+             \"required\" or \"implicit\"",
+            "5:1: listener.b.client-certificate: no certificate is a credential: nobody could come in; set \
+             `relay.certificates` or `relay.authorities`",
+        ],
+    );
+    check(
+        "[tls]\nmin-version = \"1.3\"\nsuites = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"]\ngroups = []",
+        &[
+            "4:1: tls.groups: without one there is no TLS; name one, or leave the key out",
+            "3:1: tls.suites: none of the suites is for TLS 1.3; add \"TLS_AES_128_GCM_SHA256\", or set `tls.min-version \
+             = \"1.2\"`",
+        ],
+    );
+    check(
+        "[relay]\ncertificates = [\"sha256:12\"]",
+        &["2:17: relay.certificates: expected \"sha256:\" and 64 hexadecimal digits, found \"sha256:12\"; \
+             `openssl x509 -noout -fingerprint -sha256 -in cert.pem` prints it"],
+    );
+    check(
         "[[route]]\nname = \"r\"\ndomains = [\"*\"]\nvia = \"hop\"\n[[route]]\nname = \"s\"\ndomains = [\"*\"]\nhosts = [\"a\"]",
         &[
             "1:1: route.r: missing, expected `hosts = [\"relay.example.org:25\"]`; via = \"hop\" needs next hops",

@@ -6,6 +6,7 @@
 
 mod change;
 mod check;
+mod check_tls;
 mod clients;
 mod error;
 mod example;
@@ -38,8 +39,9 @@ pub use sending::{
     Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, Via,
 };
 pub use serving::{
-    Certificate, DomainKind, Etrn, Extensions, InboundTimeouts, Limits, ListenAddress, Listener,
-    ListenerKind, ListenerTls, MailDomain, Relay, Tls, TlsVersion, Tolerance,
+    Certificate, ClientCertificate, DomainKind, Etrn, Extensions, Fingerprint, InboundTimeouts, Limits,
+    ListenAddress, Listener, ListenerKind, ListenerTls, MailDomain, Relay, Tls, TlsGroup, TlsSuite,
+    TlsVersion, Tolerance,
 };
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};

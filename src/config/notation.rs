@@ -17,7 +17,8 @@ use toml::{
 };
 
 use crate::{
-    CoreCount, DomainPattern, Hop, Host, KeyHash, ListenAddress, Output, Problem, Secret, SenderPattern,
+    CoreCount, DomainPattern, Fingerprint, Hop, Host, KeyHash, ListenAddress, Output, Problem, Secret,
+    SenderPattern,
     parse::{size_from_text, size_meant, size_text, span_from_text, span_meant},
     reader::{Reader, distance},
     schema::{Entry, Key, Section, Shape, Takes, below},
@@ -595,6 +596,20 @@ impl Spelled for KeyHash {
     }
 }
 
+impl Spelled for Fingerprint {
+    const KIND: &'static str = "SHA-256 of a certificate";
+    const EXPECTED: &'static str = "\"sha256:\" and 64 hexadecimal digits";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::from_text(text)
+            .ok_or_else(|| "`openssl x509 -noout -fingerprint -sha256 -in cert.pem` prints it".into())
+    }
+
+    fn spell(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Spelled for Secret {
     const KIND: &'static str = "secret text";
     const EXPECTED: &'static str = "a text of 16 to 256 visible ASCII characters";
@@ -690,6 +705,10 @@ impl<N: Notation<T>, T: Clone + PartialEq> Notation<Vec<T>> for List<N> {
 
     fn each_path(value: &mut Vec<T>, visit: &mut dyn FnMut(&mut PathBuf)) {
         value.iter_mut().for_each(|item| N::each_path(item, visit));
+    }
+
+    fn choices() -> &'static [(&'static str, &'static str)] {
+        N::choices()
     }
 }
 

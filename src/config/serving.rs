@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    Checks, DomainPattern,
-    notation::{FilePath, List, Literal, Maybe, Size, Table, Text, Time, Whole, Word, YesNo},
+    Checks, DomainPattern, KeyHash,
+    notation::{FilePath, List, Literal, Maybe, Size, Table, Text, Time, Whole, Word, Words as _, YesNo},
     schema::{Entry, choice, section},
 };
 
@@ -82,6 +82,95 @@ choice! {
 }
 
 choice! {
+    /// A cipher suite.
+    pub enum TlsSuite {
+        /// TLS 1.3
+        Aes256 = "TLS_AES_256_GCM_SHA384",
+        /// TLS 1.3
+        Aes128 = "TLS_AES_128_GCM_SHA256",
+        /// TLS 1.3
+        ChaCha = "TLS_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2
+        EcdsaAes256 = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2
+        EcdsaAes128 = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2
+        EcdsaChaCha = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+        /// TLS 1.2
+        RsaAes256 = "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+        /// TLS 1.2
+        RsaAes128 = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        /// TLS 1.2
+        RsaChaCha = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+    }
+}
+
+choice! {
+    /// A group to agree on keys in.
+    pub enum TlsGroup {
+        /// with ML-KEM, so that what is recorded today stays secret from the machines of tomorrow; TLS 1.3
+        X25519MlKem768 = "X25519MLKEM768",
+        /// Curve25519
+        X25519 = "x25519",
+        /// NIST P-256
+        P256 = "secp256r1",
+        /// NIST P-384
+        P384 = "secp384r1",
+    }
+}
+
+choice! {
+    /// Whether clients show a certificate.
+    pub enum ClientCertificate {
+        /// they are not asked
+        None = "none",
+        /// they are asked, and may show any or none
+        Request = "request",
+        /// without one that may relay there is no connection
+        Require = "require",
+    }
+}
+
+/// The SHA-256 of a certificate as it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint(KeyHash);
+
+impl Fingerprint {
+    /// The hash itself.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// With or without `sha256:` before it and colons in it, as openssl prints it.
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let digits = text.strip_prefix("sha256:").unwrap_or(&text).replace(':', "");
+        KeyHash::from_text(&format!("sha256:{digits}")).map(Self)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl TlsSuite {
+    /// The version that has it.
+    pub const fn version(self) -> TlsVersion {
+        match self {
+            Self::Aes256 | Self::Aes128 | Self::ChaCha => TlsVersion::Tls13,
+            Self::EcdsaAes256
+            | Self::EcdsaAes128
+            | Self::EcdsaChaCha
+            | Self::RsaAes256
+            | Self::RsaAes128
+            | Self::RsaChaCha => TlsVersion::Tls12,
+        }
+    }
+}
+
+choice! {
     /// What a domain is to us.
     pub enum DomainKind {
         /// its mailboxes are here
@@ -105,6 +194,8 @@ section! {
         kind: ListenerKind [Word] = ListenerKind::Smtp;
         /// Whether TLS.
         tls: ListenerTls [Word] = ListenerTls::Starttls;
+        /// Whether clients show a certificate under TLS. One that is a credential may relay; see `[relay]`.
+        client_certificate: ClientCertificate [Word] = ClientCertificate::None;
         /// Proxies that stand before this listener, by their networks: each connection begins with a header of the PROXY
         /// protocol, version 1 or 2, and the client is who that says. A connection from elsewhere, or without a good
         /// header, is closed. None: there is no proxy. On a Unix socket whoever may open it is believed.
@@ -171,6 +262,11 @@ section! {
     pub struct Tls {
         /// The oldest version we speak.
         min_version: TlsVersion [Word] = TlsVersion::Tls12;
+        /// The cipher suites we take, by their registered names. Of those that the client has too, the first on its list is
+        /// used.
+        suites: Vec<TlsSuite> [List<Word>] = TlsSuite::VALUES.to_vec();
+        /// The groups we agree on keys in.
+        groups: Vec<TlsGroup> [List<Word>] = TlsGroup::VALUES.to_vec();
     }
 }
 
@@ -276,6 +372,19 @@ section! {
     pub struct Relay {
         /// Networks whose clients may relay. A network of all addresses is refused: it makes an open relay.
         networks: Vec<IpNet> [List<Literal>] = loopback();
+        /// Certificates whose holders may relay, by their SHA-256: whoever has issued them, and however old they are. For
+        /// listeners with `client-certificate`.
+        certificates: Vec<Fingerprint> [List<Literal>] = Vec::new();
+        /// Files of authorities, in PEM: the holder of a certificate that one of them has issued for TLS clients may relay.
+        /// None of those that everybody believes: they issue to everybody.
+        authorities: Vec<PathBuf> [List<FilePath>] = Vec::new();
+    }
+}
+
+impl Relay {
+    /// Whether a certificate can be a credential.
+    pub const fn has_credentials(&self) -> bool {
+        !self.certificates.is_empty() || !self.authorities.is_empty()
     }
 }
 

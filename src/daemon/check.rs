@@ -96,7 +96,6 @@ fn certificates(config: &Config) -> Vec<Finding> {
         ours.certificate_files().iter().filter_map(|one| Certificates::load(std::slice::from_ref(one)).err());
     let authorities = ours
         .authority_files()
-        .iter()
         .filter_map(|one| Authorities::load(Public::Ignored, std::slice::from_ref(one)).err());
     let errors = errors.chain(authorities);
     errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string())).collect()

@@ -48,6 +48,9 @@ pub(crate) fn certificate_key(config: &Config, error: &CertificateError) -> Stri
     if config.outbound_tls.authorities.iter().any(|authority| authority == file) {
         return "outbound-tls.authorities".to_owned();
     }
+    if config.relay.authorities.iter().any(|authority| authority == file) {
+        return "relay.authorities".to_owned();
+    }
     let named = config.certificates.iter().find_map(|certificate| {
         let key = if certificate.key == file {
             "key"

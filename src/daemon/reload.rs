@@ -13,8 +13,11 @@ use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Change, Config, ListenerTls, Loaded, Secret};
-use shard::{Crowd, DiskBudget, Snapshot};
-use tls::{Authorities, CertificateError, CertificateFiles, Certificates, Public};
+use shard::{Crowd, DiskBudget, ServerTls, Snapshot};
+use tls::{
+    Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Public,
+    ServerOptions, SettingsError, Tickets,
+};
 use watch::log;
 
 use crate::open;
@@ -29,12 +32,37 @@ pub(crate) struct Ours {
     /// Whether a listener asks for TLS.
     tls: bool,
     version_min: tls::Version,
+    suites: Vec<String>,
+    groups: Vec<String>,
+    listed_clients: Vec<tls::Fingerprint>,
+    client_authorities: Vec<PathBuf>,
     pub(crate) log_levels: log::Levels,
     pub(crate) token: Option<Secret>,
     pub(crate) injections: inject::Settings,
     pub(crate) grace: Duration,
     pub(crate) disk_max: u64,
     pub(crate) clients_tracked_max: u32,
+}
+
+/// Why there are no papers.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PapersError {
+    #[error(transparent)]
+    File(#[from] CertificateError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+/// What is shown and believed in TLS: read from the files that the configuration names.
+pub(crate) struct Papers {
+    /// None when no listener needs them.
+    certificates: Option<Arc<Certificates>>,
+    /// Whose word counts for the certificates of next hops.
+    authorities: Authorities,
+    /// Which certificates of clients are good for something.
+    credentials: Arc<Credentials>,
+    /// Older than any of the others: sessions begun before a reload are resumed after it.
+    tickets: Tickets,
 }
 
 /// The configuration in force, and all that is told of another one.
@@ -44,7 +72,7 @@ pub(crate) struct Reloader<'a> {
     /// What the server was started with: what takes a restart is still as it is there.
     pub(crate) started: Arc<Config>,
     pub(crate) ours: Ours,
-    pub(crate) certificates: Option<Arc<Certificates>>,
+    pub(crate) papers: Papers,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) budget: DiskBudget,
     pub(crate) crowd: Crowd,
@@ -61,6 +89,7 @@ impl Ours {
             key: certificate.key.clone(),
             names: certificate.domains.iter().map(ToString::to_string).collect(),
         };
+        let listed = config.relay.certificates.iter();
         Self {
             certificates: config.certificates.iter().map(files).collect(),
             public_authorities: match config.outbound_tls.public_authorities {
@@ -73,6 +102,10 @@ impl Ours {
                 config::TlsVersion::Tls12 => tls::Version::Tls12,
                 config::TlsVersion::Tls13 => tls::Version::Tls13,
             },
+            suites: config.tls.suites.iter().map(ToString::to_string).collect(),
+            groups: config.tls.groups.iter().map(ToString::to_string).collect(),
+            listed_clients: listed.map(|fingerprint| tls::Fingerprint(*fingerprint.as_bytes())).collect(),
+            client_authorities: config.relay.authorities.clone(),
             log_levels: log::Levels {
                 level: log_level(config.log.level),
                 libraries: log_level(config.log.libraries),
@@ -93,7 +126,7 @@ impl Ours {
 
     /// The certificates, when there are any or a listener needs them. Those that are in force `before` are exchanged, so
     /// that sessions which are open see them too.
-    pub(crate) fn certificates(
+    fn certificates(
         &self,
         before: Option<&Arc<Certificates>>,
     ) -> Result<Option<Arc<Certificates>>, CertificateError> {
@@ -109,33 +142,67 @@ impl Ours {
         }
     }
 
-    /// Whose word counts for the certificates of next hops.
-    pub(crate) fn authorities(&self) -> Result<Authorities, CertificateError> {
-        Authorities::load(self.public_authorities, &self.authorities)
+    /// Where the certificates of authorities lie.
+    pub(crate) fn authority_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.authorities.iter().chain(&self.client_authorities)
     }
 
-    /// Where they lie.
-    pub(crate) fn authority_files(&self) -> &[PathBuf] {
-        &self.authorities
+    /// Reads all that lies in files. What was in force before is exchanged when all of it is good, and not before.
+    pub(crate) fn papers(&self, before: Option<&Papers>) -> Result<Papers, PapersError> {
+        let authorities = Authorities::load(self.public_authorities, &self.authorities)?;
+        let of_clients = Authorities::load(Public::Ignored, &self.client_authorities)?;
+        let credentials = Credentials::new(self.listed_clients.iter().copied(), &of_clients);
+        let tickets = before.map_or_else(Tickets::new, |before| Ok(before.tickets.clone()))?;
+        let certificates = self.certificates(before.and_then(|before| before.certificates.as_ref()))?;
+        Ok(Papers { certificates, authorities, credentials: Arc::new(credentials), tickets })
     }
 
     /// What the shards are given.
-    pub(crate) fn snapshot(
-        &self,
-        config: Arc<Config>,
-        certificates: Option<&Arc<Certificates>>,
-        authorities: &Authorities,
-    ) -> anyhow::Result<Snapshot> {
+    pub(crate) fn snapshot(&self, config: Arc<Config>, papers: &Papers) -> anyhow::Result<Snapshot> {
         const SESSIONS_MAX: usize = 4096;
         let server_tls =
-            certificates.map(|certificates| tls::server_config(certificates.clone(), self.version_min));
+            papers.certificates.as_ref().map(|certificates| self.server_tls(certificates, papers));
         let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
         Ok(Snapshot {
             config,
             server_tls: server_tls.transpose()?,
             client_tls: Some(client(tls::Authentication::Opportunistic)?),
-            client_tls_verified: Some(client(tls::Authentication::Authorities(authorities))?),
+            client_tls_verified: Some(client(tls::Authentication::Authorities(&papers.authorities))?),
         })
+    }
+}
+
+impl Ours {
+    fn server_tls(
+        &self,
+        certificates: &Arc<Certificates>,
+        papers: &Papers,
+    ) -> Result<ServerTls, SettingsError> {
+        let with = |clients| {
+            let options = ServerOptions {
+                version_min: self.version_min,
+                suites: self.suites.clone(),
+                groups: self.groups.clone(),
+                clients,
+            };
+            tls::server_config(certificates.clone(), &options, &papers.tickets)
+        };
+        Ok(ServerTls {
+            not_asking: with(ClientCertificates::NotAskedFor)?,
+            asking: with(ClientCertificates::AskedFor)?,
+            requiring: with(ClientCertificates::Required(papers.credentials.clone()))?,
+            credentials: papers.credentials.clone(),
+        })
+    }
+}
+
+impl PapersError {
+    /// With the key that names the file which it is about.
+    pub(crate) fn placed(self, loaded: &Loaded) -> anyhow::Error {
+        match self {
+            Self::File(error) => open::misplaced(loaded, &error),
+            Self::Settings(error) => error.into(),
+        }
     }
 }
 
@@ -150,17 +217,18 @@ impl Reloader<'_> {
             )
         })?;
         let ours = Ours::new(&config);
-        let certificates = ours.certificates(self.certificates.as_ref());
-        let certificates = certificates.map_err(|error| self.explained(&loaded, &error))?;
-        let authorities = ours.authorities().map_err(|error| self.explained(&loaded, &error))?;
-        let snapshot = ours.snapshot(Arc::new(config), certificates.as_ref(), &authorities)?;
+        let papers = ours.papers(Some(&self.papers)).map_err(|error| match error {
+            PapersError::File(error) => self.explained(&loaded, &error),
+            PapersError::Settings(error) => error.into(),
+        })?;
+        let snapshot = ours.snapshot(Arc::new(config), &papers)?;
         self.snapshot.store(Arc::new(snapshot));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);
-        (self.certificates, self.ours) = (certificates, ours);
+        (self.papers, self.ours) = (papers, ours);
         let stranded = self.door.reload(0).await?;
         Ok(Reloaded { pending, stranded })
     }

@@ -72,6 +72,7 @@ index.checkpoint-interval = "30s"
 listener.address = ["127.0.0.1:2526"]
 listener.kind = "submission"
 listener.tls = "implicit"
+listener.client-certificate = "request"
 listener.proxy-networks = ["192.0.2.0/24"]
 listener.backlog = 128
 listener.bare-line-ends = "accept"
@@ -135,6 +136,8 @@ listener.timeouts.tarpit = "7s"
 listener.timeouts.send = "7s"
 listener.timeouts.session = "7h"
 tls.min-version = "1.3"
+tls.suites = ["TLS_AES_128_GCM_SHA256"]
+tls.groups = ["x25519"]
 certificate.certificate = "c2.pem"
 certificate.key = "k2.pem"
 certificate.domains = ["example.com"]
@@ -193,6 +196,8 @@ timeouts.outbound.final = "7s"
 relay.networks = ["10.0.0.0/8"]
 etrn.networks = ["198.51.100.0/24"]
 etrn.domains = ["example.com"]
+relay.certificates = ["sha256:1111111111111111111111111111111111111111111111111111111111111111"]
+relay.authorities = ["clients.pem"]
 domain.kind = "local"
 domain.recipients = ["ann"]
 domain.verify = "127.0.0.1:10025"
@@ -303,10 +308,13 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
 fn effects(config: &Config) -> String {
     let ours = Ours::new(config);
     let (chain, key) = tls::self_signed(&["mx.example.org".to_owned()]).unwrap();
-    let certificates = Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
-    let snapshot = ours
-        .snapshot(Arc::new(config.clone()), Some(&certificates), &Authorities::of(Public::Ignored))
-        .unwrap();
+    let papers = Papers {
+        certificates: Some(Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap())),
+        authorities: Authorities::of(Public::Ignored),
+        credentials: Arc::default(),
+        tickets: Tickets::new().unwrap(),
+    };
+    let snapshot = ours.snapshot(Arc::new(config.clone()), &papers).unwrap();
     format!("{ours:?} {}", shard::effects(&snapshot))
 }
 

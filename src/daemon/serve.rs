@@ -67,9 +67,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         bail!("the configuration cannot be used here:\n{}", open::lines(&contradictions));
     }
     let ours = Ours::new(&config);
-    let certificates = ours.certificates(None).map_err(|error| open::misplaced(&loaded, &error))?;
-    let authorities = ours.authorities().map_err(|error| open::misplaced(&loaded, &error))?;
-    let snapshot = ours.snapshot(config.clone(), certificates.as_ref(), &authorities)?;
+    let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
+    let snapshot = ours.snapshot(config.clone(), &papers)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let mut sockets = bind(&config, places, shards)?;
     // Ids belong to threads: there must be none but this one yet.
@@ -160,7 +159,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         shards,
         started: config,
         ours,
-        certificates,
+        papers,
         snapshot,
         budget,
         crowd,

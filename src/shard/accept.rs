@@ -9,6 +9,7 @@ use std::{
 
 use ring::{AcceptOptions, BoundListener, Listener, Peer, Shortage};
 use smtp::Reply;
+use tls::ServerConfig;
 use watch::{
     ConnectionRefusal,
     events::{AcceptPaused, AcceptResumed, ProxyRefused, SessionPanicked, TlsFailed},
@@ -16,11 +17,11 @@ use watch::{
 
 use crate::{
     admission::{Admitted, note_turned},
-    caller::{ProxyError, read_header},
+    caller::{ProxyError, look_at_certificate, read_header},
     connection,
     settings::{Door, TlsStart},
     shard::Shard,
-    socket::{Socket, Unread},
+    socket::{HandshakeError, Socket, Unread},
 };
 
 /// A listening socket for one shard, and which listener of the configuration it belongs to.
@@ -95,10 +96,9 @@ async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: A
             return note_proxy(&shard, &door, socket.stream().peer(), &error);
         }
     }
-    let client = socket.peer();
     let (place, verdict) = admitted.judge(&door, socket.caller());
     if let Err(turned) = verdict {
-        note_turned(&shard, client, turned);
+        note_turned(&shard, socket.peer(), turned);
         // Under implicit TLS nobody could read it. RFC 5321 §3.1 has us wait for QUIT after a 554; who is not wanted does
         // not get to hold a connection for that.
         if !matches!(door.tls, TlsStart::AtOnce(_)) {
@@ -106,13 +106,10 @@ async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: A
         }
         return socket.close().await;
     }
-    if let TlsStart::AtOnce(config) = &door.tls {
-        socket.stream().deadline().set_after(door.timeouts.handshake);
-        let outcome = socket.accept_tls(config, Unread::Handshake).await;
-        note_handshake(&shard, client, outcome.as_ref().err());
-        if outcome.is_err() {
-            return;
-        }
+    if let TlsStart::AtOnce(config) = &door.tls
+        && secure(&shard, &door, &mut socket, config, Unread::Handshake).await.is_err()
+    {
+        return;
     }
     connection::serve(&shard, &door, socket, &place).await;
 }
@@ -126,12 +123,34 @@ fn note_proxy(shard: &Shard, door: &Door, peer: Peer, error: &ProxyError) {
     }
 }
 
-/// Counts a handshake with a client, and logs one that failed.
-pub(crate) fn note_handshake(shard: &Shard, client: Peer, failed: Option<&crate::socket::HandshakeError>) {
-    let Some(error) = failed else { return shard.metrics.inbound.tls.done.one() };
-    shard.metrics.inbound.tls.failed.one();
-    TlsFailed { peer: client_address(client), side: "in", error: &error.to_string() }
-        .emit(ring::clock::unix_micros());
+/// Goes over to TLS, and looks at the certificate that the client has shown. Counts it, and logs what failed.
+pub(crate) async fn secure(
+    shard: &Shard,
+    door: &Door,
+    socket: &mut Socket,
+    config: &Arc<ServerConfig>,
+    unread: Unread,
+) -> Result<(), HandshakeError> {
+    socket.stream().deadline().set_after(door.timeouts.handshake);
+    let outcome = match socket.accept_tls(config, unread).await {
+        Ok(()) => look_at_certificate(door, socket),
+        Err(error) => Err(error),
+    };
+    let metrics = &shard.metrics.inbound;
+    match &outcome {
+        Ok(()) => {
+            metrics.tls.done.one();
+            if socket.tls_session().is_some_and(|session| session.resumed) {
+                metrics.tls_resumed.one();
+            }
+        }
+        Err(error) => {
+            metrics.tls.failed.one();
+            TlsFailed { peer: client_address(socket.peer()), side: "in", error: &error.to_string() }
+                .emit(ring::clock::unix_micros());
+        }
+    }
+    outcome
 }
 
 /// A client's address for the log; one that came by a Unix socket has the unspecified one.

@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection, and what a proxy there says of it.
+//! Who is at the other end of a connection: what a proxy there says of it, and what its certificate does.
 
 use std::{
     io,
@@ -6,13 +6,17 @@ use std::{
     time::Duration,
 };
 
+use config::ClientCertificate;
 use policy::{Listing, Networks, Policy, Standing};
 use proxy::{Header, HeaderError};
 use ring::Peer;
+use tls::{Fingerprint, Shown};
+use watch::events::CertificateShown;
 
 use crate::{
+    accept::client_address,
     settings::{Door, to_usize},
-    socket::Socket,
+    socket::{HandshakeError, Socket},
 };
 
 /// Who is at the other end, or behind the proxy there.
@@ -21,6 +25,8 @@ pub(crate) struct Caller {
     /// The address, for all that goes by it.
     pub(crate) peer: Peer,
     pub(crate) known: Known,
+    /// The certificate that it may relay by, once it has shown one.
+    pub(crate) certificate: Option<Fingerprint>,
 }
 
 /// How the client of a connection is known.
@@ -53,7 +59,7 @@ pub(crate) enum ProxyError {
 impl Caller {
     /// Known by the address it comes from.
     pub(crate) const fn at(peer: Peer) -> Self {
-        Self { peer, known: Known::ByAddress }
+        Self { peer, known: Known::ByAddress, certificate: None }
     }
 
     /// Its address, where that says who it is. A client on a Unix socket is of this host.
@@ -67,6 +73,7 @@ impl Caller {
     /// Whether it is one of ours.
     pub(crate) fn standing(self, policy: &Policy) -> Standing {
         match self.known {
+            Known::ByAddress | Known::NotAtAll if self.certificate.is_some() => Standing::Own,
             Known::ByAddress => policy.standing(self.peer.ip()),
             Known::NotAtAll => Standing::Stranger,
         }
@@ -79,6 +86,40 @@ impl Caller {
             (Listing::Spared, Known::NotAtAll) => Listing::Unlisted,
             (listing, Known::ByAddress | Known::NotAtAll) => listing,
         }
+    }
+}
+
+/// Takes from the certificate that the client has shown, if it was asked for one, who it is.
+pub(crate) fn look_at_certificate(door: &Door, socket: &mut Socket) -> Result<(), HandshakeError> {
+    let demanded = match door.certificates {
+        ClientCertificate::None => return Ok(()),
+        ClientCertificate::Request => false,
+        ClientCertificate::Require => true,
+    };
+    let Some(credentials) = &door.credentials else { return Ok(()) };
+    let now = ring::clock::unix_micros();
+    let shown = socket.shown(credentials, Duration::from_micros(now));
+    let (fingerprint, is_credential) = match shown {
+        Shown::Nothing => (None, false),
+        Shown::Certificate(fingerprint) => (Some(fingerprint), false),
+        Shown::Credential(fingerprint) => (Some(fingerprint), true),
+    };
+    if let Some(fingerprint) = fingerprint {
+        CertificateShown {
+            client: client_address(socket.peer()),
+            listener: &door.name,
+            cert: &fingerprint,
+            trusted: if is_credential { "yes" } else { "no" },
+        }
+        .emit(now);
+    }
+    match fingerprint {
+        Some(fingerprint) if is_credential => {
+            socket.set_caller(Caller { certificate: Some(fingerprint), ..socket.caller() });
+            Ok(())
+        }
+        Some(_) | None if demanded => Err(HandshakeError::NoCredential),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -114,7 +155,9 @@ pub(crate) async fn read_header(
     match header {
         Header::Own => {}
         Header::Client(client) => socket.set_caller(Caller::at(Peer::Tcp(client))),
-        Header::Unknown => socket.set_caller(Caller { peer: proxy, known: Known::NotAtAll }),
+        Header::Unknown => {
+            socket.set_caller(Caller { peer: proxy, known: Known::NotAtAll, certificate: None })
+        }
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use watch::{
 };
 
 use crate::{
-    accept::{client_address, note_handshake},
+    accept::{client_address, secure},
     admission::note_refused,
     crowd::Place,
     facts::{self, Who},
@@ -495,6 +495,7 @@ impl Connection<'_> {
                 name: self.session.client().map_or("", |(_, name)| name),
                 protocol: self.session.protocol(committed.utf8()),
                 tls: tls.as_ref(),
+                certificate: self.socket.caller().certificate,
             },
         );
         self.session.on_commit(committed.outcome)
@@ -519,9 +520,7 @@ impl Connection<'_> {
         let TlsStart::OnRequest(config) = &self.door.tls else {
             unreachable!("STARTTLS is not offered here")
         };
-        self.socket.stream().deadline().set_after(self.door.timeouts.handshake);
-        let outcome = self.socket.accept_tls(config, Unread::Clear).await;
-        note_handshake(self.shard, self.socket.peer(), outcome.as_ref().err());
+        let outcome = secure(self.shard, self.door, &mut self.socket, config, Unread::Clear).await;
         // What was scanned of the clear text is gone with it.
         self.lines = LineScanner::new(to_usize(self.door.limits.command_line_max));
         if outcome.is_err() { Err(Ending::Failed) } else { Ok(self.session.on_tls()) }

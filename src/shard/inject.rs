@@ -96,6 +96,7 @@ impl Entry<'_> {
                             name: &self.injection.bringer,
                             protocol: "HTTP",
                             tls: None,
+                            certificate: None,
                         },
                     );
                     let reply = self.session.on_commit(committed.outcome);

@@ -66,7 +66,7 @@ pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::Leases;
 pub use recover::{Found, RecoverError, journal_limits, read as read_back};
-pub use settings::{Snapshot, effects};
+pub use settings::{ServerTls, Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
 
 use crate::{

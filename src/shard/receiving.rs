@@ -1,6 +1,7 @@
 //! One message on its way in, from its first octet to its place in the journal, whichever way it comes.
 
 use std::{
+    fmt::Display,
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
@@ -76,6 +77,8 @@ pub(crate) struct Bringer<'a> {
     pub(crate) name: &'a str,
     pub(crate) protocol: &'a str,
     pub(crate) tls: Option<&'a tls::Session>,
+    /// The certificate that was its credential.
+    pub(crate) certificate: Option<tls::Fingerprint>,
 }
 
 impl Receiving {
@@ -224,6 +227,7 @@ impl Committed {
             return;
         }
         let tls = bringer.tls.map(ToString::to_string);
+        let certificate = bringer.certificate.as_ref().map(|certificate| certificate as &dyn Display);
         Accepted {
             id,
             from: envelope.reverse_path.address().map_or("", |address| address.as_str()),
@@ -233,6 +237,7 @@ impl Committed {
             helo: bringer.name,
             proto: bringer.protocol,
             tls: tls.as_deref(),
+            cert: certificate,
             msgid: msgid.as_deref(),
         }
         .emit(envelope.received_at.0);

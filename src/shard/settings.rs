@@ -10,7 +10,8 @@ use std::{
 };
 
 use config::{
-    Config, DomainKind, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind, ListenerTls,
+    ClientCertificate, Config, DomainKind, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind,
+    ListenerTls,
 };
 use delivery::{Demand, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
 use dns::Name;
@@ -21,7 +22,7 @@ use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
 };
-use tls::{ClientConfig, ServerConfig};
+use tls::{ClientConfig, Credentials, ServerConfig};
 
 use crate::{
     crowd::{Prefixes, Rates},
@@ -35,11 +36,24 @@ pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
     /// What our servers speak; none without a certificate.
-    pub server_tls: Option<Arc<ServerConfig>>,
+    pub server_tls: Option<ServerTls>,
     /// What our clients speak to next hops whose certificate does not matter.
     pub client_tls: Option<Arc<ClientConfig>>,
     /// What our clients speak where it does.
     pub client_tls_verified: Option<Arc<ClientConfig>>,
+}
+
+/// What our servers speak, by how they treat the certificates of clients.
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    /// They do not ask for one.
+    pub not_asking: Arc<ServerConfig>,
+    /// They do.
+    pub asking: Arc<ServerConfig>,
+    /// They want one of the credentials.
+    pub requiring: Arc<ServerConfig>,
+    /// Those that are good for something.
+    pub credentials: Arc<Credentials>,
 }
 
 /// One shard's view of a [`Snapshot`]: whatever a reload changes is in here, and nothing else.
@@ -83,6 +97,9 @@ pub(crate) struct Door {
     pub(crate) name: Box<str>,
     pub(crate) role: Role,
     pub(crate) tls: TlsStart,
+    /// Whether clients show a certificate, and which are good for something.
+    pub(crate) certificates: ClientCertificate,
+    pub(crate) credentials: Option<Arc<Credentials>>,
     /// The proxies that stand before it, when some do.
     pub(crate) proxies: Option<Networks>,
     pub(crate) limits: config::Limits,
@@ -165,7 +182,13 @@ impl Settings {
 }
 
 impl Door {
-    fn new(config: &Config, listener: &config::Listener, server_tls: Option<&Arc<ServerConfig>>) -> Self {
+    fn new(config: &Config, listener: &config::Listener, server_tls: Option<&ServerTls>) -> Self {
+        let credentials = server_tls.map(|tls| tls.credentials.clone());
+        let server_tls = server_tls.map(|tls| match listener.client_certificate {
+            ClientCertificate::None => &tls.not_asking,
+            ClientCertificate::Request => &tls.asking,
+            ClientCertificate::Require => &tls.requiring,
+        });
         let limits = &listener.limits;
         let (start, state) = match (listener.tls, server_tls) {
             (ListenerTls::None, _) => (TlsStart::Never, TlsState::Absent),
@@ -203,6 +226,8 @@ impl Door {
             name: listener.name.as_str().into(),
             role,
             tls: start,
+            certificates: listener.client_certificate,
+            credentials,
             proxies: (!listener.proxy_networks.is_empty()).then(|| Networks::new(&listener.proxy_networks)),
             limits: limits.clone(),
             timeouts: listener.timeouts.clone(),

@@ -3,11 +3,11 @@
 //! What is sent is gathered and leaves with [`Socket::flush`], or before the socket waits for the peer: so the
 //! replies to a pipelined group travel together (RFC 2920 §3.2).
 
-use std::{io, mem, rc::Rc, sync::Arc};
+use std::{io, mem, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ring::{Input, Peer, Pool, Stream};
-use tls::{Channel, ClientConfig, ServerConfig, TlsError};
+use tls::{Channel, ClientConfig, Credentials, ServerConfig, Shown, TlsError};
 
 use crate::caller::Caller;
 
@@ -39,6 +39,9 @@ pub(crate) enum HandshakeError {
     Io(#[from] io::Error),
     #[error("the peer closed the connection")]
     Closed,
+    /// As in a session that is taken up again after its certificate was struck off the list.
+    #[error("the certificate of the client is no credential")]
+    NoCredential,
 }
 
 /// What the bytes are that were received before a handshake and that nobody has read.
@@ -222,6 +225,11 @@ impl Socket {
     /// What TLS agreed on, when there is TLS.
     pub(crate) fn tls_session(&self) -> Option<tls::Session> {
         self.secure.as_ref()?.channel.session()
+    }
+
+    /// What the client has shown in the handshake.
+    pub(crate) fn shown(&self, credentials: &Credentials, now: Duration) -> Shown {
+        self.secure.as_ref().map_or(Shown::Nothing, |secure| secure.channel.shown(credentials, now))
     }
 
     /// Sends what was gathered and closes so that the peer gets it.

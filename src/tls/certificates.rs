@@ -30,7 +30,7 @@ pub struct CertificateFiles {
     pub chain: PathBuf,
     /// The private key in PEM: PKCS #8, PKCS #1 or SEC 1, not encrypted.
     pub key: PathBuf,
-    /// The names it is shown for, `*.example.org` included. Empty: those the certificate itself holds.
+    /// Names it is shown for beside those that the certificate itself holds, `*.example.org` included.
     pub names: Vec<String>,
 }
 
@@ -216,14 +216,20 @@ pub(crate) fn take_asked_for() -> Option<Box<str>> {
 
 impl Set {
     fn load(files: &[CertificateFiles]) -> Result<Self, CertificateError> {
-        let mut set: Option<Self> = None;
-        for CertificateFiles { chain, key, names } in files {
-            let (certified, own_names) = certify((chain, &read(chain)?), (key, &read(key)?))?;
-            let set =
-                set.get_or_insert_with(|| Self { default: Arc::clone(&certified), by_name: HashMap::new() });
-            set.add(&certified, if names.is_empty() { own_names } else { names.clone() });
+        let mut all = Vec::new();
+        for CertificateFiles { chain, key, .. } in files {
+            all.push(certify((chain, &read(chain)?), (key, &read(key)?))?);
         }
-        set.ok_or(CertificateError::Unconfigured)
+        let (first, _) = all.first().ok_or(CertificateError::Unconfigured)?;
+        let mut set = Self { default: Arc::clone(first), by_name: HashMap::new() };
+        // Who names a certificate for a name wants that one, whatever stands in others.
+        for ((certified, _), files) in all.iter().zip(files) {
+            set.add(certified, files.names.clone());
+        }
+        for (certified, own_names) in all {
+            set.add(&certified, own_names);
+        }
+        Ok(set)
     }
 
     /// The first certificate with a name keeps it.

@@ -39,8 +39,11 @@ fn a_certificate_for_each_name() {
     let one = folder.pair("one", &["mx.example", "*.wild.example"]);
     let two = folder.pair("two", &["mx.example", "two.example"]);
     let three =
-        CertificateFiles { names: names(&["Three.Example"]), ..folder.pair("three", &["unused.example"]) };
-    let certificates = Certificates::load(&[one, two, three]).unwrap();
+        CertificateFiles { names: names(&["Three.Example"]), ..folder.pair("three", &["own.example"]) };
+    // What a certificate is named for goes before what stands in another.
+    let four = CertificateFiles { names: names(&["four.example"]), ..folder.pair("four", &["x.example"]) };
+    let five = folder.pair("five", &["four.example"]);
+    let certificates = Certificates::load(&[one, two, three, five, four]).unwrap();
 
     let default = certificates.set.load().default.cert[0].to_vec();
     assert_eq!(shown(&certificates, "MX.example"), Some(default.clone()));
@@ -49,7 +52,10 @@ fn a_certificate_for_each_name() {
     assert_eq!(shown(&certificates, "wild.example"), None);
     assert!(shown(&certificates, "two.example").is_some_and(|cert| cert != default));
     assert!(shown(&certificates, "three.example").is_some_and(|cert| cert != default));
-    assert_eq!(certificates.names(), ["*.wild.example", "mx.example", "three.example", "two.example"]);
+    assert_eq!(shown(&certificates, "own.example"), shown(&certificates, "three.example"));
+    assert_eq!(shown(&certificates, "four.example"), shown(&certificates, "x.example"));
+    let all = ["*.wild.example", "four.example", "mx.example", "own.example", "three.example"];
+    assert_eq!(certificates.names(), [&all[..], &["two.example", "x.example"]].concat());
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //! After every [`Channel::feed`], also one that failed, send what [`Channel::take_output`] has: the
 //! handshake goes on by it, and an alert tells the peer what was wrong.
 
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, mem, sync::Arc, time::Duration};
 
 use rustls::{
     AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, InvalidMessage, PeerIncompatible,
@@ -23,7 +23,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::{Version, certificates::take_asked_for};
+use crate::{Credentials, Shown, Version, certificates::take_asked_for};
 
 /// One connection's TLS state.
 pub struct Channel {
@@ -249,9 +249,14 @@ impl Channel {
         })
     }
 
-    /// The chain the server showed to us, its own certificate first.
+    /// The chain that the other side has shown, its own certificate first.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         self.common().peer_certificates().unwrap_or_default()
+    }
+
+    /// What the client has shown to us, in this session or in the one that it goes back to, so long after 1970 began.
+    pub fn shown(&self, credentials: &Credentials, now: Duration) -> Shown {
+        credentials.judge(self.peer_certificates(), now)
     }
 
     fn new(connection: Connection) -> Self {
@@ -462,7 +467,7 @@ fn append(
 }
 
 /// rustls marks the suites of TLS 1.3 in their names; the registry does not.
-fn iana_name(suite: &'static str) -> &'static str {
+pub(crate) fn iana_name(suite: &'static str) -> &'static str {
     match suite {
         "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
         "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",

@@ -1,7 +1,10 @@
 //! Both ends of a channel against each other.
 
 use super::*;
-use crate::{Authentication, Authorities, Certificates, Public, client_config, self_signed, server_config};
+use crate::{
+    Authentication, Authorities, Certificates, Public, ServerOptions, Tickets, client_config, self_signed,
+    server_config,
+};
 
 struct World {
     server: Arc<ServerConfig>,
@@ -16,7 +19,12 @@ fn world(version_min: Version) -> World {
     let (chain, key) = self_signed(&names()).unwrap();
     let certificates = Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
     World {
-        server: server_config(certificates, version_min).unwrap(),
+        server: server_config(
+            certificates,
+            &ServerOptions { version_min, ..ServerOptions::default() },
+            &Tickets::new().unwrap(),
+        )
+        .unwrap(),
         client: client_config(Authentication::Opportunistic, version_min, 32).unwrap(),
     }
 }
@@ -196,7 +204,7 @@ fn the_older_version_still_works() {
 fn verified_means_verified() {
     let (chain, key) = self_signed(&names()).unwrap();
     let certificates = Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
-    let server = server_config(certificates, Version::Tls12).unwrap();
+    let server = server_config(certificates, &ServerOptions::default(), &Tickets::new().unwrap()).unwrap();
 
     let mut authorities = Authorities::of(Public::Believed);
     let client = client_config(Authentication::Authorities(&authorities), Version::Tls12, 32).unwrap();
@@ -316,4 +324,32 @@ fn no_bytes_panic() {
         }
         drop(pair.client.feed(&bytes));
     }
+}
+
+#[test]
+fn suites_and_groups_are_those_of_the_options() {
+    let (chain, key) = self_signed(&names()).unwrap();
+    let certificates = Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap());
+    let client = client_config(Authentication::Opportunistic, Version::Tls12, 32).unwrap();
+    let strings = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+    let with = |suites: &[&str], groups: &[&str]| {
+        let options =
+            ServerOptions { suites: strings(suites), groups: strings(groups), ..ServerOptions::default() };
+        server_config(certificates.clone(), &options, &Tickets::new().unwrap())
+    };
+    for (suite, group, version) in [
+        ("TLS_CHACHA20_POLY1305_SHA256", "x25519", Version::Tls13),
+        ("TLS_AES_128_GCM_SHA256", "secp384r1", Version::Tls13),
+        ("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "secp256r1", Version::Tls12),
+    ] {
+        let world = World { server: with(&[suite], &[group]).unwrap(), client: client.clone() };
+        let session = Pair::connected(&world, 1000).server.channel.session().unwrap();
+        assert_eq!((session.version, session.cipher_suite), (version, suite));
+        assert!(session.group.is_some_and(|found| found.eq_ignore_ascii_case(group)), "{session:?}");
+    }
+    assert_eq!(
+        with(&["TLS_RSA_WITH_RC4_128_SHA"], &[]).unwrap_err().to_string(),
+        "there is no cipher suite or group `TLS_RSA_WITH_RC4_128_SHA`"
+    );
+    assert!(with(&[], &["ffdhe2048"]).is_err());
 }

@@ -7,10 +7,15 @@
 mod authorities;
 mod certificates;
 mod channel;
+mod credentials;
 mod settings;
 
 pub use authorities::{Authorities, Public};
 pub use certificates::{CertificateError, CertificateFiles, Certificates, self_signed};
 pub use channel::{Channel, Progress, Session, TlsError};
+pub use credentials::{ClientCertificates, Credentials, Fingerprint, Shown};
 pub use rustls::{ClientConfig, ServerConfig};
-pub use settings::{Authentication, SettingsError, Version, client_config, install_provider, server_config};
+pub use settings::{
+    Authentication, ServerOptions, SettingsError, Tickets, Version, client_config, install_provider,
+    server_config,
+};

@@ -6,18 +6,22 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    ClientConfig, DigitallySignedStruct, Error, ServerConfig, SignatureScheme, SupportedCipherSuite,
+    SupportedProtocolVersion,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::{CryptoProvider, aws_lc_rs},
-    server::NoServerSessionStorage,
+    crypto::{
+        CryptoProvider, SupportedKxGroup,
+        aws_lc_rs::{self, Ticketer},
+    },
+    server::{NoServerSessionStorage, ProducesTickets},
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::{Authorities, Certificates};
+use crate::{Authorities, Certificates, ClientCertificates, channel::iana_name, credentials::Asking};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +54,9 @@ pub enum Authentication<'a> {
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// A suite or group that there is not.
+    #[error("there is no cipher suite or group `{0}`")]
+    Unknown(String),
     /// The provider refuses.
     #[error("the cryptographic provider failed: {0}")]
     Provider(#[from] Error),
@@ -61,22 +68,68 @@ pub fn install_provider() {
     drop(aws_lc_rs::default_provider().install_default());
 }
 
+/// What a server speaks.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    /// The oldest version.
+    pub version_min: Version,
+    /// The cipher suites by their registered names. Empty: all there are.
+    pub suites: Vec<String>,
+    /// The key exchange groups by their registered names. Empty: the usual ones.
+    pub groups: Vec<String>,
+    /// Whether clients are asked for a certificate.
+    pub clients: ClientCertificates,
+}
+
+/// The keys that sessions are resumed by: they change every six hours, and whoever holds these has the same. Each way to
+/// treat clients' certificates has its own, so that nobody gets in by a session that began without one.
+#[derive(Clone, Debug)]
+pub struct Tickets {
+    not_asked: Arc<dyn ProducesTickets>,
+    asked: Arc<dyn ProducesTickets>,
+    required: Arc<dyn ProducesTickets>,
+}
+
+impl Tickets {
+    /// New keys.
+    ///
+    /// # Errors
+    /// [`SettingsError::Provider`] when the system has no random numbers.
+    pub fn new() -> Result<Self, SettingsError> {
+        let [not_asked, asked, required] = [Ticketer::new()?, Ticketer::new()?, Ticketer::new()?];
+        Ok(Self { not_asked, asked, required })
+    }
+
+    fn of(&self, clients: &ClientCertificates) -> Arc<dyn ProducesTickets> {
+        match clients {
+            ClientCertificates::NotAskedFor => self.not_asked.clone(),
+            ClientCertificates::AskedFor => self.asked.clone(),
+            ClientCertificates::Required(_) => self.required.clone(),
+        }
+    }
+}
+
 /// What our servers speak. One for all cores: their tickets are then good on each of them.
 ///
-/// Sessions are resumed by tickets alone, under keys that change every six hours, so the server keeps
-/// nothing for a client that went away.
+/// Sessions are resumed by tickets alone, so the server keeps nothing for a client that went away. A client that has shown a
+/// certificate has it in its ticket: what that is worth is to be judged anew.
 ///
 /// # Errors
-/// [`SettingsError::Provider`] when the system has no random numbers.
+/// [`SettingsError`] when a name is unknown, or no suite is for any of the versions.
 pub fn server_config(
     certificates: Arc<Certificates>,
-    version_min: Version,
+    options: &ServerOptions,
+    tickets: &Tickets,
 ) -> Result<Arc<ServerConfig>, SettingsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(versions(version_min))?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    let provider = Arc::new(chosen(options)?);
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions(options.version_min))?;
+    let builder = match Asking::new(&options.clients, provider) {
+        Some(asking) => builder.with_client_cert_verifier(Arc::new(asking)),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(certificates);
+    config.ticketer = tickets.of(&options.clients);
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // One ticket: a client that resumes gets another, and few open several connections at once.
     config.send_tls13_tickets = 1;
@@ -109,7 +162,36 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+/// The provider with these suites and groups alone, in its own order.
+fn chosen(options: &ServerOptions) -> Result<CryptoProvider, SettingsError> {
+    let mut provider = aws_lc_rs::default_provider();
+    let (suites, groups) = (&provider.cipher_suites, &provider.kx_groups);
+    let suite_of = |suite: &SupportedCipherSuite| suite.suite().as_str().map(iana_name);
+    let known = |name: &str| suites.iter().any(|suite| suite_of(suite) == Some(name));
+    let group_of = |group: &dyn SupportedKxGroup| group.name().as_str();
+    let known_group = |name: &str| groups.iter().any(|group| is_group(group_of(*group), name));
+    let unknown = options.suites.iter().find(|name| !known(name));
+    if let Some(name) = unknown.or_else(|| options.groups.iter().find(|name| !known_group(name))) {
+        return Err(SettingsError::Unknown(name.clone()));
+    }
+    if !options.suites.is_empty() {
+        provider
+            .cipher_suites
+            .retain(|suite| options.suites.iter().any(|name| suite_of(suite) == Some(name)));
+    }
+    if !options.groups.is_empty() {
+        let wanted = |group: Option<&str>| options.groups.iter().any(|name| is_group(group, name));
+        provider.kx_groups.retain(|group| wanted(group_of(*group)));
+    }
+    Ok(provider)
+}
+
+/// The registry spells `x25519`, others `X25519`.
+fn is_group(group: Option<&str>, name: &str) -> bool {
+    group.is_some_and(|group| group.eq_ignore_ascii_case(name))
+}
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

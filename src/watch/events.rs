@@ -120,6 +120,17 @@ events! {
         /// Why.
         error: &'a str,
     }
+    /// A client has shown a certificate.
+    Debug smtp certificate_shown = CertificateShown<'a> {
+        /// Who.
+        client: SocketAddr,
+        /// The listener.
+        listener: &'a str,
+        /// Its SHA-256, as `relay.certificates` lists it.
+        cert: &'a dyn Display,
+        /// Whether its holder may relay: yes or no.
+        trusted: &'a str,
+    }
     /// A command was refused.
     Info smtp refused = Refused<'a> {
         /// Who asked.
@@ -157,6 +168,8 @@ events! {
         proto: &'a str,
         /// TLS version and cipher, when there was TLS.
         tls: Option<&'a str>,
+        /// The SHA-256 of the certificate that the client may relay by, when it has shown one.
+        cert: Option<&'a dyn Display>,
         /// The Message-ID, when one was read.
         msgid: Option<&'a str>,
     }

@@ -130,6 +130,7 @@ fn events_tracing_and_libraries_share_the_log() {
         helo: "a b",
         proto: "ESMTP",
         tls: None,
+        cert: None,
         msgid: None,
     };
     accepted.emit(AT);

@@ -54,6 +54,8 @@ pub struct Inbound {
     pub message_bytes: Histogram,
     /// TLS handshakes.
     pub tls: TlsMetrics,
+    /// Those of them that took an earlier session up again.
+    pub tls_resumed: Counter,
     refusals: Vec<(&'static str, Counter)>,
     refusals_other: Counter,
 }
@@ -434,6 +436,7 @@ impl ShardMetrics {
                 verifications: Family::new(|v: Verification| b.counter(&n::VERIFICATIONS, &[v.label()])),
                 tarpitted: b.counter(&n::REPLIES_HELD_BACK, &[]),
                 pauses: b.counter(&n::ACCEPT_PAUSES, &[]),
+                tls_resumed: b.counter(&n::TLS_RESUMED, &[]),
                 commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),
                 messages: b.counter(&n::MESSAGES, &["in"]),
                 recipients: b.counter(&n::RECIPIENTS, &["in"]),

@@ -142,6 +142,8 @@ list! {
         "Content size of the messages accepted";
     TLS_HANDSHAKES: "ringpost_tls_handshakes_total", Kind::Counter, Count, ["shard", "side", "result"],
         "TLS handshakes, done or failed";
+    TLS_RESUMED: "ringpost_tls_resumed_total", Kind::Counter, Count, ["shard"],
+        "TLS handshakes with clients that took an earlier session up again";
     GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
         "Records made durable by one sync";
     GROUP_BYTES: "ringpost_journal_group_bytes", SIZE, Bytes, ["shard"],
