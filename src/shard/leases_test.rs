@@ -158,6 +158,28 @@ fn who_sleeps_goes_and_who_works_has_its_turn_first() {
 }
 
 #[test]
+fn no_more_go_than_are_wanted() {
+    let mut shards = Shard::host(3, "hop");
+    shards[0].wants = 4;
+    shards[0].ask(4);
+    shards[0].wants = 0;
+    for (waiting, left) in [(1, 3), (2, 2)] {
+        shards[waiting].wants = 1;
+        shards[waiting].ask(4);
+        // To close a connection takes a while.
+        let mut leaving = Vec::new();
+        while let Some(at) = shards[0].held.iter_mut().position(|(lease, _)| lease.should_go(Use::Idle)) {
+            leaving.push(shards[0].held.remove(at));
+        }
+        assert_eq!((shards[0].held.len(), shards[waiting].held.len()), (left, 0));
+        drop(leaving);
+        shards[waiting].read();
+        assert_eq!(shards[waiting].held.len(), 1);
+        assert!(!shards[0].is_pressed());
+    }
+}
+
+#[test]
 fn a_lower_limit_is_reached_by_and_by() {
     let mut shards = Shard::host(2, "hop");
     for shard in &mut shards {
