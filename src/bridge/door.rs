@@ -76,7 +76,7 @@ impl Door {
 
     /// The way that the shards have to one another.
     pub fn neighbours(&self) -> Neighbours {
-        Neighbours(self.shards.clone())
+        Neighbours(self.shards.iter().map(mpsc::Sender::downgrade).collect())
     }
 
     /// How many shards there are.

@@ -267,3 +267,14 @@ async fn shards_ask_one_another() {
     drop(hatches);
     assert_eq!(door.neighbours().release(&node("x.example")).await, None, "nobody is there");
 }
+
+#[tokio::test]
+async fn a_shard_ends_though_its_neighbours_could_ask_it() {
+    let (door, mut hatches) = Door::new(2, Limits::default());
+    let neighbours = door.neighbours();
+    drop(door);
+    for hatch in &mut hatches {
+        assert!(hatch.recv().await.is_none());
+    }
+    assert_eq!(neighbours.release(&mail::Node::parse("x.example").unwrap()).await, None);
+}

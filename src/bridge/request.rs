@@ -97,9 +97,10 @@ pub struct Released {
     pub searching: bool,
 }
 
-/// The way from one shard to all, itself among them. Nobody waits at it: where there is no room, there is no answer.
+/// The way from one shard to all, itself among them. Nobody waits at it: where there is no room, there is no answer. It
+/// does not keep the hatches open: a shard ends when the pool cannot ask it any more, though its neighbours could.
 #[derive(Clone, Debug)]
-pub struct Neighbours(pub(crate) Vec<mpsc::Sender<Request>>);
+pub struct Neighbours(pub(crate) Vec<mpsc::WeakSender<Request>>);
 
 impl Neighbours {
     /// Has all shards try what waits for a node; `None` when one of them does not.
@@ -107,7 +108,9 @@ impl Neighbours {
         let mut answers = Vec::with_capacity(self.0.len());
         for shard in &self.0 {
             let (reply, answer) = oneshot::channel();
-            answers.push(shard.try_send(Request::Release(node.clone(), Reply(reply))).ok().map(|()| answer));
+            let request = Request::Release(node.clone(), Reply(reply));
+            let sent = shard.upgrade().and_then(|shard| shard.try_send(request).ok());
+            answers.push(sent.map(|()| answer));
         }
         let mut all = Some(Released::default());
         for answer in answers {
