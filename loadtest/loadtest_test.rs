@@ -37,6 +37,7 @@ fn every_way_to_send_arrives_intact() {
         (Pipelining::Off, true, Security::None, 5),
         (Pipelining::On, true, Security::None, 1),
         (Pipelining::Deep, true, Security::Starttls, 0),
+        (Pipelining::Deep, true, Security::None, 3),
         (Pipelining::On, false, Security::Starttls, 1),
         (Pipelining::On, false, Security::Implicit, 0),
     ] {

@@ -71,6 +71,10 @@ pub struct Options {
     #[arg(long)]
     pub bdat: bool,
 
+    /// With `--pipelining deep` and `--bdat`: how many messages a connection sends ahead of their replies
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub window: u32,
+
     /// How to use TLS
     #[arg(long, value_enum, default_value_t = Security::None)]
     pub tls: Security,
@@ -206,7 +210,7 @@ pub enum Pipelining {
     Off,
     /// MAIL, RCPT and DATA together; with BDAT the content as well
     On,
-    /// The commands of the next message also go out together with the content of this one
+    /// The commands of the next message also go out together with the content of this one; with BDAT, whole messages
     Deep,
 }
 

@@ -12,3 +12,5 @@ mod limits;
 mod names;
 #[path = "in_service/routes.rs"]
 mod routes;
+#[path = "in_service/streams.rs"]
+mod streams;

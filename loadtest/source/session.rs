@@ -1,5 +1,6 @@
 //! One session of the source: connects again and again until there is no more to send.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::wire::Wire;
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest line of a reply that is read (RFC 5321 §4.5.3.1.5 allows 512).
 const LINE_MAX: usize = 4096;
+/// So many octets go out at one time, when many messages do.
+const BATCH: usize = 64 << 10;
 
 /// Why the connection is of no use any more.
 enum Lost {
@@ -51,6 +54,11 @@ async fn converse(shard: &Shard, waiting: &mut Option<Ticket>) -> Result<(), Los
     let options = &shard.options;
     let mut client = Client::connect(shard).await?;
     client.greet().await?;
+    if options.bdat && options.pipelining == Pipelining::Deep {
+        client.stream(waiting).await?;
+        client.quit().await;
+        return Ok(());
+    }
     let (mut sent, mut ahead) = (0, false);
     while let Some(ticket) = waiting.take() {
         sent += 1;
@@ -92,6 +100,13 @@ struct Client<'a> {
     ahead: Option<Ticket>,
     /// QUIT was sent, or we were told to go.
     quitting: bool,
+}
+
+/// A message whose replies are still to come.
+struct Flying {
+    number: u64,
+    size: usize,
+    begin: Duration,
 }
 
 /// How far one message got.
@@ -179,6 +194,71 @@ impl<'a> Client<'a> {
             .await?;
         (self.size, self.chunking, self.pipelining, self.starttls) = (size, chunking, pipelining, starttls);
         if code == 250 { Ok(()) } else { Err(Lost::Refused("EHLO", code)) }
+    }
+
+    /// Sends whole messages, many ahead of their replies: content in chunks waits for nobody (RFC 3030 §4.2).
+    async fn stream(&mut self, waiting: &mut Option<Ticket>) -> Result<(), Lost> {
+        let mut flight = VecDeque::new();
+        let result = self.stream_through(waiting, &mut flight).await;
+        // Taken or not: the reply is missing.
+        self.shard.tally.borrow_mut().unknown += flight.len() as u64;
+        result
+    }
+
+    async fn stream_through(
+        &mut self,
+        waiting: &mut Option<Ticket>,
+        flight: &mut VecDeque<Flying>,
+    ) -> Result<(), Lost> {
+        let window = self.options.window as usize;
+        let left = |sent: u64| self.options.per_connection == 0 || sent < self.options.per_connection;
+        let mut sent = 0;
+        loop {
+            // In batches: half of the window at a time.
+            if flight.len() <= window / 2 {
+                while flight.len() < window && !self.quitting && left(sent) {
+                    let ticket = match waiting.take() {
+                        Some(ticket) => ticket,
+                        None => match self.shard.ticket().await {
+                            Some(ticket) => ticket,
+                            None => break,
+                        },
+                    };
+                    let message = self.make(ticket);
+                    let begin = ticket.due.unwrap_or_else(clock::now);
+                    flight.push_back(Flying { number: ticket.number, size: message.size, begin });
+                    sent += 1;
+                    self.put_envelope(ticket.number, message.size);
+                    let _ = write!(self.commands, "BDAT {} LAST\r\n", message.size);
+                    for piece in message.pieces() {
+                        self.commands.extend_from_slice(piece);
+                    }
+                    if self.commands.len() > BATCH {
+                        self.flush("BDAT").await?;
+                    }
+                }
+                self.flush("BDAT").await?;
+            }
+            let Some(Flying { number, size, begin }) = flight.front() else { return Ok(()) };
+            let (number, size, begin) = (*number, *size, *begin);
+            let mut outcome = Outcome::default();
+            outcome.note("MAIL", self.reply("MAIL").await?);
+            for index in 0..self.options.recipients {
+                if outcome.note("RCPT", self.reply("RCPT").await?) {
+                    outcome.accepted.push(index);
+                }
+            }
+            let code = self.reply("BDAT").await?;
+            flight.pop_front();
+            let taken = outcome.note("end of content", code) && !outcome.accepted.is_empty();
+            if let Some((step, code)) = outcome.refused {
+                self.shard.error(format!("{step}: {code}"));
+            }
+            if taken {
+                self.count(number, &outcome.accepted, size, begin);
+            }
+            self.quitting |= code == 421;
+        }
     }
 
     /// Sends one message. With `ahead`, its commands are on the way already. With `last`, QUIT goes out behind it.

@@ -1,11 +1,12 @@
 //! One inbound connection, from greeting to close: the whole inbound data path.
 
-use std::{io, pin::Pin, rc::Rc, time::Duration};
+use std::{collections::VecDeque, io, mem, pin::Pin, rc::Rc, time::Duration};
 
 use dns::Name;
 use mail::{Envelope, ForwardPath, Node};
 use policy::Listing;
-use smtp::{Action, Line, LineScanner, Refusal, Reply, Session, Stage, Verdict};
+use ring::Task;
+use smtp::{Action, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
 use watch::{
     ConnectionRefusal,
     events::{Asked, Connected, Disconnected, Refused},
@@ -17,7 +18,7 @@ use crate::{
     crowd::Place,
     facts::{self, Who},
     intake::{Found, Intake},
-    receiving::{Bringer, Origin, Receiving, header_limits},
+    receiving::{Bringer, Committed, Origin, Receiving, header_limits},
     release,
     reverse::{self, AddressName},
     settings::{Door, TlsStart, to_usize},
@@ -44,11 +45,14 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, pl
         output_max: shard.settings().send_max,
         socket,
         receiving: None,
+        pending: VecDeque::new(),
         messages: 0,
         refusals: 0,
         reverse: AddressName::UNASKED,
     };
     let ending = connection.run(greeting).await;
+    // What was begun is ours, whether anybody hears of it or not.
+    Box::pin(connection.finish()).await;
     connection.drop_receiving();
     let Connection { socket, messages, .. } = connection;
     let time = ring::clock::now().saturating_sub(began);
@@ -73,6 +77,8 @@ struct Connection<'a> {
     output_max: usize,
     /// The mail data being received.
     receiving: Option<Receiving>,
+    /// Messages that are being made durable while what the client sent behind them is read, in order.
+    pending: VecDeque<Pending>,
     messages: u64,
     /// The name of the client's address.
     reverse: AddressName,
@@ -82,6 +88,34 @@ struct Connection<'a> {
 
 /// A verdict that is waited for. Boxed, as whatever is seldom: an idle connection should not carry the room for it.
 type Asking<'a> = Pin<Box<dyn Future<Output = Action> + 'a>>;
+
+/// A message that the session does not wait for.
+struct Pending {
+    owed: Owed,
+    commit: Commit,
+    /// The replies to what came after it.
+    behind: Vec<u8>,
+}
+
+/// A commit under way. It runs to its end even when nobody waits for it any more.
+struct Commit(Option<Task<Committed>>);
+
+impl Commit {
+    async fn end(mut self) -> Committed {
+        self.0.take().expect("it is awaited once").await
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.detach();
+        }
+    }
+}
+
+/// So many messages of one client are made durable at a time.
+const PENDING_MAX: usize = 64;
 
 /// How the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +166,11 @@ impl Connection<'_> {
             Err(ending) => return ending,
         };
         loop {
+            if self.waits_for_commits(&action)
+                && let Err(ending) = Box::pin(self.settle()).await
+            {
+                return ending;
+            }
             let next = match action {
                 Action::Reply(reply) => {
                     if reply.refusal().is_some() && self.has_annoyed() {
@@ -149,7 +188,10 @@ impl Connection<'_> {
                 Action::ReceiveChunk { size, first, last } => self.receive_chunk(size, first, last).await,
                 Action::DiscardChunk { size } => self.discard_chunk(size).await,
                 // Boxed, as what follows: an idle connection should not carry the room for it.
-                Action::Commit(envelope) => Ok(Box::pin(self.commit(envelope)).await),
+                Action::Commit(envelope) if self.socket.input().is_empty() && self.pending.is_empty() => {
+                    Ok(Box::pin(self.commit(envelope)).await)
+                }
+                Action::Commit(envelope) => Ok(self.begin_commit(envelope)),
                 Action::Release(node) => Ok(Box::pin(self.release(&node)).await),
                 Action::StartTls(reply) => Box::pin(self.start_tls(&reply)).await,
                 Action::Close(reply) => {
@@ -220,7 +262,10 @@ impl Connection<'_> {
             self.shard.metrics.inbound.refusal(refusal.label()).one();
             self.refusals = self.refusals.saturating_add(1);
         }
-        self.socket.send(|output| reply.write_to(output));
+        match self.pending.back_mut() {
+            Some(pending) => reply.write_to(&mut pending.behind),
+            None => self.socket.send(|output| reply.write_to(output)),
+        }
     }
 
     /// Reads one command line and tells the session.
@@ -269,6 +314,9 @@ impl Connection<'_> {
     ) -> Result<Option<Action>, Ending> {
         if self.shard.is_stopping() && !self.in_transaction() {
             return Ok(Some(self.session.on_shutdown()));
+        }
+        if !self.pending.is_empty() {
+            Box::pin(self.settle()).await?;
         }
         self.flush().await?;
         let until = until.min(self.until);
@@ -483,6 +531,82 @@ impl Connection<'_> {
     async fn commit(&mut self, envelope: Envelope) -> Action {
         let receiving = self.receiving.take().expect("mail data was received");
         let committed = receiving.commit(self.shard, envelope, Keep::WhileRoom).await;
+        self.note(&committed);
+        self.session.on_commit(committed.outcome)
+    }
+
+    /// Begins to make the message durable. The client has sent more already, and what it sent is read meanwhile: so
+    /// the messages of one client share a group as well.
+    fn begin_commit(&mut self, envelope: Envelope) -> Action {
+        let receiving = self.receiving.take().expect("mail data was received");
+        let shard = self.shard.clone();
+        let commit = async move { receiving.commit(&shard, envelope, Keep::WhileRoom).await };
+        let (owed, action) = self.session.on_commit_begun();
+        let commit = Commit(Some(ring::spawn_task(commit)));
+        self.pending.push_back(Pending { owed, commit, behind: Vec::new() });
+        action
+    }
+
+    /// Whether what the session wants now is for after the commits that are under way.
+    fn waits_for_commits(&self, action: &Action) -> bool {
+        let Some(last) = self.pending.back() else { return false };
+        match action {
+            // The client gets another name, another channel, or none.
+            Action::Judge(Stage::Ehlo { .. })
+            | Action::Release(_)
+            | Action::StartTls(_)
+            | Action::Close(_) => true,
+            Action::Commit(_) => self.pending.len() >= PENDING_MAX,
+            Action::Reply(reply) => {
+                last.behind.len() > self.output_max || reply.refusal().is_some() && self.has_annoyed()
+            }
+            Action::Read
+            | Action::Judge(_)
+            | Action::Receive(_)
+            | Action::ReceiveChunk { .. }
+            | Action::DiscardChunk { .. } => false,
+        }
+    }
+
+    /// Waits for the commits that are under way, and has the replies ready to be sent.
+    async fn settle(&mut self) -> Result<(), Ending> {
+        while let Some(Pending { owed, commit, behind }) = self.pending.pop_front() {
+            let committed = commit.end().await;
+            self.note(&committed);
+            let (reply, ending) = match self.session.on_owed(owed, committed.outcome) {
+                Action::Reply(reply) => (Some(reply), None),
+                Action::Read => (None, None),
+                Action::Close(reply) => (Some(reply), Some(Ending::Dismissed)),
+                Action::Judge(_)
+                | Action::Receive(_)
+                | Action::ReceiveChunk { .. }
+                | Action::DiscardChunk { .. }
+                | Action::Commit(_)
+                | Action::Release(_)
+                | Action::StartTls(_) => unreachable!("a commit is answered"),
+            };
+            // In its place, before what was said behind it.
+            let others = mem::take(&mut self.pending);
+            reply.iter().for_each(|reply| self.reply(reply));
+            self.pending = others;
+            if let Some(ending) = ending {
+                return Err(ending);
+            }
+            self.socket.send(|output| output.extend_from_slice(&behind));
+        }
+        Ok(())
+    }
+
+    /// Waits for the commits that are under way, whose client is gone.
+    async fn finish(&mut self) {
+        while let Some(pending) = self.pending.pop_front() {
+            let committed = pending.commit.end().await;
+            self.note(&committed);
+        }
+    }
+
+    /// Counts and logs a message whose commit has ended.
+    fn note(&mut self, committed: &Committed) {
         if committed.outcome.is_ok() {
             self.messages += 1;
             self.refusals = 0;
@@ -498,7 +622,6 @@ impl Connection<'_> {
                 certificate: self.socket.caller().certificate,
             },
         );
-        self.session.on_commit(committed.outcome)
     }
 
     /// Has waiting mail tried, if it is the client's.

@@ -29,4 +29,4 @@ pub use mail_data::{MailDataScanner, Piece, Progress};
 pub use parameters::{By, Hold, MailParameters, Parameters, RcptParameters};
 pub use refusal::{Aftermath, Refusal};
 pub use reply::Reply;
-pub use session::{Action, Hello, Limits, Options, Role, Session, Stage, TlsState, Verdict, Waiting};
+pub use session::{Action, Hello, Limits, Options, Owed, Role, Session, Stage, TlsState, Verdict, Waiting};

@@ -63,7 +63,7 @@ pub enum Action {
         /// Octets of the chunk.
         size: u64,
     },
-    /// Make the received mail data durable with this envelope: [`Session::on_commit`].
+    /// Make the received mail data durable with this envelope: [`Session::on_commit`], or [`Session::on_commit_begun`].
     Commit(Envelope),
     /// Have the mail for this node tried now: [`Session::on_released`].
     Release(Node),
@@ -181,6 +181,11 @@ enum Busy {
 /// How many replies the end of a message gets.
 #[derive(Clone, Copy, Debug)]
 struct Answers(u32);
+
+/// The reply to a message that is being made durable while the session goes on.
+#[derive(Debug)]
+#[must_use = "the client waits for the reply"]
+pub struct Owed(Answers);
 
 /// How mail data comes.
 #[derive(Clone, Copy, Debug)]
@@ -304,18 +309,39 @@ impl Session {
     ///
     /// The only way to a `250` after the mail data: we are responsible from here on (RFC 5321 §4.2.5).
     pub fn on_commit(&mut self, outcome: Result<QueueId, Refusal>) -> Action {
+        let Owed(answers) = self.committing();
+        if outcome.is_ok() {
+            (self.commands, self.recipients_refused) = (0, 0);
+        }
+        self.act(answers.to_commit(outcome))
+    }
+
+    /// The journal has begun, and the client has sent more already: the next command is read meanwhile. How it ends is
+    /// said to [`Self::on_owed`]; the reply goes out before those to what followed (RFC 2920 §3.2).
+    pub fn on_commit_begun(&mut self) -> (Owed, Action) {
+        let owed = self.committing();
+        // The message was received and judged. Should the journal fail, nobody is the worse for some commands more.
+        (self.commands, self.recipients_refused) = (0, 0);
+        (owed, self.act(Action::Read))
+    }
+
+    /// As [`Self::on_commit`], of a message that the session did not wait for. The answer is a reply, nothing ([`Action::Read`]),
+    /// or the end.
+    pub fn on_owed(&mut self, Owed(answers): Owed, outcome: Result<QueueId, Refusal>) -> Action {
+        let action = answers.to_commit(outcome);
+        if matches!(action, Action::Close(_)) {
+            self.phase = Phase::Idle;
+            return self.act(action);
+        }
+        action
+    }
+
+    fn committing(&mut self) -> Owed {
         self.expect(Expected::Commit);
         let Phase::Busy(Busy::Committing(answers)) = mem::replace(&mut self.phase, Phase::Idle) else {
             unreachable!("a commit ends only where one was asked for")
         };
-        let action = match outcome {
-            Ok(id) => {
-                (self.commands, self.recipients_refused) = (0, 0);
-                Action::Reply(Reply::queued(id))
-            }
-            Err(refusal) => refusal.into(),
-        };
-        self.act(answers.of(action))
+        Owed(answers)
     }
 
     /// The mail that [`Action::Release`] is about is being tried; or it is not.
@@ -811,6 +837,14 @@ impl From<Refusal> for Action {
 }
 
 impl Answers {
+    /// What the journal's word means to the client.
+    fn to_commit(self, outcome: Result<QueueId, Refusal>) -> Action {
+        self.of(match outcome {
+            Ok(id) => Action::Reply(Reply::queued(id)),
+            Err(refusal) => refusal.into(),
+        })
+    }
+
     /// The same answer so often; who gets none sends the next command.
     fn of(self, action: Action) -> Action {
         match action {

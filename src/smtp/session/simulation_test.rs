@@ -2,7 +2,7 @@
 //!
 //! `SEED=17 cargo test -p smtp` replays one.
 
-use std::{env, panic};
+use std::{collections::VecDeque, env, panic};
 
 use mail::{Domain, JournalShard};
 
@@ -152,8 +152,21 @@ fn live(seed: u64) {
         role,
     };
     let mut line: &[u8] = b"";
+    let mut owed = VecDeque::new();
     for step in 0.. {
         assert!(step < 500, "the session does not end");
+        // The journal is done with a message whenever it likes, and the session is where it was.
+        if random.below(4) == 0
+            && let Some((later, outcome, wanted)) = owed.pop_front()
+        {
+            let before = format!("{session:?}");
+            let Action::Reply(reply) = session.on_owed(later, outcome) else {
+                panic!("a commit is answered")
+            };
+            assert_eq!(reply.code() == 250, outcome.is_ok());
+            assert_eq!(reply.to_string().split("\r\n").count(), wanted, "{reply}");
+            assert_eq!(format!("{session:?}"), before);
+        }
         action = match action {
             Action::Reply(_) | Action::Read => {
                 if let Action::Reply(reply) = action {
@@ -244,12 +257,18 @@ fn live(seed: u64) {
                 watcher.forget();
                 line = b"";
                 let outcome = random.verdict().map(|()| QueueId::new(JournalShard(1), seed));
-                let action = session.on_commit(outcome);
-                let Action::Reply(reply) = action else { panic!("a commit is answered") };
-                assert_eq!(reply.code() == 250, outcome.is_ok());
                 let wanted = if role == Role::Lmtp { committed.len() } else { 1 };
-                assert_eq!(reply.to_string().split("\r\n").count(), wanted, "{reply}");
-                Action::Read
+                if random.below(2) == 0 {
+                    let (later, action) = session.on_commit_begun();
+                    owed.push_back((later, outcome, wanted));
+                    action
+                } else {
+                    let action = session.on_commit(outcome);
+                    let Action::Reply(reply) = action else { panic!("a commit is answered") };
+                    assert_eq!(reply.code() == 250, outcome.is_ok());
+                    assert_eq!(reply.to_string().split("\r\n").count(), wanted, "{reply}");
+                    Action::Read
+                }
             }
             Action::Release(node) => {
                 assert!(watcher.transaction.is_none());
