@@ -10,13 +10,13 @@ use crate::{compare, sink, source};
 
 const HERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Runs a sink and a source into it; the sink ends when the source has, or after as many messages as it was told.
+/// Runs a sink and a source into it; the sink ends after as many messages as it was told, or when long nothing has come.
 fn run(
     sink: impl FnOnce(&mut sink::Options),
     source: impl FnOnce(&mut source::Options),
 ) -> (source::Report, sink::Report) {
     tls::install_provider();
-    let mut options = sink::Options { idle: Some(Duration::from_millis(150)), ..sink::Options::at(HERE) };
+    let mut options = sink::Options { idle: Some(Duration::from_secs(2)), ..sink::Options::at(HERE) };
     sink(&mut options);
     let sink = sink::bind(options).unwrap();
     let mut options =
@@ -44,6 +44,7 @@ fn every_way_to_send_arrives_intact() {
         let what = format!("{pipelining:?}, bdat {bdat}, {tls:?}, {per_connection} on a connection");
         let (sent, taken) = run(
             |sink| {
+                sink.messages = Some(100);
                 sink.starttls = tls == Security::Starttls;
                 sink.implicit_tls = tls == Security::Implicit;
             },
@@ -116,7 +117,7 @@ fn trouble_is_counted_and_nothing_acknowledged_is_missing() {
 #[test]
 fn a_fixed_rate_is_kept() {
     let (sent, taken) = run(
-        |sink| sink.delay = Duration::from_millis(5),
+        |sink| (sink.messages, sink.delay) = (Some(50), Duration::from_millis(5)),
         |source| *source = source::Options { messages: Some(50), rate: Some(200.0), ..source.clone() },
     );
     assert_eq!((sent.messages, taken.messages), (50, 50));
