@@ -36,8 +36,8 @@ pub struct Policy {
     hostname: Domain,
     relay: Networks,
     domains: HashMap<Domain, recipient::Domain>,
-    /// Whether anybody is asked for recipients.
-    asks: bool,
+    /// Whether one of them does not take whatever comes.
+    choosy: bool,
     allow: Networks,
     deny: Networks,
     connections_max: u32,
@@ -98,7 +98,7 @@ impl Policy {
                 .iter()
                 .map(|domain| (domain.name.clone(), recipient::Domain::new(domain)))
                 .collect(),
-            asks: config.domains.iter().any(|domain| domain.verify.is_some()),
+            choosy: config.domains.iter().any(|domain| recipient::Domain::new(domain).is_choosy()),
             allow: Networks::new(&config.clients.allow),
             deny: Networks::new(&config.clients.deny),
             connections_max: config.clients.connections_max,

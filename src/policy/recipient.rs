@@ -64,6 +64,11 @@ impl Domain {
         }
     }
 
+    /// Whether it does not take whatever comes.
+    pub(crate) fn is_choosy(&self) -> bool {
+        self.recipients.is_some() || self.verify.is_some() || self.reports == Tolerance::Refuse
+    }
+
     /// Whether the address is known here; `None`: whoever is asked knows, or nobody does.
     fn has(&self, address: &Address) -> Option<bool> {
         match (&self.recipients, self.verify) {
@@ -115,8 +120,8 @@ impl Policy {
             return Err(Refusal::TooManyRecipients);
         }
         let ForwardPath::Address(address) = forward_path else { return Ok(()) };
-        // Without a copy of the domain where none is listed.
-        if self.domains.is_empty() {
+        // Nothing is looked up, and so nothing allocated, where nothing was asked for.
+        if !self.choosy {
             return Ok(());
         }
         let Some(domain) = self.domains.get(&address.domain()) else { return Ok(()) };
@@ -134,7 +139,7 @@ impl Policy {
     /// What is to be asked of a recipient that nothing else stands against.
     pub fn query(&self, forward_path: &ForwardPath) -> Option<Query> {
         let ForwardPath::Address(address) = forward_path else { return None };
-        if !self.asks {
+        if !self.choosy {
             return None;
         }
         let domain = self.domains.get(&address.domain())?;

@@ -283,6 +283,7 @@ impl Connection<'_> {
                     self.shard.metrics.inbound.commands.of(facts::verb(line)).one();
                     let action = self.session.on_line(line);
                     input.consume(len);
+                    self.note_limit(&action);
                     return Ok(action);
                 }
                 Line::Excess { len } => input.consume(len),
@@ -290,7 +291,11 @@ impl Connection<'_> {
                     input.consume(len);
                     return Ok(self.session.on_line_too_long());
                 }
-                Line::Endless => return Ok(self.session.on_line_endless()),
+                Line::Endless => {
+                    let action = self.session.on_line_endless();
+                    self.note_limit(&action);
+                    return Ok(action);
+                }
                 Line::Partial => {
                     let until = *until.get_or_insert_with(|| after(self.door.timeouts.command));
                     if let Some(action) = self.fill(until).await? {
@@ -384,7 +389,11 @@ impl Connection<'_> {
             };
             self.note_refusal(name, refusal, forward_path);
         }
-        self.session.on_verdict(stage, verdict)
+        let action = self.session.on_verdict(stage, verdict);
+        if let Action::Close(_) = &action {
+            self.note_limit(&action);
+        }
+        action
     }
 
     async fn receive_data(&mut self, reply: &Reply) -> Result<Action, Ending> {
@@ -647,6 +656,23 @@ impl Connection<'_> {
         // What was scanned of the clear text is gone with it.
         self.lines = LineScanner::new(to_usize(self.door.limits.command_line_max));
         if outcome.is_err() { Err(Ending::Failed) } else { Ok(self.session.on_tls()) }
+    }
+
+    /// Logs that a limit of the session stands against a command.
+    fn note_limit(&self, action: &Action) {
+        const LIMITS: [(Refusal, &str); 6] = [
+            (Refusal::TooManyRecipients, "rcpt"),
+            (Refusal::MessageTooBig, "mail"),
+            (Refusal::TooManyErrors, "session"),
+            (Refusal::TooManyCommands, "session"),
+            (Refusal::TooManyTransactions, "session"),
+            (Refusal::LineEndless, "session"),
+        ];
+        let (Action::Reply(reply) | Action::Close(reply)) = action else { return };
+        let Some(refusal) = reply.refusal() else { return };
+        if let Some((_, stage)) = LIMITS.iter().find(|(limit, _)| *limit == refusal) {
+            self.note_refusal(stage, refusal, None);
+        }
     }
 
     /// Logs a refusal of policy; those of syntax are counted alone.

@@ -137,7 +137,7 @@ events! {
         client: SocketAddr,
         /// As what it introduced itself.
         helo: Option<&'a str>,
-        /// The stage: connect, ehlo, mail, rcpt, data.
+        /// The stage: ehlo, mail, rcpt, data, or session when it ends with the refusal.
         stage: &'a str,
         /// The reverse-path, when it was known.
         from: Option<&'a str>,

@@ -83,6 +83,14 @@ fn a_session_has_so_many_recipients_and_guesses() {
     client.ask("MAIL FROM:<ann@example.org>");
     let codes: Vec<_> = (0..21).map(|n| client.ask(&format!("RCPT TO:<a{n}@example.com>")).code).collect();
     assert_eq!(codes, [[550; 20].as_slice(), &[421]].concat());
+    for (stage, reason) in [
+        ("rcpt", "too_many_recipients"),
+        ("session", "too_many_transactions"),
+        ("session", "too_many_errors"),
+    ] {
+        let refused = server.event("refused", |event| event["stage"] == stage && event["reason"] == reason);
+        assert_eq!(refused["client"].as_str().map(|client| client.starts_with("127.0.0.1:")), Some(true));
+    }
 }
 
 #[test]
