@@ -112,7 +112,7 @@ pub(crate) struct Segment {
     pub(crate) live: u32,
     /// Their bytes.
     pub(crate) live_bytes: u64,
-    /// Bytes that were never used when it was sealed: moving what lives does not win them.
+    /// Bytes that were never used when it was sealed, or may not have been: moving what lives does not win them.
     pub(crate) waste: u64,
 }
 
@@ -285,9 +285,14 @@ impl Segments {
     /// It is known what lives in a segment that was held for that.
     pub(crate) fn on_contents_known(&mut self, contents: &Contents) {
         if let Some(segment) = self.table.get_mut(&contents.segment).filter(|s| s.state == State::Sealed) {
-            if let Some(used) = contents.used {
-                segment.waste = segment.size.saturating_sub(used);
-            }
+            // What has not been read may have been sealed for want of room for a long record. To take that for dead would
+            // have full segments moved, to win what nobody can use.
+            let longest = u64::from(self.limits.inline_max);
+            segment.waste = match contents.used {
+                Some(used) => segment.size.saturating_sub(used),
+                None if segment.waste > 0 => segment.waste,
+                None => longest.min(segment.size.saturating_sub(segment.live_bytes)),
+            };
             segment.end = segment.end.max(contents.end);
         }
         self.release(contents.segment, 0);

@@ -178,6 +178,38 @@ fn only_what_has_changed_is_told_to_the_index() {
     assert_eq!(older.finish(&mut journal).records, 2);
 }
 
+/// Segments that a checkpoint tells of are not read. What was never used at their ends is not known, and was taken for
+/// dead: a full journal moved all that lived in it, to win nothing.
+#[test]
+fn full_segments_that_were_not_read_are_not_moved() {
+    let sizes = crate::Limits { segment_size: 512 << 10, inline_max: 64 << 10, ..small() };
+    let limits = crate::Limits { segments_max: 30, gathered_max: 256 << 10, ..sizes };
+    let mut disk = VirtualDisk::default();
+    let mut journal = virtual_disk::open(&disk, SHARD, limits, Timestamp(1)).unwrap().journal;
+    let fill = |journal: &mut Journal, disk: &mut VirtualDisk| {
+        let mut orders = Vec::new();
+        loop {
+            // Eight leave a place that is no use.
+            match append(journal, 60_000) {
+                Ok(_) => {}
+                Err(AppendError::NotReady) => orders.extend(obey(journal, disk).unwrap()),
+                Err(error) => break assert_eq!(error, AppendError::StorageFull),
+            }
+            commit(journal, disk).unwrap();
+        }
+        orders.extend(obey(journal, disk).unwrap());
+        orders
+    };
+    assert_eq!(fill(&mut journal, &mut disk), []);
+    let start = Start::Checkpoint(journal.checkpoint());
+    let recover = |start, entries| recover(&disk, SHARD, limits, Timestamp(2), start, entries).unwrap();
+    let entries = recover(Start::Beginning, Vec::new()).entries;
+    assert!(entries.len() > 20 * 8, "{}", entries.len());
+    let mut journal = recover(start, entries).journal;
+    commit(&mut journal, &mut disk).unwrap();
+    assert_eq!(fill(&mut journal, &mut disk), []);
+}
+
 #[test]
 fn a_record_of_a_later_version_keeps_its_segment() {
     let mut disk = VirtualDisk::default();
