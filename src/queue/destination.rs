@@ -36,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) name: Box<str>,
     /// Ready groups of each class, in the order in which they became ready.
     ready: [Fifo; PRIORITIES],
+    /// Ready groups from before a restart, the oldest first, as long as older ones may come: it is not their turn yet.
+    aside: [Fifo; PRIORITIES],
     /// Recipients by [`State`].
     pub(crate) counts: [u32; 4],
     /// Attempts under way.
@@ -194,29 +196,46 @@ impl Sites {
     /// Puts a group at the head of its destination's list: it was there before.
     pub(crate) fn push_front(&mut self, groups: &mut Slab<Group>, priority: Priority, group: u32) {
         let site = groups[group].destination;
-        let fifo = &mut self.slab[site].ready[priority as usize];
-        let after = std::mem::replace(&mut fifo.head, group);
-        groups[group].links = Links { before: NIL, after };
-        if after == NIL {
-            fifo.tail = group;
-        } else {
-            groups[after].links.before = group;
-        }
+        self.slab[site].ready[priority as usize].push_front(groups, group);
         self.enlist(site);
     }
 
-    /// Takes a group out of its destination's list.
+    /// Keeps a group back, before all that are kept back of its destination, until [`Sites::end_aside`].
+    pub(crate) fn push_aside(&mut self, groups: &mut Slab<Group>, priority: Priority, group: u32) {
+        let site = groups[group].destination;
+        self.slab[site].aside[priority as usize].push_front(groups, group);
+    }
+
+    /// Whoever was kept back has its turn, before those that came meanwhile.
+    pub(crate) fn end_aside(&mut self, groups: &mut Slab<Group>) {
+        for index in 0..self.slab.end() {
+            if self.slab.get(index).is_none() {
+                continue;
+            }
+            let site = &mut self.slab[index];
+            for (ready, aside) in site.ready.iter_mut().zip(&mut site.aside) {
+                ready.put_before(groups, std::mem::replace(aside, FIFO));
+            }
+            self.enlist(index);
+        }
+    }
+
+    /// Takes a group out of the list that it is in.
     pub(crate) fn unlink(&mut self, groups: &mut Slab<Group>, priority: Priority, group: u32) {
-        let fifo = &mut self.slab[groups[group].destination].ready[priority as usize];
+        let site = &mut self.slab[groups[group].destination];
         let Links { before, after } = std::mem::replace(&mut groups[group].links, Links::NONE);
-        if before == NIL {
-            fifo.head = after;
-        } else {
+        for fifo in [&mut site.ready[priority as usize], &mut site.aside[priority as usize]] {
+            if fifo.head == group {
+                fifo.head = after;
+            }
+            if fifo.tail == group {
+                fifo.tail = before;
+            }
+        }
+        if before != NIL {
             groups[before].links.after = after;
         }
-        if after == NIL {
-            fifo.tail = before;
-        } else {
+        if after != NIL {
             groups[after].links.before = before;
         }
     }
@@ -274,13 +293,39 @@ impl Sites {
     }
 }
 
+impl Fifo {
+    fn push_front(&mut self, groups: &mut Slab<Group>, group: u32) {
+        let after = std::mem::replace(&mut self.head, group);
+        groups[group].links = Links { before: NIL, after };
+        if after == NIL {
+            self.tail = group;
+        } else {
+            groups[after].links.before = group;
+        }
+    }
+
+    /// Puts all of another list before this one.
+    fn put_before(&mut self, groups: &mut Slab<Group>, other: Self) {
+        if other.head == NIL {
+            return;
+        }
+        let after = std::mem::replace(&mut self.head, other.head);
+        groups[other.tail].links.after = after;
+        if after == NIL {
+            self.tail = other.tail;
+        } else {
+            groups[after].links.before = other.tail;
+        }
+    }
+}
+
 #[cfg(test)]
 impl Sites {
     /// How many groups are in the lists; and every site that may begin an attempt waits for its turn.
     pub(crate) fn check(&self, groups: &Slab<Group>) -> usize {
         let mut listed = 0;
         for site in (0..self.slab.end()).filter_map(|index| self.slab.get(index)) {
-            for (priority, fifo) in site.ready.iter().enumerate() {
+            for (priority, fifo) in site.ready.iter().chain(&site.aside).enumerate() {
                 let (mut before, mut next) = (NIL, fifo.head);
                 while next != NIL {
                     assert_eq!((groups[next].state, groups[next].links.before), (State::Ready, before));
@@ -288,7 +333,8 @@ impl Sites {
                     listed += 1;
                 }
                 assert_eq!(fifo.tail, before);
-                assert!(fifo.head == NIL || !site.may_begin() || site.in_ring[priority], "nobody's turn");
+                let has_turn = priority >= PRIORITIES || site.in_ring[priority];
+                assert!(fifo.head == NIL || !site.may_begin() || has_turn, "nobody's turn");
             }
         }
         listed
@@ -300,6 +346,7 @@ impl Entry for Site {
         Self {
             name: Box::default(),
             ready: [FIFO; PRIORITIES],
+            aside: [FIFO; PRIORITIES],
             counts: [0; 4],
             attempts: 0,
             attempts_max: 0,

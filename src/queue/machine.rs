@@ -61,7 +61,7 @@ pub struct Queue {
 /// Whether all messages from before a restart are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Older {
-    /// No: nothing is tried, warned about or given up, so that none overtakes another.
+    /// No: those that were ready stand aside, so that none is tried before an older one.
     Missing,
     /// Yes.
     In,
@@ -185,14 +185,14 @@ impl Queue {
         self.dispatch(orders);
     }
 
-    /// Messages from before a restart will come by [`Queue::restore_older`] while new ones are accepted. Until
-    /// [`Queue::end_restore`] nothing is tried, warned about or given up: it would be out of turn.
+    /// Messages from before a restart will come by [`Queue::restore_older`] while new ones are accepted and tried.
     pub fn begin_restore(&mut self) {
         self.older = Older::Missing;
     }
 
     /// Takes in a message from before a restart that is older than all that are in: it stands before them. So they come
-    /// from the youngest to the oldest.
+    /// from the youngest to the oldest. What is due of it is not tried before [`Queue::end_restore`]: it would be out of
+    /// turn. What becomes due later is.
     ///
     /// # Panics
     /// When [`Queue::begin_restore`] was not called, the id is queued already or a destination is not ours.
@@ -212,15 +212,17 @@ impl Queue {
                     self.set_state(index, State::Ready);
                 }
                 State::Deferred | State::Held => continue,
-                State::Running => unreachable!("nothing runs before all are in"),
+                State::Running => unreachable!("an attempt of before the restart is forgotten"),
             }
-            self.sites.push_front(&mut self.groups, restored.message.priority, index);
+            self.sites.push_aside(&mut self.groups, restored.message.priority, index);
         }
     }
 
-    /// All messages from before the restart are in: what is due is tried from the next [`Queue::on_tick`] on.
+    /// All messages from before the restart are in: those that are due are tried from the next [`Queue::on_tick`] on, and
+    /// before what came meanwhile.
     pub fn end_restore(&mut self) {
         self.older = Older::In;
+        self.sites.end_aside(&mut self.groups);
     }
 
     /// Takes in a message from before a restart. What is due waits for the next [`Queue::on_tick`],
@@ -339,9 +341,6 @@ impl Queue {
     /// Time has passed. Does a bounded amount of work; [`Queue::wake_after`] says when to call again.
     pub fn on_tick(&mut self, now: Timestamp, orders: &mut Vec<Order>) {
         let tick = self.clock.now(now);
-        if self.older == Older::Missing {
-            return;
-        }
         for _ in 0..TICK_WORK_MAX {
             match self.probes.step(&mut self.sites.slab, tick) {
                 Step::Due(site) => self.on_probe(site, tick),
@@ -403,12 +402,8 @@ impl Queue {
         self.schedule = schedule;
     }
 
-    /// When to call [`Queue::on_tick`] next; never earlier than `now`. It may turn out that nothing is due. Nothing is
-    /// before [`Queue::end_restore`].
+    /// When to call [`Queue::on_tick`] next; never earlier than `now`. It may turn out that nothing is due.
     pub fn wake_after(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.older == Older::Missing {
-            return None;
-        }
         if self.sites.is_waiting() && self.attempts < self.limits.attempts_max {
             return Some(now);
         }
@@ -434,7 +429,7 @@ impl Queue {
 impl Queue {
     /// Begins attempts as long as one may begin.
     pub(crate) fn dispatch(&mut self, orders: &mut Vec<Order>) {
-        while self.attempts < self.limits.attempts_max && self.older == Older::In {
+        while self.attempts < self.limits.attempts_max {
             let Some(index) = self.sites.next() else { return };
             let message = &self.messages[self.groups[index].message];
             let (id, priority) = (QueueId::from_bits(message.id), message.priority);

@@ -113,6 +113,8 @@ struct World {
     /// Messages from before the last restart that are still to come, the youngest last.
     older: Vec<(MessageState, Vec<(u32, Known)>)>,
     is_restoring: bool,
+    /// Those who were due when they came back: it is not their turn before the last is back.
+    aside: BTreeSet<(QueueId, u32)>,
     orders: u64,
 }
 
@@ -131,7 +133,7 @@ fn live(seed: u64) {
     let mut world = World::new(seed);
     while world.step() {
         let waiting = world.queue.wake_after(world.now()).map(|wake| wake.saturating_since(world.now()));
-        if world.queue.counts().deferred > 0 && !world.is_restoring {
+        if world.queue.counts().deferred > 0 {
             // What waits for its release may wait longer than a retry does.
             let held_back = world.queue.times.values().filter_map(|times| times.release_at);
             let wait_max = held_back.map(|at| at.saturating_since(world.now()) + SLACK).max();
@@ -171,6 +173,7 @@ impl World {
             blocked: HashMap::new(),
             older: Vec::new(),
             is_restoring: false,
+            aside: BTreeSet::new(),
             orders: 0,
         };
         for _ in 0..MESSAGES {
@@ -542,6 +545,7 @@ impl World {
             known.removed &= known.ended;
         }
         self.future.retain(|_, event| !matches!(event, Event::End(_) | Event::Older));
+        self.aside.clear();
         self.is_restoring = self.random.one_in(2);
         if self.is_restoring {
             queue.begin_restore();
@@ -563,14 +567,17 @@ impl World {
         let now = self.now();
         let Some((message, recipients)) = self.older.pop() else {
             self.is_restoring = false;
-            // Who came back late has the same time to be tried.
-            for (_, tried) in self.lives.values_mut() {
-                *tried = (*tried).max(self.elapsed + schedule().grace);
-            }
+            self.aside.clear();
             return self.queue.end_restore();
         };
         let recipients = states(&mut self.queue, &recipients, now);
         self.queue.restore_older(&Restored { message, recipients: &recipients }, now);
+        // Who came back late has the same time to be tried.
+        let (_, tried) = self.lives.get_mut(&message.id).unwrap();
+        *tried = (*tried).max(self.elapsed + schedule().grace);
+        let states = self.queue.states(message.id).unwrap();
+        let due = states.iter().filter(|state| state.state == State::Ready);
+        self.aside.extend(due.map(|state| (message.id, state.recipient)));
     }
 
     /// Compares what the queue shows with what the model knows.
@@ -659,7 +666,7 @@ impl World {
     }
 
     fn begin(&mut self, attempt: AttemptId, id: QueueId, to: Destination, recipients: &[u32], number: u16) {
-        assert!(!self.is_restoring, "tried out of turn");
+        assert!(recipients.iter().all(|place| !self.aside.contains(&(id, *place))), "tried out of turn");
         assert!(!recipients.is_empty() && recipients.len() <= LIMITS.recipients_per_attempt_max);
         let name = self.recipients[&(id, recipients[0])].name;
         for place in recipients {
