@@ -131,7 +131,7 @@ grace = "10s"
     /// When it does not.
     pub fn resume_by(&mut self, command: &mut Command) {
         self.launch_by(command);
-        self.program().wait_for("it serves", |line| line.starts_with("with ").then_some(()));
+        self.program().wait_for("it serves", |line| line.starts_with("and keeps ").then_some(()));
     }
 
     /// Starts it on what is there, and does not wait.

@@ -152,12 +152,16 @@ async fn metrics(State(operations): State<Operations>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Whether a load balancer should send mail here.
+/// Whether a load balancer should send mail here. What is on its way back into the queue is told, and is no reason not to.
 async fn ready(State(operations): State<Operations>) -> (StatusCode, String) {
-    let mut failings = String::new();
+    let (mut failings, mut returning) = (String::new(), String::new());
     for health in operations.0.door.health().await {
         match health {
-            Ok(health) if health.is_ready() => {}
+            Ok(health) if health.is_ready() => {
+                if let Some(progress) = health.returning {
+                    returning += &format!("shard {}: {progress}\n", health.shard);
+                }
+            }
             Ok(ShardHealth { shard, stage, journal, .. }) => {
                 failings += &format!("shard {shard}: {stage:?}, journal {journal:?}\n").to_lowercase();
             }
@@ -165,7 +169,7 @@ async fn ready(State(operations): State<Operations>) -> (StatusCode, String) {
         }
     }
     if failings.is_empty() {
-        (StatusCode::OK, "ready\n".into())
+        (StatusCode::OK, format!("ready\n{returning}"))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, failings)
     }

@@ -48,6 +48,7 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
                 inbound: 1,
                 outbound: 0,
                 messages: 1,
+                returning: None,
             }),
             bridge::Request::Reload(_, reply) => reply.send(Vec::new()),
             bridge::Request::Drain(_, reply) => reply.send(0),

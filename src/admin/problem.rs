@@ -65,7 +65,9 @@ struct Body {
 impl Problem {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Shard(AskError::Gone(_)) | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Shard(AskError::Gone(_) | AskError::Returning(..)) | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Shard(AskError::Late(_)) => StatusCode::GATEWAY_TIMEOUT,
             Self::Shard(AskError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
             Self::Shard(AskError::Cursor)
@@ -89,6 +91,9 @@ impl Problem {
                 "try again; when it stays so, look at ringpost_executor_stall_seconds"
             }
             Self::Shard(AskError::Crowded) => "try again in a moment",
+            Self::Shard(AskError::Returning(..)) => {
+                "try again; /readyz and ringpost_queue_returning tell how far it is"
+            }
             Self::Shard(AskError::Cursor) => "start again without the cursor",
             Self::NotQueued(_) => "search the log for its id",
             Self::Id(_) => "copy the id from a listing or the log",

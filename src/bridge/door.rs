@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     Action, Cause, Declined, Entry, Filter, Hatch, Injected, Injection, Listing, Neighbours, Page, Progress,
-    Reply, Request, Selector, ShardHealth, Stranded, Summary, hatches,
+    Reply, Request, Returning, Selector, ShardHealth, Stranded, Summary, hatches, request::Answered,
 };
 
 /// The way to all shards. Clones are the same door.
@@ -51,6 +51,9 @@ pub enum AskError {
     /// The shard took too long.
     #[error("shard {0} did not answer in time: it is overloaded; try again")]
     Late(usize),
+    /// The queue is not complete yet after a start.
+    #[error("shard {0} cannot tell yet: {1}; try again")]
+    Returning(usize, Returning),
     /// No such shard: the cursor is not one of ours.
     #[error("the cursor is not from this server: start again without it")]
     Cursor,
@@ -159,7 +162,8 @@ impl Door {
                 }
             }
             let injected = match timeout(self.limits.inject_max, answered).await {
-                Ok(Ok(injected)) => injected,
+                Ok(Ok(Ok(injected))) => injected,
+                Ok(Ok(Err(returning))) => return Err(AskError::Returning(shard, returning)),
                 Ok(Err(_)) => return Err(AskError::Gone(shard)),
                 Err(_) => return Err(AskError::Late(shard)),
             };
@@ -274,7 +278,7 @@ impl Door {
         &self,
         shard: usize,
         request: impl FnOnce(Reply<T>) -> Request,
-    ) -> Result<oneshot::Receiver<T>, AskError> {
+    ) -> Result<Answered<T>, AskError> {
         let (reply, answer) = oneshot::channel();
         let sending = self.shards[shard].send(request(Reply(reply)));
         match timeout(self.limits.answer_max, sending).await {
@@ -284,9 +288,9 @@ impl Door {
         }
     }
 
-    async fn receive<T>(&self, shard: usize, answer: oneshot::Receiver<T>) -> Result<T, AskError> {
+    async fn receive<T>(&self, shard: usize, answer: Answered<T>) -> Result<T, AskError> {
         match timeout(self.limits.answer_max, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => answer.map_err(|returning| AskError::Returning(shard, returning)),
             Ok(Err(_)) => Err(AskError::Gone(shard)),
             Err(_) => Err(AskError::Late(shard)),
         }

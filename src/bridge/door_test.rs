@@ -44,6 +44,7 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 inbound: 0,
                 outbound: 0,
                 messages: entries,
+                returning: None,
             }),
             Request::Reload(_, reply) => reply.send(vec![
                 Stranded { destination: "mx:one.example".into(), recipients: 2 },

@@ -16,5 +16,6 @@ pub use filter::{Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use request::{Action, Hatch, Listing, Neighbours, Progress, Released, Reply, Request, hatches};
 pub use view::{
-    Counts, Destination, Entry, JournalHealth, Page, Recipient, ShardHealth, Stage, State, Stranded, Summary,
+    Counts, Destination, Entry, JournalHealth, Page, Recipient, Returning, ShardHealth, Stage, State,
+    Stranded, Summary,
 };

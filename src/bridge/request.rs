@@ -5,7 +5,7 @@ use std::time::Duration;
 use mail::{Node, QueueId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Entry, Filter, Injected, Injection, Page, Selector, ShardHealth, Stranded, Summary};
+use crate::{Entry, Filter, Injected, Injection, Page, Returning, Selector, ShardHealth, Stranded, Summary};
 
 /// What the pool asks. Every step is bounded: long work is asked for again with a cursor.
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Neighbours {
         let mut all = Some(Released::default());
         for answer in answers {
             let one = match answer {
-                Some(answer) => answer.await.ok().flatten(),
+                Some(answer) => answer.await.ok().and_then(Result::ok).flatten(),
                 None => None,
             };
             all = all.zip(one).map(|(all, one)| Released {
@@ -130,12 +130,20 @@ impl Neighbours {
 /// The way back. Dropping it unanswered tells the asker that the shard would not answer.
 #[derive(Debug)]
 #[must_use = "somebody waits for the answer"]
-pub struct Reply<T>(pub(crate) oneshot::Sender<T>);
+pub struct Reply<T>(pub(crate) Answering<T>);
+
+pub(crate) type Answering<T> = oneshot::Sender<Result<T, Returning>>;
+pub(crate) type Answered<T> = oneshot::Receiver<Result<T, Returning>>;
 
 impl<T> Reply<T> {
     /// Answers. Whoever asked may have gone away meanwhile, which is no matter.
     pub fn send(self, answer: T) {
-        let _ = self.0.send(answer);
+        let _ = self.0.send(Ok(answer));
+    }
+
+    /// Does not answer yet: the queue that was asked about is not complete.
+    pub fn put_off(self, returning: Returning) {
+        let _ = self.0.send(Err(returning));
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a shard shows of itself: the answers, as people and programs read them.
 
+use std::fmt;
+
 use mail::{QueueId, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +144,19 @@ pub struct ShardHealth {
     pub outbound: u64,
     /// Messages in its queue.
     pub messages: u64,
+    /// How far its queue of before the start has come back, until all of it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returning: Option<Returning>,
+}
+
+/// How far the queue of before a start has come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returning {
+    /// Messages that are back.
+    pub messages: u64,
+    /// How many there are, about; nothing before that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
 }
 
 /// What a shard does.
@@ -230,6 +245,17 @@ impl Destination {
         self.attempts += other.attempts;
         self.failures = self.failures.max(other.failures);
         self.blocked_until = self.blocked_until.max(other.blocked_until);
+    }
+}
+
+impl fmt::Display for Returning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.of {
+            Some(of) => {
+                write!(f, "{} of {of} messages from before the start are back in the queue", self.messages)
+            }
+            None => f.write_str("the queue of before the start is being looked for"),
+        }
     }
 }
 

@@ -43,9 +43,11 @@ pub(crate) fn run(arguments: &IndexArguments) -> anyhow::Result<ExitCode> {
         let now = Timestamp(ring::clock::unix_micros());
         let limits = shard::journal_limits(&config);
         let options = ring::Options::new("index");
-        let read = ring::start(options, move || async move {
-            shard::read_back(shard, &directory, limits, None, now).await
-        })?;
+        let read =
+            ring::start(
+                options,
+                move || async move { shard::read_back(shard, &directory, limits, now).await },
+            )?;
         let found = read.join()??;
         let (mut index, _) = index::SledIndex::open(&path, config.index.cache)?;
         index::Index::rebuild(&mut index, &found.entries, &found.journal.checkpoint())?;

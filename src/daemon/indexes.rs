@@ -1,52 +1,64 @@
-//! The indexes of all journal shards, kept by one thread that may wait for a disk.
+//! The indexes of all journal shards: read at the start by threads of their own, kept by one that may wait for a disk.
 
-use std::{collections::HashMap, thread};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
 
 use anyhow::Context;
 use config::Config;
-use index::{Batch, Index, Loaded, OpenReport, SledIndex};
+use index::{Index, Loaded, OpenReport, SledIndex};
 use mail::JournalShard;
 use shard::{DiskBudget, IndexChange, IndexOrder, JournalSetup};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::open;
 
-/// The indexes, opened, and the thread that writes them.
+/// The indexes, and the threads that read and write them.
 pub(crate) struct Indexes {
-    loaded: std::cell::RefCell<HashMap<JournalShard, Loaded>>,
+    loading: RefCell<HashMap<JournalShard, oneshot::Receiver<Option<Loaded>>>>,
     orders: mpsc::Sender<IndexOrder>,
-    thread: thread::JoinHandle<()>,
+    writer: thread::JoinHandle<()>,
 }
+
+/// Opened, by journal shard. Only who has taken one out of here uses it.
+type Opened = Arc<Mutex<HashMap<JournalShard, SledIndex>>>;
+
+/// An index to be opened and read, and whoever waits for what it says.
+type Job = (JournalShard, oneshot::Sender<Option<Loaded>>);
 
 /// Batches that may wait for the disk before the shards' checkpoints do.
 const ORDERS_MAX: usize = 16;
 
 impl Indexes {
-    /// Opens the index of every journal shard that has segments, and starts the thread.
+    /// Begins to read the index of every journal shard that has segments, and starts the thread that writes them.
     pub(crate) fn open(config: &Config, shards: usize) -> anyhow::Result<Self> {
-        let mut loaded = HashMap::new();
-        let mut opened = HashMap::new();
+        let opened = Opened::default();
+        let (mut jobs, mut loading) = (VecDeque::new(), HashMap::new());
         for shard in (0..config.journal.shards).map(JournalShard) {
             let segments = open::segments(&config.data_directory, shard);
             let is_active = usize::from(shard.0) < shards;
-            if !is_active && !segments.is_dir() {
-                continue;
+            if is_active || segments.is_dir() {
+                let (loaded, receiver) = oneshot::channel();
+                jobs.push_back((shard, loaded));
+                loading.insert(shard, receiver);
             }
-            let Some(index) = open_index(config, shard) else { continue };
-            match index.load() {
-                Ok(Some(found)) => _ = loaded.insert(shard, found),
-                Ok(None) => {}
-                Err(error) => tracing::warn!(%shard, %error, "the index is rebuilt from the journal"),
-            }
-            opened.insert(shard, index);
+        }
+        let config = Arc::new(config.clone());
+        let start = |name: String, run: Box<dyn FnOnce() + Send>| {
+            thread::Builder::new().name(name).spawn(run).context("cannot start a thread for the index")
+        };
+        let readers = jobs.len().min(shards);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for number in 0..readers {
+            let (config, opened, jobs) = (config.clone(), opened.clone(), jobs.clone());
+            start(format!("index-{number}"), Box::new(move || load(&config, &opened, &jobs)))?;
         }
         let (orders, received) = mpsc::channel(ORDERS_MAX);
-        let for_thread = config.clone();
-        let thread = thread::Builder::new()
-            .name("index".to_owned())
-            .spawn(move || keep(&for_thread, opened, received))
-            .context("cannot start the thread of the index")?;
-        Ok(Self { loaded: loaded.into(), orders, thread })
+        let writer = start("index".to_owned(), Box::new(move || keep(&config, &opened, received)))?;
+        Ok(Self { loading: loading.into(), orders, writer })
     }
 
     /// The journal shards that each core takes over. What lies in any of them counts before one makes more of it.
@@ -84,7 +96,8 @@ impl Indexes {
                 let share = budget
                     .share(&directory, aside)
                     .with_context(|| format!("cannot list {}", directory.display()))?;
-                let loaded = self.loaded.borrow_mut().remove(&shard);
+                let loaded = self.loading.borrow_mut().remove(&shard);
+                let loaded = loaded.context("a journal shard came to be while the server started")?;
                 Ok(JournalSetup { shard, directory, loaded, share })
             })
             .collect()
@@ -95,13 +108,33 @@ impl Indexes {
         self.orders.clone()
     }
 
-    /// Waits until everything is stored.
+    /// Waits until everything is stored. Who still reads is not waited for: nothing is lost with it.
     pub(crate) fn close(self) {
         // Dropping the sender would not do: what a shard's executor leaves undone at its end may hold another.
         let _ = self.orders.blocking_send(IndexOrder { shard: JournalShard(0), change: IndexChange::Close });
-        // The thread does not panic: sled's panics are caught where they arise.
-        let _ = self.thread.join();
+        // It does not panic: sled's panics are caught where they arise.
+        let _ = self.writer.join();
     }
+}
+
+/// Opens and reads indexes until there are no more.
+fn load(config: &Config, opened: &Opened, jobs: &Mutex<VecDeque<Job>>) {
+    loop {
+        let Some((shard, waiting)) = lock(jobs).pop_front() else { return };
+        let Some(index) = open_index(config, shard) else { continue };
+        let loaded = index.load().unwrap_or_else(|error| {
+            tracing::warn!(%shard, %error, "the index is rebuilt from the journal");
+            None
+        });
+        lock(opened).insert(shard, index);
+        // Nobody waits only when the program ends.
+        let _ = waiting.send(loaded);
+    }
+}
+
+/// What is behind the lock is whole at any time: a panic elsewhere is no reason to have one here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn open_index(config: &Config, shard: JournalShard) -> Option<SledIndex> {
@@ -120,29 +153,30 @@ fn open_index(config: &Config, shard: JournalShard) -> Option<SledIndex> {
     }
 }
 
-fn keep(
-    config: &Config,
-    mut opened: HashMap<JournalShard, SledIndex>,
-    mut orders: mpsc::Receiver<IndexOrder>,
-) {
+/// Does what the shards order, one by one, until told to end.
+fn keep(config: &Config, opened: &Opened, mut orders: mpsc::Receiver<IndexOrder>) {
     while let Some(IndexOrder { shard, change }) = orders.blocking_recv() {
-        if matches!(change, IndexChange::Close) {
-            return;
-        }
-        if !opened.contains_key(&shard) {
-            opened.extend(open_index(config, shard).map(|index| (shard, index)));
-        }
-        let Some(index) = opened.get_mut(&shard) else { continue };
+        let index = lock(opened).remove(&shard);
+        let index = match change {
+            IndexChange::Close => return,
+            // The beginning of a new one. Without it, what is ordered is a part of what nobody has.
+            IndexChange::Clear if index.is_none() => open_index(config, shard),
+            IndexChange::Apply(_) | IndexChange::Clear | IndexChange::Fill(_) => index,
+        };
+        let Some(mut index) = index else { continue };
         let stored = match change {
             IndexChange::Apply(batch) => index.apply(&batch).and_then(|()| index.flush()),
-            IndexChange::Rebuild(Batch { put, checkpoint, .. }) => index.rebuild(&put, &checkpoint),
+            IndexChange::Clear => index.clear(),
+            IndexChange::Fill(entries) => index.fill(&entries),
             IndexChange::Close => unreachable!("it ends the thread"),
         };
-        if let Err(error) = stored {
-            tracing::error!(%shard, %error, "the index is given up: the next start reads the whole journal");
-            // What is half stored must not be believed.
-            let _ = index.clear();
-            opened.remove(&shard);
+        match stored {
+            Ok(()) => _ = lock(opened).insert(shard, index),
+            Err(error) => {
+                tracing::error!(%shard, %error, "the index is given up: the next start reads the whole journal");
+                // What is half stored must not be believed.
+                let _ = index.clear();
+            }
         }
     }
 }

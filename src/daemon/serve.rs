@@ -27,7 +27,7 @@ use nix::{
     unistd::Pid,
 };
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
-use shard::{Crowd, DiskBudget, Leases, ListenerSocket, RecoverError, Serving, Setup};
+use shard::{Crowd, DiskBudget, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -133,26 +133,23 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     }
     drop(ended);
     let served = pool.runtime().block_on(async {
-        let mut messages = 0;
         for served in waiting {
-            match served.await {
-                Ok(Serving { messages: found }) => messages += found,
-                Err(_) => return Err(endings.recv().await.unwrap_or_else(|| "a shard ended".to_owned())),
+            if served.await.is_err() {
+                return Err(endings.recv().await.unwrap_or_else(|| "a shard ended".to_owned()));
             }
         }
-        Ok(messages)
+        Ok(())
     });
-    let messages = match served {
-        Ok(messages) => messages,
-        Err(reason) => bail!("cannot start: {reason}"),
-    };
+    if let Err(reason) = served {
+        bail!("cannot start: {reason}");
+    }
     // Before anybody is told that we serve, and may send one.
     let signals = {
         let _inside = pool.runtime().enter();
         signals([SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
             .context("signals cannot be received")?
     };
-    announce(path, &config, &listening, (pool.http_addresses(), pool.mail_addresses()), messages);
+    announce(path, &config, &listening, (pool.http_addresses(), pool.mail_addresses()));
 
     let reloader = Reloader {
         path,
@@ -449,7 +446,7 @@ fn start_shard(
     config: &Config,
     cpus: &[usize],
     setup: Setup,
-    serving: oneshot::Sender<Serving>,
+    serving: oneshot::Sender<()>,
     ended: mpsc::UnboundedSender<String>,
 ) -> anyhow::Result<()> {
     let number = setup.number;
@@ -492,7 +489,6 @@ fn announce(
     config: &Config,
     listening: &[(String, String, ListenerTls)],
     (http, mail_by_http): (&[SocketAddr], &[SocketAddr]),
-    messages: u64,
 ) {
     let now = ring::clock::unix_micros();
     let mut text = format!("\nringpost {VERSION} serves {} on\n", config.hostname);
@@ -507,8 +503,7 @@ fn announce(
     for address in mail_by_http {
         let _ = writeln!(text, "  {:<12} http://{address}/api/v1/messages", "http, mail");
     }
-    let _ =
-        writeln!(text, "with {messages} messages in the queue under {}.", config.data_directory.display());
+    let _ = writeln!(text, "and keeps its queue under {}.", config.data_directory.display());
     let mail = listening.iter().find(|(_, _, tls)| *tls != ListenerTls::Implicit);
     let port = mail.and_then(|(_, address, _)| address.rsplit(':').next()).unwrap_or("25");
     let path = path.display();

@@ -781,7 +781,9 @@ fn place_of(draft: &Draft, copy: &Copy, address: &Address) -> String {
 
 fn ask_problem(error: &AskError) -> Problem {
     match error {
-        AskError::Crowded => Problem::new(Kind::Busy, error.to_string()).retry_after(SHORT_WAIT),
+        AskError::Crowded | AskError::Returning(..) => {
+            Problem::new(Kind::Busy, error.to_string()).retry_after(SHORT_WAIT)
+        }
         AskError::Gone(_) | AskError::Late(_) | AskError::Cursor => {
             Problem::new(Kind::Unknown, error.to_string())
         }

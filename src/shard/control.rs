@@ -5,7 +5,7 @@ use std::{rc::Rc, time::Duration};
 use arc_swap::ArcSwap;
 use bridge::{
     Action, Counts, Destination, Entry, Filter, Hatch, JournalHealth, Listing, Page, Progress, Recipient,
-    Request, Selector, ShardHealth, Stage, Stranded, Summary,
+    Request, Returning, Selector, ShardHealth, Stage, Stranded, Summary,
 };
 use delivery::Routes;
 use mail::QueueId;
@@ -26,22 +26,45 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
             // A page may have to read envelopes; the next request does not wait for that.
             Request::List(listing, reply) => {
                 let shard = shard.clone();
-                ring::spawn(async move { reply.send(list(&shard, &listing).await) });
+                ring::spawn(async move {
+                    match whole(&shard, listing.filter.id).await {
+                        Ok(()) => reply.send(list(&shard, &listing).await),
+                        Err(returning) => reply.put_off(returning),
+                    }
+                });
             }
             Request::Show(id, reply) => {
                 let shard = shard.clone();
-                ring::spawn(async move { reply.send(show(&shard, id).await) });
+                ring::spawn(async move {
+                    match whole(&shard, Some(id)).await {
+                        Ok(()) => reply.send(show(&shard, id).await),
+                        Err(returning) => reply.put_off(returning),
+                    }
+                });
             }
             Request::Change { action, selector, cursor, reply } => {
                 let shard = shard.clone();
-                ring::spawn(async move { reply.send(change(&shard, action, &selector, cursor).await) });
+                ring::spawn(async move {
+                    match whole(&shard, meant(&selector)).await {
+                        Ok(()) => reply.send(change(&shard, action, &selector, cursor).await),
+                        Err(returning) => reply.put_off(returning),
+                    }
+                });
             }
             Request::Release(node, reply) => {
                 let shard = shard.clone();
                 ring::spawn(async move { reply.send(release::here(&shard, &node).await) });
             }
             Request::Inject(injection, reply) => inject::begin(&shard, *injection, reply),
-            Request::Summary(destinations_max, reply) => reply.send(summary(&shard, destinations_max)),
+            Request::Summary(destinations_max, reply) => {
+                let shard = shard.clone();
+                ring::spawn(async move {
+                    match whole(&shard, None).await {
+                        Ok(()) => reply.send(summary(&shard, destinations_max)),
+                        Err(returning) => reply.put_off(returning),
+                    }
+                });
+            }
             Request::Health(reply) => reply.send(health(&shard)),
             Request::Reload(_, reply) => {
                 shard.reload(Settings::new(&snapshot.load()));
@@ -57,6 +80,31 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
                 ring::spawn(async move { reply.send(drain(&shard, grace).await) });
             }
         }
+    }
+}
+
+/// How long a question waits for the queue of before the start; less than whoever asks.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Waits until all that was queued before the start is back: half a queue would be a wrong answer, and a command for all
+/// would not reach all. Who asks about one message alone waits for that one.
+async fn whole(shard: &Shard, only: Option<QueueId>) -> Result<(), Returning> {
+    let is_known = |id| shard.journals.of(id).is_none() || shard.queue.borrow().message(id).is_some();
+    if only.is_some_and(is_known) {
+        return Ok(());
+    }
+    let _ = ring::timeout(PATIENCE, shard.returning.wait(shard)).await;
+    match shard.returning.progress() {
+        Some(returning) if !only.is_some_and(is_known) => Err(returning),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The message that alone is meant.
+fn meant(selector: &Selector) -> Option<QueueId> {
+    match selector {
+        Selector::Matching(Filter { id, .. }) => *id,
+        Selector::All => None,
     }
 }
 
@@ -168,10 +216,7 @@ async fn change(shard: &Rc<Shard>, action: Action, selector: &Selector, at: u64)
         Selector::All => step(shard, command, queue::Selector::All, at),
         Selector::Matching(filter) => command_matching(shard, command, filter, at).await,
     };
-    let id = match selector {
-        Selector::Matching(Filter { id, .. }) => *id,
-        Selector::All => None,
-    };
+    let id = meant(selector);
     let id: Option<&dyn std::fmt::Display> = id.as_ref().map(|id| id as _);
     if progress.changed > 0 {
         Operated { action: action.as_str(), id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
@@ -295,6 +340,7 @@ fn health(shard: &Shard) -> ShardHealth {
         inbound: shard.metrics.inbound.open.value(),
         outbound: shard.metrics.outbound.open.value(),
         messages: shard.queue.borrow().messages().into(),
+        returning: shard.returning.progress(),
     }
 }
 

@@ -168,7 +168,6 @@ impl Committer {
         core: usize,
         directory: PathBuf,
         metrics: Rc<ShardMetrics>,
-        changes: Changes,
         share: DiskShare,
         writing: Writing,
     ) -> Rc<Self> {
@@ -188,7 +187,7 @@ impl Committer {
             share,
             denied: Cell::new(None),
             moving: RefCell::default(),
-            changes: RefCell::new(changes),
+            changes: RefCell::default(),
         })
     }
 
@@ -644,6 +643,16 @@ impl Committer {
             }
             room.await;
         }
+    }
+
+    /// Puts back into the journal what lived before it was opened.
+    pub(crate) fn restore<T>(&self, put: impl FnOnce(&mut Journal) -> T) -> T {
+        put(&mut self.journal.borrow_mut())
+    }
+
+    /// All of that is back: segments may be used again.
+    pub(crate) fn on_restored(&self) {
+        self.work.notify_one();
     }
 
     /// Looks at the journal itself: for checkpoints and figures.

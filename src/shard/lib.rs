@@ -14,9 +14,9 @@
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
 //! - `reports`     notifications to senders
 //!
-//! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` (after a start), `reroute`
-//! (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's requests), `release` (mail
-//! that a client asks for), `settings` (the configuration).
+//! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` and `restore` (after
+//! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's
+//! requests), `release` (mail that a client asks for), `settings` (the configuration).
 
 mod accept;
 mod admission;
@@ -39,6 +39,7 @@ mod release;
 mod reports;
 mod reroute;
 mod resolve;
+mod restore;
 mod reverse;
 mod schedule;
 mod settings;
@@ -48,33 +49,33 @@ mod trace;
 mod upkeep;
 mod verify;
 
-use std::{collections::HashMap, path::PathBuf, rc::Rc, sync::Arc};
+use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bridge::{Hatch, Neighbours};
-use index::{Batch, Loaded};
-use journal::RecoveryError;
-use mail::{JournalShard, QueueId};
+use index::Loaded;
+use journal::Opened;
+use mail::JournalShard;
 use queue::Queue;
 use ring::{Pool, PoolOptions};
 use tokio::sync::{mpsc, oneshot};
-use watch::{ShardMetrics, events::Recovered};
+use watch::{ShardMetrics, events::JournalOpened};
 
 pub use accept::ListenerSocket;
 pub use budget::{DiskBudget, DiskShare};
 pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::Leases;
-pub use recover::{Found, RecoverError, journal_limits, read as read_back};
+pub use recover::{RecoverError, journal_limits, read as read_back};
 pub use settings::{ServerTls, Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
 
 use crate::{
     journals::{Committer, Journals},
     resolve::Resolve,
+    restore::Missing,
     settings::{Settings, to_usize},
     shard::{Parts, Shard},
-    upkeep::Changes,
 };
 
 /// What a shard is started with.
@@ -109,27 +110,20 @@ pub struct JournalSetup {
     pub shard: JournalShard,
     /// Where its segments are.
     pub directory: PathBuf,
-    /// What the index says; none when there is none, or none of use.
-    pub loaded: Option<Loaded>,
+    /// What the index says, once it is read; none when there is none, or none of use.
+    pub loaded: oneshot::Receiver<Option<Loaded>>,
     /// What it has of the host's disk budget.
     pub share: DiskShare,
 }
 
-/// What a shard says once it serves.
-#[derive(Clone, Copy, Debug)]
-pub struct Serving {
-    /// Messages in the queue.
-    pub messages: u64,
-}
-
-/// Takes over the journal, says so, and serves until told to stop.
+/// Opens the journal, says that it serves, and does so until told to stop; what was queued before comes back meanwhile.
 ///
 /// # Errors
 /// When the journal cannot be read back.
 ///
 /// # Panics
 /// Without a journal shard.
-pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), RecoverError> {
+pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), RecoverError> {
     let Setup {
         number,
         shards,
@@ -150,52 +144,20 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
     let now = facts::now();
     let seed = ring::clock::unix_micros() ^ (number as u64) << 48;
     let mut queue = Queue::new(settings.queue_limits, settings.schedule.clone(), seed, now);
-    let (mut committers, mut lasts, mut first, mut untold) =
-        (Vec::new(), HashMap::new(), Vec::new(), Vec::new());
+    queue.begin_restore();
     let began = ring::clock::now();
-    let (mut recipients, mut records) = (0, 0);
+    let (mut committers, mut missing, mut segments) = (Vec::new(), Vec::new(), 0);
     for JournalSetup { shard, directory, loaded, share } in journals {
         let limits = recover::journal_limits(config);
-        let mut told: Option<Vec<_>> =
-            loaded.as_ref().map(|loaded| loaded.entries.iter().map(|(id, _)| id).collect());
-        let found = match recover::read(shard, &directory, limits, loaded, now).await {
-            Err(RecoverError::Journal { path, error: error @ RecoveryError::Checkpoint }) => {
-                tracing::warn!(path, %error, "the index is rebuilt from the journal");
-                told = None;
-                recover::read(shard, &directory, limits, None, now).await?
-            }
-            found => found?,
-        };
-        recover::tell_damage(number, &found.report, now.0);
-        records += found.report.records;
-        for (id, entry) in &found.entries {
-            recipients += recover::restore(&mut queue, &settings, *id, entry, now) as u64;
-            untold.extend(recover::untold(*id, entry));
-            let words = recover::lasts(entry);
-            if !words.is_empty() {
-                lasts.insert(*id, words);
-            }
-        }
-        let changes = Changes::with(found.entries.iter().map(|(id, _)| *id));
-        let checkpoint = found.journal.checkpoint();
-        let change = match told {
-            None => IndexChange::Rebuild(Batch { put: found.entries, remove: Vec::new(), checkpoint }),
-            Some(mut remove) => {
-                // Who ended behind the checkpoint before must not stay in the index: this checkpoint does not tell.
-                let lives = |id: &QueueId| found.entries.binary_search_by_key(id, |(id, _)| *id).is_ok();
-                remove.retain(|id| !lives(id));
-                IndexChange::Apply(Batch { put: found.entries, remove, checkpoint })
-            }
-        };
-        first.push(IndexOrder { shard, change });
+        let Opened { journal, older } = recover::open(shard, &directory, limits, now).await?;
+        segments += journal.usage().segments as u64;
         let writing = recover::writing(number, &directory, config).await;
-        let metrics = metrics.clone();
-        let committer = Committer::new(found.journal, number, directory, metrics, changes, share, writing);
+        let committer = Committer::new(journal, number, directory.clone(), metrics.clone(), share, writing);
+        missing.push(Missing { committer: committer.clone(), directory, older, loaded });
         committers.push(committer);
     }
-    let messages = u64::from(queue.messages());
     let took = ring::clock::now().saturating_sub(began);
-    Recovered { shard: number, messages, recipients, records, torn: 0, took }.emit(facts::now().0);
+    JournalOpened { shard: number, segments, took }.emit(facts::now().0);
     let buffers = &config.buffers;
     let pool = Pool::new(PoolOptions {
         small: to_usize(buffers.small),
@@ -211,7 +173,6 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         settings,
         journals,
         queue,
-        lasts,
         resolve,
         leases,
         crowd,
@@ -226,25 +187,52 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<Serving>) -> Result<(), 
         }));
     }
     shard.journals.active().prepare().await;
-    // Before the queue retires what has no other recipient.
-    schedule::follow(&shard, untold);
     ring::spawn(schedule::run(shard.clone()));
     ring::spawn(hops::read_letters(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));
-    let checkpoints = ring::spawn_task(upkeep::checkpoints(shard.clone(), first, index.clone()));
+    let (failing, failed) = oneshot::channel();
+    let keeping = ring::spawn_task(keep(shard.clone(), missing, index.clone(), failing));
     for listener in listeners {
         ring::spawn(accept::accept(shard.clone(), listener, config.descriptors.reserve));
     }
     // Nobody waits for it only when the program ends.
-    let _ = serving.send(Serving { messages });
-    control::answer(shard.clone(), hatch, snapshot).await;
+    let _ = serving.send(());
+    let answering = async {
+        control::answer(shard.clone(), hatch, snapshot).await;
+        Ok(())
+    };
+    let failing = async {
+        match failed.await {
+            Ok(error) => Err(error),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    futures_lite::future::or(answering, failing).await?;
     // One that is being put together has to be stored before another, and must not be left behind: it holds the door to
     // the thread of the index open.
     shard.stop();
-    checkpoints.await;
-    for committer in shard.journals.iter() {
-        upkeep::save(&shard, committer, &index).await;
+    keeping.await;
+    // A checkpoint that tells nothing of what is not back yet would make the next start forget it.
+    if shard.returning.is_over() {
+        for committer in shard.journals.iter() {
+            upkeep::save(&shard, committer, &index).await;
+        }
     }
     Ok(())
+}
+
+/// Brings the queue of before the start back, and saves checkpoints from then on.
+async fn keep(
+    shard: Rc<Shard>,
+    missing: Vec<Missing>,
+    index: mpsc::Sender<IndexOrder>,
+    failing: oneshot::Sender<RecoverError>,
+) {
+    match restore::run(&shard, missing, &index).await {
+        Ok(()) if shard.returning.is_over() => upkeep::checkpoints(shard, index).await,
+        Ok(()) => {}
+        // Nobody listens only when the program ends.
+        Err(error) => drop(failing.send(error)),
+    }
 }

@@ -1,34 +1,16 @@
-//! After a start: the journal is read back, and the queue is as it was.
+//! After a start: the journal is opened, and read back.
 
-use std::{collections::HashMap, io, path::Path};
+use std::{io, path::Path, time::Duration};
 
-use delivery::Demand;
-use index::{Entries, Loaded};
 use journal::{
-    DelayNotice, Entry, Journal, Last, Opened, Phase, Read, Recovery, Report, ReturnPath, SegmentFile, Start,
-    Step,
+    Entry, Opened, Phase, Read, Recovered, Recovery, Report, ReturnPath, SegmentFile, Start, Step,
 };
-use mail::{JournalShard, QueueId, Timestamp, TlsDemand};
-use queue::{Kind, MessageState, Order, Queue, RecipientState, Restored, State, Warning};
+use mail::{JournalShard, QueueId, Timestamp};
+use queue::Order;
 use ring::{File, OpenMode, Writing};
 use watch::events::{Damaged, JournalCached};
 
-use crate::{
-    journals::{segment_number, segment_path},
-    settings::Settings,
-    shard::{Held, priority, times},
-};
-
-/// A journal shard read back.
-#[derive(Debug)]
-pub struct Found {
-    /// Ready to append.
-    pub journal: Journal,
-    /// The live messages.
-    pub entries: Vec<(QueueId, Entry)>,
-    /// What was read, and what was wrong.
-    pub report: Report,
-}
+use crate::journals::{segment_number, segment_path};
 
 /// A journal shard cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +33,33 @@ pub enum RecoverError {
     },
 }
 
-/// Reads the journal shard in `directory`, from the index's checkpoint where there is one.
+/// Opens the journal shard in `directory` where its log ends.
+///
+/// # Errors
+/// [`RecoverError`] names the file; damage within files is in the report of what is read later.
+pub(crate) async fn open(
+    shard: JournalShard,
+    directory: &Path,
+    limits: journal::Limits,
+    now: Timestamp,
+) -> Result<Opened, RecoverError> {
+    ring::create_directory(directory).await.map_err(|error| failed(directory, error))?;
+    // A segment that was removed just before a crash must not come back in a later one, with mail that has ended.
+    ring::sync_directory(directory).await.map_err(|error| failed(directory, error))?;
+    let listed = ring::list(directory).await.map_err(|error| failed(directory, error))?;
+    let files = listed.iter().filter_map(|entry| {
+        let number = segment_number(entry.name.as_ref())?;
+        Some(SegmentFile { number, len: entry.size })
+    });
+    let mut recovery = Recovery::new(shard, limits, now, files.collect());
+    let mut files = Files::new(directory);
+    while let Step::Read(read) = recovery.step() {
+        recovery.on_read(files.read(&read).await?);
+    }
+    recovery.finish().map_err(|error| wrong(directory, error))
+}
+
+/// Reads the whole journal shard in `directory`, without an index.
 ///
 /// # Errors
 /// [`RecoverError`] names the file; damage within files is in the report.
@@ -59,57 +67,66 @@ pub async fn read(
     shard: JournalShard,
     directory: &Path,
     limits: journal::Limits,
-    loaded: Option<Loaded>,
     now: Timestamp,
-) -> Result<Found, RecoverError> {
-    ring::create_directory(directory).await.map_err(|error| failed(directory, error))?;
-    // A segment that was removed just before a crash must not come back in a later one, with mail that has ended.
-    ring::sync_directory(directory).await.map_err(|error| failed(directory, error))?;
-    let listed = ring::list(directory).await.map_err(|error| failed(directory, error))?;
-    let files = listed.iter().filter_map(|entry| {
-        let number = segment_number(&entry.name)?;
-        Some(SegmentFile { number, len: entry.size })
-    });
-    let listed = files.collect();
-    let (start, entries) = match loaded {
-        Some(Loaded { checkpoint, entries }) => (Start::Checkpoint(checkpoint), entries),
-        None => (Start::Beginning, Entries::default()),
-    };
+) -> Result<Recovered, RecoverError> {
+    let Opened { journal, mut older } = open(shard, directory, limits, now).await?;
     let mut files = Files::new(directory);
-    let mut recovery = Recovery::new(shard, limits, now, listed);
-    while let Step::Read(read) = recovery.step() {
-        recovery.on_read(files.read(&read).await?);
-    }
-    let path = || directory.display().to_string();
-    let wrong = |error| RecoverError::Journal { path: path(), error };
-    let Opened { journal, mut older } = recovery.finish().map_err(wrong)?;
-    older.begin(&start).map_err(wrong)?;
+    older.begin(&Start::Beginning).map_err(|error| wrong(directory, error))?;
     while let Step::Read(read) = older.step() {
         older.on_read(files.read(&read).await?);
     }
-    let recovered = older.recover(journal, entries.iter().collect()).map_err(wrong)?;
-    Ok(Found { journal: recovered.journal, entries: recovered.entries, report: recovered.report })
+    older.recover(journal, Vec::new()).map_err(|error| wrong(directory, error))
 }
 
-/// Segment files, read one at a time.
-struct Files<'a> {
+/// Segment files, read one at a time, with turns for everything else in between.
+pub(crate) struct Files<'a> {
     directory: &'a Path,
     open: Option<(u32, File)>,
     buffer: Vec<u8>,
+    slice: Slice,
+}
+
+/// The time that the core gives at once to what is long.
+pub(crate) struct Slice {
+    end: Duration,
+}
+
+/// How long the core does nothing else.
+const SLICE: Duration = Duration::from_millis(2);
+
+impl Slice {
+    pub(crate) fn begin() -> Self {
+        Self { end: ring::clock::now() + SLICE }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        ring::clock::now() >= self.end
+    }
+
+    /// Lets everything else have its turn.
+    pub(crate) async fn pause(&mut self) {
+        ring::yield_now().await;
+        *self = Self::begin();
+    }
 }
 
 impl<'a> Files<'a> {
-    const fn new(directory: &'a Path) -> Self {
-        Self { directory, open: None, buffer: Vec::new() }
+    pub(crate) fn new(directory: &'a Path) -> Self {
+        Self { directory, open: None, buffer: Vec::new(), slice: Slice::begin() }
     }
 
     /// The bytes that recovery asks for; none when they cannot be read: that is reported as damage, and not skipped in
     /// silence.
-    async fn read(&mut self, read: &Read) -> Result<&[u8], RecoverError> {
+    pub(crate) async fn read(&mut self, read: &Read) -> Result<&[u8], RecoverError> {
+        // What the kernel has in memory is read without a wait.
+        if self.slice.is_over() {
+            self.slice.pause().await;
+        }
         if self.open.as_ref().is_none_or(|(number, _)| *number != read.segment) {
             let path = segment_path(self.directory, read.segment);
-            let file =
-                File::open(path.clone(), OpenMode::Read).await.map_err(|error| failed(&path, error))?;
+            // Clients are served already, and may have all descriptors for a while.
+            let file = ring::patiently(async || File::open(path.clone(), OpenMode::Read).await);
+            let file = file.await.map_err(|error| failed(&path, error))?;
             self.open = Some((read.segment, file));
         }
         let Some((_, file)) = &self.open else { unreachable!("it was opened") };
@@ -123,6 +140,10 @@ fn failed(path: &Path, error: io::Error) -> RecoverError {
     RecoverError::Io { path: path.display().to_string(), error }
 }
 
+fn wrong(path: &Path, error: journal::RecoveryError) -> RecoverError {
+    RecoverError::Journal { path: path.display().to_string(), error }
+}
+
 /// Logs what is damaged within the log.
 pub(crate) fn tell_damage(core: usize, report: &Report, at: u64) {
     for bad in &report.bad {
@@ -131,81 +152,11 @@ pub(crate) fn tell_damage(core: usize, report: &Report, at: u64) {
     }
 }
 
-/// Gives a message back to the queue; says how many recipients it still has.
-pub(crate) fn restore(
-    queue: &mut Queue,
-    settings: &Settings,
-    id: QueueId,
-    entry: &Entry,
-    now: Timestamp,
-) -> usize {
-    let states: HashMap<u32, &journal::RecipientState> =
-        entry.states.iter().map(|(place, state)| (*place, state)).collect();
-    let demand = match (entry.facts.handling.tls, entry.facts.return_path) {
-        (TlsDemand::None | TlsDemand::Waived, _) => Demand::None,
-        (TlsDemand::Required, ReturnPath::Address) => Demand::Required,
-        (TlsDemand::Required, ReturnPath::Null) => Demand::Preferred,
-    };
-    let mut recipients = Vec::new();
-    for (place, domain) in (0..entry.placement.recipients).zip(entry.facts.domains()) {
-        let state = states.get(&place);
-        let (state, attempts, due, status) = match state {
-            Some(state) => match state.phase {
-                Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => continue,
-                phase @ (Phase::Queued | Phase::Deferred | Phase::Held) => (
-                    queue_state(phase),
-                    state.attempts.try_into().unwrap_or(u16::MAX),
-                    state.due,
-                    state.last.as_ref().and_then(|last| last.status),
-                ),
-            },
-            None => (State::Ready, 0, now, None),
-        };
-        let Ok(domain) = mail::Domain::parse(domain) else { continue };
-        let way = settings.way(&domain, demand);
-        // A route that holds now holds what was not tried yet.
-        let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
-        let destination = queue.intern(&way.key, now);
-        recipients.push(RecipientState { recipient: place, destination, state, attempts, due, status });
-    }
-    let warned = entry.states.iter().any(|(_, state)| state.delay_notice == DelayNotice::Sent);
-    let (kind, warning) = match (entry.facts.return_path, warned) {
-        (ReturnPath::Null, _) => (Kind::Notification, Warning::Unwanted),
-        (ReturnPath::Address, true) => (Kind::Message, Warning::Sent),
-        (ReturnPath::Address, false) => (Kind::Message, Warning::Wanted),
-    };
-    let message = MessageState {
-        id,
-        received_at: entry.facts.received_at,
-        size: entry.facts.size,
-        priority: priority(&entry.facts.handling),
-        kind,
-        warning,
-        give_up_at: None,
-        times: times(&entry.facts.handling, entry.facts.received_at),
-    };
-    queue.restore(&Restored { message, recipients: &recipients }, now);
-    recipients.len()
-}
-
 /// Who has got the message, and whose sender is still to be told: an order as the queue gave it before.
 pub(crate) fn untold(id: QueueId, entry: &Entry) -> Option<Order> {
     let untold = entry.states.iter().filter(|(_, state)| state.phase == Phase::Untold);
     let recipients: Vec<_> = untold.map(|(place, _)| *place).collect();
     (!recipients.is_empty()).then(|| Order::Tell { id, recipients: recipients[..].into() })
-}
-
-/// The words of the last replies, for those who are deferred.
-pub(crate) fn lasts(entry: &Entry) -> Vec<(u32, Last)> {
-    entry.states.iter().filter_map(|(place, state)| Some((*place, state.last.clone()?))).collect()
-}
-
-const fn queue_state(phase: Phase) -> State {
-    match phase {
-        Phase::Deferred => State::Deferred,
-        Phase::Held => State::Held,
-        Phase::Queued | Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => State::Ready,
-    }
 }
 
 /// What the journal needs to make room when it is full: a tail of each class, and one to turn over.

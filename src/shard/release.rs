@@ -25,11 +25,14 @@ pub(crate) async fn everywhere(shard: &Shard, node: &Node) -> Result<Waiting, Re
     })
 }
 
-/// Tries what waits here for a node; `None` while that is being done for another one.
+/// Tries what waits here for a node; `None` while that is being done for another one, or it is not known yet what waits.
 ///
 /// What has a destination of its own is counted at once. Mail of several domains may share a next hop: there the
 /// envelopes tell whom it is for, and nobody waits until they are read.
 pub(crate) async fn here(shard: &Rc<Shard>, node: &Node) -> Option<Released> {
+    if !shard.returning.is_over() {
+        return None;
+    }
     let busy = Busy::new(shard)?;
     let shared = shared_keys(shard, node);
     let (mut whole, mut mixed, mut recipients) = (Vec::new(), Vec::new(), 0);

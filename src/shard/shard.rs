@@ -26,6 +26,7 @@ use crate::{
     leases::Leases,
     reroute::{self, Reroute},
     resolve::Resolve,
+    restore::Return,
     schedule,
     settings::Settings,
     verify::Verifier,
@@ -67,6 +68,8 @@ pub(crate) struct Shard {
     stopping: Cell<bool>,
     /// No attempt is begun.
     paused: Cell<bool>,
+    /// The queue of before the start.
+    pub(crate) returning: Return,
 }
 
 /// A report being written.
@@ -118,7 +121,6 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) journals: Journals,
     pub(crate) queue: Queue,
-    pub(crate) lasts: HashMap<QueueId, Vec<(u32, Last)>>,
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
     pub(crate) crowd: Crowd,
@@ -140,7 +142,6 @@ impl Shard {
             settings,
             journals,
             queue,
-            lasts,
             resolve,
             leases,
             crowd,
@@ -156,7 +157,7 @@ impl Shard {
             queue: RefCell::new(queue),
             due: Event::new(),
             contents: RefCell::default(),
-            lasts: RefCell::new(lasts),
+            lasts: RefCell::default(),
             reporting: RefCell::default(),
             hops: Hops::default(),
             reroute: Reroute::default(),
@@ -174,6 +175,7 @@ impl Shard {
             changed: Event::new(),
             stopping: Cell::new(false),
             paused: Cell::new(false),
+            returning: Return::new(),
         })
     }
 
@@ -231,6 +233,7 @@ impl Shard {
         }
         self.changed.notify_all();
         self.due.notify_all();
+        self.returning.on_stop();
     }
 
     /// Keeps a session reachable for [`Shard::stop`] until [`Shard::leave_session`].

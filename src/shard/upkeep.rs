@@ -1,14 +1,10 @@
 //! What is done now and then: checkpoints for the index, survivors moved out of old segments, gauges.
 
-use std::{
-    collections::{HashMap, HashSet},
-    rc::Rc,
-    time::Duration,
-};
+use std::{collections::HashMap, rc::Rc, time::Duration};
 
 use index::Batch;
 use journal::{AppendError, Entry, Facts};
-use mail::{JournalShard, QueueId};
+use mail::{JournalShard, QueueId, QueueIdSet};
 use tokio::sync::mpsc;
 use watch::QueueState;
 
@@ -32,8 +28,10 @@ pub struct IndexOrder {
 pub enum IndexChange {
     /// What has changed since the checkpoint before.
     Apply(Batch),
-    /// Everything anew: the index was missing or of no use.
-    Rebuild(Batch),
+    /// Forget everything: the index was missing or of no use.
+    Clear,
+    /// Entries that are as true at the checkpoint that is stored as at one that follows.
+    Fill(Vec<(QueueId, Entry)>),
     /// Nothing more: the last order of the last shard is behind us.
     Close,
 }
@@ -42,30 +40,30 @@ pub enum IndexChange {
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
     /// Live messages whose entry in the index is missing or old.
-    dirty: HashSet<QueueId>,
+    dirty: QueueIdSet,
     /// Messages in the index.
-    indexed: HashSet<QueueId>,
+    indexed: QueueIdSet,
     /// Messages in the index that are gone.
     gone: Vec<QueueId>,
 }
 
 impl Changes {
-    /// What the index holds after a start, once it has what recovery found.
-    pub(crate) fn with(indexed: impl Iterator<Item = QueueId>) -> Self {
-        Self { indexed: indexed.collect(), ..Self::default() }
-    }
-
     /// What is to be stored now. From here on it counts as stored: who ends while it is put together is removed the
     /// next time, and does not stay behind a checkpoint that tells nothing of its end.
-    fn take(&mut self) -> (HashSet<QueueId>, Vec<QueueId>) {
-        self.indexed.extend(&self.dirty);
+    fn take(&mut self) -> (QueueIdSet, Vec<QueueId>) {
+        self.indexed.extend(self.dirty.iter());
         (std::mem::take(&mut self.dirty), std::mem::take(&mut self.gone))
     }
 
     /// It could not be stored now.
-    fn give_back(&mut self, dirty: HashSet<QueueId>, gone: Vec<QueueId>) {
-        self.dirty.extend(dirty);
+    fn give_back(&mut self, dirty: &QueueIdSet, gone: Vec<QueueId>) {
+        self.dirty.extend(dirty.iter());
         self.gone.extend(gone);
+    }
+
+    /// The index has a message from before the start.
+    pub(crate) fn indexed(&mut self, id: QueueId) {
+        self.indexed.insert(id);
     }
 
     pub(crate) fn changed(&mut self, id: QueueId) {
@@ -73,25 +71,15 @@ impl Changes {
     }
 
     pub(crate) fn retired(&mut self, id: QueueId) {
-        self.dirty.remove(&id);
-        if self.indexed.remove(&id) {
+        self.dirty.remove(id);
+        if self.indexed.remove(id) {
             self.gone.push(id);
         }
     }
 }
 
-/// Saves checkpoints for as long as the core lives. `found` is what recovery has found; it is saved first.
-pub(crate) async fn checkpoints(shard: Rc<Shard>, found: Vec<IndexOrder>, orders: mpsc::Sender<IndexOrder>) {
-    for order in found {
-        let (IndexChange::Apply(batch) | IndexChange::Rebuild(batch)) = &order.change else { continue };
-        let committer = shard.journals.iter().find(|committer| committer.number() == order.shard);
-        // What is at the end of the log may have been in the page cache alone until the first group is durable.
-        if let Some(committer) = committer
-            && committer.durable(batch.checkpoint.position).await.is_ok()
-        {
-            let _ = orders.send(order).await;
-        }
-    }
+/// Saves checkpoints for as long as the core lives.
+pub(crate) async fn checkpoints(shard: Rc<Shard>, orders: mpsc::Sender<IndexOrder>) {
     loop {
         let interval = shard.settings().checkpoint_interval;
         let changed = shard.changed.wait();
@@ -118,7 +106,7 @@ pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Se
         return false;
     }
     let mut put = Vec::with_capacity(dirty.len());
-    for (count, id) in (1..).zip(dirty.iter().copied()) {
+    for (count, id) in (1..).zip(dirty.iter()) {
         match entry(shard, committer, id).await {
             Ok(entry) => put.push((id, entry)),
             // It has ended meanwhile; the journal tells so from the checkpoint on.
@@ -130,7 +118,7 @@ pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Se
             Err(error @ ReadError::Io { .. }) => {
                 // It may be better later. A checkpoint that leaves it out would make a restart forget it.
                 tracing::error!(%id, %error, "a queued message cannot be read; the checkpoint is put off");
-                committer.changes.borrow_mut().give_back(dirty, remove);
+                committer.changes.borrow_mut().give_back(&dirty, remove);
                 return true;
             }
         }
@@ -244,6 +232,7 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
         metrics.queue.recipients.of(QueueState::Deferred).set(counts.deferred);
         metrics.queue.recipients.of(QueueState::Held).set(counts.held);
         metrics.queue.messages.set(messages.into());
+        shard.returning.measure(metrics);
         metrics.queue.bytes.set(memory as u64);
         let age = oldest.map_or(Duration::ZERO, crate::shard::since);
         metrics.queue.oldest.set(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));

@@ -319,13 +319,31 @@ events! {
         /// The shard.
         shard: usize,
     }
-    /// A shard has read its journal after a start.
+    /// A shard knows where its journal ends, and takes mail; what was queued before comes back meanwhile.
+    Info journal opened = JournalOpened {
+        /// The shard.
+        shard: usize,
+        /// Segment files.
+        segments: u64,
+        /// How long it took, in seconds.
+        took: Duration,
+    }
+    /// What was queued before the start is on its way back. New mail is taken and delivered meanwhile.
+    Info journal returning = Returns {
+        /// The shard.
+        shard: usize,
+        /// Messages that are back.
+        messages: u64,
+        /// How many there are, about.
+        of: u64,
+    }
+    /// All that was queued before the start is back.
     Info journal recovered = Recovered {
         /// The shard.
         shard: usize,
-        /// Messages still in the queue.
+        /// Messages that are back in the queue.
         messages: u64,
-        /// Recipients still in the queue.
+        /// Their recipients.
         recipients: u64,
         /// Records read.
         records: u64,

@@ -125,6 +125,12 @@ pub struct Queue {
     pub bytes: Gauge,
     /// Microseconds since the oldest message was accepted.
     pub oldest: Gauge,
+    /// 1 while messages from before the start are on their way back.
+    pub returning: Gauge,
+    /// Messages from before the start that are back.
+    pub returned: Gauge,
+    /// Those that are not.
+    pub missing: Gauge,
     /// Time from acceptance to the end of a recipient.
     pub time: Histogram,
     /// Recipients that a change of routes gave another destination.
@@ -473,6 +479,9 @@ impl ShardMetrics {
                 messages: b.gauge(&n::QUEUE_MESSAGES, &[]),
                 bytes: b.gauge(&n::QUEUE_BYTES, &[]),
                 oldest: b.gauge(&n::QUEUE_OLDEST_SECONDS, &[]),
+                returning: b.gauge(&n::QUEUE_RETURNING, &[]),
+                returned: b.gauge(&n::QUEUE_RETURNING_MESSAGES, &["back"]),
+                missing: b.gauge(&n::QUEUE_RETURNING_MESSAGES, &["missing"]),
                 time: b.histogram(&n::QUEUE_SECONDS),
                 rerouted: b.counter(&n::QUEUE_REROUTED, &[]),
             },

@@ -170,6 +170,10 @@ list! {
         "Memory the queue's state takes";
     QUEUE_OLDEST_SECONDS: "ringpost_queue_oldest_seconds", Kind::Gauge, Seconds, ["shard"],
         "Age of the oldest message in the queue";
+    QUEUE_RETURNING: "ringpost_queue_returning", Kind::Gauge, Count, ["shard"],
+        "1 while messages from before the start are on their way back into the queue";
+    QUEUE_RETURNING_MESSAGES: "ringpost_queue_returning_messages", Kind::Gauge, Count, ["shard", "state"],
+        "Messages from before the start that are back in the queue, and that are missing still";
     DELIVERY_OUTCOMES: "ringpost_delivery_outcomes_total", Kind::Counter, Count, ["shard", "site", "outcome"],
         "Recipients by the outcome of an attempt; sites beyond the busiest are together in site other";
     ATTEMPT_SECONDS: "ringpost_delivery_attempt_seconds", LATENCY, Seconds, ["shard"],

@@ -68,7 +68,7 @@ impl Volume {
         let words = self.words();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let program = Program::start("ringpost", &mut crate::through(&words, server));
-        program.wait_for("it serves", |line| line.starts_with("with ").then_some(()));
+        program.wait_for("it serves", |line| line.starts_with("and keeps ").then_some(()));
         program
     }
 }

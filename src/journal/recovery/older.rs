@@ -142,6 +142,11 @@ impl Older {
         &self.opened
     }
 
+    /// How many messages the log tells of where it was read: those that no entry may tell of are among them.
+    pub fn found(&self) -> usize {
+        self.building.len()
+    }
+
     /// Says where to begin, or to begin anew.
     ///
     /// # Errors
