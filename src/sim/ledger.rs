@@ -44,6 +44,12 @@ pub struct Figures {
     pub starts: u64,
     /// Starts from an index.
     pub starts_from_index: u64,
+    /// Starts after which all came back before the end of the run.
+    pub returned: u64,
+    /// Messages that were taken while those from before the start were on their way back.
+    pub taken_meanwhile: u64,
+    /// Attempts that were ordered in such a time.
+    pub tried_meanwhile: u64,
     /// Syncs and writes that failed.
     pub disk_failures: u64,
     /// Times a client heard 452 or 451 for want of storage.
@@ -72,6 +78,9 @@ impl std::ops::AddAssign for Figures {
         self.silent += other.silent;
         self.starts += other.starts;
         self.starts_from_index += other.starts_from_index;
+        self.returned += other.returned;
+        self.taken_meanwhile += other.taken_meanwhile;
+        self.tried_meanwhile += other.tried_meanwhile;
         self.disk_failures += other.disk_failures;
         self.storage_refusals += other.storage_refusals;
         self.rescued += other.rescued;
@@ -101,6 +110,11 @@ impl fmt::Display for Figures {
             f,
             "  {} starts, {} of them from an index; {} failures of the disk",
             self.starts, self.starts_from_index, self.disk_failures
+        )?;
+        writeln!(
+            f,
+            "  {} times all came back, with {} messages taken and {} attempts meanwhile",
+            self.returned, self.taken_meanwhile, self.tried_meanwhile
         )?;
         writeln!(
             f,
@@ -334,35 +348,48 @@ impl Ledger {
         copy.retired = Some(end);
     }
 
-    /// The server was started again, and this is what recovery found. Where the log ends decides what must be there.
-    pub(crate) fn recovered(&mut self, end: Position, entries: &[(QueueId, Entry)]) {
+    /// The server was started again. Where the log ends decides what must be there.
+    pub(crate) fn opened(&mut self, end: Position) {
         let lost: Vec<_> = self.copies.iter().filter(|(_, copy)| copy.end > end).map(|(id, _)| *id).collect();
         for id in lost {
             let copy = self.copies.remove(&id).expect("just seen");
             assert!(!copy.ours, "{id} was ours and is lost: the log ends at {end:?}, {copy:?}");
             self.by_content.remove(&copy.content);
         }
-        let found: BTreeMap<_, _> = entries.iter().map(|(id, entry)| (*id, entry)).collect();
-        for (id, copy) in &mut self.copies {
+        for copy in self.copies.values_mut() {
             copy.starts += 1;
             copy.retired = copy.retired.filter(|at| *at <= end);
-            let entry = found.get(id);
-            assert!(entry.is_none() || copy.retired.is_none(), "{id} was retired and comes back, {end:?}");
-            for (number, place) in copy.places.iter_mut().enumerate() {
+            for place in &mut copy.places {
                 place.written = place.written.filter(|at| *at <= end);
-                let state = entry.and_then(|entry| entry.states.iter().find(|s| s.0 as usize == number));
-                // The index may have been told of an end that a failed journal could not take any more.
-                let ended = match state.map(|(_, state)| state.phase) {
-                    None | Some(Phase::Queued | Phase::Deferred | Phase::Held) => entry.is_none(),
-                    Some(Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed) => true,
-                };
-                assert!(!ended || place.settled.is_some(), "{id} {number} is forgotten: {place:?}");
-                assert!(ended || place.written.is_none(), "{id} {number} comes back: {place:?}");
-                // An end that was not written happens again, and so may another one.
-                place.settled = place.settled.filter(|_| ended);
             }
         }
-        assert!(found.keys().all(|id| self.copies.contains_key(id)), "something is there that never was");
+    }
+
+    /// This is about to be back in the queue.
+    pub(crate) fn came_back(&mut self, id: QueueId, entry: &Entry) {
+        let copy = self.copies.get_mut(&id).unwrap_or_else(|| panic!("{id} is there and never was"));
+        assert!(copy.retired.is_none(), "{id} was retired and comes back: {copy:?}");
+        for (number, place) in copy.places.iter_mut().enumerate() {
+            let state = entry.states.iter().find(|(place, _)| *place as usize == number);
+            // The index may have been told of an end that a failed journal could not take any more.
+            let ended = match state.map(|(_, state)| state.phase) {
+                None | Some(Phase::Queued | Phase::Deferred | Phase::Held) => false,
+                Some(Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed) => true,
+            };
+            assert!(!ended || place.settled.is_some(), "{id} {number} is forgotten: {place:?}");
+            assert!(ended || place.written.is_none(), "{id} {number} comes back: {place:?}");
+            // An end that was not written happens again, and so may another one.
+            place.settled = place.settled.filter(|_| ended);
+        }
+    }
+
+    /// These are all that lived when the log ended there.
+    pub(crate) fn all_back(&mut self, end: Position, found: &BTreeSet<QueueId>) {
+        for (id, copy) in self.copies.iter().filter(|(id, copy)| copy.end <= end && !found.contains(id)) {
+            let open = copy.places.iter().position(|place| place.settled.is_none());
+            assert_eq!(open, None, "{id} is forgotten: {copy:?}");
+        }
+        self.figures.returned += 1;
     }
 
     /// Whether nothing is left to be done for anybody.

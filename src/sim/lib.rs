@@ -75,5 +75,12 @@ mod test {
             }
         }
         println!("{all}");
+        if std::env::var("SEED").is_err() {
+            assert!(
+                all.taken_meanwhile > 0 && all.tried_meanwhile > 0,
+                "nobody came while a queue came back"
+            );
+            assert!(all.returned < all.starts, "no run ended before all were back");
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! - `schedule`   queue orders obeyed, reports written
 //! - `outbound`   lanes and workers: hosts, sessions, transactions
 //! - `reroute`    what a reload does to queued mail
-//! - `upkeep`     recovery, checkpoints, survivors
+//! - `restore`    what was queued before the start
+//! - `upkeep`     the start, checkpoints, survivors
 //!
 //! What is a task there is a value here that waits for an event. A crash drops the run, and all that waits with it.
 
@@ -13,6 +14,7 @@ mod committer;
 mod door;
 mod outbound;
 mod reroute;
+mod restore;
 mod schedule;
 mod upkeep;
 
@@ -43,6 +45,7 @@ use crate::{
 use committer::{Note, Stuck, Waiting};
 use door::Door;
 use outbound::{Lane, Worker};
+use restore::Missing;
 use schedule::Reporting;
 use upkeep::{Changes, Saving};
 
@@ -81,6 +84,8 @@ pub(crate) enum Task {
     Pause,
     /// A disk that was full may have been given room.
     Space,
+    /// A step of what comes back after the start.
+    Older,
 }
 
 /// A message in memory.
@@ -123,6 +128,7 @@ pub(crate) struct Server {
     waiting: VecDeque<(Position, Waiting)>,
     stuck: VecDeque<Stuck>,
     changes: Changes,
+    missing: Option<Missing>,
     saving: Option<Saving>,
     batch: Option<Batch>,
     full: bool,
@@ -266,12 +272,16 @@ impl Server {
             Task::Checkpoint => self.begin_checkpoint(world),
             Task::Space => self.on_space(world),
             Task::Pause => self.pause(world),
+            Task::Older => self.restore_some(world),
         }
         self.settle(world);
     }
 
     /// An operator gives a command.
     pub(crate) fn command(&mut self, world: &mut World, command: queue::Command, selector: queue::Selector) {
+        if self.put_off(command, selector) {
+            return;
+        }
         world.note(format_args!("operator: {command:?} {selector:?}"));
         let (mut orders, mut cursor) = (Vec::new(), Some(Cursor::default()));
         while let Some(from) = cursor {
@@ -314,7 +324,7 @@ impl Server {
 
     /// Whether nothing is queued, and nothing waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.messages() == 0 && self.reporting.is_empty() && self.is_written()
+        self.missing.is_none() && self.queue.messages() == 0 && self.reporting.is_empty() && self.is_written()
     }
 
     pub(crate) fn is_written(&self) -> bool {
@@ -382,7 +392,8 @@ impl Server {
             assert!(site.blocked_until.is_none_or(|until| until <= latest), "{site:?}");
             let free =
                 site.blocked_until.is_none() && site.attempts == 0 && attempts < QUEUE_LIMITS.attempts_max;
-            let idle = free && site.counts.ready > 0 && !self.stopping && !self.has_failed();
+            let waits = self.stopping || self.has_failed() || self.missing.is_some();
+            let idle = free && site.counts.ready > 0 && !waits;
             assert!(!idle, "nobody tries {site:?}");
         }
         for (name, lane) in &self.lanes {

@@ -206,6 +206,7 @@ impl Server {
         let end = self.journal.append_reserved(id, &message)?;
         all.extend_from_slice(&content.concat());
         world.ledger.appended(id, envelope, all, end);
+        world.ledger.figures.taken_meanwhile += u64::from(self.missing.is_some());
         self.changes.changed(id);
         Ok(end)
     }

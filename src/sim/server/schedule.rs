@@ -86,6 +86,7 @@ impl Server {
         match order {
             Order::Attempt { attempt, id, destination, recipients, number } => {
                 world.ledger.attempted(id, &recipients);
+                world.ledger.figures.tried_meanwhile += u64::from(self.missing.is_some());
                 assert!(self.running.insert(attempt, destination).is_none(), "an attempt twice");
                 let same = self.running.values().filter(|other| **other == destination).count() as u32;
                 assert!(same <= QUEUE_LIMITS.destination_attempts_max, "{same} attempts for one destination");

@@ -9,10 +9,10 @@ use std::{
 
 use bytes::Bytes;
 use delivery::Own;
-use index::{Batch, Index, Loaded, MemoryIndex};
+use index::{Batch, Index, MemoryIndex};
 use journal::{
-    AppendError, AppendMessage, Checkpoint, Content, DelayNotice, Entry, Facts, Phase, RecipientState,
-    ReturnPath, Start, virtual_disk,
+    AppendError, AppendMessage, Checkpoint, Content, DelayNotice, Entry, Facts, Opened, Phase,
+    RecipientState, ReturnPath, virtual_disk,
 };
 use mail::{Domain, Envelope, QueueId, ReversePath, Timestamp};
 use policy::Policy;
@@ -22,7 +22,9 @@ use smtp::Refusal;
 use super::{
     Message, QUEUE_LIMITS, Roads, SHARD, Server, Task,
     committer::{Stuck, Waiting},
-    config, journal_limits, resolver, routes,
+    config, journal_limits, resolver,
+    restore::Missing,
+    routes,
     schedule::Held,
 };
 use crate::world::{Event, MINUTE, SECOND, Trouble, World};
@@ -55,6 +57,11 @@ pub(crate) enum Origin {
 }
 
 impl Changes {
+    /// The index has a message from before the start.
+    pub(super) fn indexed(&mut self, id: QueueId) {
+        self.indexed.insert(id);
+    }
+
     pub(super) fn changed(&mut self, id: QueueId) {
         self.dirty.insert(id);
     }
@@ -79,22 +86,11 @@ impl Server {
         let index = world.indexes.front().cloned().unwrap_or_default();
         let loaded = index.load().expect("an index in memory does not fail");
         let from_index = loaded.is_some();
-        let before: Vec<_> =
-            loaded.iter().flat_map(|loaded| loaded.entries.iter()).map(|(id, _)| id).collect();
-        let (start, entries) = match loaded {
-            Some(Loaded { checkpoint, entries }) => (Start::Checkpoint(checkpoint), entries.iter().collect()),
-            None => (Start::Beginning, Vec::new()),
-        };
         let limits = journal_limits(world.seed());
-        let found = virtual_disk::recover(&world.disk, SHARD, limits, now, start, entries);
-        let found = found.expect("our own journal is of our own version");
-        world.note(format_args!(
-            "start {run} from {from:?}: {} live, {:?}",
-            found.entries.len(),
-            found.report
-        ));
-        assert_eq!(found.report.bad, [], "nothing is damaged, only torn");
-        world.ledger.recovered(found.journal.end(), &found.entries);
+        let opened = virtual_disk::open(&world.disk, SHARD, limits, now);
+        let Opened { journal, older } = opened.expect("our own journal is of our own version");
+        world.note(format_args!("start {run} from {from:?} at {:?}", journal.end()));
+        world.ledger.opened(journal.end());
         world.ledger.figures.starts += 1;
         world.ledger.figures.starts_from_index += u64::from(from_index);
         let config = config();
@@ -103,7 +99,9 @@ impl Server {
             addresses: vec![[10, 9, 9, 9].into()],
             ports: vec![25],
         };
-        let indexed = found.entries.iter().map(|(id, _)| *id);
+        let mut queue = Queue::new(QUEUE_LIMITS, super::schedule(), world.seed(), now);
+        queue.begin_restore();
+        let pace = world.pick(&[SECOND / 50, 10 * SECOND, 5 * MINUTE]);
         let mut server = Self {
             run,
             policy: Policy::new(&config),
@@ -111,8 +109,8 @@ impl Server {
             config,
             routes: routes(roads),
             own: Arc::new(own),
-            journal: found.journal,
-            queue: Queue::new(QUEUE_LIMITS, super::schedule(), world.seed(), now),
+            journal,
+            queue,
             resolver: resolver(),
             sockets: BTreeSet::new(),
             random: virtual_disk::Random(world.below(u64::MAX)),
@@ -131,7 +129,8 @@ impl Server {
             group: None,
             waiting: VecDeque::new(),
             stuck: VecDeque::new(),
-            changes: Changes { indexed: indexed.collect(), ..Changes::default() },
+            changes: Changes::default(),
+            missing: Some(Missing::new(older, loaded, pace)),
             saving: None,
             batch: None,
             full: false,
@@ -139,24 +138,14 @@ impl Server {
             tick_at: None,
             looks: 0,
         };
-        for (id, entry) in &found.entries {
-            server.restore(*id, entry, now);
-        }
-        // What has ended since its entry was stored would come back with the next start.
-        let remove = before.into_iter().filter(|id| server.journal.locate(*id).is_none()).collect();
-        let checkpoint = server.journal.checkpoint();
-        let end = checkpoint.position;
-        let dirty = server.changes.indexed.clone();
-        server.saving = Some(Saving { dirty, gone: remove, checkpoint });
-        // What is at the end of the log may be in the page cache alone.
-        server.wait_durable(world, end, Waiting::Checkpoint);
         let wait = world.within(SECOND, 4 * MINUTE);
         world.after(wait, Event::Server(run, Task::Checkpoint));
+        server.plan_restore(world);
         server.settle(world);
         server
     }
 
-    fn restore(&mut self, id: QueueId, entry: &Entry, now: Timestamp) {
+    pub(super) fn restore(&mut self, id: QueueId, entry: &Entry, now: Timestamp) {
         let states: HashMap<u32, _> = entry.states.iter().map(|(place, state)| (*place, state)).collect();
         let mut recipients = Vec::new();
         for (place, domain) in (0..entry.placement.recipients).zip(entry.facts.domains()) {
@@ -203,7 +192,7 @@ impl Server {
             give_up_at: None,
             times: Times::default(),
         };
-        self.queue.restore(&Restored { message, recipients: &recipients }, now);
+        self.queue.restore_older(&Restored { message, recipients: &recipients }, now);
         let words: Vec<_> =
             entry.states.iter().filter_map(|(place, state)| Some((*place, state.last.clone()?))).collect();
         if !words.is_empty() {
@@ -217,7 +206,8 @@ impl Server {
     pub(super) fn begin_checkpoint(&mut self, world: &mut World) {
         let wait = world.within(5 * SECOND, 8 * MINUTE);
         world.after(wait, Event::Server(self.run, Task::Checkpoint));
-        if self.saving.is_some() || self.batch.is_some() {
+        // One that tells nothing of what is missing would make the next start forget it.
+        if self.saving.is_some() || self.batch.is_some() || self.missing.is_some() {
             return;
         }
         let dirty = std::mem::take(&mut self.changes.dirty);
