@@ -19,6 +19,8 @@ mod disk;
 mod hops;
 #[path = "bad_days/patience.rs"]
 mod patience;
+#[path = "bad_days/restore.rs"]
+mod restore;
 #[path = "bad_days/secure.rs"]
 mod secure;
 #[path = "bad_days/signals.rs"]
