@@ -8,6 +8,10 @@ mod certificates;
 mod lmtp;
 #[path = "listeners/proxy.rs"]
 mod proxy;
+#[path = "listeners/renewal.rs"]
+mod renewal;
+#[path = "listeners/unix.rs"]
+mod unix;
 
 use std::net::SocketAddr;
 

@@ -237,6 +237,19 @@ impl Config {
                     "name the networks of your proxies",
                 );
             }
+            if !listener.address.iter().any(|address| matches!(address, ListenAddress::Unix(_))) {
+                for (name, said) in [
+                    ("unix-mode", listener.unix_mode != Listener::default().unix_mode),
+                    ("unix-owner", listener.unix_owner.is_some()),
+                    ("unix-group", listener.unix_group.is_some()),
+                ] {
+                    let key = format!("{key}.{name}");
+                    if said {
+                        let remedy = "add an address such as \"unix:/run/ringpost/smtp\", or leave it out";
+                        reader.conflict(&[&key], "the listener has no Unix socket".into(), remedy);
+                    }
+                }
+            }
             if listener.kind == ListenerKind::Lmtp {
                 check_lmtp(&key, listener, reader);
             }

@@ -422,6 +422,26 @@ fn contradictions_are_told_where_they_were_written() {
         ],
     );
     check(
+        "[[listener]]\nname = \"b\"\ntls = \"none\"\naddress = [\"0.0.0.0:0\"]\nunix-mode = \"0600\"\nunix-group = \"mail\"",
+        &[
+            "5:1: listener.b.unix-mode: the listener has no Unix socket; add an address such as \
+             \"unix:/run/ringpost/smtp\", or leave it out",
+            "6:1: listener.b.unix-group: the listener has no Unix socket; add an address such as \
+             \"unix:/run/ringpost/smtp\", or leave it out",
+        ],
+    );
+    for mode in ["0999", "600a", "07777", "66", "+600", ""] {
+        check(
+            &format!(
+                "[[listener]]\nname = \"b\"\ntls = \"none\"\naddress = [\"unix:/run/b\"]\nunix-mode = \"{mode}\""
+            ),
+            &[&format!(
+                "5:13: listener.b.unix-mode: expected permissions such as \"0660\", found \"{mode}\"; three digits from 0 \
+                 to 7: for the owner, the group and others"
+            )],
+        );
+    }
+    check(
         "[relay]\ncertificates = [\"sha256:12\"]",
         &["2:17: relay.certificates: expected \"sha256:\" and 64 hexadecimal digits, found \"sha256:12\"; \
              `openssl x509 -noout -fingerprint -sha256 -in cert.pem` prints it"],

@@ -39,8 +39,8 @@ pub use sending::{
     Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, Via,
 };
 pub use serving::{
-    Certificate, ClientCertificate, DomainKind, Etrn, Extensions, Fingerprint, InboundTimeouts, Limits,
-    ListenAddress, Listener, ListenerKind, ListenerTls, MailDomain, Relay, Tls, TlsGroup, TlsSuite,
+    Certificate, ClientCertificate, DomainKind, Etrn, Extensions, FileMode, Fingerprint, InboundTimeouts,
+    Limits, ListenAddress, Listener, ListenerKind, ListenerTls, MailDomain, Relay, Tls, TlsGroup, TlsSuite,
     TlsVersion, Tolerance,
 };
 

@@ -17,8 +17,8 @@ use toml::{
 };
 
 use crate::{
-    CoreCount, DomainPattern, Fingerprint, Hop, Host, KeyHash, ListenAddress, Output, Problem, Secret,
-    SenderPattern,
+    CoreCount, DomainPattern, FileMode, Fingerprint, Hop, Host, KeyHash, ListenAddress, Output, Problem,
+    Secret, SenderPattern,
     parse::{size_from_text, size_meant, size_text, span_from_text, span_meant},
     reader::{Reader, distance},
     schema::{Entry, Key, Section, Shape, Takes, below},
@@ -593,6 +593,24 @@ impl Spelled for KeyHash {
 
     fn spell(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Spelled for FileMode {
+    const KIND: &'static str = "permissions, in octal digits";
+    const EXPECTED: &'static str = "permissions such as \"0660\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits = text.len() == 3 || text.len() == 4 && text.starts_with('0');
+        let octal = digits && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if octal => Ok(Self(mode)),
+            Ok(_) | Err(_) => Err("three digits from 0 to 7: for the owner, the group and others".into()),
+        }
+    }
+
+    fn spell(&self) -> String {
+        format!("{:04o}", self.0)
     }
 }
 

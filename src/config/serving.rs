@@ -131,6 +131,10 @@ choice! {
     }
 }
 
+/// The permissions of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileMode(pub u32);
+
 /// The SHA-256 of a certificate as it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(KeyHash);
@@ -190,6 +194,12 @@ section! {
         name: String [Text] = String::new();
         /// Where: IPv4, IPv6 and Unix sockets.
         address: Vec<ListenAddress> [List<Literal>; Restart] = Vec::new();
+        /// The permissions of its Unix sockets, in octal digits. Who may write to one counts as a client at 127.0.0.1.
+        unix_mode: FileMode [Literal; Restart] = FileMode(0o660);
+        /// The user that its Unix sockets belong to. None: the one that the server runs as.
+        unix_owner: Option<String> [Maybe<Text>; Restart] = None;
+        /// The group that its Unix sockets belong to. None: that of the server.
+        unix_group: Option<String> [Maybe<Text>; Restart] = None;
         /// What for.
         kind: ListenerKind [Word] = ListenerKind::Smtp;
         /// Whether TLS.
@@ -265,6 +275,9 @@ section! {
         /// The cipher suites we take, by their registered names. Of those that the client has too, the first on its list is
         /// used.
         suites: Vec<TlsSuite> [List<Word>] = TlsSuite::VALUES.to_vec();
+        /// How often it is looked whether files of certificates have changed: new ones are in force from the next handshake
+        /// on, and connections go on. Empty: at reloads alone.
+        watch_interval: Option<Duration> [Maybe<Time<{ SECOND }, { 24 * HOUR }>>] = Some(Duration::from_secs(10));
         /// The groups we agree on keys in.
         groups: Vec<TlsGroup> [List<Word>] = TlsGroup::VALUES.to_vec();
     }

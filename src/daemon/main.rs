@@ -13,6 +13,8 @@ mod open;
 mod privileges;
 mod reload;
 mod serve;
+mod sockets;
+mod watch_files;
 
 use std::{
     path::{Path, PathBuf},

@@ -2,7 +2,7 @@
 
 use std::{
     error::Error as _,
-    io,
+    future, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -20,7 +20,7 @@ use tls::{
 };
 use watch::log;
 
-use crate::open;
+use crate::{open, watch_files::Stamps};
 
 /// What the program itself takes from a configuration, at its start and at each reload. The shards take the rest from
 /// the snapshot.
@@ -36,6 +36,7 @@ pub(crate) struct Ours {
     groups: Vec<String>,
     listed_clients: Vec<tls::Fingerprint>,
     client_authorities: Vec<PathBuf>,
+    watch_interval: Option<Duration>,
     pub(crate) log_levels: log::Levels,
     pub(crate) token: Option<Secret>,
     pub(crate) injections: inject::Settings,
@@ -73,6 +74,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) started: Arc<Config>,
     pub(crate) ours: Ours,
     pub(crate) papers: Papers,
+    /// The files that they were read from, as they looked before that.
+    pub(crate) stamps: Stamps,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) budget: DiskBudget,
     pub(crate) crowd: Crowd,
@@ -106,6 +109,7 @@ impl Ours {
             groups: config.tls.groups.iter().map(ToString::to_string).collect(),
             listed_clients: listed.map(|fingerprint| tls::Fingerprint(*fingerprint.as_bytes())).collect(),
             client_authorities: config.relay.authorities.clone(),
+            watch_interval: config.tls.watch_interval,
             log_levels: log::Levels {
                 level: log_level(config.log.level),
                 libraries: log_level(config.log.libraries),
@@ -145,6 +149,12 @@ impl Ours {
     /// Where the certificates of authorities lie.
     pub(crate) fn authority_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.authorities.iter().chain(&self.client_authorities)
+    }
+
+    /// All files that papers are read from.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let own = self.certificates.iter().flat_map(|files| [&files.chain, &files.key]);
+        own.chain(self.authority_files())
     }
 
     /// Reads all that lies in files. What was in force before is exchanged when all of it is good, and not before.
@@ -217,6 +227,7 @@ impl Reloader<'_> {
             )
         })?;
         let ours = Ours::new(&config);
+        let stamps = Stamps::of(ours.files());
         let papers = ours.papers(Some(&self.papers)).map_err(|error| match error {
             PapersError::File(error) => self.explained(&loaded, &error),
             PapersError::Settings(error) => error.into(),
@@ -228,9 +239,33 @@ impl Reloader<'_> {
         self.injections.configure(ours.injections.clone());
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);
-        (self.papers, self.ours) = (papers, ours);
+        (self.papers, self.stamps, self.ours) = (papers, stamps, ours);
         let stranded = self.door.reload(0).await?;
         Ok(Reloaded { pending, stranded })
+    }
+
+    /// Waits until a file of certificates is another than the one that was read, or was tried to be.
+    pub(crate) async fn files_change(&self) {
+        let Some(interval) = self.ours.watch_interval else { return future::pending().await };
+        loop {
+            tokio::time::sleep(interval).await;
+            if Stamps::of(self.ours.files()) != self.stamps {
+                return;
+            }
+        }
+    }
+
+    /// Takes the certificates of the configuration in force anew. They are taken whole or not at all: while only some of the
+    /// files are new, those that are in force stay. Answers the names that there is a certificate for.
+    pub(crate) async fn renew(&mut self) -> anyhow::Result<Vec<String>> {
+        // Before they are read: what is written meanwhile is seen the next time.
+        self.stamps = Stamps::of(self.ours.files());
+        let papers = self.ours.papers(Some(&self.papers))?;
+        let config = self.snapshot.load().config.clone();
+        self.snapshot.store(Arc::new(self.ours.snapshot(config, &papers)?));
+        self.papers = papers;
+        self.door.reload(0).await?;
+        Ok(self.papers.certificates.as_ref().map_or(Vec::new(), |certificates| certificates.names()))
     }
 
     /// What is wrong with a file, and whether it is us who cannot reach it.

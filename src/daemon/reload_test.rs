@@ -70,6 +70,9 @@ journal.rescue-share = 30
 index.cache = "32MiB"
 index.checkpoint-interval = "30s"
 listener.address = ["127.0.0.1:2526"]
+listener.unix-mode = "0600" | address = ["unix:/run/s"]
+listener.unix-owner = "mail" | address = ["unix:/run/s"]
+listener.unix-group = "mail" | address = ["unix:/run/s"]
 listener.kind = "submission"
 listener.tls = "implicit"
 listener.client-certificate = "request"
@@ -136,6 +139,7 @@ listener.timeouts.tarpit = "7s"
 listener.timeouts.send = "7s"
 listener.timeouts.session = "7h"
 tls.min-version = "1.3"
+tls.watch-interval = ""
 tls.suites = ["TLS_AES_128_GCM_SHA256"]
 tls.groups = ["x25519"]
 certificate.certificate = "c2.pem"

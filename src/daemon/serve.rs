@@ -34,7 +34,10 @@ use tokio::{
 };
 use watch::{
     ProcessMetrics, Registry, Reload,
-    events::{Hardened, Listening, ReloadRefused, Reloaded, Started, Stopped, Stopping},
+    events::{
+        CertificatesRefused, CertificatesRenewed, Hardened, Listening, ReloadRefused, Reloaded, Started,
+        Stopped, Stopping,
+    },
     log,
 };
 
@@ -46,6 +49,8 @@ use crate::{
     indexes::Indexes,
     open, privileges,
     reload::{Ours, Reloader},
+    sockets,
+    watch_files::Stamps,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -67,6 +72,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         bail!("the configuration cannot be used here:\n{}", open::lines(&contradictions));
     }
     let ours = Ours::new(&config);
+    let stamps = Stamps::of(ours.files());
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
@@ -157,6 +163,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         started: config,
         ours,
         papers,
+        stamps,
         snapshot,
         budget,
         crowd,
@@ -195,6 +202,7 @@ impl Server<'_> {
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
                 _ = hangup.recv() => drop(self.reload().await),
+                () = self.reloader.files_change() => self.renew().await,
                 Some(reply) = reloads.recv() => {
                     // Who asked may be gone.
                     let _ = reply.send(self.reload().await);
@@ -231,6 +239,22 @@ impl Server<'_> {
             0
         });
         Stopped { took: ring::clock::now().saturating_sub(began), cut }.emit(ring::clock::unix_micros());
+    }
+
+    /// Takes the certificates anew, or leaves all as it is, and says so.
+    async fn renew(&mut self) {
+        let renewed = self.reloader.renew().await.map_err(|error| format!("{error:#}"));
+        let now = ring::clock::unix_micros();
+        match &renewed {
+            Ok(names) => {
+                self.process.renewed(Reload::Done);
+                CertificatesRenewed { names: &names.join(" ") }.emit(now);
+            }
+            Err(error) => {
+                self.process.renewed(Reload::Refused);
+                CertificatesRefused { error }.emit(now);
+            }
+        }
     }
 
     /// Takes the configuration and the certificates anew, or leaves all as it is, and says so.
@@ -301,14 +325,15 @@ fn bind(config: &Config, places: &Places, shards: usize) -> anyhow::Result<Vec<V
             }
         }
     }
-    let mut sockets: Vec<Vec<ListenerSocket>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut bound: Vec<Vec<ListenerSocket>> = (0..shards).map(|_| Vec::new()).collect();
     for listener in &config.listeners {
         let open = Arc::new(AtomicU32::new(0));
-        let options = ListenOptions { backlog: listener.backlog, ..ListenOptions::default() };
+        let unix = sockets::unix_access(config, listener)?;
+        let options = ListenOptions { backlog: listener.backlog, unix, ..ListenOptions::default() };
         for address in &listener.address {
             let address = ring_address(address);
             let first = BoundListener::bind(&address, &options).with_context(|| named(listener))?;
-            for (number, sockets) in sockets.iter_mut().enumerate() {
+            for (number, sockets) in bound.iter_mut().enumerate() {
                 let socket = match first.tcp_address() {
                     // The port as bound: a configured 0 is the kernel's choice, and the same for all.
                     Some(bound) if number > 0 => {
@@ -320,7 +345,7 @@ fn bind(config: &Config, places: &Places, shards: usize) -> anyhow::Result<Vec<V
             }
         }
     }
-    Ok(sockets)
+    Ok(bound)
 }
 
 /// How long a start waits for ports. A server that was killed keeps its ports for a moment longer than its process:
@@ -362,8 +387,7 @@ pub(crate) fn try_port(address: SocketAddr, patience: &mut Patience) -> Result<(
 fn ring_address(address: &config::ListenAddress) -> ring::ListenAddress {
     match address {
         config::ListenAddress::Tcp(address) => ring::ListenAddress::Tcp(*address),
-        // Who may connect to it may submit mail as this host: its user and group.
-        config::ListenAddress::Unix(path) => ring::ListenAddress::Unix { path: path.clone(), mode: 0o660 },
+        config::ListenAddress::Unix(path) => ring::ListenAddress::Unix(path.clone()),
     }
 }
 

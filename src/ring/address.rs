@@ -9,20 +9,15 @@ use std::path::PathBuf;
 pub enum ListenAddress {
     /// TCP; `[::]:25` accepts IPv4 as well unless [`crate::ListenOptions::v6_only`] says otherwise.
     Tcp(SocketAddr),
-    /// A socket in the file system.
-    Unix {
-        /// Where; a socket that is left over from an earlier process is replaced.
-        path: PathBuf,
-        /// Permission bits, such as `0o660`.
-        mode: u32,
-    },
+    /// A socket in the file system; one that is left over from an earlier process is replaced.
+    Unix(PathBuf),
 }
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -45,7 +45,7 @@ pub use file::{
     DirectoryLock, Entry, File, LockError, OpenMode, create_directory, list, remove, rename, sync_directory,
 };
 pub use input::Input;
-pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage};
+pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage, UnixAccess};
 pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};
 pub use shortage::patiently;

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::Poll;
@@ -40,11 +40,37 @@ pub struct ListenOptions {
     pub keepalive: Option<Duration>,
     /// Give up on peers that acknowledge nothing for that long (TCP_USER_TIMEOUT).
     pub user_timeout: Option<Duration>,
+    /// Who may open a Unix socket.
+    pub unix: UnixAccess,
+}
+
+/// Who may open a Unix socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixAccess {
+    /// Permission bits.
+    pub mode: u32,
+    /// The user it belongs to, unless it is the one of this process.
+    pub owner: Option<u32>,
+    /// The group it belongs to, unless it is the one of this process.
+    pub group: Option<u32>,
+}
+
+impl Default for UnixAccess {
+    fn default() -> Self {
+        Self { mode: 0o660, owner: None, group: None }
+    }
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { backlog: 4096, reuse_port: true, v6_only: false, keepalive: None, user_timeout: None }
+        Self {
+            backlog: 4096,
+            reuse_port: true,
+            v6_only: false,
+            keepalive: None,
+            user_timeout: None,
+            unix: UnixAccess::default(),
+        }
     }
 }
 
@@ -81,7 +107,7 @@ impl BoundListener {
     pub fn bind(address: &ListenAddress, options: &ListenOptions) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Tcp(address) => bind_tcp(*address, options),
-            ListenAddress::Unix { path, mode } => bind_unix(path, *mode, options),
+            ListenAddress::Unix(path) => bind_unix(path, options),
         };
         bound.map_err(|error| BindError { address: address.clone(), error })
     }
@@ -95,7 +121,7 @@ impl BoundListener {
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match self.address {
             ListenAddress::Tcp(address) => Some(address),
-            ListenAddress::Unix { .. } => None,
+            ListenAddress::Unix(_) => None,
         }
     }
 
@@ -124,7 +150,7 @@ fn bind_tcp(address: SocketAddr, options: &ListenOptions) -> io::Result<BoundLis
     Ok(BoundListener { socket: socket.into(), address: ListenAddress::Tcp(address) })
 }
 
-fn bind_unix(path: &Path, mode: u32, options: &ListenOptions) -> io::Result<BoundListener> {
+fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<BoundListener> {
     let address = SockAddr::unix(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
@@ -136,9 +162,16 @@ fn bind_unix(path: &Path, mode: u32, options: &ListenOptions) -> io::Result<Boun
         }
     }
     socket.bind(&address)?;
+    // Nobody gets in before it listens.
+    let UnixAccess { mode, owner, group } = options.unix;
+    if owner.is_some() || group.is_some() {
+        chown(path, owner, group).map_err(|error| {
+            io::Error::other(format!("it cannot be given to its owner and group: {error}"))
+        })?;
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    let address = ListenAddress::Unix { path: path.to_owned(), mode };
+    let address = ListenAddress::Unix(path.to_owned());
     Ok(BoundListener { socket: socket.into(), address })
 }
 

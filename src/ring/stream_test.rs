@@ -57,7 +57,7 @@ fn unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     run(move || async move {
-        let address = ListenAddress::Unix { path: path.clone(), mode: 0o600 };
+        let address = ListenAddress::Unix(path.clone());
         for _ in 0..2 {
             // The second time, the socket of the first is still lying there.
             let bound = BoundListener::bind(&address, &ListenOptions::default()).unwrap();

@@ -406,6 +406,16 @@ events! {
         /// Queued mail that no route is for any more: it waits for one.
         stranded: Option<&'a str>,
     }
+    /// Files of certificates have changed, and what is in them is in force.
+    Info daemon certificates_renewed = CertificatesRenewed<'a> {
+        /// The names that there is a certificate for.
+        names: &'a str,
+    }
+    /// Files of certificates have changed, and cannot be used together; what was in force stays.
+    Error daemon certificates_refused = CertificatesRefused<'a> {
+        /// Why.
+        error: &'a str,
+    }
     /// A new configuration was not taken; the old one stays.
     Error daemon reload_refused = ReloadRefused<'a> {
         /// The configuration file.

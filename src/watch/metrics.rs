@@ -187,6 +187,7 @@ pub struct Executor {
 #[derive(Debug)]
 pub struct ProcessMetrics {
     pub(crate) log_lines_dropped: metrics::Counter,
+    pub(crate) renewals: [metrics::Counter; 2],
     pub(crate) reloads: [metrics::Counter; 2],
     pub(crate) clients_tracked: metrics::Gauge,
     pub(crate) disk_bytes: metrics::Gauge,
@@ -529,6 +530,11 @@ impl Journal {
 }
 
 impl ProcessMetrics {
+    /// Certificates were taken anew, or refused.
+    pub fn renewed(&self, renewal: Reload) {
+        self.renewals[renewal.index()].increment(1);
+    }
+
     /// A reload was done or refused.
     pub fn reloaded(&self, reload: Reload) {
         self.reloads[reload.index()].increment(1);

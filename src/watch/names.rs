@@ -214,6 +214,8 @@ list! {
         "Memory set aside for such requests under way, of http.memory";
     LOG_LINES_DROPPED: "ringpost_log_lines_dropped_total", Kind::Counter, Count, [],
         "Log lines lost because the writer could not keep up or failed";
+    RENEWALS: "ringpost_certificate_renewals_total", Kind::Counter, Count, ["result"],
+        "Changes of files of certificates, done or refused";
     RELOADS: "ringpost_config_reloads_total", Kind::Counter, Count, ["result"],
         "Reloads of the configuration, done or refused";
     DISK_BYTES: "ringpost_journal_disk_bytes", Kind::Gauge, Bytes, [],

@@ -96,6 +96,7 @@ impl Registry {
         gauge(&names::START_TIME, &[]).set(started_at as f64 / 1e6);
         ProcessMetrics {
             log_lines_dropped: counter(&names::LOG_LINES_DROPPED, &[]),
+            renewals: [Reload::Done, Reload::Refused].map(|r| counter(&names::RENEWALS, &[r.label()])),
             reloads: [Reload::Done, Reload::Refused].map(|r| counter(&names::RELOADS, &[r.label()])),
             clients_tracked: gauge(&names::CLIENTS_TRACKED, &[]),
             disk_bytes: gauge(&names::DISK_BYTES, &[]),
