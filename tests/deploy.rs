@@ -53,6 +53,23 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 }
 
 #[test]
+fn the_socket_unit_is_for_a_listener_that_there_can_be() {
+    let socket = fs::read_to_string(root().join("deploy/ringpost.socket")).unwrap();
+    let [name] = settings(&socket, "FileDescriptorName")[..] else { panic!("one name") };
+    assert!(socket.contains(&format!("address = [\"systemd:{name}\"]")), "the example is of another name");
+    let place = Place::new();
+    if !installed("systemd-analyze") {
+        return eprintln!("systemd-analyze is not installed: the unit is not looked at");
+    }
+    let program = place.write("ringpost", "");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    place.write("ringpost.service", unit().replace("/usr/bin/ringpost", program.to_str().unwrap()));
+    let file = place.write("ringpost.socket", socket);
+    let verified = run(&tool("systemd-analyze"), &["verify".as_ref(), file.as_os_str()], "").good();
+    assert_eq!(verified.text(), "", "{verified}");
+}
+
+#[test]
 fn the_unit_calls_what_there_is() {
     let unit = unit();
     for (name, command) in [("ExecStartPre", "check"), ("ExecStart", "serve"), ("ExecReload", "reload")] {

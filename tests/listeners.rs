@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "listeners/activation.rs"]
+mod activation;
 #[path = "listeners/certificates.rs"]
 mod certificates;
 #[path = "listeners/lmtp.rs"]

@@ -96,6 +96,7 @@ fn any_configuration_survives_being_written() {
         address: vec![
             "[::1]:26".parse().map(ListenAddress::Tcp).unwrap(),
             ListenAddress::Unix("/run/s".into()),
+            ListenAddress::Systemd("s".into()),
         ],
         limits: config.limits.clone(),
         tls: ListenerTls::None,

@@ -479,8 +479,7 @@ impl Spelled for IpNet {
 
 impl Spelled for ListenAddress {
     const KIND: &'static str = "address to listen on";
-    const EXPECTED: &'static str =
-        "an address to listen on such as \"0.0.0.0:25\", \"[::]:25\" or \"unix:/run/ringpost/smtp\"";
+    const EXPECTED: &'static str = "an address to listen on such as \"0.0.0.0:25\", \"[::]:25\", \"unix:/run/ringpost/smtp\" or \"systemd:smtp\"";
 
     fn parse(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
@@ -490,6 +489,15 @@ impl Spelled for ListenAddress {
                 1..=107 if path.starts_with('/') => Ok(Self::Unix(path.into())),
                 1..=107 => Err("write the whole path, from /".into()),
                 108.. => Err("the path is longer than 107 bytes".into()),
+            };
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            // sd_listen_fds_with_names(3): up to 255 characters, no control characters, no colons.
+            let good = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+            return if (1..=255).contains(&name.len()) && name.bytes().all(good) {
+                Ok(Self::Systemd(name.into()))
+            } else {
+                Err("write the name of the socket as in `FileDescriptorName=`".into())
             };
         }
         <SocketAddr as Spelled>::parse(text).map(Self::Tcp)

@@ -24,6 +24,8 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// Sockets that the service manager opens for us, by their name.
+    Systemd(String),
 }
 
 impl fmt::Display for ListenAddress {
@@ -31,6 +33,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -192,7 +195,8 @@ section! {
     pub struct Listener {
         /// In messages, logs and metrics, and for later files to find it.
         name: String [Text] = String::new();
-        /// Where: IPv4, IPv6 and Unix sockets.
+        /// Where: IPv4, IPv6 and Unix sockets. "systemd:NAME" stands for the sockets that systemd has opened under that name
+        /// (`FileDescriptorName=`); all cores share each of them.
         address: Vec<ListenAddress> [List<Literal>; Restart] = Vec::new();
         /// The permissions of its Unix sockets, in octal digits. Who may write to one counts as a client at 127.0.0.1.
         unix_mode: FileMode [Literal; Restart] = FileMode(0o660);

@@ -149,7 +149,7 @@ fn addresses(config: &Config) -> Vec<Finding> {
     let listeners = config.listeners.iter().flat_map(|listener| {
         let tcp = listener.address.iter().filter_map(|address| match address {
             ListenAddress::Tcp(address) => Some(*address),
-            ListenAddress::Unix(_) => None,
+            ListenAddress::Unix(_) | ListenAddress::Systemd(_) => None,
         });
         tcp.map(|address| (address_key(listener), address))
     });

@@ -116,7 +116,7 @@ impl Reach {
             config.listeners.iter().flat_map(|listener| &listener.address).filter_map(
                 |address| match address {
                     ListenAddress::Unix(path) => Some(path),
-                    ListenAddress::Tcp(_) => None,
+                    ListenAddress::Tcp(_) | ListenAddress::Systemd(_) => None,
                 },
             );
         reach.write.extend(log.into_iter().chain(sockets).filter_map(|path| folder(path)));

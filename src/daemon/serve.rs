@@ -15,7 +15,7 @@ use std::{
 };
 
 use admin::{Operations, ReloadRequest};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Config, ListenerTls, Loaded, Places};
@@ -57,6 +57,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Serves until told to stop.
 pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
+    // First of all: their numbers are known, and are theirs alone as long as we have opened nothing.
+    let handed = ring::inherited()?;
     let loaded = open::loaded(path)?;
     let (config, places) = (Arc::new(loaded.config.clone()), &loaded.places);
     let data_directory = || places.name("data-directory");
@@ -76,7 +78,7 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let mut sockets = bind(&config, places, shards)?;
+    let mut sockets = bind(&config, places, shards, handed)?;
     // Ids belong to threads: there must be none but this one yet.
     privileges::drop(&config, places)?;
     let confinement = confine(&config, path)?;
@@ -313,7 +315,12 @@ fn tell_start(path: &Path, loaded: &Loaded, shards: usize, cpus: usize) -> anyho
 }
 
 /// Binds every listener once for each shard; the kernel spreads connections over them.
-fn bind(config: &Config, places: &Places, shards: usize) -> anyhow::Result<Vec<Vec<ListenerSocket>>> {
+fn bind(
+    config: &Config,
+    places: &Places,
+    shards: usize,
+    mut handed: ring::Inherited,
+) -> anyhow::Result<Vec<Vec<ListenerSocket>>> {
     let named = |listener: &config::Listener| {
         format!("{}: listener `{}`", places.name(&check::address_key(listener)), listener.name)
     };
@@ -331,19 +338,42 @@ fn bind(config: &Config, places: &Places, shards: usize) -> anyhow::Result<Vec<V
         let unix = sockets::unix_access(config, listener)?;
         let options = ListenOptions { backlog: listener.backlog, unix, ..ListenOptions::default() };
         for address in &listener.address {
-            let address = ring_address(address);
-            let first = BoundListener::bind(&address, &options).with_context(|| named(listener))?;
-            for (number, sockets) in bound.iter_mut().enumerate() {
-                let socket = match first.tcp_address() {
-                    // The port as bound: a configured 0 is the kernel's choice, and the same for all.
-                    Some(bound) if number > 0 => {
-                        BoundListener::bind(&ring::ListenAddress::Tcp(bound), &options)?
-                    }
-                    Some(_) | None => first.try_clone()?,
-                };
-                sockets.push(ListenerSocket { listener: listener.name.clone(), socket, open: open.clone() });
+            let first = match address {
+                config::ListenAddress::Systemd(name) => handed
+                    .remove(name)
+                    .ok_or_else(|| {
+                        anyhow!("systemd has handed over no socket named `{name}`; see deploy/README.md")
+                    })
+                    .with_context(|| named(listener))?,
+                config::ListenAddress::Tcp(address) => {
+                    vec![
+                        BoundListener::bind(&ring::ListenAddress::Tcp(*address), &options)
+                            .with_context(|| named(listener))?,
+                    ]
+                }
+                config::ListenAddress::Unix(path) => {
+                    let address = ring::ListenAddress::Unix(path.clone());
+                    vec![BoundListener::bind(&address, &options).with_context(|| named(listener))?]
+                }
+            };
+            let is_ours = matches!(address, config::ListenAddress::Tcp(_));
+            for first in first {
+                for (number, sockets) in bound.iter_mut().enumerate() {
+                    let socket = match first.tcp_address().filter(|_| is_ours && number > 0) {
+                        // The port as bound: a configured 0 is the kernel's choice, and the same for all.
+                        Some(bound) => BoundListener::bind(&ring::ListenAddress::Tcp(bound), &options)?,
+                        None => first.try_clone()?,
+                    };
+                    let listener = listener.name.clone();
+                    sockets.push(ListenerSocket { listener, socket, open: open.clone() });
+                }
             }
         }
+    }
+    for name in handed.keys() {
+        eprintln!(
+            "ringpost: warning: no listener is for the socket `{name}` of systemd (address \"systemd:{name}\")"
+        );
     }
     Ok(bound)
 }
@@ -381,13 +411,6 @@ pub(crate) fn try_port(address: SocketAddr, patience: &mut Patience) -> Result<(
             Err(error) if error.error.kind() == ErrorKind::AddrInUse && patience.wait() => {}
             bound => return bound.map(drop),
         }
-    }
-}
-
-fn ring_address(address: &config::ListenAddress) -> ring::ListenAddress {
-    match address {
-        config::ListenAddress::Tcp(address) => ring::ListenAddress::Tcp(*address),
-        config::ListenAddress::Unix(path) => ring::ListenAddress::Unix(path.clone()),
     }
 }
 

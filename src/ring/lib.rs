@@ -22,6 +22,7 @@ mod durable;
 mod event;
 mod executor;
 mod file;
+mod inherited;
 mod input;
 mod listener;
 mod pool;
@@ -44,6 +45,7 @@ pub use executor::{
 pub use file::{
     DirectoryLock, Entry, File, LockError, OpenMode, create_directory, list, remove, rename, sync_directory,
 };
+pub use inherited::{Inherited, inherited};
 pub use input::Input;
 pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage, UnixAccess};
 pub use pool::{Pool, PoolOptions, PoolStats};

@@ -112,6 +112,30 @@ impl BoundListener {
         bound.map_err(|error| BindError { address: address.clone(), error })
     }
 
+    /// One that listens already.
+    pub(crate) fn adopt(socket: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no stream socket that listens"));
+        }
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let address = match (address.as_socket(), address.as_pathname()) {
+            (Some(address), _) => {
+                socket.set_tcp_nodelay(true)?;
+                ListenAddress::Tcp(address)
+            }
+            (None, Some(path)) => ListenAddress::Unix(path.to_owned()),
+            (None, None) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it is neither TCP nor has it a path",
+                ));
+            }
+        };
+        Ok(Self { socket: socket.into(), address })
+    }
+
     /// Where it listens: with the port that the kernel chose when asked for port 0.
     pub fn address(&self) -> &ListenAddress {
         &self.address

@@ -22,6 +22,21 @@ pub(crate) fn borrow(owner: &impl AsRawFd) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }
 }
 
+/// Looks at a descriptor that may not be open: then every call says so.
+#[expect(unsafe_code, reason = "whoever started us says numbers only")]
+pub(crate) fn number(number: i32) -> BorrowedFd<'static> {
+    // SAFETY: it is not -1, is asked for its flags alone, and what is not open fails.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Owns a descriptor that was handed over by whoever started us.
+#[expect(unsafe_code, reason = "whoever started us says numbers only")]
+pub(crate) fn own(number: i32) -> OwnedFd {
+    // SAFETY: the manager gave it to this process, which has opened none of that number: it asks once, before it opens
+    // any.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
 /// Has the port chosen at connect instead of at bind, so that one address serves more than 64 thousand connections.
 #[expect(unsafe_code, reason = "there is no safe call for this option")]
 pub(crate) fn bind_without_port(socket: &OwnedFd) {

@@ -455,7 +455,7 @@ fn own(config: &Config) -> Own {
     let tcp: Vec<SocketAddr> = listening
         .filter_map(|address| match address {
             ListenAddress::Tcp(address) => Some(*address),
-            ListenAddress::Unix(_) => None,
+            ListenAddress::Unix(_) | ListenAddress::Systemd(_) => None,
         })
         .collect();
     Own {
