@@ -2,7 +2,7 @@
 //!
 //! The pool holds a [`Door`], each shard a [`Hatch`]. A [`Request`] carries the way back for its answer,
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
-//! memory, and a full door makes the pool wait, never the shard.
+//! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
 
 mod door;
 mod filter;

@@ -143,6 +143,14 @@ fn a_listener_offers_what_it_is_told_to() {
     assert!(offers.contains("SMTPUTF8"), "{offers}");
     client.say("MAIL FROM:<ann@example.org> RET=FULL");
     client.expect(555);
+    // SMTPUTF8 goes with 8BITMIME (RFC 6531 §3.1), BINARYMIME with CHUNKING (RFC 3030 §3).
+    server.configure(&format!(
+        "[[listener]]\nname = \"smtp\"\nextensions = {{ 8bitmime = false, chunking = false, binarymime = true }}\n{}",
+        sink.route()
+    ));
+    server.reload();
+    let offers = server.client().ask("EHLO client.example").text();
+    assert!(!offers.contains("SMTPUTF8") && !offers.contains("BINARYMIME"), "{offers}");
 }
 
 /// Postfix offers DSN: the report is its affair, and it knows what our client asked for.
