@@ -448,12 +448,13 @@ pub(crate) fn kind(envelope: &Envelope) -> (Kind, Warning) {
     }
 }
 
-/// The class that a message is in.
+/// The class that a message is in: the three levels of the policy that holds where none is told (RFC 6710 appendix B). A
+/// priority between two of them is rounded up (§5).
 pub(crate) fn priority(handling: &Handling) -> Priority {
     match handling.priority.get() {
         1.. => Priority::Urgent,
-        0 => Priority::Normal,
-        ..0 => Priority::Bulk,
+        -3..=0 => Priority::Normal,
+        ..=-4 => Priority::Bulk,
     }
 }
 
@@ -472,4 +473,27 @@ pub(crate) fn times(handling: &Handling, received_at: Timestamp) -> Times {
 /// How long ago.
 pub(crate) fn since(at: Timestamp) -> std::time::Duration {
     facts::now().saturating_since(at)
+}
+
+#[cfg(test)]
+mod test {
+    use mail::TransferPriority;
+
+    use super::*;
+
+    /// RFC 6710 §5 and appendix B.
+    #[test]
+    fn priorities_are_rounded_up_to_a_level() {
+        for (number, expected) in [
+            (-9, Priority::Bulk),
+            (-4, Priority::Bulk),
+            (-3, Priority::Normal),
+            (0, Priority::Normal),
+            (1, Priority::Urgent),
+            (9, Priority::Urgent),
+        ] {
+            let priority = TransferPriority::new(number).unwrap();
+            assert_eq!(super::priority(&Handling { priority, ..Handling::default() }), expected, "{number}");
+        }
+    }
 }
