@@ -31,7 +31,7 @@ pub enum AddressError {
     /// A character or a place that the grammar does not allow.
     #[error("the domain is malformed")]
     Domain,
-    /// Longer than 64 octets (RFC 5321 §4.5.3.1.1), 255 (§4.5.3.1.2) or 254 in all (§4.5.3.1.3).
+    /// A domain longer than 255 octets (RFC 5321 §4.5.3.1.2), or 254 in all (§4.5.3.1.3).
     #[error("the address is too long")]
     TooLong,
     /// Not UTF-8.
@@ -39,10 +39,10 @@ pub enum AddressError {
     Encoding,
 }
 
-const LOCAL_PART_MAX: usize = 64;
 const DOMAIN_MAX: usize = 255;
 const LABEL_MAX: usize = 63;
-// A path holds 256 octets with its angle brackets (RFC 5321 §4.5.3.1.3).
+// A path holds 256 octets with its angle brackets (RFC 5321 §4.5.3.1.3). A local-part has no bound of its own: the 64 octets
+// of §4.5.3.1.1 are what everybody must take, and senders that put a recipient's address into their own need more.
 const ADDRESS_MAX: usize = 254;
 
 impl Address {
@@ -57,7 +57,7 @@ impl Address {
             return Err(if at == text.len() { AddressError::DomainMissing } else { AddressError::LocalPart });
         }
         let domain = Domain::parse(&text[at + 1..])?;
-        if at > LOCAL_PART_MAX || text.len() > ADDRESS_MAX {
+        if text.len() > ADDRESS_MAX {
             return Err(AddressError::TooLong);
         }
         Ok(Self::join(&text[..at], &domain))
@@ -71,7 +71,7 @@ impl Address {
         if local_part_end(local_part)? != local_part.len() {
             return Err(AddressError::LocalPart);
         }
-        if local_part.len() > LOCAL_PART_MAX || local_part.len() + 1 + domain.0.len() > ADDRESS_MAX {
+        if local_part.len() + 1 + domain.0.len() > ADDRESS_MAX {
             return Err(AddressError::TooLong);
         }
         Ok(Self::join(local_part, domain))
