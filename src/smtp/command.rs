@@ -114,10 +114,7 @@ impl<'a> Command<'a> {
         // RFC 5321 §4.1.1: "receivers SHOULD tolerate trailing white space before the terminating <CRLF>".
         let line = trim_end(line);
         if line.iter().any(u8::is_ascii_control) {
-            return Err(match verb(line).0 {
-                verb if verb.eq_ignore_ascii_case(b"BDAT") => SyntaxError::Chunk,
-                _ => SyntaxError::ControlCharacter,
-            });
+            return Err(if is_like_chunk(line) { SyntaxError::Chunk } else { SyntaxError::ControlCharacter });
         }
         let (verb, argument) = verb(line);
         let is = |name: &str| verb.eq_ignore_ascii_case(name.as_bytes());
@@ -157,10 +154,18 @@ impl<'a> Command<'a> {
             node.map(|node| Self::Etrn { node }).ok_or(SyntaxError::Argument)
         } else if NOT_IMPLEMENTED.into_iter().any(is) {
             Err(SyntaxError::NotImplemented)
+        } else if is_like_chunk(line) {
+            Err(SyntaxError::Chunk)
         } else {
             Err(SyntaxError::UnknownVerb)
         }
     }
+}
+
+/// Whether somebody may take this line for a `BDAT`, with an HT for its space, say: a chunk would come behind it.
+fn is_like_chunk(line: &[u8]) -> bool {
+    let word = line.split(|byte| !byte.is_ascii_alphanumeric()).find(|word| !word.is_empty());
+    word.is_some_and(|word| word.eq_ignore_ascii_case(b"BDAT"))
 }
 
 fn alone<'a>(argument: &[u8], command: Command<'a>) -> Result<Command<'a>, SyntaxError> {

@@ -198,6 +198,13 @@ fn lines_of_any_octets_are_judged() {
     check(b"NOOP\x7f", ControlCharacter);
     check(b"BDAT 5\0", Chunk);
     check(b"BDAT", Chunk);
+    // Where a chunk may come behind it, it is not read as commands.
+    check(b"BDAT\t5 LAST", Chunk);
+    check(b" BDAT 5 LAST", Chunk);
+    check(b"\0bdat\t5", Chunk);
+    check(b"BDAT:5", Chunk);
+    check(b"BDATA 5", UnknownVerb);
+    check(b"XBDAT\t5", ControlCharacter);
     check(b"MAIL FROM:<\xfc@client.example>", ReversePath);
     check(b"MAIL FROM:", ReversePath);
     check(b"MAIL FROM:<\"", ReversePath);
@@ -241,7 +248,11 @@ fn where_we_are_stricter_or_looser() {
 }
 
 /// What we take although the suite would not.
-const LOOSER: [&str; 2] = [
+const LOOSER: [&str; 5] = [
+    // More than the 64 octets of a local-part that everybody must take (RFC 5321 §4.5.3.1).
+    "\"abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghiklmn@iana.org\" ISEMAIL_RFC5322_LOCAL_TOOLONG",
+    r#""\"abcdefghijklmnopqrstuvwxyz abcdefghijklmnopqrstuvwxyz abcdefghj\"@iana.org" ISEMAIL_RFC5322_LOCAL_TOOLONG"#,
+    r#""\"abcdefghijklmnopqrstuvwxyz abcdefghijklmnopqrstuvwxyz abcdefg\\h\"@iana.org" ISEMAIL_RFC5322_LOCAL_TOOLONG"#,
     // A General-address-literal by its grammar (RFC 5321 §4.1.3), if an unregistered one.
     "\"test@[1111:2222:3333:4444:5555:6666:7777:8888]\" ISEMAIL_RFC5322_DOMAINLITERAL",
     // RFC 4291 §2.2 lets `::` stand for a single group.
