@@ -23,7 +23,7 @@ mod server;
 mod sink;
 
 pub use client::{Client, Reply};
-pub use place::{Place, built, free_address, tool};
+pub use place::{Place, built, free_address, tool, unpacked};
 pub use program::{Finished, Program, run};
 pub use rustix::process::Signal;
 pub use server::{Server, metric};

@@ -1,4 +1,4 @@
-//! Mail from and to the programs that others use: Postfix, swaks, openssl, curl, Python, unbound.
+//! Mail from and to the programs that others use: Postfix, Exim, swaks, openssl, curl, Python, unbound.
 //!
 //! They are Debian's; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
 //! its own, on loopback.
@@ -9,8 +9,12 @@
 mod clients;
 #[path = "peers/commands.rs"]
 mod commands;
+#[path = "peers/differential.rs"]
+mod differential;
 #[path = "peers/etrn.rs"]
 mod etrn;
+#[path = "peers/exim.rs"]
+mod exim;
 #[path = "peers/extensions.rs"]
 mod extensions;
 #[path = "peers/names.rs"]

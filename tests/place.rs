@@ -92,6 +92,18 @@ pub fn built(name: &str) -> PathBuf {
     program
 }
 
+/// A file of a package that tests/setup.sh unpacks and does not install, because it cannot live beside another.
+///
+/// # Panics
+/// When it is not there.
+pub fn unpacked(package: &str, file: &str) -> PathBuf {
+    // The test itself is target/PROFILE/deps/NAME-HASH.
+    let test = env::current_exe().unwrap();
+    let file = test.ancestors().nth(3).unwrap().join("tools").join(package).join(file);
+    assert!(file.exists(), "{} is not there; run tests/setup.sh, which unpacks it", file.display());
+    file
+}
+
 /// A program of the system.
 ///
 /// # Panics

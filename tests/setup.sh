@@ -17,6 +17,13 @@ for entry in "${needed[@]}"; do
 done
 # swaks works without it, but not with TLS, and only recommends it.
 perl -MNet::SSLeay -e 1 2>/dev/null || packages+=(libnet-ssleay-perl)
+# Exim cannot be installed beside Postfix: it is unpacked beside the build. What it links has to be there.
+unpacked=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools
+exim=$unpacked/exim/usr/sbin/exim4
+if ! [ -x "$exim" ] || ldd "$exim" | grep -q 'not found'; then
+    packages+=(libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0)
+fi
+getent passwd Debian-exim >/dev/null || packages+=(passwd)
 [ ${#packages[@]} -gt 0 ] || exit 0
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 
@@ -52,3 +59,18 @@ install() {
         apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 }
 install || { "${as_root[@]}" apt-get update -qq && install; }
+
+if ! [ -x "$exim" ]; then
+    echo "unpacking exim4-daemon-light"
+    mkdir -p "$unpacked"
+    unpacked=$(cd "$unpacked" && pwd)
+    work=$(mktemp -d)
+    fetch() { (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root exim4-daemon-light); }
+    fetch || { "${as_root[@]}" apt-get update -qq && fetch; }
+    rm -rf "$unpacked/exim"
+    dpkg-deb -x "$work"/exim4-daemon-light_*.deb "$unpacked/exim"
+    rm -rf "$work"
+fi
+# It is built for a user of that name, and does not start without.
+getent passwd Debian-exim >/dev/null ||
+    "${as_root[@]}" useradd --badname -r -M -d /nonexistent -s /usr/sbin/nologin -U Debian-exim

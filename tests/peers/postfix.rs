@@ -1,6 +1,6 @@
 //! An instance of Postfix, and its smtp-source and smtp-sink.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, process::Command};
+use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use end_to_end::{Finished, Place, Program, Signal, free_address, run, tool, until};
 use rustix::process::getuid;
@@ -8,7 +8,7 @@ use rustix::process::getuid;
 /// A Postfix that relays everything to one next hop. Nothing of it lies outside its own directory.
 pub(crate) struct Postfix {
     program: Program,
-    _place: Place,
+    place: Place,
     address: SocketAddr,
 }
 
@@ -87,7 +87,7 @@ impl Postfix {
         command.arg("-s").arg("-c").arg(&conf).env("MAIL_CONFIG", &conf);
         let program = Program::start("postfix", &mut command);
         program.wait_for("it runs", |line| line.contains("daemon started").then_some(()));
-        Self { program, _place: place, address }
+        Self { program, place, address }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -98,6 +98,22 @@ impl Postfix {
     pub(crate) fn logs(&self, text: &str) -> String {
         self.program.wait_for(text, |line| line.contains(text).then(|| line.to_owned()))
     }
+}
+
+impl Postfix {
+    /// Waits until its queue is empty.
+    pub(crate) fn drained(&self) {
+        until("Postfix's queue is empty", || {
+            let mut queues = ["maildrop", "incoming", "active", "deferred"].iter();
+            queues.all(|name| is_bare(&self.place.join("spool").join(name))).then_some(())
+        });
+    }
+}
+
+/// Whether there is no file in a directory or in those beneath it.
+fn is_bare(directory: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return true };
+    entries.flatten().all(|entry| entry.path().is_dir() && is_bare(&entry.path()))
 }
 
 impl Drop for Postfix {
