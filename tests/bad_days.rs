@@ -25,6 +25,8 @@ mod restore;
 mod secure;
 #[path = "bad_days/signals.rs"]
 mod signals;
+#[path = "bad_days/smuggling.rs"]
+mod smuggling;
 #[path = "bad_days/start.rs"]
 mod start;
 
