@@ -206,6 +206,11 @@ impl Server {
     pub(super) fn begin_checkpoint(&mut self, world: &mut World) {
         let wait = world.within(5 * SECOND, 8 * MINUTE);
         world.after(wait, Event::Server(self.run, Task::Checkpoint));
+        if self.missing.is_some() && !world.is_calm() && world.one_in(2) {
+            let (wait, end) =
+                (world.within(SECOND, MINUTE), world.pick(&[Trouble::PowerLoss, Trouble::Kill]));
+            world.after(wait, Event::Trouble(end));
+        }
         // One that tells nothing of what is missing would make the next start forget it.
         if self.saving.is_some() || self.batch.is_some() || self.missing.is_some() {
             return;
