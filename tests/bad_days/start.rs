@@ -317,7 +317,7 @@ fn a_data_directory_that_cannot_be_written_to() {
     let finished = fails(through(&words, &server));
     says(
         &finished,
-        &["ringpost.toml:2:1: data-directory: cannot write to", data.to_str().unwrap(), "read-only"],
+        &["ringpost.toml:3:1: data-directory: cannot write to", data.to_str().unwrap(), "read-only"],
     );
     let checking = through(&words, &server);
     let mut arguments: Vec<_> = checking.get_args().collect();
@@ -325,7 +325,7 @@ fn a_data_directory_that_cannot_be_written_to() {
     arguments[serve] = "check".as_ref();
     let finished = run(&tool(words[0]), &arguments, "");
     assert_eq!(finished.status.code(), Some(1), "{finished}");
-    says(&finished, &["ringpost.toml:2:1: data-directory: ", "Read-only file system; mount it for writing"]);
+    says(&finished, &["ringpost.toml:3:1: data-directory: ", "Read-only file system; mount it for writing"]);
 
     // Somebody else's.
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
@@ -348,7 +348,7 @@ fn a_data_directory_that_cannot_be_written_to() {
     for command in ["check", "serve"] {
         let finished = as_nobody(command);
         assert_eq!(finished.status.code(), Some(1), "{command}: {finished}");
-        says(&finished, &["ringpost.toml:2:1: data-directory: ", data.to_str().unwrap(), "belongs to"]);
+        says(&finished, &["ringpost.toml:3:1: data-directory: ", data.to_str().unwrap(), "belongs to"]);
     }
     // And a key that this user may not read.
     chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
