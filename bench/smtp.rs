@@ -107,6 +107,7 @@ fn commands(c: &mut Criterion) {
                             | Action::ReceiveChunk { .. }
                             | Action::DiscardChunk { .. }
                             | Action::Release(_)
+                            | Action::Impersonate(_)
                             | Action::StartTls(_)) => panic!("{other:?}"),
                         }
                     }

@@ -38,6 +38,13 @@ fuzz_target!(|line: &[u8]| {
             harmless(node.domain.as_str());
             assert_eq!(mail::Node::parse(&node.to_string()), Some(node));
         }
+        Ok(Command::Xclient { claims }) => {
+            for name in [claims.name, claims.helo] {
+                if let smtp::Claim::Known(name) = name {
+                    assert!(!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic()));
+                }
+            }
+        }
         Ok(
             Command::Data
             | Command::Bdat { .. }

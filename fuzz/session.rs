@@ -43,6 +43,7 @@ fuzz_target!(|input: &[u8]| {
                 assert!((1..=3).contains(&envelope.recipients.len()));
                 session.on_commit(verdict.map(|()| QueueId::new(JournalShard(0), 1)))
             }
+            Action::Impersonate(claims) => session.on_impersonated(&claims, Extensions::PERSONAL, verdict),
             Action::Release(node) => {
                 let waiting = [Waiting::Nothing, Waiting::Something, Waiting::Unknown];
                 let waiting = waiting[usize::from(next() % 3)];

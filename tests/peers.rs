@@ -27,6 +27,8 @@ mod queue;
 mod relay;
 #[path = "peers/reports.rs"]
 mod reports;
+#[path = "peers/xclient.rs"]
+mod xclient;
 
 use std::net::SocketAddr;
 

@@ -250,6 +250,14 @@ impl Config {
                     }
                 }
             }
+            for net in listener.xclient_networks.iter().filter(|net| net.prefix_len() == 0) {
+                let problem = format!("{net} is everybody: any client could say that it is another");
+                reader.conflict(
+                    &[&format!("{key}.xclient-networks")],
+                    problem,
+                    "name the networks of those who may",
+                );
+            }
             if listener.kind == ListenerKind::Lmtp {
                 check_lmtp(&key, listener, reader);
             }

@@ -214,6 +214,10 @@ section! {
         /// protocol, version 1 or 2, and the client is who that says. A connection from elsewhere, or without a good
         /// header, is closed. None: there is no proxy. On a Unix socket whoever may open it is believed.
         proxy_networks: Vec<IpNet> [List<Literal>] = Vec::new();
+        /// Clients that may speak for others, by their networks: filters, and programs that try rules. They are offered
+        /// XCLIENT, and whom they name the session is with from then on: its address is judged, counted and logged as if
+        /// it had connected itself.
+        xclient_networks: Vec<IpNet> [List<Literal>] = Vec::new();
         /// Connections the kernel keeps waiting for us; it takes no more than net.core.somaxconn.
         backlog: u32 [Whole<1, 65535>; Restart] = 4096;
         /// CR and LF that stand alone in mail data. They never end a line here, but they do elsewhere:

@@ -77,6 +77,7 @@ listener.kind = "submission"
 listener.tls = "implicit"
 listener.client-certificate = "request"
 listener.proxy-networks = ["192.0.2.0/24"]
+listener.xclient-networks = ["192.0.2.0/24"]
 listener.backlog = 128
 listener.bare-line-ends = "accept"
 listener.nul-bytes = "accept"

@@ -111,7 +111,7 @@ async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: A
     {
         return;
     }
-    connection::serve(&shard, &door, socket, &place).await;
+    connection::serve(&shard, &door, socket, &admitted, place).await;
 }
 
 /// Counts a connection of which it is not known for whom it is, and logs it unless somebody only looked.

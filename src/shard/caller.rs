@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -10,6 +10,7 @@ use config::ClientCertificate;
 use policy::{Listing, Networks, Policy, Standing};
 use proxy::{Header, HeaderError};
 use ring::Peer;
+use smtp::{Claim, Claims};
 use tls::{Fingerprint, Shown};
 use watch::events::CertificateShown;
 
@@ -60,6 +61,29 @@ impl Caller {
     /// Known by the address it comes from.
     pub(crate) const fn at(peer: Peer) -> Self {
         Self { peer, known: Known::ByAddress, certificate: None }
+    }
+
+    /// The one that this one speaks for. What is not said of it is as it is here.
+    pub(crate) fn speaking_for(self, claims: &Claims) -> Self {
+        let (address, port) = match self.peer {
+            Peer::Tcp(address) => (address.ip(), address.port()),
+            Peer::Unix => (IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+        };
+        let port = match claims.port {
+            Claim::Known(port) => port,
+            Claim::Kept => port,
+            Claim::Unavailable | Claim::Unknown => 0,
+        };
+        // A credential is of who showed it, not of whom it speaks for.
+        let (address, known, certificate) = match claims.address {
+            Claim::Known(address) => (address, Known::ByAddress, None),
+            Claim::Kept => (address, self.known, self.certificate),
+            Claim::Unavailable | Claim::Unknown => (address, Known::NotAtAll, None),
+        };
+        match (self.peer, &claims.address, &claims.port) {
+            (Peer::Unix, Claim::Kept, Claim::Kept) => self,
+            _ => Self { peer: Peer::Tcp(SocketAddr::new(address, port)), known, certificate },
+        }
     }
 
     /// Its address, where that says who it is. A client on a Unix socket is of this host.

@@ -4,17 +4,18 @@ use std::{collections::VecDeque, io, mem, pin::Pin, rc::Rc, time::Duration};
 
 use dns::Name;
 use mail::{Envelope, ForwardPath, Node};
-use policy::Listing;
+use policy::{Listing, Reverse};
 use ring::Task;
-use smtp::{Action, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
+use smtp::{Action, Claim, Claims, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
 use watch::{
     ConnectionRefusal,
-    events::{Asked, Connected, Disconnected, Refused},
+    events::{Asked, Connected, Disconnected, Impersonated, Refused},
 };
 
 use crate::{
     accept::{client_address, secure},
     admission::note_refused,
+    admission::{Admitted, note_turned},
     crowd::Place,
     facts::{self, Who},
     intake::{Found, Intake},
@@ -28,9 +29,15 @@ use crate::{
 };
 
 /// Does what the session asks until one side hangs up.
-pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, place: &Place) {
+pub(crate) async fn serve(
+    shard: &Rc<Shard>,
+    door: &Rc<Door>,
+    socket: Socket,
+    admitted: &Admitted,
+    place: Place,
+) {
     let (mut session, greeting) = Session::open(door.options());
-    session.grant(facts::granted(shard, socket.caller()));
+    session.grant(facts::granted(shard, door, socket.caller()));
     let began = ring::clock::now();
     let client = client_address(socket.peer());
     let proxy = door.proxies.is_some().then(|| client_address(socket.stream().peer()));
@@ -38,6 +45,7 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, pl
     let mut connection = Connection {
         shard,
         door,
+        admitted,
         place,
         session,
         lines: LineScanner::new(to_usize(door.limits.command_line_max)),
@@ -66,8 +74,9 @@ pub(crate) async fn serve(shard: &Rc<Shard>, door: &Rc<Door>, socket: Socket, pl
 struct Connection<'a> {
     shard: &'a Rc<Shard>,
     door: &'a Rc<Door>,
+    admitted: &'a Admitted,
     /// Its place in the counts of the host.
-    place: &'a Place,
+    place: Place,
     session: Session,
     socket: Socket,
     lines: LineScanner,
@@ -192,6 +201,7 @@ impl Connection<'_> {
                     Ok(Box::pin(self.commit(envelope)).await)
                 }
                 Action::Commit(envelope) => Ok(self.begin_commit(envelope)),
+                Action::Impersonate(claims) => Ok(Box::pin(self.impersonate(&claims)).await),
                 Action::Release(node) => Ok(Box::pin(self.release(&node)).await),
                 Action::StartTls(reply) => Box::pin(self.start_tls(&reply)).await,
                 Action::Close(reply) => {
@@ -379,7 +389,7 @@ impl Connection<'_> {
 
     /// Tells the session what became of a stage.
     fn conclude(&mut self, stage: Stage, verdict: Verdict) -> Action {
-        let verdict = verdict.and_then(|()| facts::pace(self.door, self.place, &stage));
+        let verdict = verdict.and_then(|()| facts::pace(self.door, &self.place, &stage));
         if let Err(refusal) = verdict {
             let (name, forward_path) = match &stage {
                 Stage::Ehlo { .. } => ("ehlo", None),
@@ -563,6 +573,7 @@ impl Connection<'_> {
             // The client gets another name, another channel, or none.
             Action::Judge(Stage::Ehlo { .. })
             | Action::Release(_)
+            | Action::Impersonate(_)
             | Action::StartTls(_)
             | Action::Close(_) => true,
             Action::Commit(_) => self.pending.len() >= PENDING_MAX,
@@ -592,6 +603,7 @@ impl Connection<'_> {
                 | Action::DiscardChunk { .. }
                 | Action::Commit(_)
                 | Action::Release(_)
+                | Action::Impersonate(_)
                 | Action::StartTls(_) => unreachable!("a commit is answered"),
             };
             // In its place, before what was said behind it.
@@ -631,6 +643,41 @@ impl Connection<'_> {
                 certificate: self.socket.caller().certificate,
             },
         );
+    }
+
+    /// Takes the client for another one, who has to be let in as if it had connected itself.
+    async fn impersonate(&mut self, claims: &Claims) -> Action {
+        let own = self.socket.peer();
+        self.socket.set_caller(self.socket.caller().speaking_for(claims));
+        let caller = self.socket.caller();
+        let name = |name: &str| Name::parse(name).ok();
+        self.reverse = match (&claims.name, &claims.address) {
+            (Claim::Known(known), _) => AddressName { found: Reverse::Confirmed, name: name(known) },
+            (Claim::Unavailable, _) => AddressName { found: Reverse::Nameless, name: None },
+            (Claim::Unknown, _) => AddressName { found: Reverse::Unknown, name: None },
+            (Claim::Kept, Claim::Known(_)) => reverse::look_up(self.shard, self.door, caller.peer.ip()).await,
+            (Claim::Kept, Claim::Kept | Claim::Unavailable | Claim::Unknown) => {
+                mem::replace(&mut self.reverse, AddressName::UNASKED)
+            }
+        };
+        let helo = match &claims.helo {
+            Claim::Known(helo) => Some(&**helo),
+            Claim::Kept | Claim::Unavailable | Claim::Unknown => None,
+        };
+        Impersonated {
+            client: client_address(own),
+            other: client_address(caller.peer),
+            name: self.reverse.name.as_ref().map(Name::as_str),
+            helo,
+        }
+        .emit(ring::clock::unix_micros());
+        let (place, verdict) = self.admitted.judge(self.door, caller);
+        self.place = place;
+        if let Err(turned) = verdict {
+            note_turned(self.shard, caller.peer, turned);
+        }
+        let granted = facts::granted(self.shard, self.door, caller);
+        self.session.on_impersonated(claims, granted, verdict.map_err(|turned| turned.refusal()))
     }
 
     /// Has waiting mail tried, if it is the client's.

@@ -101,11 +101,14 @@ pub(crate) fn limit(standing: Standing, stage: &mut Stage) {
 }
 
 /// What this client may use of what not every client may.
-pub(crate) fn granted(shard: &Shard, caller: Caller) -> Extensions {
+pub(crate) fn granted(shard: &Shard, door: &Door, caller: Caller) -> Extensions {
     let policy = &shard.settings().policy;
     let mut granted = Extensions::NONE;
     if caller.address().is_some_and(|address| policy.offers_etrn(address)) {
         granted = granted.with(Extension::Etrn);
+    }
+    if caller.address().is_some_and(|address| door.spokesmen.contains(address)) {
+        granted = granted.with(Extension::Xclient);
     }
     granted
 }
@@ -137,7 +140,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// Which command a line is, for the metrics.
 pub(crate) fn verb(line: &[u8]) -> Verb {
-    const VERBS: [(&[u8], Verb); 16] = [
+    const VERBS: [(&[u8], Verb); 17] = [
         (b"RCPT", Verb::Rcpt),
         (b"MAIL", Verb::Mail),
         (b"DATA", Verb::Data),
@@ -154,6 +157,7 @@ pub(crate) fn verb(line: &[u8]) -> Verb {
         (b"STARTTLS", Verb::StartTls),
         (b"AUTH", Verb::Auth),
         (b"ETRN", Verb::Etrn),
+        (b"XCLIENT", Verb::Xclient),
     ];
     let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
     VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map_or(Verb::Other, |(_, verb)| *verb)

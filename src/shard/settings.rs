@@ -100,6 +100,8 @@ pub(crate) struct Door {
     /// Whether clients show a certificate, and which are good for something.
     pub(crate) certificates: ClientCertificate,
     pub(crate) credentials: Option<Arc<Credentials>>,
+    /// Who may speak for others.
+    pub(crate) spokesmen: Networks,
     /// The proxies that stand before it, when some do.
     pub(crate) proxies: Option<Networks>,
     pub(crate) limits: config::Limits,
@@ -228,6 +230,7 @@ impl Door {
             tls: start,
             certificates: listener.client_certificate,
             credentials,
+            spokesmen: Networks::new(&listener.xclient_networks),
             proxies: (!listener.proxy_networks.is_empty()).then(|| Networks::new(&listener.proxy_networks)),
             limits: limits.clone(),
             timeouts: listener.timeouts.clone(),
@@ -317,6 +320,7 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         (limits, Extension::Limits),
         // To those who may use it.
         (etrn, Extension::Etrn),
+        (true, Extension::Xclient),
         (enhanced_status_codes, Extension::EnhancedStatusCodes),
     ];
     let wanted = all.into_iter().filter(|(wanted, _)| *wanted);

@@ -145,7 +145,7 @@ impl Serving {
                     self.reads = Reads::Nothing;
                     return Asked::Close;
                 }
-                Action::Release(_) => unreachable!("nobody may ask for mail"),
+                Action::Release(_) | Action::Impersonate(_) => unreachable!("nobody may ask for that"),
                 Action::StartTls(_) => unreachable!("TLS is offered nowhere"),
             };
             action = match self.read() {

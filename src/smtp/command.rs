@@ -5,7 +5,7 @@
 
 use mail::{Address, Domain, ForwardPath, Node, ReversePath};
 
-use crate::Parameters;
+use crate::{Claims, Parameters};
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,11 @@ pub enum Command<'a> {
     Quit,
     /// `STARTTLS` (RFC 3207 §4).
     StartTls,
+    /// `XCLIENT`: the client speaks for another one.
+    Xclient {
+        /// What it says of that one.
+        claims: Box<Claims>,
+    },
     /// `ETRN` asks for mail that waits (RFC 1985 §5).
     Etrn {
         /// Whose.
@@ -149,6 +154,9 @@ impl<'a> Command<'a> {
             Ok(Self::Help)
         } else if is("VRFY") {
             if argument.is_empty() { Err(SyntaxError::Argument) } else { Ok(Self::Vrfy) }
+        } else if is("XCLIENT") {
+            let claims = std::str::from_utf8(argument).ok().and_then(Claims::parse);
+            claims.map(|claims| Self::Xclient { claims: claims.into() }).ok_or(SyntaxError::Argument)
         } else if is("ETRN") {
             let node = std::str::from_utf8(argument).ok().and_then(Node::parse);
             node.map(|node| Self::Etrn { node }).ok_or(SyntaxError::Argument)
@@ -183,13 +191,13 @@ fn verb(line: &[u8]) -> (&[u8], &[u8]) {
 // Looser than RFC 5321 §4.1.1.1: "SHOULD" is not obeyed by every client, so anything goes that can stand in a
 // Received field without being taken for something else.
 fn parse_name(argument: &[u8]) -> Result<&str, SyntaxError> {
-    let plain = |b: &u8| b.is_ascii_graphic() && !b"\"(),;<>\\".contains(b);
     let name = std::str::from_utf8(argument).map_err(|_| SyntaxError::Argument)?;
-    if !name.is_empty() && name.len() <= NAME_MAX && argument.iter().all(plain) {
-        Ok(name)
-    } else {
-        Err(SyntaxError::Argument)
-    }
+    if is_name(argument) { Ok(name) } else { Err(SyntaxError::Argument) }
+}
+
+pub(crate) fn is_name(name: &[u8]) -> bool {
+    let plain = |b: &u8| b.is_ascii_graphic() && !b"\"(),;<>\\".contains(b);
+    !name.is_empty() && name.len() <= NAME_MAX && name.iter().all(plain)
 }
 
 /// `chunk-size [SP "LAST"]` (RFC 3030 §2).

@@ -29,6 +29,8 @@ pub enum Extension {
     Limits,
     /// `ETRN` (RFC 1985). Offered to those who may use it.
     Etrn,
+    /// `XCLIENT`, by which a client speaks for another one. Offered to those who may use it.
+    Xclient,
     /// Enhanced status codes in replies (RFC 2034).
     EnhancedStatusCodes,
     /// TLS on request (RFC 3207). Offered by [`crate::TlsState`], not by the operator's choice.
@@ -55,6 +57,7 @@ impl Extension {
         Self::RequireTls,
         Self::Limits,
         Self::Etrn,
+        Self::Xclient,
         Self::StartTls,
         Self::EnhancedStatusCodes,
     ];
@@ -75,6 +78,7 @@ impl Extension {
             Self::RequireTls => "REQUIRETLS",
             Self::Limits => "LIMITS",
             Self::Etrn => "ETRN",
+            Self::Xclient => "XCLIENT",
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Self::StartTls => "STARTTLS",
         }
@@ -103,7 +107,7 @@ impl Extensions {
         .with(Extension::EnhancedStatusCodes);
 
     /// What is offered to some clients of a listener only, see [`crate::Session::grant`].
-    pub const PERSONAL: Self = Self::NONE.with(Extension::Etrn);
+    pub const PERSONAL: Self = Self::NONE.with(Extension::Etrn).with(Extension::Xclient);
 
     /// All but these.
     pub const fn minus(self, others: Self) -> Self {

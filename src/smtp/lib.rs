@@ -10,6 +10,7 @@
 pub mod client;
 
 mod chunk;
+mod claims;
 mod command;
 mod content;
 mod extension;
@@ -21,6 +22,7 @@ mod reply;
 mod session;
 
 pub use chunk::ChunkScanner;
+pub use claims::{Claim, Claims};
 pub use command::{Command, SyntaxError};
 pub use content::{ContentRules, Findings, Tolerance};
 pub use extension::{Extension, Extensions};

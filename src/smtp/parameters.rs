@@ -298,7 +298,7 @@ fn orcpt_value(value: &str, utf8: Utf8) -> Option<OriginalRecipient> {
 }
 
 /// Decodes xtext (RFC 3461 §4). A control character is refused: the text will stand in a DSN's field.
-fn xtext(text: &str, utf8: Utf8) -> Option<Box<str>> {
+pub(crate) fn xtext(text: &str, utf8: Utf8) -> Option<Box<str>> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -4,7 +4,7 @@ use std::{fmt, io::Write as _};
 
 use mail::{Node, QueueId, Status, Timestamp, TransferPriority};
 
-use crate::{Extension, Extensions, Limits, Refusal, Waiting};
+use crate::{Claims, Extension, Extensions, Limits, Refusal, Waiting};
 
 /// A reply: code, enhanced status code and text, in one line or more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ fn told(extension: Extension, limits: &Limits, now: Timestamp) -> String {
             let recipients = u64::try_from(limits.recipients_max).unwrap_or(u64::MAX);
             told("MAILMAX", limits.transactions_max.into()) + &told("RCPTMAX", recipients)
         }
+        Extension::Xclient => format!(" {}", Claims::NAMES),
         Extension::Pipelining
         | Extension::EightBitMime
         | Extension::SmtpUtf8

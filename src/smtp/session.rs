@@ -31,8 +31,8 @@ use mail::{
 pub use options::{Limits, Options, Role, TlsState};
 
 use crate::{
-    Aftermath, By, Command, Extension, Extensions, Hold, MailParameters, Parameters, RcptParameters, Refusal,
-    Reply, SyntaxError,
+    Aftermath, By, Claim, Claims, Command, Extension, Extensions, Hold, MailParameters, Parameters,
+    RcptParameters, Refusal, Reply, SyntaxError,
 };
 
 /// What the shard must do next. Every input gives exactly one.
@@ -67,6 +67,8 @@ pub enum Action {
     Commit(Envelope),
     /// Have the mail for this node tried now: [`Session::on_released`].
     Release(Node),
+    /// Take the client for the one that this says: [`Session::on_impersonated`].
+    Impersonate(Box<Claims>),
     /// Send the reply, throw away what the client sent behind its command, and begin TLS (RFC 3207 §4):
     /// [`Session::on_tls`]. When the handshake fails, close.
     StartTls(Reply),
@@ -136,6 +138,8 @@ pub struct Session {
     granted: Extensions,
     tls: TlsState,
     client: Option<Client>,
+    /// How the client that is spoken for introduced itself.
+    introduced: Option<Client>,
     phase: Phase,
     expected: Expected,
     errors: u32,
@@ -150,7 +154,7 @@ pub struct Session {
     priority_asked: TransferPriority,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Client {
     name: Box<str>,
     hello: Hello,
@@ -211,6 +215,7 @@ enum Expected {
     ChunkEnd,
     Commit,
     Released,
+    Impersonated,
     Tls,
     Nothing,
 }
@@ -218,16 +223,13 @@ enum Expected {
 impl Session {
     /// A fresh session, and the greeting that opens it (RFC 5321 §3.1).
     pub fn open(options: Arc<Options>) -> (Self, Action) {
-        let protocol = match options.role {
-            Role::Relay | Role::Submission => "ESMTP",
-            Role::Lmtp => "LMTP",
-        };
-        let greeting = Action::Reply(Reply::greeting(options.hostname.as_str(), protocol));
+        let greeting = greeting(&options);
         let session = Self {
             tls: options.tls,
             granted: Extensions::NONE,
             options,
             client: None,
+            introduced: None,
             phase: Phase::Idle,
             expected: Expected::Line,
             errors: 0,
@@ -354,6 +356,39 @@ impl Session {
         self.act(action)
     }
 
+    /// The client is taken for another one, who may use this; or that one may not connect. "The server resets state to
+    /// the initial SMTP greeting protocol stage", but for the TLS that is between them.
+    pub fn on_impersonated(
+        &mut self,
+        claims: &Claims,
+        granted: Extensions,
+        outcome: Result<(), Refusal>,
+    ) -> Action {
+        self.expect(Expected::Impersonated);
+        if let Err(refusal) = outcome {
+            return self.close(refusal);
+        }
+        self.granted = granted;
+        self.phase = Phase::Idle;
+        let before = self.introduced.take();
+        let hello = match (self.options.role, &claims.hello) {
+            (Role::Lmtp, _) => Hello::Lhlo,
+            (Role::Relay | Role::Submission, Claim::Known(hello)) => *hello,
+            (Role::Relay | Role::Submission, Claim::Kept | Claim::Unavailable | Claim::Unknown) => {
+                before.as_ref().map_or(Hello::Ehlo, |before| before.hello)
+            }
+        };
+        let name = match &claims.helo {
+            Claim::Known(name) => Some(name.clone()),
+            Claim::Kept => before.map(|before| before.name),
+            Claim::Unavailable | Claim::Unknown => None,
+        };
+        self.introduced = name.map(|name| Client { name, hello });
+        self.client.clone_from(&self.introduced);
+        let greeting = greeting(&self.options);
+        self.act(greeting)
+    }
+
     /// The TLS handshake is done. The session starts over (RFC 3207 §4.2).
     pub fn on_tls(&mut self) -> Action {
         self.expect(Expected::Tls);
@@ -474,7 +509,10 @@ impl Session {
             })),
             Command::Noop => Ok(Action::Reply(Reply::OK)),
             Command::Quit => Ok(Action::Close(Reply::CLOSING)),
-            Command::Etrn { node } => self.on_etrn(node),
+            Command::Etrn { node } => self.between_transactions(Extension::Etrn, Action::Release(node)),
+            Command::Xclient { claims } => {
+                self.between_transactions(Extension::Xclient, Action::Impersonate(claims))
+            }
             Command::StartTls => match self.tls {
                 TlsState::Absent => Err(Refusal::NotImplemented),
                 TlsState::Unavailable => Err(Refusal::TlsUnavailable),
@@ -540,13 +578,14 @@ impl Session {
         Ok(Action::Judge(Stage::Rcpt { forward_path, parameters }))
     }
 
-    /// RFC 1985 §5: "illegal between a MAIL FROM: command and the end of the DATA commands and responses".
-    fn on_etrn(&self, node: Node) -> Result<Action, Refusal> {
-        if !self.offered().contains(Extension::Etrn) {
+    /// A command that is "illegal between a MAIL FROM: command and the end of the DATA commands and responses" (RFC 1985
+    /// §5).
+    fn between_transactions(&self, extension: Extension, action: Action) -> Result<Action, Refusal> {
+        if !self.offered().contains(extension) {
             return Err(Refusal::NotImplemented);
         }
         match &self.phase {
-            Phase::Idle | Phase::Refused(..) => Ok(Action::Release(node)),
+            Phase::Idle | Phase::Refused(..) => Ok(action),
             Phase::Transaction(_) => Err(Refusal::TransactionOpen),
             Phase::BetweenChunks(_) => Err(Refusal::ChunkingBegun),
             Phase::Busy(busy) => busy.reads_no_line(),
@@ -723,6 +762,7 @@ impl Session {
             Action::ReceiveChunk { .. } | Action::DiscardChunk { .. } => Expected::ChunkEnd,
             Action::Commit(_) => Expected::Commit,
             Action::Release(_) => Expected::Released,
+            Action::Impersonate(_) => Expected::Impersonated,
             Action::StartTls(_) => Expected::Tls,
         };
         action
@@ -823,6 +863,14 @@ impl Transaction {
     }
 }
 
+fn greeting(options: &Options) -> Action {
+    let protocol = match options.role {
+        Role::Relay | Role::Submission => "ESMTP",
+        Role::Lmtp => "LMTP",
+    };
+    Action::Reply(Reply::greeting(options.hostname.as_str(), protocol))
+}
+
 fn judge_name(name: &str, hello: Hello) -> Action {
     Action::Judge(Stage::Ehlo { name: name.into(), hello })
 }
@@ -858,6 +906,7 @@ impl Answers {
             | Action::DiscardChunk { .. }
             | Action::Commit(_)
             | Action::Release(_)
+            | Action::Impersonate(_)
             | Action::StartTls(_) => action,
         }
     }

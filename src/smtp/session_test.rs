@@ -155,7 +155,11 @@ impl Player {
             self.action.take_if(|action| {
                 !matches!(
                     action,
-                    Action::Judge(_) | Action::Commit(_) | Action::Release(_) | Action::StartTls(_)
+                    Action::Judge(_)
+                        | Action::Commit(_)
+                        | Action::Release(_)
+                        | Action::Impersonate(_)
+                        | Action::StartTls(_)
                 )
             })
         }
@@ -219,6 +223,10 @@ impl Player {
             }
             Action::Release(ref node) => {
                 self.output += &format!("? release {node}\n");
+                Some(action)
+            }
+            Action::Impersonate(ref claims) => {
+                self.output += &format!("? impersonate {claims:?}\n");
                 Some(action)
             }
             Action::StartTls(ref reply) => {
@@ -285,6 +293,15 @@ impl Player {
             }
             ("what waits is unknown", Some(Action::Release(node))) => {
                 self.session.on_released(&node, Ok(Waiting::Unknown))
+            }
+            ("may connect", Some(Action::Impersonate(claims))) => {
+                self.session.on_impersonated(&claims, Extensions::NONE, Ok(()))
+            }
+            ("may connect and speak for others", Some(Action::Impersonate(claims))) => {
+                self.session.on_impersonated(&claims, Extensions::PERSONAL, Ok(()))
+            }
+            (answer, Some(Action::Impersonate(claims))) => {
+                self.session.on_impersonated(&claims, Extensions::NONE, Err(refusal(answer)))
             }
             (answer, Some(Action::Release(node))) => self.session.on_released(&node, Err(refusal(answer))),
             ("TLS is active", Some(Action::StartTls(_))) => self.session.on_tls(),

@@ -251,6 +251,17 @@ events! {
         /// Seconds since it was accepted, while it was still in memory.
         delay: Option<Duration>,
     }
+    /// A client speaks for another one from now on (XCLIENT).
+    Info smtp impersonated = Impersonated<'a> {
+        /// Its own address and port.
+        client: SocketAddr,
+        /// Those of the other one; all events that follow have these.
+        other: SocketAddr,
+        /// The name of that address.
+        name: Option<&'a str>,
+        /// How the other one called itself.
+        helo: Option<&'a str>,
+    }
     /// A client asked for mail that waits for it (ETRN).
     Info smtp asked = Asked<'a> {
         /// Its address and port.

@@ -318,6 +318,8 @@ labels! {
         Auth => "auth",
         /// `ETRN` (RFC 1985 §5).
         Etrn => "etrn",
+        /// `XCLIENT`.
+        Xclient => "xclient",
         /// Not a command we know.
         Other => "other",
     }

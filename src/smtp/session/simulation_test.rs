@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits {
     recipients_refused_max: 6,
 };
 
-const LINES: [&[u8]; 36] = [
+const LINES: [&[u8]; 37] = [
     b"EHLO c.example",
     b"EHLO c.example",
     b"HELO c.example",
@@ -56,6 +56,7 @@ const LINES: [&[u8]; 36] = [
     b"HELP",
     b"STARTTLS",
     b"ETRN @x.example",
+    b"XCLIENT ADDR=192.0.2.1 HELO=d.example",
     b"\0\xff",
     b"QUIT",
 ];
@@ -275,6 +276,14 @@ fn live(seed: u64) {
                 line = b"";
                 let outcome = random.verdict().map(|()| Waiting::Unknown);
                 session.on_released(&node, outcome)
+            }
+            Action::Impersonate(claims) => {
+                assert!(watcher.transaction.is_none());
+                line = b"";
+                let action = session.on_impersonated(&claims, Extensions::PERSONAL, Ok(()));
+                watcher.forget();
+                watcher.hello = session.client().is_some();
+                action
             }
             Action::StartTls(reply) => {
                 assert_eq!(reply.code(), 220);
