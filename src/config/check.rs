@@ -237,6 +237,14 @@ impl Config {
                     "name the networks of your proxies",
                 );
             }
+            for net in listener.xclient_networks.iter().filter(|net| net.prefix_len() == 0) {
+                let problem = format!("{net} is everybody: any client could say that it is another");
+                reader.conflict(
+                    &[&format!("{key}.xclient-networks")],
+                    problem,
+                    "name the networks of those who may",
+                );
+            }
             if !listener.address.iter().any(|address| matches!(address, ListenAddress::Unix(_))) {
                 for (name, said) in [
                     ("unix-mode", listener.unix_mode != Listener::default().unix_mode),
