@@ -1,6 +1,6 @@
 //! What a sender asks for with MAIL and RCPT, from the reply to EHLO to the last report.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use end_to_end::{Client, Server, Sink, run, tool, until};
 
@@ -444,7 +444,9 @@ fn what_needs_tls_all_the_way_has_it() {
     assert!(accepted["tls"].is_string(), "{accepted}");
     next.queue(&["remove", "--all", "--yes"]).good();
 
-    let certificate = next.place().join("certificate.pem");
+    // Into a folder that is within reach of the running server.
+    let certificate = server.place().join("next.pem");
+    fs::copy(next.place().join("certificate.pem"), &certificate).unwrap();
     server.configure(&configuration(&format!("{certificate:?}")));
     assert_eq!(server.reload()["event"], "reloaded");
     send_under_tls(&server, "REQUIRETLS", "bob@example.org");
