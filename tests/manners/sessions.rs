@@ -88,7 +88,13 @@ fn a_session_has_so_many_recipients_and_guesses() {
         ("session", "too_many_transactions"),
         ("session", "too_many_errors"),
     ] {
-        let refused = server.event("refused", |event| event["stage"] == stage && event["reason"] == reason);
+        // The sessions may have been with two shards, which do not write one after the other.
+        let refused = end_to_end::until("the refusal is told", || {
+            server
+                .events("refused")
+                .into_iter()
+                .find(|event| event["stage"] == stage && event["reason"] == reason)
+        });
         assert_eq!(refused["client"].as_str().map(|client| client.starts_with("127.0.0.1:")), Some(true));
     }
 }
