@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::executor::{blocking, runtime_error};
 use crate::file::{File, OpenMode};
+use crate::shortage::is_shortage;
 
 /// What a write past the page cache begins and ends at, bytes: no logical block of a disk in use is larger.
 pub const BLOCK: usize = 4096;
@@ -90,10 +91,11 @@ impl DurableFile {
         }
     }
 
-    /// Gets ready to write past the page cache. Nothing happens if it is, or if the file does not end with a block.
+    /// Gets ready to write past the page cache. What cannot be opened so, or does not end with a block, stays with the
+    /// page cache: its writes are as durable after [`Self::sync`].
     ///
     /// # Errors
-    /// It cannot be opened so: see [`Writing::best`].
+    /// For the moment there are no descriptors.
     pub async fn begin(&self) -> io::Result<()> {
         if self.direct.borrow().is_some() || !self.file.size().await?.is_multiple_of(BLOCK as u64) {
             return Ok(());
@@ -101,12 +103,14 @@ impl DurableFile {
         let mut options = OpenOptions::new();
         // For writing only: the runtime then fails to read from it, and does not take the device for one to be polled.
         options.write(true).custom_flags(libc::O_DSYNC);
-        let direct = options.dma_open(self.file.path()).await.map_err(runtime_error)?;
-        if direct.alignment() > BLOCK as u64 {
-            return Err(io::ErrorKind::Unsupported.into());
+        match options.dma_open(self.file.path()).await.map_err(runtime_error) {
+            Ok(direct) if direct.alignment() <= BLOCK as u64 => {
+                *self.direct.borrow_mut() = Some(Rc::new(direct));
+                Ok(())
+            }
+            Err(error) if is_shortage(&error) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
         }
-        *self.direct.borrow_mut() = Some(Rc::new(direct));
-        Ok(())
     }
 
     /// Nothing more is written past the page cache before another [`Self::begin`]; gives the descriptor back.

@@ -96,6 +96,22 @@ fn a_length_that_is_not_of_blocks_is_kept() {
 }
 
 #[test]
+fn what_cannot_be_opened_so_stays_with_the_page_cache() {
+    let directory = directory();
+    let path = directory.path().join("file");
+    run(move || async move {
+        let file = made(&path, 8_192).await;
+        // In its place now lies something that cannot be written to.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        file.begin().await.unwrap();
+        file.write_slices_at(&[[7; 5_000]], 100).await.unwrap();
+        file.sync().await.unwrap();
+        assert_eq!(file.read_at(100, 5_000).await.unwrap(), [7; 5_000]);
+    });
+}
+
+#[test]
 fn zeros_past_the_page_cache() {
     let directory = directory();
     let path = directory.path().join("file");
