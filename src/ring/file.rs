@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::path::{Path, PathBuf};
 
 use glommio::io::{BufferedFile, OpenOptions};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
@@ -258,7 +258,7 @@ pub async fn remove(path: impl Into<PathBuf>) -> io::Result<()> {
 /// A directory that is ours alone until this is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct DirectoryLock {
-    _file: OwnedFd,
+    file: OwnedFd,
 }
 
 /// A directory could not be locked.
@@ -285,6 +285,11 @@ pub enum LockError {
 }
 
 impl DirectoryLock {
+    /// A lock that another process of ours has taken and shares: it is free when neither has it any more.
+    pub fn adopt(file: OwnedFd) -> Self {
+        Self { file }
+    }
+
     /// Takes the lock, or says who has it. May be called on any thread.
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
         let failed = |error: io::Error| LockError::Failed { directory: directory.to_owned(), error };
@@ -302,9 +307,21 @@ impl DirectoryLock {
             }
             Err(error) => return Err(failed(error.into())),
         }
-        // For whoever is refused; that it cannot be written does not matter.
-        let _ = rustix::fs::ftruncate(&file, 0);
-        let _ = rustix::io::pwrite(&file, format!("{}\n", std::process::id()).as_bytes(), 0);
-        Ok(Self { _file: file })
+        let lock = Self { file };
+        lock.sign();
+        Ok(lock)
+    }
+
+    /// Writes down for whoever is refused that this process has it.
+    pub fn sign(&self) {
+        // That it cannot be written does not matter.
+        let _ = rustix::fs::ftruncate(&self.file, 0);
+        let _ = rustix::io::pwrite(&self.file, format!("{}\n", std::process::id()).as_bytes(), 0);
+    }
+}
+
+impl AsFd for DirectoryLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }

@@ -25,6 +25,7 @@ mod file;
 mod inherited;
 mod input;
 mod listener;
+mod message_socket;
 mod pool;
 mod probe;
 mod raw;
@@ -48,6 +49,7 @@ pub use file::{
 pub use inherited::{Inherited, inherited};
 pub use input::Input;
 pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage, UnixAccess};
+pub use message_socket::MessageSocket;
 pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};
 pub use shortage::patiently;

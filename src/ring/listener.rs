@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_lite::io::AsyncRead as _;
 use glommio::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd as _, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
@@ -113,7 +113,10 @@ impl BoundListener {
     }
 
     /// One that listens already.
-    pub(crate) fn adopt(socket: OwnedFd) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// When it does not, or is neither TCP nor has it a path.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Self> {
         let socket = Socket::from(socket);
         if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no stream socket that listens"));
@@ -197,6 +200,12 @@ fn bind_unix(path: &Path, options: &ListenOptions) -> io::Result<BoundListener> 
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     let address = ListenAddress::Unix(path.to_owned());
     Ok(BoundListener { socket: socket.into(), address })
+}
+
+impl AsFd for BoundListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 /// What a listener leaves to others, and whom it tells that it has to.
