@@ -2,7 +2,7 @@
 //!
 //! [`Operations`] answers over HTTP: everything on the control socket, which only the server's own user
 //! can open, and on a TCP port what monitoring needs, the rest for whoever has the token. [`cli`] is the
-//! other end: `ringpost queue`, a client of the control socket, as is [`reload()`].
+//! other end: `ringpost queue`, a client of the control socket, as are [`reload()`] and [`upgrade()`].
 
 pub mod cli;
 mod client;
@@ -10,11 +10,13 @@ mod operations;
 mod problem;
 mod reload;
 mod table;
+mod upgrade;
 
 pub use client::ClientError;
 pub use operations::{Facts, Listener, Operations};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
+pub use upgrade::{Extent, Predecessor, UpgradeError, UpgradeRequest, Upgraded, upgrade, upgrade_requests};
 
 /// The name of the control socket in the data directory.
 pub const CONTROL_SOCKET: &str = "control.sock";

@@ -23,7 +23,7 @@ use mail::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::{Problem, ReloadRequest, reload};
+use crate::{Predecessor, Problem, ReloadRequest, UpgradeRequest, reload, upgrade};
 
 /// What is asked about beside the shards.
 #[derive(Clone)]
@@ -42,6 +42,8 @@ pub struct Facts {
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// To whoever reloads the configuration.
     pub reloads: mpsc::Sender<ReloadRequest>,
+    /// To whoever has another program take over.
+    pub upgrades: mpsc::Sender<UpgradeRequest>,
 }
 
 /// A listener, as the status shows it.
@@ -61,12 +63,13 @@ struct Inner {
     door: Door,
     facts: Facts,
     token: RwLock<Option<Secret>>,
+    predecessor: RwLock<Option<Predecessor>>,
 }
 
 impl Operations {
     /// Operations on the shards behind a door.
     pub fn new(door: Door, facts: Facts) -> Self {
-        Self(Arc::new(Inner { door, facts, token: RwLock::default() }))
+        Self(Arc::new(Inner { door, facts, token: RwLock::default(), predecessor: RwLock::default() }))
     }
 
     /// What a client on a port must show from now on to see and change more than monitoring does; none: it cannot.
@@ -76,6 +79,19 @@ impl Operations {
 
     fn token(&self) -> Option<Secret> {
         self.0.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says which server was here before this one and has not ended yet; none: it has, or there was none.
+    pub fn set_predecessor(&self, predecessor: Option<Predecessor>) {
+        *self.0.predecessor.write().unwrap_or_else(PoisonError::into_inner) = predecessor;
+    }
+
+    fn predecessor(&self) -> Option<Predecessor> {
+        self.0.predecessor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn upgrades(&self) -> &mpsc::Sender<UpgradeRequest> {
+        &self.0.facts.upgrades
     }
 
     pub(crate) fn reloads(&self) -> &mpsc::Sender<ReloadRequest> {
@@ -123,6 +139,7 @@ fn api() -> Router<Operations> {
     Router::new()
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload::answer))
+        .route("/api/v1/upgrade", post(upgrade::answer))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.
@@ -183,6 +200,9 @@ struct Status {
     data_dir: PathBuf,
     listeners: Vec<Listener>,
     shards: Vec<Shard>,
+    /// The server that this one has taken over from, while it still has sessions: its mail is not shown here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predecessor: Option<Predecessor>,
 }
 
 #[derive(Serialize)]
@@ -203,6 +223,7 @@ async fn status(State(operations): State<Operations>) -> Json<Status> {
         shards: shards
             .map(|health| health.map_or_else(|e| Shard::Silent { error: e.to_string() }, Shard::Answers))
             .collect(),
+        predecessor: operations.predecessor(),
     })
 }
 

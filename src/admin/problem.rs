@@ -48,6 +48,9 @@ pub enum Problem {
     /// A new configuration was not taken.
     #[error("the configuration stays as it was: {0}")]
     NotReloaded(String),
+    /// A new program does not serve in the place of this one.
+    #[error("the running program stays: {0}")]
+    NotUpgraded(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -80,7 +83,7 @@ impl Problem {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoToken => StatusCode::FORBIDDEN,
             Self::WrongToken => StatusCode::UNAUTHORIZED,
-            Self::NotReloaded(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotReloaded(_) | Self::NotUpgraded(_) => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 
@@ -106,14 +109,18 @@ impl Problem {
                  \"recipient\": …, \"destination\": …, \"state\": …}}} as application/json"
             }
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
-            Self::Path => "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue and /api/v1/reload",
+            Self::Path => {
+                "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/reload and /api/v1/upgrade"
+            }
             Self::Method => {
-                "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove, or to /api/v1/reload"
+                "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove, to /api/v1/reload or to \
+                 /api/v1/upgrade"
             }
             Self::NoToken => {
                 "use the control socket (ringpost queue), or set http.token in the configuration"
             }
             Self::NotReloaded(_) => "mend what is named and reload again",
+            Self::NotUpgraded(_) => "mend what is named and upgrade again; or stop and start",
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

@@ -32,7 +32,9 @@ pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
-pub use operating::{ApiKey, Hardening, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown};
+pub use operating::{
+    ApiKey, Hardening, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown, Upgrade,
+};
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use schema::Takes;
 pub use sending::{
@@ -113,6 +115,8 @@ section! {
         log: Log [Table] = Log::default();
         /// Shutdown.
         shutdown: Shutdown [Table] = Shutdown::default();
+        /// Upgrade.
+        upgrade: Upgrade [Table] = Upgrade::default();
         /// Hardening.
         hardening: Hardening [Table] = Hardening::default();
     }

@@ -147,6 +147,20 @@ section! {
     }
 }
 
+section! {
+    /// A new program takes over from the running one (`ringpost upgrade`, SIGUSR2): no connection is refused, no mail waits.
+    pub struct Upgrade {
+        /// Keep a small process that starts the new program: the server gives up its right to. It keeps the rights that the
+        /// server was started with, and does nothing else.
+        enabled: bool [YesNo; Restart] = true;
+        /// How long the new program may take until it can serve. Later than that, the old one stays.
+        start_max: Duration [Time<1_000, 110_000>] = Duration::from_secs(60);
+        /// How long the old program serves the sessions that it has. Who talks on then is told 421 between two transactions,
+        /// within `shutdown.grace`.
+        patience: Duration [Time<0, 86_400_000>] = Duration::from_secs(600);
+    }
+}
+
 impl KeyHash {
     /// A hash.
     pub const fn new(hash: [u8; 32]) -> Self {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -16,8 +16,48 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::open;
 
+/// Which journal shards this process has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Holding {
+    /// Where new mail goes, by core.
+    active: Vec<JournalShard>,
+    all: BTreeSet<JournalShard>,
+}
+
+impl Holding {
+    /// Those that nobody else has: for each core one for new mail, and all that hold anything. None where a core would
+    /// have none.
+    pub(crate) fn choose(config: &Config, cores: usize, elsewhere: &BTreeSet<JournalShard>) -> Option<Self> {
+        let free = || (0..config.journal.shards).map(JournalShard).filter(|shard| !elsewhere.contains(shard));
+        let active = (0..cores).map(|core| free().find(|shard| core_of(*shard, cores) == core));
+        let active: Vec<_> = active.collect::<Option<_>>()?;
+        // One without segments has nothing to take over, unless new mail goes there.
+        let all = free().filter(|shard| {
+            active.contains(shard) || open::segments(&config.data_directory, *shard).is_dir()
+        });
+        Some(Self { all: all.collect(), active })
+    }
+
+    /// All of them.
+    pub(crate) const fn all(&self) -> &BTreeSet<JournalShard> {
+        &self.all
+    }
+
+    /// Those of another process come to it.
+    pub(crate) fn extend(&mut self, shards: &BTreeSet<JournalShard>) {
+        self.all.extend(shards);
+    }
+}
+
+/// The core that has a journal shard.
+pub(crate) fn core_of(shard: JournalShard, cores: usize) -> usize {
+    usize::from(shard.0) % cores
+}
+
 /// The indexes, and the threads that read and write them.
 pub(crate) struct Indexes {
+    config: Arc<Config>,
+    opened: Opened,
     loading: RefCell<HashMap<JournalShard, oneshot::Receiver<Option<Loaded>>>>,
     orders: mpsc::Sender<IndexOrder>,
     writer: thread::JoinHandle<()>,
@@ -33,32 +73,32 @@ type Job = (JournalShard, oneshot::Sender<Option<Loaded>>);
 const ORDERS_MAX: usize = 16;
 
 impl Indexes {
-    /// Begins to read the index of every journal shard that has segments, and starts the thread that writes them.
-    pub(crate) fn open(config: &Config, shards: usize) -> anyhow::Result<Self> {
-        let opened = Opened::default();
-        let (mut jobs, mut loading) = (VecDeque::new(), HashMap::new());
-        for shard in (0..config.journal.shards).map(JournalShard) {
-            let segments = open::segments(&config.data_directory, shard);
-            let is_active = usize::from(shard.0) < shards;
-            if is_active || segments.is_dir() {
-                let (loaded, receiver) = oneshot::channel();
-                jobs.push_back((shard, loaded));
-                loading.insert(shard, receiver);
-            }
+    /// Begins to read the indexes of these journal shards, and starts the thread that writes them.
+    pub(crate) fn open(config: &Config, holding: &Holding) -> anyhow::Result<Self> {
+        let (config, opened) = (Arc::new(config.clone()), Opened::default());
+        let (orders, received) = mpsc::channel(ORDERS_MAX);
+        let (ours, kept) = (config.clone(), opened.clone());
+        let writer = start("index".to_owned(), move || keep(&ours, &kept, received))?;
+        let this = Self { config, opened, loading: RefCell::default(), orders, writer };
+        this.read(holding.all(), holding.active.len())?;
+        Ok(this)
+    }
+
+    /// Begins to read the indexes of these journal shards, in so many threads at most.
+    fn read(&self, shards: &BTreeSet<JournalShard>, threads: usize) -> anyhow::Result<()> {
+        let mut jobs = VecDeque::new();
+        for shard in shards {
+            let (loaded, receiver) = oneshot::channel();
+            jobs.push_back((*shard, loaded));
+            self.loading.borrow_mut().insert(*shard, receiver);
         }
-        let config = Arc::new(config.clone());
-        let start = |name: String, run: Box<dyn FnOnce() + Send>| {
-            thread::Builder::new().name(name).spawn(run).context("cannot start a thread for the index")
-        };
-        let readers = jobs.len().min(shards);
+        let readers = jobs.len().min(threads);
         let jobs = Arc::new(Mutex::new(jobs));
         for number in 0..readers {
-            let (config, opened, jobs) = (config.clone(), opened.clone(), jobs.clone());
-            start(format!("index-{number}"), Box::new(move || load(&config, &opened, &jobs)))?;
+            let (config, opened, jobs) = (self.config.clone(), self.opened.clone(), jobs.clone());
+            start(format!("index-{number}"), move || load(&config, &opened, &jobs))?;
         }
-        let (orders, received) = mpsc::channel(ORDERS_MAX);
-        let writer = start("index".to_owned(), Box::new(move || keep(&config, &opened, received)))?;
-        Ok(Self { loading: loading.into(), orders, writer })
+        Ok(())
     }
 
     /// The journal shards that each core takes over. What lies in any of them counts before one makes more of it.
@@ -67,40 +107,43 @@ impl Indexes {
     /// When the segments of one cannot be listed.
     pub(crate) fn journals(
         &self,
-        config: &Config,
-        shards: usize,
+        holding: &Holding,
         budget: &DiskBudget,
     ) -> anyhow::Result<Vec<Vec<JournalSetup>>> {
-        (0..shards).map(|number| self.journals_of(config, number, shards, budget)).collect()
+        let mut journals = Vec::new();
+        for (core, active) in holding.active.iter().enumerate() {
+            // New mail goes to the first, for which room is kept.
+            let mut ours = vec![self.journal(*active, self.config.journal.disk_min(1), budget)?];
+            for shard in holding.all.iter().filter(|shard| *shard != active) {
+                if core_of(*shard, holding.active.len()) == core {
+                    ours.push(self.journal(*shard, 0, budget)?);
+                }
+            }
+            journals.push(ours);
+        }
+        Ok(journals)
     }
 
-    fn journals_of(
+    /// Takes journal shards that another process had until now.
+    ///
+    /// # Errors
+    /// When the segments of one cannot be listed.
+    pub(crate) fn adopt(
         &self,
-        config: &Config,
-        number: usize,
-        shards: usize,
+        shards: &BTreeSet<JournalShard>,
         budget: &DiskBudget,
     ) -> anyhow::Result<Vec<JournalSetup>> {
-        // Kept for those that new mail goes to.
-        let aside = config.journal.disk_min(1);
-        (0..config.journal.shards)
-            .filter(|shard| usize::from(*shard) % shards == number)
-            .map(JournalShard)
-            // One without segments has nothing to take over, unless new mail goes there.
-            .filter(|shard| {
-                usize::from(shard.0) == number || open::segments(&config.data_directory, *shard).is_dir()
-            })
-            .map(|shard| {
-                let directory = open::segments(&config.data_directory, shard);
-                let aside = if usize::from(shard.0) == number { aside } else { 0 };
-                let share = budget
-                    .share(&directory, aside)
-                    .with_context(|| format!("cannot list {}", directory.display()))?;
-                let loaded = self.loading.borrow_mut().remove(&shard);
-                let loaded = loaded.context("a journal shard came to be while the server started")?;
-                Ok(JournalSetup { shard, directory, loaded, share })
-            })
-            .collect()
+        self.read(shards, 1)?;
+        shards.iter().map(|shard| self.journal(*shard, 0, budget)).collect()
+    }
+
+    fn journal(&self, shard: JournalShard, aside: u64, budget: &DiskBudget) -> anyhow::Result<JournalSetup> {
+        let directory = open::segments(&self.config.data_directory, shard);
+        let share = budget
+            .share(&directory, aside)
+            .with_context(|| format!("cannot list {}", directory.display()))?;
+        let loaded = self.loading.borrow_mut().remove(&shard).context("its index is not being read")?;
+        Ok(JournalSetup { shard, directory, loaded, share })
     }
 
     /// Where shards send what is to be stored.
@@ -115,6 +158,10 @@ impl Indexes {
         // It does not panic: sled's panics are caught where they arise.
         let _ = self.writer.join();
     }
+}
+
+fn start(name: String, run: impl FnOnce() + Send + 'static) -> anyhow::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name).spawn(run).context("cannot start a thread for the index")
 }
 
 /// Opens and reads indexes until there are no more.
@@ -178,5 +225,35 @@ fn keep(config: &Config, opened: &Opened, mut orders: mpsc::Receiver<IndexOrder>
                 let _ = index.clear();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    fn holding(config: &Config, cores: usize, elsewhere: &[u16]) -> Option<Holding> {
+        Holding::choose(config, cores, &elsewhere.iter().copied().map(JournalShard).collect())
+    }
+
+    #[test]
+    fn each_core_has_one_that_nobody_else_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config { data_directory: directory.path().to_owned(), ..Config::default() };
+        config.journal.shards = 6;
+        let check = |cores, elsewhere: &[u16], active: &[u16], all: &[u16]| {
+            let shards = |numbers: &[u16]| numbers.iter().copied().map(JournalShard).collect::<Vec<_>>();
+            let found = holding(&config, cores, elsewhere).unwrap();
+            assert_eq!((found.active, found.all.into_iter().collect()), (shards(active), shards(all)));
+        };
+        check(2, &[], &[0, 1], &[0, 1]);
+        check(2, &[0, 1], &[2, 3], &[2, 3]);
+        check(2, &[1, 2], &[0, 3], &[0, 3]);
+        // What lies there is taken over as well.
+        std::fs::create_dir_all(open::segments(directory.path(), JournalShard(5))).unwrap();
+        check(2, &[0, 1], &[2, 3], &[2, 3, 5]);
+        check(4, &[0], &[4, 1, 2, 3], &[1, 2, 3, 4, 5]);
+        assert_eq!(holding(&config, 2, &[0, 2, 4]), None);
+        assert_eq!(holding(&config, 6, &[0]), None);
     }
 }

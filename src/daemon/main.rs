@@ -3,16 +3,20 @@
 mod check;
 mod confine;
 mod data;
+mod handover;
 mod host;
 mod index_command;
 mod indexes;
 mod init;
 mod journal_command;
 mod key_command;
+mod launcher;
+mod notify;
 mod open;
 mod privileges;
 mod reload;
 mod serve;
+mod server;
 mod sockets;
 mod watch_files;
 
@@ -22,6 +26,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use serve::Begin;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,9 +51,10 @@ enum Command {
     /// Run the server in the foreground until SIGTERM or SIGINT.
     ///
     /// SIGTERM and SIGINT finish what is under way within `shutdown.grace`; a second one stops at once.
-    /// SIGHUP reads the configuration and the certificates again and opens the log file anew.
+    /// SIGHUP reads the configuration and the certificates again and opens the log file anew. SIGUSR2 does what
+    /// `ringpost upgrade` does.
     #[command(after_help = "Example:\n  ringpost serve --config /etc/ringpost/ringpost.toml")]
-    Serve(ConfigArgument),
+    Serve(ServeArguments),
     /// Read the configuration and look at the host; say what is wrong and what to do about it.
     ///
     /// Ends with 0 when the server would start (warnings are printed all the same), with 1 when it would not.
@@ -64,6 +70,15 @@ enum Command {
     /// Ends with 0 when the new configuration is in force, with 1 when the old one stays.
     #[command(after_help = "Example:\n  ringpost reload --config /etc/ringpost/ringpost.toml")]
     Reload(ConfigArgument),
+    /// Have the program that now lies where the running one was take over, without a connection refused.
+    ///
+    /// The new one reads the configuration again, takes all who come, and gets the queue when the last session of the old
+    /// one has ended (`upgrade.patience`). When it cannot serve, the old one stays. Ends with 0 when the old one has ended.
+    #[command(after_help = "Example:\n  ringpost upgrade --config /etc/ringpost/ringpost.toml")]
+    Upgrade(UpgradeArguments),
+    /// What starts the new program at an upgrade; `serve` starts it.
+    #[command(hide = true)]
+    Launch(launcher::LaunchArguments),
     /// Make an API key for mail by HTTP, and print what to write into the configuration.
     ///
     /// The key is printed once and kept nowhere: the configuration has its hash alone.
@@ -94,6 +109,27 @@ pub(crate) struct ConfigArgument {
 }
 
 #[derive(Args)]
+struct ServeArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Take over from the server that has started this one.
+    #[arg(long, hide = true)]
+    take_over: bool,
+}
+
+#[derive(Args)]
+struct UpgradeArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// End as soon as the new program serves.
+    #[arg(long)]
+    no_wait: bool,
+    /// Ask for nothing: follow the upgrade that is under way.
+    #[arg(long, conflicts_with = "no_wait")]
+    watch: bool,
+}
+
+#[derive(Args)]
 struct QueueArguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -105,7 +141,11 @@ fn main() -> ExitCode {
     // Before anything makes a TLS configuration: one provider for the whole process.
     tls::install_provider();
     let outcome = match Arguments::parse().command {
-        Command::Serve(arguments) => serve::serve(&arguments.config),
+        Command::Serve(ServeArguments { config, take_over }) => {
+            serve::serve(&config.config, if take_over { Begin::TakeOver } else { Begin::Alone })
+        }
+        Command::Upgrade(arguments) => upgrade(&arguments),
+        Command::Launch(arguments) => launcher::run(&arguments),
         Command::Check(arguments) => Ok(check::check(&arguments.config)),
         Command::Init(arguments) => init::init(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Reload(arguments) => reload(&arguments.config),
@@ -127,6 +167,17 @@ fn main() -> ExitCode {
 
 fn reload(path: &Path) -> anyhow::Result<ExitCode> {
     admin::reload(&open::data_directory(path)?, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn upgrade(arguments: &UpgradeArguments) -> anyhow::Result<ExitCode> {
+    let extent = match (arguments.no_wait, arguments.watch) {
+        (true, _) => admin::Extent::Begin,
+        (false, true) => admin::Extent::Watch,
+        (false, false) => admin::Extent::Whole,
+    };
+    let data_directory = open::data_directory(&arguments.config.config)?;
+    admin::upgrade(&data_directory, extent, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 

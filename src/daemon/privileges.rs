@@ -1,6 +1,6 @@
 //! From root to a user of our own, once the ports are open and before any thread is started.
 
-use std::{os::unix::fs::chown, path::Path};
+use std::{io::ErrorKind, os::unix::fs::chown, path::Path};
 
 use anyhow::{Context, bail};
 use config::{Config, Places};
@@ -49,7 +49,11 @@ pub(crate) fn drop(config: &Config, places: &Places) -> anyhow::Result<()> {
 
 /// Gives the data directory and what lies in it to the user.
 fn give(path: &Path, user: u32, group: u32) -> anyhow::Result<()> {
-    chown(path, Some(user), Some(group)).with_context(|| format!("cannot give {} away", path.display()))?;
+    match chown(path, Some(user), Some(group)) {
+        // Another server that this one takes over from has removed it meanwhile.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        given => given.with_context(|| format!("cannot give {} away", path.display()))?,
+    }
     if path.is_dir() && !path.is_symlink() {
         let entries = std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
         for entry in entries {

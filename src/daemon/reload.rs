@@ -41,6 +41,8 @@ pub(crate) struct Ours {
     pub(crate) token: Option<Secret>,
     pub(crate) injections: inject::Settings,
     pub(crate) grace: Duration,
+    pub(crate) upgrade_start_max: Duration,
+    pub(crate) upgrade_patience: Duration,
     pub(crate) disk_max: u64,
     pub(crate) clients_tracked_max: u32,
 }
@@ -118,6 +120,8 @@ impl Ours {
             token: config.http.token.clone(),
             injections: inject::Settings::new(config),
             grace: config.shutdown.grace,
+            upgrade_start_max: config.upgrade.start_max,
+            upgrade_patience: config.upgrade.patience,
             disk_max: config.journal.disk_max,
             clients_tracked_max: config.clients.tracked_max,
         }

@@ -4,17 +4,21 @@
 //! here and not from a shard (they would inherit its one CPU), the ports before the readiness is told.
 
 use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::ErrorKind,
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::Path,
     process::ExitCode,
+    rc::Rc,
     sync::{Arc, atomic::AtomicU32},
     thread,
     time::Duration,
 };
 
-use admin::{Operations, ReloadRequest};
+use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use bridge::Door;
@@ -27,17 +31,14 @@ use nix::{
     unistd::Pid,
 };
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
-use shard::{Crowd, DiskBudget, Leases, ListenerSocket, RecoverError, Setup};
+use shard::{Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch as watch_channel},
 };
 use watch::{
-    ProcessMetrics, Registry, Reload,
-    events::{
-        CertificatesRefused, CertificatesRenewed, Hardened, Listening, ReloadRefused, Reloaded, Started,
-        Stopped, Stopping,
-    },
+    ProcessMetrics, Registry,
+    events::{Hardened, Listening, Started},
     log,
 };
 
@@ -45,25 +46,67 @@ use crate::{
     check,
     confine::confine,
     data,
+    handover::{Estate, Predecessor},
     host::{self, Severity},
-    indexes::Indexes,
+    indexes::{Holding, Indexes},
+    launcher::Launcher,
+    notify::Notify,
     open, privileges,
     reload::{Ours, Reloader},
+    server::{Asked, Before, Server},
     sockets,
     watch_files::Stamps,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Whether there is a server already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// No.
+    Alone,
+    /// Yes: it has started this one, and hands over what it has.
+    TakeOver,
+}
+
 /// Serves until told to stop.
-pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn serve(path: &Path, begin: Begin) -> anyhow::Result<ExitCode> {
     // First of all: their numbers are known, and are theirs alone as long as we have opened nothing.
     let handed = ring::inherited()?;
+    if begin == Begin::Alone {
+        return run(path, handed, None);
+    }
+    let (predecessor, lock, estate) = Predecessor::meet()?;
+    let predecessor = Rc::new(RefCell::new(predecessor));
+    let served = run(path, handed, Some((predecessor.clone(), lock, estate)));
+    if let Err(error) = &served {
+        // Once it has said go it does not hear this any more.
+        predecessor.borrow().fail(error);
+    }
+    served
+}
+
+/// What is met at a take-over.
+type Met = (Rc<RefCell<Predecessor>>, DirectoryLock, Estate);
+
+fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result<ExitCode> {
     let loaded = open::loaded(path)?;
     let (config, places) = (Arc::new(loaded.config.clone()), &loaded.places);
+    let launcher = config.upgrade.enabled.then(|| Launcher::start(path)).and_then(|started| {
+        let told =
+            |error| eprintln!("ringpost: warning: there will be no upgrade without a restart: {error:#}");
+        started.map_err(told).ok()
+    });
+    let notify = Notify::connect();
     let data_directory = || places.name("data-directory");
     data::prepare(&config).with_context(data_directory)?;
-    let _lock = DirectoryLock::acquire(&config.data_directory).with_context(data_directory)?;
+    let (predecessor, lock, estate) = match met {
+        Some((predecessor, lock, estate)) => (Some(predecessor), lock, estate),
+        None => {
+            let lock = DirectoryLock::acquire(&config.data_directory).with_context(data_directory)?;
+            (None, lock, Estate::default())
+        }
+    };
     data::settle_shards(&config).with_context(|| places.name("journal.shards"))?;
     raise_open_files();
     let started = ring::clock::unix_micros();
@@ -78,7 +121,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
-    let mut sockets = bind(&config, places, shards, handed)?;
+    let Estate { listeners, http } = estate;
+    let (mut sockets, bequest) = bind(&config, places, shards, (handed, listeners))?;
     // Ids belong to threads: there must be none but this one yet.
     privileges::drop(&config, places)?;
     let confinement = confine(&config, path)?;
@@ -102,14 +146,16 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         counted.set_clients_tracked(clients.tracked());
         rendered.render()
     });
-    let operations = operations(&config, &door, metrics, &listening, requests);
+    let (wishes, upgrades) = admin::upgrade_requests();
+    let operations = operations(&config, &door, metrics, &listening, (requests, wishes));
     operations.set_token(ours.token.clone());
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
-    let pool = start_pool(&config, &operations, &injections, &registry, &process)
+    let mut pool = start_pool(&config, http, (&operations, &injections), &registry, &process)
         .map_err(|error| misplaced(&loaded, error))?;
-    let indexes = Indexes::open(&config, shards)?;
+    let holding = hold(&config, shards, predecessor.as_deref())?;
+    let indexes = Indexes::open(&config, &holding)?;
 
-    let mut journals = indexes.journals(&config, shards, &budget)?;
+    let mut journals = indexes.journals(&holding, &budget)?;
     if budget.taken() > budget.max() {
         tracing::warn!(
             "{}: {}, but segments take {} bytes: no segment is made until enough of it has ended",
@@ -119,10 +165,20 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         );
     }
     let mut leases = Leases::of_host(shards);
+    // Whoever takes over from another takes nobody in before its word.
+    let gate = watch_channel::Sender::new(match predecessor {
+        Some(_) => Gate::Closed,
+        None => Gate::Open,
+    });
+    if predecessor.is_none() {
+        pool.open().map_err(|error| misplaced(&loaded, error))?;
+    }
     let (ended, mut endings) = mpsc::unbounded_channel();
-    let mut waiting = Vec::new();
+    let (mut waiting, mut heirs) = (Vec::new(), Vec::new());
     for (number, hatch) in hatches.into_iter().enumerate() {
         let (serving, served) = oneshot::channel();
+        let (heir, adoptions) = mpsc::channel(usize::from(config.journal.shards));
+        heirs.push(heir);
         let setup = Setup {
             number,
             shards,
@@ -135,6 +191,8 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
             metrics: registry.shard(number, &refusals()),
             hatch,
             index: indexes.orders(),
+            gate: gate.subscribe(),
+            adoptions,
         };
         start_shard(&config, &cpus, setup, serving, ended.clone())?;
         waiting.push(served);
@@ -154,9 +212,25 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
     // Before anybody is told that we serve, and may send one.
     let signals = {
         let _inside = pool.runtime().enter();
-        signals([SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()])
+        let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+        signals([kinds[0], kinds[1], kinds[2], SignalKind::user_defined2()])
             .context("signals cannot be received")?
     };
+    let before = match &predecessor {
+        Some(predecessor) => {
+            // Journal shards that it has are still to come; where there are none, it has ended.
+            let still_there = !predecessor.borrow().journals.is_empty();
+            if still_there {
+                predecessor.borrow().ready(VERSION)?;
+            }
+            pool.open().map_err(|error| misplaced(&loaded, error))?;
+            gate.send_replace(Gate::Open);
+            lock.sign();
+            still_there.then(|| Before::new(predecessor, &operations, &process)).transpose()?
+        }
+        None => None,
+    };
+    notify.ready();
     announce(path, &config, &listening, (pool.http_addresses(), pool.mail_addresses()));
 
     let reloader = Reloader {
@@ -167,120 +241,67 @@ pub(crate) fn serve(path: &Path) -> anyhow::Result<ExitCode> {
         papers,
         stamps,
         snapshot,
-        budget,
+        budget: budget.clone(),
         crowd,
         door: &door,
         operations: &operations,
         injections: &injections,
         log: &log,
     };
-    let mut server = Server { reloader, process: &process };
-    let code = pool.runtime().block_on(server.attend(signals, reloads, &mut endings));
+    let estate = Estate { listeners: bequest, http: copies(pool.listening())? };
+    let mut server = Server {
+        reloader,
+        process: &process,
+        notify: &notify,
+        pool: &pool,
+        indexes: &indexes,
+        budget: &budget,
+        heirs,
+        holding,
+        lock: &lock,
+        launcher,
+        estate,
+        gate,
+        before,
+    };
+    let asked = Asked { reloads, upgrades };
+    let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));
+    drop(server);
     // The shards end when nobody can ask them any more.
     drop((operations, injections, door));
     pool.stop(Duration::from_secs(1));
     while endings.blocking_recv().is_some() {}
     indexes.close();
+    let code = end.finish();
     log.flush();
     Ok(code)
 }
 
-/// What the main thread does while shards and pool serve.
-struct Server<'a> {
-    reloader: Reloader<'a>,
-    process: &'a ProcessMetrics,
+/// The journal shards that this process begins with.
+fn hold(
+    config: &Config,
+    shards: usize,
+    predecessor: Option<&RefCell<Predecessor>>,
+) -> anyhow::Result<Holding> {
+    let Some(predecessor) = predecessor else {
+        return Holding::choose(config, shards, &BTreeSet::new()).context("fewer journal shards than cores");
+    };
+    let mut predecessor = predecessor.borrow_mut();
+    if let Some(holding) = Holding::choose(config, shards, &predecessor.journals) {
+        return Ok(holding);
+    }
+    tracing::warn!(
+        "the server before this one has {} of {} journal shards, which leaves too few for {shards} cores: it ends \
+         first, and clients wait for that time",
+        predecessor.journals.len(),
+        config.journal.shards,
+    );
+    predecessor.outwait(VERSION)?;
+    Holding::choose(config, shards, &BTreeSet::new()).context("fewer journal shards than cores")
 }
 
-impl Server<'_> {
-    /// Waits for signals, for wishes to reload, and for a shard that should not have ended.
-    async fn attend(
-        &mut self,
-        [mut terminate, mut interrupt, mut hangup]: [Signal; 3],
-        mut reloads: mpsc::Receiver<ReloadRequest>,
-        endings: &mut mpsc::UnboundedReceiver<String>,
-    ) -> ExitCode {
-        let reason = loop {
-            tokio::select! {
-                _ = terminate.recv() => break "SIGTERM",
-                _ = interrupt.recv() => break "SIGINT",
-                _ = hangup.recv() => drop(self.reload().await),
-                () = self.reloader.files_change() => self.renew().await,
-                Some(reply) = reloads.recv() => {
-                    // Who asked may be gone.
-                    let _ = reply.send(self.reload().await);
-                }
-                reason = endings.recv() => {
-                    // What was acknowledged is in the journal; a supervisor starts us again.
-                    let reason = reason.unwrap_or_else(|| "every shard ended".to_owned());
-                    tracing::error!(reason, "a shard failed; the process ends");
-                    self.reloader.log.flush();
-                    eprintln!("ringpost: {reason}");
-                    std::process::exit(70);
-                }
-            }
-        };
-        // Whoever wishes for a reload from now on is told that we stop.
-        drop(reloads);
-        let stopping = self.stop(reason);
-        tokio::select! {
-            () = stopping => return ExitCode::SUCCESS,
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::warn!(
-            "stopped at once by a second signal; what was under way is done again after the next start"
-        );
-        ExitCode::SUCCESS
-    }
-
-    async fn stop(&self, reason: &str) {
-        let (grace, began) = (self.reloader.ours.grace, ring::clock::now());
-        Stopping { reason, grace }.emit(ring::clock::unix_micros());
-        let cut = self.reloader.door.drain(grace).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "not every shard has stopped in order");
-            0
-        });
-        Stopped { took: ring::clock::now().saturating_sub(began), cut }.emit(ring::clock::unix_micros());
-    }
-
-    /// Takes the certificates anew, or leaves all as it is, and says so.
-    async fn renew(&mut self) {
-        let renewed = self.reloader.renew().await.map_err(|error| format!("{error:#}"));
-        let now = ring::clock::unix_micros();
-        match &renewed {
-            Ok(names) => {
-                self.process.renewed(Reload::Done);
-                CertificatesRenewed { names: &names.join(" ") }.emit(now);
-            }
-            Err(error) => {
-                self.process.renewed(Reload::Refused);
-                CertificatesRefused { error }.emit(now);
-            }
-        }
-    }
-
-    /// Takes the configuration and the certificates anew, or leaves all as it is, and says so.
-    async fn reload(&mut self) -> Result<admin::Reloaded, String> {
-        let config = self.reloader.path.display().to_string();
-        let reloaded = self.reloader.reload().await.map_err(|error| format!("{error:#}"));
-        let now = ring::clock::unix_micros();
-        match &reloaded {
-            Ok(reloaded) => {
-                self.process.reloaded(Reload::Done);
-                let (pending, stranded) = (reloaded.pending.join(", "), reloaded.stranded());
-                let pending = Some(pending.as_str()).filter(|pending| !pending.is_empty());
-                Reloaded { config: &config, pending, stranded: stranded.as_deref() }.emit(now);
-            }
-            Err(error) => {
-                self.process.reloaded(Reload::Refused);
-                ReloadRefused { config: &config, error }.emit(now);
-            }
-        }
-        if let Err(error) = self.reloader.log.reopen() {
-            tracing::error!(%error, "the log file stays the old one");
-        }
-        reloaded
-    }
+fn copies(descriptors: &[OwnedFd]) -> std::io::Result<Vec<OwnedFd>> {
+    descriptors.iter().map(OwnedFd::try_clone).collect()
 }
 
 fn signals<const N: usize>(kinds: [SignalKind; N]) -> std::io::Result<[Signal; N]> {
@@ -314,68 +335,101 @@ fn tell_start(path: &Path, loaded: &Loaded, shards: usize, cpus: usize) -> anyho
     Ok(())
 }
 
-/// Binds every listener once for each shard; the kernel spreads connections over them.
+/// The sockets of each shard, and copies of all of them by address for whoever takes over from this server.
+type Bound = (Vec<Vec<ListenerSocket>>, BTreeMap<String, Vec<BoundListener>>);
+
+/// Binds every listener once for each shard, but for those that somebody has opened before; the kernel spreads
+/// connections over them.
 fn bind(
     config: &Config,
     places: &Places,
     shards: usize,
-    mut handed: ring::Inherited,
-) -> anyhow::Result<Vec<Vec<ListenerSocket>>> {
+    (mut systemd, mut before): (ring::Inherited, BTreeMap<String, Vec<BoundListener>>),
+) -> anyhow::Result<Bound> {
     let named = |listener: &config::Listener| {
         format!("{}: listener `{}`", places.name(&check::address_key(listener)), listener.name)
     };
     let mut patience = Patience::new();
     for listener in &config.listeners {
         for address in &listener.address {
-            if let config::ListenAddress::Tcp(address) = address {
-                try_port(*address, &mut patience).with_context(|| named(listener))?;
+            if let config::ListenAddress::Tcp(tcp) = address
+                && !before.contains_key(&address.to_string())
+            {
+                try_port(*tcp, &mut patience).with_context(|| named(listener))?;
             }
         }
     }
     let mut bound: Vec<Vec<ListenerSocket>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut copies = BTreeMap::new();
     for listener in &config.listeners {
         let open = Arc::new(AtomicU32::new(0));
         let unix = sockets::unix_access(config, listener)?;
         let options = ListenOptions { backlog: listener.backlog, unix, ..ListenOptions::default() };
         for address in &listener.address {
-            let first = match address {
-                config::ListenAddress::Systemd(name) => handed
+            let first = match (before.remove(&address.to_string()), address) {
+                (Some(sockets), _) => sockets,
+                (None, config::ListenAddress::Systemd(name)) => systemd
                     .remove(name)
                     .ok_or_else(|| {
                         anyhow!("systemd has handed over no socket named `{name}`; see deploy/README.md")
                     })
                     .with_context(|| named(listener))?,
-                config::ListenAddress::Tcp(address) => {
+                (None, config::ListenAddress::Tcp(address)) => {
                     vec![
                         BoundListener::bind(&ring::ListenAddress::Tcp(*address), &options)
                             .with_context(|| named(listener))?,
                     ]
                 }
-                config::ListenAddress::Unix(path) => {
+                (None, config::ListenAddress::Unix(path)) => {
                     let address = ring::ListenAddress::Unix(path.clone());
                     vec![BoundListener::bind(&address, &options).with_context(|| named(listener))?]
                 }
             };
-            let is_ours = matches!(address, config::ListenAddress::Tcp(_));
-            for first in first {
-                for (number, sockets) in bound.iter_mut().enumerate() {
-                    let socket = match first.tcp_address().filter(|_| is_ours && number > 0) {
-                        // The port as bound: a configured 0 is the kernel's choice, and the same for all.
-                        Some(bound) => BoundListener::bind(&ring::ListenAddress::Tcp(bound), &options)?,
-                        None => first.try_clone()?,
-                    };
-                    let listener = listener.name.clone();
-                    sockets.push(ListenerSocket { listener, socket, open: open.clone() });
-                }
+            let all = copies.entry(address.to_string()).or_insert_with(Vec::new);
+            for (number, socket) in spread(first, address, shards, &options)? {
+                all.push(socket.try_clone()?);
+                let listener = listener.name.clone();
+                bound[number].push(ListenerSocket { listener, socket, open: open.clone() });
             }
         }
     }
-    for name in handed.keys() {
+    for name in systemd.keys() {
         eprintln!(
             "ringpost: warning: no listener is for the socket `{name}` of systemd (address \"systemd:{name}\")"
         );
     }
-    Ok(bound)
+    Ok((bound, copies))
+}
+
+/// Gives each shard a socket of an address, and each socket a shard.
+fn spread(
+    sockets: Vec<BoundListener>,
+    address: &config::ListenAddress,
+    shards: usize,
+    options: &ListenOptions,
+) -> anyhow::Result<Vec<(usize, BoundListener)>> {
+    let is_ours = matches!(address, config::ListenAddress::Tcp(_));
+    let mut spread = Vec::new();
+    let Some(first) = sockets.first() else { bail!("no socket for {address}") };
+    // Of a port of ours each shard has a socket of its own. Others there is one of, and whoever is first accepts.
+    if is_ours {
+        for number in sockets.len()..shards {
+            // The port as bound: a configured 0 is the kernel's choice, and the same for all.
+            let more = match first.tcp_address() {
+                Some(bound) => BoundListener::bind(&ring::ListenAddress::Tcp(bound), options)?,
+                None => first.try_clone()?,
+            };
+            spread.push((number, more));
+        }
+        spread.extend(sockets.into_iter().enumerate().map(|(place, socket)| (place % shards, socket)));
+    } else {
+        for socket in &sockets {
+            for number in 0..shards {
+                spread.push((number, socket.try_clone()?));
+            }
+        }
+    }
+    Ok(spread)
 }
 
 /// How long a start waits for ports. A server that was killed keeps its ports for a moment longer than its process:
@@ -428,7 +482,7 @@ fn operations(
     door: &Door,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     listening: &[(String, String, ListenerTls)],
-    reloads: mpsc::Sender<ReloadRequest>,
+    (reloads, upgrades): (mpsc::Sender<ReloadRequest>, mpsc::Sender<UpgradeRequest>),
 ) -> Operations {
     let facts = admin::Facts {
         version: VERSION,
@@ -441,14 +495,15 @@ fn operations(
         clock,
         metrics,
         reloads,
+        upgrades,
     };
     Operations::new(door.clone(), facts)
 }
 
 fn start_pool(
     config: &Config,
-    operations: &Operations,
-    injections: &Injections,
+    listening: Vec<OwnedFd>,
+    (operations, injections): (&Operations, &Injections),
     registry: &Arc<Registry>,
     process: &Arc<ProcessMetrics>,
 ) -> Result<pool::Handle, pool::StartError> {
@@ -457,6 +512,7 @@ fn start_pool(
         http: config.http.address.clone(),
         mail: config.http.mail_address.clone(),
         control_socket: config.data_directory.join(admin::CONTROL_SOCKET),
+        listening,
         limits: pool::Limits::default(),
     };
     let services = pool::Services {

@@ -7,10 +7,22 @@ mod http;
 mod listen;
 mod usage;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use axum::Router;
 use tokio::{
+    net::TcpListener,
     runtime::{self, Runtime},
     sync::watch::{self as signal, Sender},
     task::JoinSet,
@@ -20,7 +32,7 @@ use watch::{ProcessMetrics, Registry};
 pub use listen::ListenError;
 
 /// How the pool is to be.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Threads of the runtime.
     pub worker_threads: usize,
@@ -30,6 +42,8 @@ pub struct Options {
     pub mail: Vec<SocketAddr>,
     /// Where everything is served to our own user.
     pub control_socket: PathBuf,
+    /// Sockets that listen already: one that has an address of `http` or `mail` is taken in place of a new one.
+    pub listening: Vec<OwnedFd>,
     /// Upper bounds.
     pub limits: Limits,
 }
@@ -85,9 +99,17 @@ pub struct Handle {
     runtime: Runtime,
     listeners: JoinSet<()>,
     stop: Sender<Stage>,
+    limits: Limits,
+    /// Bound, and not served yet.
+    waiting: Vec<(TcpListener, Router)>,
+    everything: Option<Router>,
     http: Vec<SocketAddr>,
     mail: Vec<SocketAddr>,
+    /// The sockets of both, for somebody else to serve.
+    listening: Vec<OwnedFd>,
     control_socket: PathBuf,
+    /// Whether the path of the control socket is ours, and not that of another process.
+    has_control: AtomicBool,
 }
 
 /// What the pool does.
@@ -107,7 +129,7 @@ impl Default for Limits {
     }
 }
 
-/// Binds every listener and starts to serve. Call it from the main thread.
+/// Starts the threads and binds every port; [`Handle::open`] begins to serve. Call it from the main thread.
 ///
 /// # Errors
 /// [`StartError`]; its text names the address and what to do.
@@ -119,35 +141,73 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
         .build()
         .map_err(StartError::Runtime)?;
     let entered = runtime.enter();
-    let (stop, stage) = signal::channel(Stage::Serving);
-    let mut listeners = JoinSet::new();
-    let control = listen::control(&options.control_socket).map_err(StartError::Control)?;
-    listeners.spawn(http::serve(control, services.everything, options.limits, stage.clone()));
-    let mut serve = |addresses: Vec<SocketAddr>, router: &Router| {
+    let (mut waiting, mut listening, mut handed) = (Vec::new(), Vec::new(), options.listening);
+    let mut bind = |addresses: Vec<SocketAddr>, router: &Router| {
         let mut bound = Vec::with_capacity(addresses.len());
         for address in addresses {
-            let listener = listen::tcp(address)?;
-            bound.push(listener.local_addr().map_err(|error| ListenError::new(address, error))?);
-            listeners.spawn(http::serve(listener, router.clone(), options.limits, stage.clone()));
+            let wrong = |error| ListenError::new(address, error);
+            let listener = match listen::take(&mut handed, address) {
+                Some(socket) => TcpListener::from_std(socket.into()).map_err(wrong)?,
+                None => listen::tcp(address)?,
+            };
+            bound.push(listener.local_addr().map_err(wrong)?);
+            listening.push(listener.as_fd().try_clone_to_owned().map_err(wrong)?);
+            waiting.push((listener, router.clone()));
         }
         Ok::<_, ListenError>(bound)
     };
-    let http = serve(options.http, &services.guarded)?;
-    let mail = serve(options.mail, &services.mail).map_err(StartError::ListenForMail)?;
+    let http = bind(options.http, &services.guarded)?;
+    let mail = bind(options.mail, &services.mail).map_err(StartError::ListenForMail)?;
     runtime.spawn(upkeep(services.registry, services.process));
     drop(entered);
-    Ok(Handle { runtime, listeners, stop, http, mail, control_socket: options.control_socket })
+    Ok(Handle {
+        runtime,
+        listeners: JoinSet::new(),
+        stop: signal::Sender::new(Stage::Serving),
+        limits: options.limits,
+        waiting,
+        everything: Some(services.everything),
+        http,
+        mail,
+        listening,
+        control_socket: options.control_socket,
+        has_control: AtomicBool::new(false),
+    })
 }
 
 impl Handle {
+    /// Listens on the control socket and begins to serve. The second call has nothing to do.
+    ///
+    /// # Errors
+    /// When the control socket cannot be made.
+    pub fn open(&mut self) -> Result<(), StartError> {
+        let Some(everything) = self.everything.take() else { return Ok(()) };
+        let _entered = self.runtime.enter();
+        let control = listen::control(&self.control_socket).map_err(StartError::Control)?;
+        self.has_control.store(true, Relaxed);
+        self.listeners.spawn(http::serve(control, everything, self.limits, self.stop.subscribe()));
+        for (listener, router) in self.waiting.drain(..) {
+            self.listeners.spawn(http::serve(listener, router, self.limits, self.stop.subscribe()));
+        }
+        Ok(())
+    }
+
+    /// Leaves the ports and the control socket to another process: takes no more requests, and lets those under way
+    /// finish.
+    pub fn leave(&self) {
+        self.has_control.store(false, Relaxed);
+        self.stop.send_replace(Stage::Stopping);
+    }
+
     /// Takes no more requests and lets those under way finish within the grace.
     pub fn stop(mut self, grace: Duration) {
-        // Nobody hears it when every listener has ended already.
-        let _ = self.stop.send(Stage::Stopping);
+        self.stop.send_replace(Stage::Stopping);
         let all = async { while self.listeners.join_next().await.is_some() {} };
         // The error is that the grace is over: what is left ends with the runtime.
         let _ = self.runtime.block_on(async { tokio::time::timeout(grace, all).await });
-        listen::remove(&self.control_socket);
+        if self.has_control.load(Relaxed) {
+            listen::remove(&self.control_socket);
+        }
         self.runtime.shutdown_background();
     }
 
@@ -159,6 +219,11 @@ impl Handle {
     /// Where HTTP is served, with the port the system chose for port 0.
     pub fn http_addresses(&self) -> &[SocketAddr] {
         &self.http
+    }
+
+    /// The sockets of the ports, for another process to serve.
+    pub fn listening(&self) -> &[OwnedFd] {
+        &self.listening
     }
 
     /// Where mail is taken in by HTTP, likewise.

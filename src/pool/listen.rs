@@ -3,11 +3,12 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
+    os::fd::OwnedFd,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 /// An address cannot be listened on.
@@ -37,6 +38,17 @@ pub(crate) fn tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
         TcpListener::from_std(socket.into())
     };
     open().map_err(|error| ListenError::new(address, error))
+}
+
+/// The socket that listens on that address already, if there is one among these.
+pub(crate) fn take(handed: &mut Vec<OwnedFd>, address: SocketAddr) -> Option<Socket> {
+    let at = handed.iter().position(|socket| {
+        let bound = SockRef::from(socket).local_addr().ok().and_then(|bound| bound.as_socket());
+        bound == Some(address)
+    })?;
+    let socket = Socket::from(handed.remove(at));
+    // What it was for its last owner it still is; a runtime that waits in accept would be stuck.
+    socket.set_nonblocking(true).ok().map(|()| socket)
 }
 
 /// Listens on the control socket, for our own user alone.

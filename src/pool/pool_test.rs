@@ -22,8 +22,11 @@ fn pool(control_socket: PathBuf) -> Handle {
     };
     let http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     let mail = http.clone();
-    let options = Options { worker_threads: 1, http, mail, control_socket, limits: Limits::default() };
-    start(options, services).unwrap()
+    let (listening, limits) = (Vec::new(), Limits::default());
+    let options = Options { worker_threads: 1, http, mail, control_socket, listening, limits };
+    let mut pool = start(options, services).unwrap();
+    pool.open().unwrap();
+    pool
 }
 
 async fn client(ConnectInfo(address): ConnectInfo<SocketAddr>) -> String {
@@ -71,6 +74,45 @@ fn requests_are_answered_until_the_end() {
 }
 
 #[test]
+fn ports_change_hands_and_the_control_socket_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let old = pool(path.clone());
+    let registry = Arc::new(Registry::new());
+    let services = Services {
+        guarded: Router::new().route("/", get(|| async { "new" })),
+        mail: Router::new(),
+        everything: Router::new().route("/", get(|| async { "everything new" })),
+        process: Arc::new(registry.process("0.1.0", 0)),
+        registry,
+    };
+    let options = Options {
+        worker_threads: 1,
+        http: old.http_addresses().to_vec(),
+        mail: Vec::new(),
+        control_socket: path.clone(),
+        listening: old.listening().iter().map(|socket| socket.try_clone().unwrap()).collect(),
+        limits: Limits::default(),
+    };
+    let mut new = start(options, services).unwrap();
+    let address = new.http_addresses()[0];
+    // Both have the port, and one serves it.
+    let connect = || std::net::TcpStream::connect(address).unwrap();
+    assert!(ask(connect(), "/").ends_with("guarded"));
+    old.leave();
+    let waiting = connect();
+    new.open().unwrap();
+    assert!(ask(waiting, "/").ends_with("new"), "who waited is served");
+    old.stop(Duration::from_secs(20));
+    assert!(
+        ask(UnixStream::connect(&path).unwrap(), "/").ends_with("everything new"),
+        "the path is the new one's"
+    );
+    new.stop(Duration::ZERO);
+    assert!(!path.exists());
+}
+
+#[test]
 fn a_failed_start_names_the_address() {
     let dir = tempfile::tempdir().unwrap();
     let first = pool(dir.path().join("control.sock"));
@@ -90,6 +132,7 @@ fn a_failed_start_names_the_address() {
         http: vec![address],
         mail: Vec::new(),
         control_socket,
+        listening: Vec::new(),
         limits: Limits::default(),
     };
     let error = start(options, services).unwrap_err().to_string();

@@ -10,12 +10,14 @@ use std::{
 use ring::{AcceptOptions, BoundListener, Listener, Peer, Shortage};
 use smtp::Reply;
 use tls::ServerConfig;
+use tokio::sync::watch as watching;
 use watch::{
     ConnectionRefusal,
     events::{AcceptPaused, AcceptResumed, ProxyRefused, SessionPanicked, TlsFailed},
 };
 
 use crate::{
+    Gate,
     admission::{Admitted, note_turned},
     caller::{ProxyError, look_at_certificate, read_header},
     connection,
@@ -35,18 +37,33 @@ pub struct ListenerSocket {
     pub open: Arc<AtomicU32>,
 }
 
-/// Takes connections for as long as the shard lives; leaves so many descriptors to others.
-pub(crate) async fn accept(shard: Rc<Shard>, socket: ListenerSocket, reserve: u32) {
+/// Takes connections for as long as the gate is open and the shard lives; leaves so many descriptors to others.
+pub(crate) async fn accept(
+    shard: Rc<Shard>,
+    socket: ListenerSocket,
+    reserve: u32,
+    mut gate: watching::Receiver<Gate>,
+) {
     let ListenerSocket { listener: name, socket, open } = socket;
     let on_shortage = Box::new(tell_shortage(&shard, &name));
     let options = AcceptOptions { reserve: reserve.into(), on_shortage: Some(on_shortage) };
     let listener = Listener::with(socket, options);
+    // Nobody can open or close them any more only when the program ends.
+    let _ = gate.wait_for(|gate| *gate != Gate::Closed).await;
     loop {
-        let stream = match listener.accept().await {
-            Ok(stream) => stream,
-            Err(error) => {
+        let next = async { Some(listener.accept().await) };
+        let left = async {
+            match gate.wait_for(|gate| *gate == Gate::Left).await {
+                Ok(_) => None,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let stream = match futures_lite::future::or(next, left).await {
+            Some(Ok(stream)) => stream,
+            Some(Err(error)) => {
                 return tracing::error!(listener = name, %error, "no more connections are taken here");
             }
+            None => return,
         };
         if shard.is_stopping() {
             return;

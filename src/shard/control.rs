@@ -326,7 +326,7 @@ fn summary(shard: &Shard, destinations_max: usize) -> Summary {
 }
 
 fn health(shard: &Shard) -> ShardHealth {
-    let failed = shard.journals.iter().any(|committer| committer.has_failed());
+    let failed = shard.journals.has_failed();
     let full = shard.journals.active().accepts_mail() == Err(smtp::Refusal::StorageFull);
     ShardHealth {
         shard: shard.number,
@@ -354,7 +354,7 @@ async fn drain(shard: &Rc<Shard>, grace: Duration) -> u64 {
         let left = until.saturating_sub(ring::clock::now());
         if (sessions == 0 && shard.hops.workers.get() == 0) || left.is_zero() {
             // What is decided is written down, so that it is not done again after the restart.
-            for committer in shard.journals.iter() {
+            for committer in shard.journals.all() {
                 committer.settle().await;
             }
             return sessions as u64;

@@ -31,38 +31,53 @@ use watch::{
 
 use crate::{budget::DiskShare, upkeep::Changes};
 
-/// The journal shards that this core has taken over. New mail goes into the first.
+/// The journal shards that this core has taken over. New mail goes into one of them.
 pub(crate) struct Journals {
-    all: Vec<Rc<Committer>>,
+    active: Rc<Committer>,
+    /// All of them, which may become more while the core serves.
+    all: RefCell<Vec<Rc<Committer>>>,
 }
 
 impl Journals {
+    /// New mail goes into the first.
+    ///
     /// # Panics
     /// Without a journal shard: a core with none is not started.
     pub(crate) fn new(all: Vec<Rc<Committer>>) -> Self {
-        assert!(!all.is_empty(), "a core has at least one journal shard");
-        Self { all }
+        let active = all.first().expect("a core has at least one journal shard").clone();
+        Self { active, all: RefCell::new(all) }
+    }
+
+    /// Takes over another.
+    pub(crate) fn push(&self, committer: Rc<Committer>) {
+        self.all.borrow_mut().push(committer);
     }
 
     /// Where new mail goes.
     pub(crate) fn active(&self) -> &Rc<Committer> {
-        &self.all[0]
+        &self.active
     }
 
     /// Where a message lies.
-    pub(crate) fn of(&self, id: QueueId) -> Option<&Rc<Committer>> {
-        self.all.iter().find(|committer| committer.number == id.shard())
+    pub(crate) fn of(&self, id: QueueId) -> Option<Rc<Committer>> {
+        self.all.borrow().iter().find(|committer| committer.number == id.shard()).cloned()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Rc<Committer>> {
-        self.all.iter()
+    /// Those that there are now.
+    pub(crate) fn all(&self) -> Vec<Rc<Committer>> {
+        self.all.borrow().clone()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.all.borrow().iter().any(|committer| committer.has_failed())
     }
 
     /// Brings the gauges up to date: all journal shards of the core together.
     pub(crate) fn measure(&self, metrics: &ShardMetrics) {
         let metrics = &metrics.journal;
         let (mut ready, mut segments, mut bytes, mut live_bytes) = (0, 0, 0, 0);
-        for committer in &self.all {
+        let all = self.all.borrow();
+        for committer in all.iter() {
             let usage = committer.with(Journal::usage);
             ready += usage.segments_ready as u64;
             segments += usage.segments as u64;
@@ -73,9 +88,9 @@ impl Journals {
         metrics.segments.of(SegmentState::Sealed).set(segments.saturating_sub(ready));
         metrics.segment_bytes.of(SegmentState::Sealed).set(bytes);
         metrics.live_bytes.set(live_bytes);
-        metrics.set_health(if self.all.iter().any(|committer| committer.has_failed()) {
+        metrics.set_health(if all.iter().any(|committer| committer.has_failed()) {
             JournalHealth::Failed
-        } else if self.all.iter().any(|committer| committer.full.get()) {
+        } else if all.iter().any(|committer| committer.full.get()) {
             JournalHealth::Full
         } else {
             JournalHealth::Healthy

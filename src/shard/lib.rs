@@ -58,7 +58,7 @@ use journal::Opened;
 use mail::JournalShard;
 use queue::Queue;
 use ring::{Pool, PoolOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as watching};
 use watch::{ShardMetrics, events::JournalOpened};
 
 pub use accept::ListenerSocket;
@@ -102,6 +102,22 @@ pub struct Setup {
     pub hatch: Hatch,
     /// To the thread that keeps the indexes.
     pub index: mpsc::Sender<IndexOrder>,
+    /// Whether connections are taken.
+    pub gate: watching::Receiver<Gate>,
+    /// Journal shards to be taken over while it serves.
+    pub adoptions: mpsc::Receiver<JournalSetup>,
+}
+
+/// Whether connections are taken: a server that takes over from another waits for its word, and that one takes none
+/// after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// Not yet. Who comes waits in the backlog.
+    Closed,
+    /// Yes.
+    Open,
+    /// Not any more. Who comes is somebody else's.
+    Left,
 }
 
 /// A journal shard to be taken over.
@@ -136,6 +152,8 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         metrics,
         hatch,
         index,
+        gate,
+        adoptions,
     } = setup;
     let snapshot_now = snapshot.load_full();
     let settings = Settings::new(&snapshot_now);
@@ -147,14 +165,11 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     queue.begin_restore();
     let began = ring::clock::now();
     let (mut committers, mut missing, mut segments) = (Vec::new(), Vec::new(), 0);
-    for JournalSetup { shard, directory, loaded, share } in journals {
-        let limits = recover::journal_limits(config);
-        let Opened { journal, older } = recover::open(shard, &directory, limits, now).await?;
-        segments += journal.usage().segments as u64;
-        let writing = recover::writing(number, &directory, config).await;
-        let committer = Committer::new(journal, number, directory.clone(), metrics.clone(), share, writing);
-        missing.push(Missing { committer: committer.clone(), directory, older, loaded });
-        committers.push(committer);
+    for journal in journals {
+        let opened = open(journal, number, config, &metrics).await?;
+        segments += opened.committer.with(journal::Journal::usage).segments as u64;
+        committers.push(opened.committer.clone());
+        missing.push(opened);
     }
     let took = ring::clock::now().saturating_sub(began);
     JournalOpened { shard: number, segments, took }.emit(facts::now().0);
@@ -180,11 +195,8 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         pool,
         metrics,
     });
-    for committer in shard.journals.iter() {
-        let (rescued, owner) = (shard.clone(), committer.clone());
-        ring::spawn(committer.clone().run(move |rescue| {
-            ring::spawn(upkeep::rescue(rescued.clone(), owner.clone(), rescue));
-        }));
+    for committer in shard.journals.all() {
+        upkeep::begin_commits(&shard, &committer);
     }
     shard.journals.active().prepare().await;
     ring::spawn(schedule::run(shard.clone()));
@@ -192,9 +204,10 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));
     let (failing, failed) = oneshot::channel();
-    let keeping = ring::spawn_task(keep(shard.clone(), missing, index.clone(), failing));
+    let keeping =
+        ring::spawn_task(keep(shard.clone(), missing, index.clone(), (snapshot.clone(), adoptions), failing));
     for listener in listeners {
-        ring::spawn(accept::accept(shard.clone(), listener, config.descriptors.reserve));
+        ring::spawn(accept::accept(shard.clone(), listener, config.descriptors.reserve, gate.clone()));
     }
     // Nobody waits for it only when the program ends.
     let _ = serving.send(());
@@ -215,24 +228,51 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     keeping.await;
     // A checkpoint that tells nothing of what is not back yet would make the next start forget it.
     if shard.returning.is_over() {
-        for committer in shard.journals.iter() {
-            upkeep::save(&shard, committer, &index).await;
+        for committer in shard.journals.all() {
+            upkeep::save(&shard, &committer, &index).await;
         }
     }
     Ok(())
 }
 
-/// Brings the queue of before the start back, and saves checkpoints from then on.
+/// Opens a journal shard where its log ends.
+async fn open(
+    setup: JournalSetup,
+    core: usize,
+    config: &config::Config,
+    metrics: &Rc<ShardMetrics>,
+) -> Result<Missing, RecoverError> {
+    let JournalSetup { shard, directory, loaded, share } = setup;
+    let limits = recover::journal_limits(config);
+    let Opened { journal, older } = recover::open(shard, &directory, limits, facts::now()).await?;
+    let writing = recover::writing(core, &directory, config).await;
+    let committer = Committer::new(journal, core, directory.clone(), metrics.clone(), share, writing);
+    Ok(Missing { committer, directory, older, loaded })
+}
+
+/// Brings the queue of before the start back and saves checkpoints from then on; takes over what others hand over.
 async fn keep(
     shard: Rc<Shard>,
     missing: Vec<Missing>,
     index: mpsc::Sender<IndexOrder>,
+    (snapshot, mut adoptions): (Arc<ArcSwap<Snapshot>>, mpsc::Receiver<JournalSetup>),
     failing: oneshot::Sender<RecoverError>,
 ) {
-    match restore::run(&shard, missing, &index).await {
-        Ok(()) if shard.returning.is_over() => upkeep::checkpoints(shard, index).await,
-        Ok(()) => {}
+    let serve = async {
+        restore::run(&shard, missing, &index).await?;
+        while shard.returning.is_over() {
+            let Some(first) = upkeep::checkpoints(&shard, &index, &mut adoptions).await else { break };
+            let (mut adopted, mut next) = (Vec::new(), Some(first));
+            while let Some(journal) = next {
+                adopted.push(open(journal, shard.number, &snapshot.load().config, &shard.metrics).await?);
+                next = adoptions.try_recv().ok();
+            }
+            restore::adopt(&shard, adopted, &index).await?;
+        }
+        Ok(())
+    };
+    if let Err(error) = serve.await {
         // Nobody listens only when the program ends.
-        Err(error) => drop(failing.send(error)),
+        let _ = failing.send(error);
     }
 }

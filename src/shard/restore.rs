@@ -1,4 +1,5 @@
-//! After a start: what was queued before comes back, in slices, while new mail is taken and sent.
+//! After a start: what was queued before comes back, in slices, while new mail is taken and sent. So does the mail of
+//! another process that hands its journal shards over.
 //!
 //! ```text
 //!  Reading ──all records that may tell of an end──▶ Returning ──each message, the youngest first──▶ Over
@@ -33,7 +34,7 @@ use crate::{
     schedule,
     settings::Settings,
     shard::{Held, Shard, priority, times},
-    upkeep::{IndexChange, IndexOrder},
+    upkeep::{self, IndexChange, IndexOrder},
 };
 
 /// A journal shard that is open, and what of it is still to come back.
@@ -109,6 +110,12 @@ impl Return {
         self.stage.get() == Stage::Over
     }
 
+    /// More is to come back than there was at the start.
+    fn begin_again(&self) {
+        self.stage.set(Stage::Reading);
+        self.messages.set(0);
+    }
+
     /// How far it has come, unless it is over.
     pub(crate) fn progress(&self) -> Option<Returning> {
         let messages = self.messages.get();
@@ -136,6 +143,24 @@ impl Return {
     pub(crate) fn on_stop(&self) {
         self.changed.notify_all();
     }
+}
+
+/// Takes over journal shards that another process had until now: their mail comes back as after a start.
+///
+/// # Errors
+/// When one cannot be opened, or read.
+pub(crate) async fn adopt(
+    shard: &Rc<Shard>,
+    missing: Vec<Missing>,
+    orders: &mpsc::Sender<IndexOrder>,
+) -> Result<(), RecoverError> {
+    shard.returning.begin_again();
+    shard.queue.borrow_mut().begin_restore();
+    for missing in &missing {
+        shard.journals.push(missing.committer.clone());
+        upkeep::begin_commits(shard, &missing.committer);
+    }
+    run(shard, missing, orders).await
 }
 
 /// Brings back what the journal shards of a core hold. It ends early when the core stops.

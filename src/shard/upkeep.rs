@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use watch::QueueState;
 
 use crate::{
+    JournalSetup,
     journals::{Committer, ReadError, Rescue},
     recover, schedule,
     shard::Shard,
@@ -78,19 +79,36 @@ impl Changes {
     }
 }
 
-/// Saves checkpoints for as long as the core lives.
-pub(crate) async fn checkpoints(shard: Rc<Shard>, orders: mpsc::Sender<IndexOrder>) {
+/// Saves checkpoints until the core stops, or another journal shard is to be taken over: then it answers with that.
+pub(crate) async fn checkpoints(
+    shard: &Shard,
+    orders: &mpsc::Sender<IndexOrder>,
+    adoptions: &mut mpsc::Receiver<JournalSetup>,
+) -> Option<JournalSetup> {
+    // Nobody saves any more, since the indexes are given up or the journal has failed.
+    let mut given_up = false;
     loop {
         let interval = shard.settings().checkpoint_interval;
         let changed = shard.changed.wait();
-        let _ = ring::timeout(interval, changed).await;
-        for committer in shard.journals.iter() {
-            if !save(&shard, committer, &orders).await {
-                return;
+        let changed = async {
+            let _ = ring::timeout(interval, changed).await;
+            None
+        };
+        let adopted = async {
+            match adoptions.recv().await {
+                Some(adopted) => Some(adopted),
+                None => std::future::pending().await,
             }
+        };
+        let adopted = futures_lite::future::or(adopted, changed).await;
+        if adopted.is_some() {
+            return adopted;
+        }
+        for committer in shard.journals.all() {
+            given_up |= !given_up && !save(shard, &committer, orders).await;
         }
         if shard.is_stopping() {
-            return;
+            return None;
         }
     }
 }
@@ -155,6 +173,14 @@ async fn entry(shard: &Shard, committer: &Committer, id: QueueId) -> Result<Entr
     Ok(Entry { placement, states: states.collect(), facts })
 }
 
+/// Has the groups of a journal shard written from now on.
+pub(crate) fn begin_commits(shard: &Rc<Shard>, committer: &Rc<Committer>) {
+    let (rescued, owner) = (shard.clone(), committer.clone());
+    ring::spawn(committer.clone().run(move |moved| {
+        ring::spawn(rescue(rescued.clone(), owner.clone(), moved));
+    }));
+}
+
 /// Moves messages out of the way of recycling.
 pub(crate) async fn rescue(shard: Rc<Shard>, committer: Rc<Committer>, rescue: Rescue) {
     for id in rescue.content {
@@ -215,7 +241,7 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
     let mut turn = shard.number;
     let mut stalls = ring::Stats::default();
     loop {
-        if !paused && shard.journals.iter().any(|committer| committer.has_failed()) {
+        if !paused && shard.journals.has_failed() {
             // What is delivered now could not be written down, and would be delivered again after the restart.
             paused = true;
             shard.pause();
@@ -248,7 +274,7 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
         metrics.buffers.waits.add(pool.waits - waits);
         waits = pool.waits;
         shard.journals.measure(metrics);
-        for committer in shard.journals.iter() {
+        for committer in shard.journals.all() {
             // A disk that was full may have been given room.
             committer.on_space();
         }

@@ -434,6 +434,49 @@ events! {
         /// Why.
         error: &'a str,
     }
+    /// A new program is started, which is to take over from this one.
+    Info daemon upgrade_begun = UpgradeBegun<'a> {
+        /// The program.
+        program: &'a str,
+    }
+    /// The new program did not come so far as to serve; this one stays.
+    Error daemon upgrade_refused = UpgradeRefused<'a> {
+        /// Why.
+        error: &'a str,
+    }
+    /// The new program serves. This one takes no more connections, and ends when its sessions have.
+    Info daemon handing_over = HandingOver<'a> {
+        /// The new program's version.
+        version: &'a str,
+        /// Its process.
+        pid: u32,
+    }
+    /// All that this process had is the new one's.
+    Info daemon handed_over = HandedOver {
+        /// How long that took, in seconds.
+        took: Duration,
+        /// Sessions that were cut off at the end of the grace.
+        cut: u64,
+    }
+    /// This program serves in the place of another, which still has sessions and mail of its own.
+    Info daemon taking_over = TakingOver<'a> {
+        /// The other program's version.
+        version: &'a str,
+        /// Its process.
+        pid: u32,
+    }
+    /// The mail of the program before this one is here now.
+    Info daemon took_over = TookOver {
+        /// Journal shards that it had.
+        journals: u64,
+        /// How long it went on beside this one, in seconds.
+        took: Duration,
+    }
+    /// The program before this one has ended without handing its journals over; they are read as after a crash.
+    Warn daemon predecessor_lost = PredecessorLost {
+        /// Its process.
+        pid: u32,
+    }
     /// The server takes no more connections and ends the transactions in flight.
     Info daemon stopping = Stopping<'a> {
         /// The signal or command.

@@ -189,6 +189,8 @@ pub struct ProcessMetrics {
     pub(crate) log_lines_dropped: metrics::Counter,
     pub(crate) renewals: [metrics::Counter; 2],
     pub(crate) reloads: [metrics::Counter; 2],
+    pub(crate) upgrades: [metrics::Counter; 2],
+    pub(crate) predecessor_sessions: metrics::Gauge,
     pub(crate) clients_tracked: metrics::Gauge,
     pub(crate) disk_bytes: metrics::Gauge,
     pub(crate) disk_max_bytes: metrics::Gauge,
@@ -540,6 +542,17 @@ impl ProcessMetrics {
     /// A reload was done or refused.
     pub fn reloaded(&self, reload: Reload) {
         self.reloads[reload.index()].increment(1);
+    }
+
+    /// A new program has taken over, or could not.
+    pub fn upgraded(&self, upgrade: Reload) {
+        self.upgrades[upgrade.index()].increment(1);
+    }
+
+    /// The program before this one still has so many sessions.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_predecessor_sessions(&self, sessions: u64) {
+        self.predecessor_sessions.set(sessions as f64);
     }
 
     /// So much of the disk is taken for segments, of so much that may be.

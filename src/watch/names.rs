@@ -218,6 +218,10 @@ list! {
         "Changes of files of certificates, done or refused";
     RELOADS: "ringpost_config_reloads_total", Kind::Counter, Count, ["result"],
         "Reloads of the configuration, done or refused";
+    UPGRADES: "ringpost_upgrades_total", Kind::Counter, Count, ["result"],
+        "New programs that took over from this one, done or refused";
+    PREDECESSOR_SESSIONS: "ringpost_predecessor_sessions", Kind::Gauge, Count, [],
+        "Connections from clients that the program before this one still has";
     DISK_BYTES: "ringpost_journal_disk_bytes", Kind::Gauge, Bytes, [],
         "Disk space of the segments of all journal shards, with what is kept for each core";
     DISK_MAX_BYTES: "ringpost_journal_disk_max_bytes", Kind::Gauge, Bytes, [],

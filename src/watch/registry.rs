@@ -98,6 +98,8 @@ impl Registry {
             log_lines_dropped: counter(&names::LOG_LINES_DROPPED, &[]),
             renewals: [Reload::Done, Reload::Refused].map(|r| counter(&names::RENEWALS, &[r.label()])),
             reloads: [Reload::Done, Reload::Refused].map(|r| counter(&names::RELOADS, &[r.label()])),
+            upgrades: [Reload::Done, Reload::Refused].map(|r| counter(&names::UPGRADES, &[r.label()])),
+            predecessor_sessions: gauge(&names::PREDECESSOR_SESSIONS, &[]),
             clients_tracked: gauge(&names::CLIENTS_TRACKED, &[]),
             disk_bytes: gauge(&names::DISK_BYTES, &[]),
             disk_max_bytes: gauge(&names::DISK_MAX_BYTES, &[]),

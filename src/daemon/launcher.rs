@@ -1,0 +1,98 @@
+//! A small process that starts the program which is to take over from this one.
+//!
+//! The server gives up the right to start programs, and the rights that a start needs. So it keeps one that has them: it
+//! is started first of all, waits for a word on its standard input, starts `ringpost serve --take-over` with what came with
+//! that word as standard input, and ends when the server has.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    sync::{Arc, atomic::AtomicBool},
+    thread,
+};
+
+use anyhow::Context;
+use ring::MessageSocket;
+
+/// The server's end.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    socket: MessageSocket,
+    program: PathBuf,
+}
+
+/// What the server says.
+const LAUNCH: &[u8] = b"launch";
+
+/// What the process is told on its command line.
+#[derive(clap::Args)]
+pub(crate) struct LaunchArguments {
+    /// The program to start.
+    program: PathBuf,
+    /// The configuration that it is to serve with.
+    config: PathBuf,
+}
+
+impl Launcher {
+    /// Starts the process. Call it before there are threads, and before anything is given up.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn start(config: &Path) -> anyhow::Result<Self> {
+        // The path, not what lies there: by the time it is needed, that is the new program.
+        let program = std::env::current_exe().context("the path of the program is not known")?;
+        let (socket, theirs) = MessageSocket::pair()?;
+        let arguments = [OsString::from("launch"), program.clone().into(), config.into()];
+        // Nobody waits for it: it ends after us.
+        Command::new(&program).args(arguments).stdin(Stdio::from(OwnedFd::from(theirs))).spawn()?;
+        Ok(Self { socket, program })
+    }
+
+    /// Has the new program started, with this as its standard input.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub(crate) fn launch(&self, link: &MessageSocket) -> io::Result<()> {
+        self.socket.send(LAUNCH, &[link.as_fd()])
+    }
+
+    /// The program that is started.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+}
+
+/// The process itself: starts programs until the server is gone.
+pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
+    // They are meant for servers, and are sent to all processes of that name. A program that is started does not inherit
+    // that they are passed over.
+    for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    let socket = MessageSocket::adopt(input).context("this is started by `ringpost serve`")?;
+    while let Some((word, mut descriptors)) = socket.recv()? {
+        let (LAUNCH, Some(link)) = (&word[..], descriptors.pop()) else { continue };
+        let started = Command::new(&arguments.program)
+            .args(["serve", "--take-over", "--config"])
+            .arg(&arguments.config)
+            // Of systemd's sockets the new one is told by the old one.
+            .env_remove("LISTEN_PID")
+            .env_remove("LISTEN_FDS")
+            .env_remove("LISTEN_FDNAMES")
+            .stdin(Stdio::from(link))
+            .spawn();
+        match started {
+            // Whoever has ended is to be asked how, or stays as a shadow.
+            Ok(mut child) => _ = thread::spawn(move || child.wait()),
+            // The server sees that the other end of the link is gone.
+            Err(error) => {
+                eprintln!("ringpost: cannot start {}: {error}", arguments.program.display());
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
