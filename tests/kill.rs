@@ -5,17 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::{
-    collections::{HashMap, HashSet},
-    env, fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{self, Command},
-    thread,
-    time::Duration,
-};
+use std::{env, process, thread, time::Duration};
 
-use end_to_end::{Place, Program, Server, Signal, Sink, built, free_address, until_within};
+use end_to_end::{LoadSink, LoadSource, Place, Server, Signal, Sink, compare, drain};
 use serde_json::Value;
 
 /// How often the server is killed.
@@ -45,8 +37,8 @@ fn sigkill_at_any_moment_loses_nothing() {
     let small = ["--rate", "300", "--sessions", "10", "--size", "1k-8k"];
     let large = ["--rate", "20", "--sessions", "4", "--recipients", "5", "--bdat", "--size", "1k-64k:9,2M:1"];
     let mut sources = [
-        Source::start(&place, "small", server.smtp(), &small),
-        Source::start(&place, "large", server.smtp(), &large),
+        LoadSource::start(&place, "small", server.smtp(), &small),
+        LoadSource::start(&place, "large", server.smtp(), &large),
     ];
 
     let mut unready = 0;
@@ -66,7 +58,7 @@ fn sigkill_at_any_moment_loses_nothing() {
         server.resume();
     }
 
-    let reports = sources.each_mut().map(Source::finish);
+    let reports = sources.each_mut().map(LoadSource::finish);
     drain(&server);
     server.stop();
     let report = sink.finish();
@@ -137,7 +129,7 @@ fn sigterm_sends_nothing_twice() {
     let mut sink = LoadSink::start(&place, &[]);
     let mut server = Server::start(&format!("{HASTE}{}", sink.route()));
     let load = ["--rate", "300", "--sessions", "10", "--size", "1k-8k:9,200k:1"];
-    let mut sources = [Source::start(&place, "source", server.smtp(), &load)];
+    let mut sources = [LoadSource::start(&place, "source", server.smtp(), &load)];
     let mut cut = 0;
     for _ in 0..5 {
         for _ in 0..150 {
@@ -150,7 +142,7 @@ fn sigterm_sends_nothing_twice() {
         cut += stopped["cut"].as_u64().unwrap();
         server.resume();
     }
-    let reports = sources.each_mut().map(Source::finish);
+    let reports = sources.each_mut().map(LoadSource::finish);
     drain(&server);
     server.stop();
     let report = sink.finish();
@@ -176,8 +168,8 @@ fn sighup_under_load_turns_nobody_away() {
     let plain = ["--rate", "200", "--sessions", "8", "--per-connection", "3", "--size", "1k-8k"];
     let tls = ["--rate", "20", "--sessions", "4", "--per-connection", "5", "--tls", "starttls"];
     let mut sources = [
-        Source::start(&place, "plain", server.smtp(), &plain),
-        Source::start(&place, "tls", server.smtp(), &tls),
+        LoadSource::start(&place, "plain", server.smtp(), &plain),
+        LoadSource::start(&place, "tls", server.smtp(), &tls),
     ];
     for number in 0..10 {
         for _ in 0..50 {
@@ -192,7 +184,7 @@ fn sighup_under_load_turns_nobody_away() {
         client.expect(220);
         assert!(client.ask("EHLO client.test").lines.contains(&offered), "{offered}");
     }
-    let reports = sources.each_mut().map(Source::finish);
+    let reports = sources.each_mut().map(LoadSource::finish);
     drain(&server);
     server.stop();
     let report = sink.finish();
@@ -203,112 +195,6 @@ fn sighup_under_load_turns_nobody_away() {
     }
     assert_eq!((compared.missing, compared.twice, compared.unacknowledged), (0, 0, 0), "{compared}");
     assert_eq!((&report["damaged"], &report["foreign"]), (&0.into(), &0.into()), "{report}");
-}
-
-/// Waits until the queue is empty.
-fn drain(server: &Server) {
-    until_within(Duration::from_secs(90), "the queue is empty", || {
-        let summary = server.queue_json(&["summary"]).remove(0);
-        let messages = summary["messages"].as_u64().unwrap();
-        (messages == 0).then_some(())
-    });
-}
-
-/// `loadtest source` at a steady rate, until it is told to end.
-struct Source {
-    program: Program,
-    acked: PathBuf,
-}
-
-impl Source {
-    fn start(place: &Place, name: &str, server: SocketAddr, arguments: &[&str]) -> Self {
-        let acked = place.join(&format!("{name}.acked"));
-        let mut command = Command::new(built("loadtest"));
-        command.args(["source", &server.to_string(), "--json", "--time", "1h"]);
-        command.arg("--acked").arg(&acked).args(arguments);
-        Self { program: Program::start(name, &mut command), acked }
-    }
-
-    fn finish(&mut self) -> Value {
-        finish(&mut self.program)
-    }
-}
-
-/// `loadtest sink`, until it is told to end.
-struct LoadSink {
-    program: Program,
-    address: SocketAddr,
-    seen: PathBuf,
-}
-
-impl LoadSink {
-    fn start(place: &Place, arguments: &[&str]) -> Self {
-        let (address, seen) = (free_address(), place.join("seen"));
-        let mut command = Command::new(built("loadtest"));
-        command.args(["sink", "--json", "--listen", &address.to_string()]).arg("--seen").arg(&seen);
-        command.args(arguments);
-        let program = Program::start("sink", &mut command);
-        program.wait_for("it listens", |line| line.starts_with("listening on").then_some(()));
-        Self { program, address, seen }
-    }
-
-    fn route(&self) -> String {
-        let address = self.address;
-        format!("[[route]]\nname = \"sink\"\ndomains = [\"*\"]\nvia = \"hop\"\nhosts = [\"{address}\"]\n")
-    }
-
-    fn finish(&mut self) -> Value {
-        finish(&mut self.program)
-    }
-}
-
-/// Has a program end in order, and reads the report it writes then.
-fn finish(program: &mut Program) -> Value {
-    program.signal(Signal::INT);
-    let status = program.wait();
-    assert!(status.success(), "{program:?}: {status}");
-    serde_json::from_str(&program.stdout()).unwrap()
-}
-
-/// What got a 250, held against what came in.
-struct Comparison {
-    acknowledged: usize,
-    missing: usize,
-    twice: usize,
-    unacknowledged: usize,
-    /// The first few that are missing.
-    examples: Vec<String>,
-}
-
-fn compare(sources: &[Source], sink: &LoadSink) -> Comparison {
-    let mut seen: HashMap<String, u32> = HashMap::new();
-    for line in lines(&sink.seen) {
-        *seen.entry(line).or_default() += 1;
-    }
-    let acknowledged: HashSet<String> = sources.iter().flat_map(|source| lines(&source.acked)).collect();
-    let missing: Vec<_> = acknowledged.iter().filter(|line| !seen.contains_key(*line)).collect();
-    Comparison {
-        acknowledged: acknowledged.len(),
-        missing: missing.len(),
-        twice: seen.values().filter(|count| **count > 1).count(),
-        unacknowledged: seen.keys().filter(|line| !acknowledged.contains(*line)).count(),
-        examples: missing.into_iter().take(5).cloned().collect(),
-    }
-}
-
-fn lines(file: &Path) -> Vec<String> {
-    fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect()
-}
-
-impl std::fmt::Display for Comparison {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { acknowledged, missing, twice, unacknowledged, .. } = self;
-        write!(
-            f,
-            "{acknowledged} recipients got a 250, {missing} of them are missing; {twice} came twice, \
-             {unacknowledged} came without a 250"
-        )
-    }
 }
 
 /// A linear congruential generator (Knuth's MMIX): the same seed gives the same moments.

@@ -17,14 +17,16 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod client;
+mod load;
 mod place;
 mod program;
 mod server;
 mod sink;
 
 pub use client::{Client, Reply};
+pub use load::{Comparison, LoadSink, LoadSource, compare, drain};
 pub use place::{Place, built, free_address, tool, unpacked};
-pub use program::{Finished, Program, run};
+pub use program::{Finished, Process, Program, run};
 pub use rustix::process::Signal;
 pub use server::{Server, metric};
 pub use sink::{Mail, Sink};

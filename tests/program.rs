@@ -13,7 +13,8 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+    fd::OwnedFd,
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal},
 };
 
 use crate::PATIENCE;
@@ -148,6 +149,49 @@ impl Program {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         self.read_rest();
+    }
+}
+
+/// A process that is no child of the test, but of something that it has started. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    descriptor: OwnedFd,
+}
+
+impl Process {
+    /// The process of that number.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn of(pid: u64) -> Self {
+        let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+        Self { pid, descriptor: pidfd_open(pid, PidfdFlags::empty()).unwrap() }
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.descriptor, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When that takes longer than [`PATIENCE`].
+    pub fn wait(&self) {
+        let mut polled = [PollFd::new(&self.descriptor, PollFlags::IN)];
+        let ended = poll(&mut polled, Some(&PATIENCE.try_into().unwrap())).unwrap();
+        assert!(ended > 0, "process {} did not end within {PATIENCE:?}", self.pid);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
     }
 }
 

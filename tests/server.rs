@@ -9,7 +9,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Client, Finished, Place, Program, built, free_address, run};
+use crate::{Client, Finished, Place, Process, Program, built, free_address, run};
 
 /// `ringpost serve` with a data directory and ports of its own.
 #[derive(Debug)]
@@ -181,6 +181,18 @@ grace = "10s"
         self.program().signal(Signal::HUP);
         let find = |line: &str| event(line, &["reloaded", "reload_refused"]);
         self.program().wait_from(said, "reloaded", find).1
+    }
+
+    /// `ringpost upgrade` with these arguments.
+    pub fn upgrade(&self, arguments: &[&str]) -> Finished {
+        let config = self.place.join("ringpost.toml");
+        let all = [&["upgrade", "--config", config.to_str().unwrap()], arguments].concat();
+        run(&built("ringpost"), &all, "")
+    }
+
+    /// The process that has taken over last, or is about to. What it says is in the same log.
+    pub fn successor(&self) -> Process {
+        Process::of(self.event("handing_over", |_| true)["pid"].as_u64().unwrap())
     }
 
     /// The running process.

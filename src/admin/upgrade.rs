@@ -79,12 +79,13 @@ pub fn upgrade(data_dir: &Path, extent: Extent, out: &mut dyn Write) -> Result<(
     if extent == Extent::Begin {
         return Ok(());
     }
-    let mut told = None;
+    let (mut told, mut tries) = (None, 20);
     loop {
         let standing = match client.get::<Standing>("/api/v1/status") {
             Ok(standing) => standing,
             // The socket changes hands.
-            Err(ClientError::NoSocket(_) | ClientError::NobodyListens(_)) if told.is_none() => {
+            Err(_) if told.is_none() && tries > 0 => {
+                tries -= 1;
                 thread::sleep(ROUND);
                 continue;
             }

@@ -6,13 +6,14 @@
 //!   listeners, with their sockets ─────▶   reads the configuration, opens what is free of the journal
 //!   complete ──────────────────────────▶
 //!                         ◀───────────── ready        (or failed: nothing has changed)
-//!   closes its doors; go ──────────────▶   opens its doors
+//!   takes nobody any more; go ─────────▶   takes who comes
+//!                         ◀───────────── serving      (the ports of the pool are its own, too)
 //!   left: so many sessions ────────────▶
 //!                         ◀───────────── hurry        (the new one is told to stop)
 //!   released: journal shards ──────────▶   reads them as after a start
 //! ```
 //!
-//! Where too few journal shards are free, the new one says `wait` in place of `ready`: then the old one closes its doors, and
+//! Where too few journal shards are free, the new one says `wait` in place of `ready`: then the old one takes nobody any more, and
 //! the next that is heard is `released`, of all of them. An end that is gone is as good as a word: what the old one
 //! had is free, what the new one was to get stays.
 
@@ -58,6 +59,7 @@ pub(crate) enum Word {
         pid: u32,
     },
     Go,
+    Serving,
     Left {
         sessions: u64,
     },
@@ -246,6 +248,11 @@ impl Predecessor {
             Some((word, _)) => bail!("the running server says {word:?} in place of go"),
             None => bail!("the running server did not wait for this one"),
         }
+    }
+
+    /// Says that it does.
+    pub(crate) fn serving(&self) {
+        self.link.tell(&Word::Serving);
     }
 
     /// Says why this one cannot serve.

@@ -226,6 +226,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             pool.open().map_err(|error| misplaced(&loaded, error))?;
             gate.send_replace(Gate::Open);
             lock.sign();
+            predecessor.borrow().serving();
             still_there.then(|| Before::new(predecessor, &operations, &process)).transpose()?
         }
         None => None,

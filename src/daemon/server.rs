@@ -74,6 +74,15 @@ struct Upgrade {
     until: tokio::time::Instant,
 }
 
+/// A new server that has been given the word, and who is to hear of it when it serves.
+struct Handing {
+    successor: Successor,
+    /// How long this one serves the sessions that it has.
+    patience: Duration,
+    asked: Option<UpgradeRequest>,
+    upgraded: Upgraded,
+}
+
 /// How the end came.
 pub(crate) enum End {
     /// By a signal.
@@ -194,32 +203,49 @@ impl Server<'_> {
                 );
                 End::Stopped
             }
-            Err((successor, patience)) => {
+            Err(Handing { successor, patience, asked, upgraded }) => {
                 let began = ring::clock::now();
-                let (mut hurry, mut gone) = (false, false);
                 let Successor { link, mut words } = successor;
+                if !patience.is_zero() {
+                    // Until then the control socket is ours, and whoever asks finds somebody.
+                    const TURN: Duration = Duration::from_secs(10);
+                    let _ = tokio::time::timeout(TURN, wait_for(Word::Serving, &mut words)).await;
+                }
+                self.pool.leave();
+                if let Some(asked) = asked {
+                    // Who asked may be gone.
+                    let _ = asked.send(Ok(upgraded));
+                }
+                let mut heard = true;
                 tokio::select! {
                     () = self.outlast(&link, patience) => {}
-                    () = wait_for_hurry(&mut words, &mut gone) => hurry = true,
-                    _ = terminate.recv() => hurry = true,
-                    _ = interrupt.recv() => hurry = true,
+                    hurry = wait_for(Word::Hurry, &mut words) => heard = hurry,
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
                     reason = endings.recv() => failed(self, reason),
                 }
-                tracing::debug!(hurry, "the last sessions of this server end");
+                if !heard {
+                    tracing::error!("the new server has ended; this one finishes what it has");
+                }
                 let cut = self.drain().await;
-                gone |= words.is_closed();
-                End::HandedOver { link, began, cut, heard: !gone }
+                End::HandedOver { link, began, cut, heard }
             }
         }
     }
 
-    async fn stop(&self, reason: &str) {
+    async fn stop(&mut self, reason: &str) {
         let (grace, began) = (self.reloader.ours.grace, ring::clock::now());
         Stopping { reason, grace }.emit(ring::clock::unix_micros());
-        if let Some(before) = &self.before {
+        let before = self.before.take();
+        if let Some(before) = &before {
             before.predecessor.borrow().hurry();
         }
         let cut = self.drain().await;
+        if let Some(Before { mut words, .. }) = before {
+            // Both stop together: the next start finds nobody.
+            let left = grace.saturating_sub(ring::clock::now().saturating_sub(began));
+            let _ = tokio::time::timeout(left, wait_for(Word::Released, &mut words)).await;
+        }
         Stopped { took: ring::clock::now().saturating_sub(began), cut }.emit(ring::clock::unix_micros());
     }
 
@@ -258,17 +284,13 @@ async fn next_before(before: &mut Option<Before>) -> Option<Word> {
     }
 }
 
-/// Waits until the new server wants the rest soon, or is gone.
-async fn wait_for_hurry(words: &mut Words, gone: &mut bool) {
+/// Waits for a word; says whether it came before the other end was gone.
+async fn wait_for(word: Word, words: &mut Words) -> bool {
     loop {
         match words.recv().await {
-            Some(Word::Hurry) => return,
+            Some(heard) if heard == word => return true,
             Some(_) => {}
-            None => {
-                *gone = true;
-                tracing::error!("the new server has ended; this one finishes what it has");
-                return;
-            }
+            None => return false,
         }
     }
 }
@@ -311,21 +333,21 @@ impl Server<'_> {
             .context("the new program ended at once; see what it has printed")
     }
 
-    /// The new server has said something: hands over when it can serve, else stays. Answers how long this one then serves
-    /// its sessions.
+    /// The new server has said something: hands over when it can serve, else stays.
     fn on_successor(
         &mut self,
         upgrade: Option<Upgrade>,
         word: Option<Word>,
-    ) -> Result<(Successor, Duration), Option<Upgrade>> {
+    ) -> Result<Handing, Option<Upgrade>> {
         let Some(upgrade) = upgrade else { return Err(None) };
         match word {
             Some(Word::Ready { version, pid }) => {
-                let successor = self.hand_over(upgrade, version, pid);
-                Ok((successor, self.reloader.ours.upgrade_patience))
+                Ok(self.hand_over(upgrade, Upgraded { version, pid }, self.reloader.ours.upgrade_patience))
             }
             // It takes nobody in before this one has ended.
-            Some(Word::Wait { version, pid }) => Ok((self.hand_over(upgrade, version, pid), Duration::ZERO)),
+            Some(Word::Wait { version, pid }) => {
+                Ok(self.hand_over(upgrade, Upgraded { version, pid }, Duration::ZERO))
+            }
             Some(Word::Failed { reason }) => {
                 self.refuse(upgrade, &reason);
                 Err(None)
@@ -346,18 +368,13 @@ impl Server<'_> {
     }
 
     /// From here on the new server takes who comes.
-    fn hand_over(&mut self, upgrade: Upgrade, version: String, pid: u32) -> Successor {
+    fn hand_over(&self, upgrade: Upgrade, upgraded: Upgraded, patience: Duration) -> Handing {
         let Upgrade { successor, asked, .. } = upgrade;
         self.gate.send_replace(Gate::Left);
-        self.pool.leave();
         successor.link.tell(&Word::Go);
-        HandingOver { version: &version, pid }.emit(ring::clock::unix_micros());
+        HandingOver { version: &upgraded.version, pid: upgraded.pid }.emit(ring::clock::unix_micros());
         self.process.upgraded(Reload::Done);
-        if let Some(asked) = asked {
-            // Who asked may be gone.
-            let _ = asked.send(Ok(Upgraded { version, pid }));
-        }
-        successor
+        Handing { successor, patience, asked, upgraded }
     }
 
     fn refuse(&self, upgrade: Upgrade, reason: &str) {

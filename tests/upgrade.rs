@@ -1,0 +1,241 @@
+//! A new program takes over from the running one: nobody is refused, no mail is lost or sent twice.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use end_to_end::{Client, LoadSink, LoadSource, Place, Server, Signal, Sink, compare, drain, until};
+use serde_json::{Value, json};
+
+const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
+/// Enough for three upgrades of a server with two cores; what the old one has is the new one's after that.
+const MANY_JOURNALS: &str = "[journal]\nshards = 8\n";
+/// A next hop that was not there for a moment is to be tried again soon.
+const HASTE: &str = "[queue]\nretry = [\"1s\"]\nretry-max = \"2s\"\ndestination-retry-min = \"1s\"\n";
+
+fn mail(client: &mut Client, subject: &str) {
+    let content = format!("From: ann@example.org\r\nSubject: {subject}\r\n\r\none\r\n");
+    client.send("ann@example.org", &["bob@example.net"], &content);
+}
+
+/// Waits until so many messages are queued at the server that answers now.
+fn queued(server: &Server, count: usize) {
+    until("all mail is here", || {
+        let listed = server.queue(&["list", "--json"]);
+        (listed.status.success() && listed.stdout.lines().count() == count).then_some(())
+    });
+}
+
+#[test]
+fn under_load_nobody_is_refused_and_nothing_is_lost_or_sent_twice() {
+    let place = Place::new();
+    let mut sink = LoadSink::start(&place, &[]);
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HASTE}{}", sink.route()));
+    let address = server.smtp();
+    let short = ["--rate", "150", "--sessions", "8", "--per-connection", "1", "--size", "1k-8k"];
+    let long =
+        ["--rate", "100", "--sessions", "4", "--per-connection", "60", "--bdat", "--size", "1k-8k:9,200k:1"];
+    let tls = ["--rate", "20", "--sessions", "4", "--per-connection", "5", "--tls", "starttls"];
+    let mut sources = [
+        LoadSource::start(&place, "short", address, &short),
+        LoadSource::start(&place, "long", address, &long),
+        LoadSource::start(&place, "tls", address, &tls),
+    ];
+    let mut last = None;
+    for _ in 0..3 {
+        for _ in 0..150 {
+            server.event("accepted", |_| true);
+        }
+        server.upgrade(&[]).good();
+        last = Some(server.successor());
+    }
+    for _ in 0..150 {
+        server.event("accepted", |_| true);
+    }
+    let reports = sources.each_mut().map(LoadSource::finish);
+    drain(&server);
+    assert!(server.program_mut().wait().success());
+    let last = last.unwrap();
+    last.signal(Signal::TERM);
+    last.wait();
+    let report = sink.finish();
+    let compared = compare(&sources, &sink);
+    eprintln!("{compared}");
+    for report in &reports {
+        assert_eq!((&report["errors"], &report["unknown"]), (&json!({}), &0.into()), "{report}");
+    }
+    assert_eq!((compared.missing, compared.twice, compared.unacknowledged), (0, 0, 0), "{compared}");
+    assert_eq!((&report["damaged"], &report["foreign"]), (&0.into(), &0.into()), "{report}");
+}
+
+/// With four journal shards and two cores, the third server finds none that is free: it waits for the second to end, and
+/// clients wait for both.
+#[test]
+fn with_few_journal_shards_the_old_one_ends_first_and_clients_wait() {
+    let place = Place::new();
+    let mut sink = LoadSink::start(&place, &[]);
+    let server = Server::start(&format!("{HASTE}{}", sink.route()));
+    let load = ["--rate", "150", "--sessions", "8", "--per-connection", "20", "--size", "1k-8k"];
+    let mut sources = [LoadSource::start(&place, "source", server.smtp(), &load)];
+    let mut last = None;
+    for _ in 0..3 {
+        for _ in 0..100 {
+            server.event("accepted", |_| true);
+        }
+        server.upgrade(&[]).good();
+        last = Some(server.successor());
+    }
+    let lines = server.program().lines();
+    assert!(lines.iter().any(|line| line.contains("which leaves too few")), "a server has waited");
+    let reports = sources.each_mut().map(LoadSource::finish);
+    drain(&server);
+    drop(last);
+    let report = sink.finish();
+    let compared = compare(&sources, &sink);
+    eprintln!("{compared}; source: {}", reports[0]);
+    assert_eq!((compared.missing, compared.twice, compared.unacknowledged), (0, 0, 0), "{compared}");
+    assert_eq!((&report["damaged"], &report["foreign"]), (&0.into(), &0.into()), "{report}");
+    // A session of the second is told 421 between two transactions. Nobody is kept from connecting.
+    let errors: Vec<_> = reports[0]["errors"].as_object().unwrap().keys().cloned().collect();
+    assert!(errors.iter().all(|error| !error.starts_with("connect")), "{errors:?}");
+}
+
+#[test]
+fn a_session_goes_on_where_it_began_and_its_mail_moves() {
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
+    let mut old = server.client();
+    mail(&mut old, "before");
+    assert!(old.ask("MAIL FROM:<ann@example.org>").is_positive());
+    // As `ringpost upgrade` does, but without waiting for the end.
+    server.program().signal(Signal::USR2);
+    let successor = server.successor();
+    server.event("taking_over", |_| true);
+    // The transaction that was open, and one more.
+    assert!(old.ask("RCPT TO:<bob@example.net>").is_positive());
+    old.say("DATA");
+    old.expect(354);
+    old.put(b"Subject: during\r\n\r\n.\r\n");
+    old.expect(250);
+    mail(&mut old, "after");
+    let mut new = server.client();
+    mail(&mut new, "new");
+    // Each has its own mail, and the new one says that there is another.
+    assert_eq!(server.queue_json(&["list"]).len(), 1);
+    until("the sessions of the old one are told", || {
+        (server.metric("ringpost_predecessor_sessions", &[]) == 1.0).then_some(())
+    });
+    let refused = server.upgrade(&["--no-wait"]);
+    assert!(!refused.status.success() && refused.stderr.contains("has not ended yet"), "{refused:?}");
+    assert!(old.ask("QUIT").is_positive());
+    assert!(server.program_mut().wait().success());
+    server.event("took_over", |event| event["journals"] == 2);
+    server.upgrade(&["--watch"]).good();
+    queued(&server, 4);
+    mail(&mut new, "and on");
+    queued(&server, 5);
+    successor.signal(Signal::TERM);
+    successor.wait();
+    // All of it is found by a start of the ordinary kind, whichever of them has written it.
+    server.kill();
+    server.resume();
+    queued(&server, 5);
+}
+
+#[test]
+fn a_new_program_that_cannot_serve_changes_nothing() {
+    let server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
+    let mut client = server.client();
+    server.configure("hostname = 7\n");
+    let refused = server.upgrade(&[]);
+    assert!(!refused.status.success());
+    assert!(
+        refused.stderr.contains("the running program stays") && refused.stderr.contains("hostname"),
+        "{refused:?}"
+    );
+    server.event("upgrade_refused", |event| event["error"].as_str().unwrap().contains("hostname"));
+    mail(&mut client, "one");
+    mail(&mut server.client(), "two");
+    queued(&server, 2);
+    assert_eq!(server.metric("ringpost_upgrades_total", &["result=\"refused\""]), 1.0);
+    // Mended, it goes.
+    server.configure(&format!("{MANY_JOURNALS}{HOLD}"));
+    server.upgrade(&["--no-wait"]).good();
+    let _successor = server.successor();
+    mail(&mut server.client(), "three");
+    assert!(client.ask("QUIT").is_positive());
+    queued(&server, 3);
+}
+
+#[test]
+fn without_its_process_there_is_no_upgrade_and_the_reason_is_told() {
+    let server = Server::start(&format!("{HOLD}[upgrade]\nenabled = false\n"));
+    let refused = server.upgrade(&[]);
+    assert!(!refused.status.success() && refused.stderr.contains("upgrade.enabled"), "{refused:?}");
+    mail(&mut server.client(), "one");
+}
+
+#[test]
+fn the_mail_of_an_old_one_that_is_killed_is_taken_over() {
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
+    let mut old = server.client();
+    server.upgrade(&["--no-wait"]).good();
+    let _successor = server.successor();
+    mail(&mut old, "from the old one");
+    mail(&mut server.client(), "from the new one");
+    server.program_mut().kill();
+    server.event("predecessor_lost", |_| true);
+    server.event("took_over", |_| true);
+    queued(&server, 2);
+}
+
+#[test]
+fn an_old_one_whose_successor_is_killed_ends_and_loses_nothing() {
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
+    let mut old = server.client();
+    server.upgrade(&["--no-wait"]).good();
+    let successor = server.successor();
+    mail(&mut old, "from the old one");
+    mail(&mut server.client(), "from the new one");
+    successor.signal(Signal::KILL);
+    successor.wait();
+    let status = server.program_mut().wait();
+    assert_eq!(status.code(), Some(70), "whoever watches it starts one again");
+    server.kill();
+    server.resume();
+    queued(&server, 2);
+}
+
+#[test]
+fn a_stop_ends_both() {
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
+    let mut old = server.client();
+    server.upgrade(&["--no-wait"]).good();
+    let successor = server.successor();
+    mail(&mut old, "from the old one");
+    successor.signal(Signal::TERM);
+    successor.wait();
+    assert_eq!(old.expect(421).code, 421);
+    assert!(server.program_mut().wait().success());
+    server.kill();
+    server.resume();
+    queued(&server, 1);
+}
+
+#[test]
+fn attempts_under_way_are_finished_by_the_one_that_began_them() {
+    let sink = Sink::start();
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HASTE}{}", sink.route()));
+    sink.refuse_recipients("450 4.2.0 not now");
+    let mut old = server.client();
+    mail(&mut old, "deferred");
+    server.event("outcome", |event| event["result"] == "deferred");
+    server.upgrade(&["--no-wait"]).good();
+    let _successor = server.successor();
+    assert!(old.ask("QUIT").is_positive());
+    assert!(server.program_mut().wait().success());
+    sink.accept();
+    // The new one has it now, with what had become of it before.
+    let outcome: Value = server.event("outcome", |event| event["result"] == "delivered");
+    assert!(outcome["attempt"].as_u64().is_none_or(|attempt| attempt > 1), "{outcome}");
+    assert!(sink.mail().content.contains("Subject: deferred"));
+    drain(&server);
+    assert_eq!(sink.waiting(), 0, "once, and not twice");
+}
