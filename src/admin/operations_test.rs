@@ -97,6 +97,19 @@ fn reloads() -> mpsc::Sender<ReloadRequest> {
     sender
 }
 
+/// Whoever starts new programs: the first cannot serve.
+fn upgrades() -> mpsc::Sender<UpgradeRequest> {
+    let (sender, mut receiver) = crate::upgrade_requests();
+    tokio::spawn(async move {
+        let upgraded = crate::Upgraded { version: "0.2.0".into(), pid: 7 };
+        for answer in [Err("c.toml:1:1: hostname: expected a name".to_owned()), Ok(upgraded)] {
+            let request: Option<UpgradeRequest> = receiver.recv().await;
+            let _ = request.map(|reply| reply.send(answer));
+        }
+    });
+    sender
+}
+
 pub(crate) fn operations(journal: JournalHealth) -> Operations {
     let (door, hatches) = Door::new(1, Limits::default());
     for hatch in hatches {
@@ -110,6 +123,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         clock: || Timestamp::from_secs(70),
         metrics: Arc::new(|| "ringpost_up 1\n".into()),
         reloads: reloads(),
+        upgrades: upgrades(),
     };
     Operations::new(door, facts)
 }
@@ -185,6 +199,29 @@ async fn a_stopped_shard_is_not_ready_but_the_process_is_alive() {
     {
         assert_eq!(ask(router.clone(), "GET", path, None, "").await.0, status, "{path}");
     }
+}
+
+#[tokio::test]
+async fn an_upgrade_says_who_serves_and_who_has_not_ended() {
+    let operations = operations(JournalHealth::Healthy);
+    let router = operations.everything();
+    for (status, parts) in [
+        (422, ["the running program stays: c.toml:1:1", "upgrade again"]),
+        (200, ["\"version\":\"0.2.0\"", "\"pid\":7"]),
+        (503, ["the server stops", "start it again"]),
+    ] {
+        let answer = ask(router.clone(), "POST", "/api/v1/upgrade", None, "{}").await;
+        assert!(answer.0 == status && parts.iter().all(|part| answer.1.contains(part)), "{answer:?}");
+    }
+    let before = crate::Predecessor { version: "0.1.0".into(), pid: 6, sessions: 3 };
+    operations.set_predecessor(Some(before));
+    let standing = ask(router.clone(), "GET", "/api/v1/status", None, "").await.1;
+    assert!(
+        standing.contains("\"predecessor\":{\"version\":\"0.1.0\",\"pid\":6,\"sessions\":3}"),
+        "{standing}"
+    );
+    operations.set_predecessor(None);
+    assert!(!ask(router, "GET", "/api/v1/status", None, "").await.1.contains("predecessor"));
 }
 
 #[tokio::test]

@@ -91,9 +91,8 @@ impl MessageSocket {
             let mut slices = [IoSliceMut::new(&mut message)];
             let flags = RecvFlags::CMSG_CLOEXEC;
             match rustix::net::recvmsg(&self.0, &mut slices, &mut ancillary, flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                // Who was killed with messages unread leaves no better word.
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                // The other end was closed with messages unread. That is told once, before what it had sent itself.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 received => break received?,
             }
         };
