@@ -194,6 +194,7 @@ fn example() -> Source {
         key: "key.pem".into(),
         data_directory: "data".into(),
         by_root: false,
+        cpus: 2,
     });
     Source { file: root().join("ringpost.toml"), text }
 }

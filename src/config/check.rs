@@ -58,6 +58,14 @@ impl Config {
                  `cores.count` is at most {journal}"
             );
             warn("cores.count", text);
+        } else if self.upgrade.enabled && 2 * shards > usize::from(self.journal.shards) {
+            let text = format!(
+                "{} for {shards} cores: at `ringpost upgrade` the new program waits for the old one to end, and clients \
+                 wait with it; {} or more in a data directory that is made anew",
+                self.journal.shards,
+                2 * shards
+            );
+            warn("journal.shards", text);
         }
         if !self.routes.iter().any(|route| route.domains.contains(&DomainPattern::Any)) {
             let text = "none is for \"*\": mail to domains that no route names is refused".into();

@@ -9,8 +9,8 @@ use std::{
 use mail::Domain;
 
 use crate::{
-    Certificate, Config, DomainPattern, Hop, Host, ListenAddress, Listener, ListenerKind, ListenerTls, Route,
-    RouteTls, Via,
+    Certificate, Config, DomainPattern, Hop, Host, Journal, ListenAddress, Listener, ListenerKind,
+    ListenerTls, Route, RouteTls, Via,
     schema::{Key, Section, Shape, Takes, below},
 };
 
@@ -27,6 +27,13 @@ pub struct ExampleOptions {
     pub data_directory: PathBuf,
     /// Whether root makes it, for itself.
     pub by_root: bool,
+    /// CPUs of the host.
+    pub cpus: usize,
+}
+
+/// Two for each core, so that a new program finds some that the running one has not opened; never fewer than by default.
+fn journal_shards(cpus: usize) -> u16 {
+    Journal::default().shards.max(u16::try_from(2 * cpus).unwrap_or(4096).min(4096))
 }
 
 impl Config {
@@ -44,6 +51,7 @@ impl Config {
             hostname: options.hostname.clone(),
             data_directory: options.data_directory.clone(),
             allow_root: options.by_root,
+            journal: Journal { shards: journal_shards(options.cpus), ..Journal::default() },
             listeners: vec![
                 listener("smtp", 2525, ListenerKind::Smtp, ListenerTls::Starttls),
                 listener("submissions", 2465, ListenerKind::Submission, ListenerTls::Implicit),

@@ -76,7 +76,8 @@ section! {
     /// The segments: all that must outlive a crash is written here before anybody is told of it.
     pub struct Journal {
         /// Journal shards; chosen when the data directory is made and kept for ever.
-        /// Cores take them over in equal parts: at least as many as the cores this host may ever have.
+        /// Cores take them over in equal parts: at least as many as the cores this host may ever have, and twice as many for
+        /// an upgrade in which no client waits.
         shards: u16 [Whole<1, 4096>; Restart] = 16;
         /// Size of a segment file. Segments are filled with zeros once and used again and again.
         segment_size: u64 [Size<{ MIB }, { 4 * GIB }>; Restart] = 64 * MIB;

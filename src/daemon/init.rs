@@ -48,6 +48,7 @@ pub(crate) fn init(arguments: &InitArguments) -> anyhow::Result<()> {
         key: "key.pem".into(),
         data_directory: arguments.data_directory.clone().unwrap_or_else(|| "data".into()),
         by_root: nix::unistd::Uid::effective().is_root(),
+        cpus: crate::serve::usable_cpus().len(),
     };
     let file = directory.join("ringpost.toml");
     write_new(&file, Config::example(&options).as_bytes())?;
