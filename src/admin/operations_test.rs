@@ -51,6 +51,7 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
                 returning: None,
             }),
             bridge::Request::Reload(_, reply) => reply.send(Vec::new()),
+            bridge::Request::LetGo(reply) => reply.send(Vec::new()),
             bridge::Request::Drain(_, reply) => reply.send(0),
         }
     }

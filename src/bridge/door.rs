@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mail::QueueId;
+use mail::{JournalShard, QueueId};
 use tokio::{
     sync::{mpsc, oneshot},
     time::timeout,
@@ -226,6 +226,14 @@ impl Door {
         }
         all.sort_by(|a, b| (b.recipients, &a.destination).cmp(&(a.recipients, &b.destination)));
         Ok(all)
+    }
+
+    /// Has every shard give up what it does not need of the journal; says what that is.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer.
+    pub async fn let_go(&self) -> Result<Vec<JournalShard>, AskError> {
+        Ok(self.ask_all(Request::LetGo).await?.into_iter().flatten().collect())
     }
 
     /// Ends the sessions of every shard within the grace; says how many had to be cut off.

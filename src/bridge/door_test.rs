@@ -50,9 +50,16 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 Stranded { destination: "mx:one.example".into(), recipients: 2 },
                 Stranded { destination: format!("mx:{number}.example"), recipients: 3 },
             ]),
+            Request::LetGo(reply) => reply.send(vec![JournalShard(number as u16)]),
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
     }
+}
+
+#[tokio::test]
+async fn every_shard_is_asked_what_it_lets_go() {
+    let door = house(&[1, 1]);
+    assert_eq!(door.let_go().await, Ok(vec![JournalShard(0), JournalShard(1)]));
 }
 
 #[tokio::test]

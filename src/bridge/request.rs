@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail::{Node, QueueId};
+use mail::{JournalShard, Node, QueueId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Entry, Filter, Injected, Injection, Page, Returning, Selector, ShardHealth, Stranded, Summary};
@@ -36,6 +36,9 @@ pub enum Request {
     /// Take the configuration of this generation from where it is published; answer with the queued mail that it leaves
     /// without a route, by destination.
     Reload(u64, Reply<Vec<Stranded>>),
+    /// Give up the journal shards that hold nothing and take no new mail, so that another process may have them; answer
+    /// with which these are.
+    LetGo(Reply<Vec<JournalShard>>),
     /// Take no more connections, let transactions end within the grace, and answer with the number
     /// of sessions that had to be cut off.
     Drain(Duration, Reply<u64>),

@@ -43,6 +43,11 @@ impl Holding {
         &self.all
     }
 
+    /// Some are not needed here.
+    pub(crate) fn remove(&mut self, shards: &[JournalShard]) {
+        self.all.retain(|shard| !shards.contains(shard));
+    }
+
     /// Those of another process come to it.
     pub(crate) fn extend(&mut self, shards: &BTreeSet<JournalShard>) {
         self.all.extend(shards);
@@ -206,6 +211,12 @@ fn keep(config: &Config, opened: &Opened, mut orders: mpsc::Receiver<IndexOrder>
         let index = lock(opened).remove(&shard);
         let index = match change {
             IndexChange::Close => return,
+            IndexChange::Release(closed) => {
+                drop(index);
+                // Nobody waits only when the program ends.
+                let _ = closed.send(());
+                continue;
+            }
             // The beginning of a new one. Without it, what is ordered is a part of what nobody has.
             IndexChange::Clear if index.is_none() => open_index(config, shard),
             IndexChange::Apply(_) | IndexChange::Clear | IndexChange::Fill(_) => index,
@@ -215,7 +226,7 @@ fn keep(config: &Config, opened: &Opened, mut orders: mpsc::Receiver<IndexOrder>
             IndexChange::Apply(batch) => index.apply(&batch).and_then(|()| index.flush()),
             IndexChange::Clear => index.clear(),
             IndexChange::Fill(entries) => index.fill(&entries),
-            IndexChange::Close => unreachable!("it ends the thread"),
+            IndexChange::Close | IndexChange::Release(_) => unreachable!("both are done with above"),
         };
         match stored {
             Ok(()) => _ = lock(opened).insert(shard, index),

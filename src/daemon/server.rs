@@ -166,13 +166,13 @@ impl Server<'_> {
                 _ = terminate.recv() => break Ok("SIGTERM"),
                 _ = interrupt.recv() => break Ok("SIGINT"),
                 _ = hangup.recv() => drop(self.reload().await),
-                _ = user2.recv() => upgrade = self.begin_upgrade(upgrade, None),
+                _ = user2.recv() => upgrade = self.begin_upgrade(upgrade, None).await,
                 () = self.reloader.files_change() => self.renew().await,
                 Some(reply) = reloads.recv() => {
                     // Who asked may be gone.
                     let _ = reply.send(self.reload().await);
                 }
-                Some(asked) = upgrades.recv() => upgrade = self.begin_upgrade(upgrade, Some(asked)),
+                Some(asked) = upgrades.recv() => upgrade = self.begin_upgrade(upgrade, Some(asked)).await,
                 word = next_of(&mut upgrade) => {
                     match self.on_successor(upgrade.take(), word) {
                         Ok(successor) => break Err(successor),
@@ -216,9 +216,10 @@ impl Server<'_> {
                     // Who asked may be gone.
                     let _ = asked.send(Ok(upgraded));
                 }
-                let mut heard = true;
+                let (mut heard, mut rest) = (true, self.reloader.ours.grace);
                 tokio::select! {
-                    () = self.outlast(&link, patience) => {}
+                    // An attempt that is cut off would be made again, and might have come through.
+                    left = self.outlast(&link, patience) => rest = rest.max(left),
                     hurry = wait_for(Word::Hurry, &mut words) => heard = hurry,
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
@@ -227,7 +228,7 @@ impl Server<'_> {
                 if !heard {
                     tracing::error!("the new server has ended; this one finishes what it has");
                 }
-                let cut = self.drain().await;
+                let cut = self.drain(rest).await;
                 End::HandedOver { link, began, cut, heard }
             }
         }
@@ -240,7 +241,7 @@ impl Server<'_> {
         if let Some(before) = &before {
             before.predecessor.borrow().hurry();
         }
-        let cut = self.drain().await;
+        let cut = self.drain(grace).await;
         if let Some(Before { mut words, .. }) = before {
             // Both stop together: the next start finds nobody.
             let left = grace.saturating_sub(ring::clock::now().saturating_sub(began));
@@ -250,8 +251,8 @@ impl Server<'_> {
     }
 
     /// Ends what is under way, within the grace; says how many sessions were cut off.
-    async fn drain(&self) -> u64 {
-        self.reloader.door.drain(self.reloader.ours.grace).await.unwrap_or_else(|error| {
+    async fn drain(&self, grace: Duration) -> u64 {
+        self.reloader.door.drain(grace).await.unwrap_or_else(|error| {
             tracing::error!(%error, "not every shard has stopped in order");
             0
         })
@@ -298,7 +299,11 @@ async fn wait_for(word: Word, words: &mut Words) -> bool {
 /// Another server in the place of this one.
 impl Server<'_> {
     /// Starts a new server, unless there are two already.
-    fn begin_upgrade(&self, upgrade: Option<Upgrade>, asked: Option<UpgradeRequest>) -> Option<Upgrade> {
+    async fn begin_upgrade(
+        &mut self,
+        upgrade: Option<Upgrade>,
+        asked: Option<UpgradeRequest>,
+    ) -> Option<Upgrade> {
         let refused = match (&upgrade, &self.before) {
             (Some(_), _) => Some(anyhow!("a new program is being started already")),
             (None, Some(_)) => {
@@ -306,7 +311,10 @@ impl Server<'_> {
             }
             (None, None) => None,
         };
-        let started = refused.map_or_else(|| self.launch(), Err);
+        let started = match refused {
+            Some(refused) => Err(refused),
+            None => self.launch().await,
+        };
         match started {
             Ok(successor) => {
                 let until = tokio::time::Instant::now() + self.reloader.ours.upgrade_start_max;
@@ -319,7 +327,7 @@ impl Server<'_> {
         }
     }
 
-    fn launch(&self) -> anyhow::Result<Successor> {
+    async fn launch(&mut self) -> anyhow::Result<Successor> {
         let launcher =
             self.launcher.as_ref().context("upgrade.enabled is no, or its process could not be started")?;
         let program = launcher.program().display().to_string();
@@ -329,6 +337,11 @@ impl Server<'_> {
             .launch(&theirs)
             .context("the process that starts programs is gone: stop and start instead")?;
         drop(theirs);
+        // Some of the upgrades before may have left what nobody needs any more: the new server begins with that.
+        match self.reloader.door.let_go().await {
+            Ok(idle) => self.holding.remove(&idle),
+            Err(error) => tracing::warn!(%error, "the new server has fewer journal shards to choose from"),
+        }
         Successor::offer(ours, VERSION, self.holding.all(), self.lock, &self.estate)
             .context("the new program ended at once; see what it has printed")
     }
@@ -390,16 +403,18 @@ impl Server<'_> {
         }
     }
 
-    /// Serves the sessions that there are until the last one has ended, or patience is at its end.
-    async fn outlast(&self, link: &Link, patience: Duration) {
+    /// Serves the sessions that there are until the last one has ended, or patience is at its end. Answers what is left of
+    /// it.
+    async fn outlast(&self, link: &Link, patience: Duration) -> Duration {
         const ROUND: Duration = Duration::from_millis(250);
         let until = ring::clock::now() + patience;
         loop {
             let health = self.reloader.door.health().await;
             let sessions: u64 = health.iter().flatten().map(|shard| shard.inbound).sum();
             link.tell(&Word::Left { sessions });
-            if sessions == 0 || ring::clock::now() >= until {
-                return;
+            let left = until.saturating_sub(ring::clock::now());
+            if sessions == 0 || left.is_zero() {
+                return left;
             }
             tokio::time::sleep(ROUND).await;
         }

@@ -45,6 +45,7 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
             | bridge::Request::Summary(..)
             | bridge::Request::Health(_)
             | bridge::Request::Reload(..)
+            | bridge::Request::LetGo(_)
             | bridge::Request::Drain(..) => panic!("nobody asks for that here"),
         }
     }

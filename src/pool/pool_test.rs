@@ -44,6 +44,14 @@ fn ask(mut stream: impl std::io::Read + std::io::Write, path: &str) -> String {
     answer
 }
 
+#[expect(clippy::disallowed_types, reason = "a client of the pool under test")]
+fn connect(pool: &Handle, address: SocketAddr) -> std::net::TcpStream {
+    let tcp = pool.runtime().block_on(tokio::net::TcpStream::connect(address)).unwrap();
+    let tcp = tcp.into_std().unwrap();
+    tcp.set_nonblocking(false).unwrap();
+    tcp
+}
+
 #[test]
 fn requests_are_answered_until_the_end() {
     let dir = tempfile::tempdir().unwrap();
@@ -54,14 +62,8 @@ fn requests_are_answered_until_the_end() {
     assert!(!ask(control(), "/panic").contains("200 OK"), "a panic ends its connection");
     assert!(ask(control(), "/metrics").contains("ringpost_build_info"), "and no other");
 
-    let connect = |address| {
-        let tcp = pool.runtime().block_on(tokio::net::TcpStream::connect(address)).unwrap();
-        let tcp = tcp.into_std().unwrap();
-        tcp.set_nonblocking(false).unwrap();
-        tcp
-    };
-    assert!(ask(connect(pool.http_addresses()[0]), "/").ends_with("guarded"));
-    let mail = connect(pool.mail_addresses()[0]);
+    assert!(ask(connect(&pool, pool.http_addresses()[0]), "/").ends_with("guarded"));
+    let mail = connect(&pool, pool.mail_addresses()[0]);
     let own = format!("mail from {}", mail.local_addr().unwrap());
     assert!(ask(mail, "/").ends_with(&own), "who asks is known");
 
@@ -97,10 +99,9 @@ fn ports_change_hands_and_the_control_socket_with_them() {
     let mut new = start(options, services).unwrap();
     let address = new.http_addresses()[0];
     // Both have the port, and one serves it.
-    let connect = || std::net::TcpStream::connect(address).unwrap();
-    assert!(ask(connect(), "/").ends_with("guarded"));
+    assert!(ask(connect(&old, address), "/").ends_with("guarded"));
     old.leave();
-    let waiting = connect();
+    let waiting = connect(&old, address);
     new.open().unwrap();
     let answer = ask(waiting, "/");
     assert!(answer.ends_with("new") || answer.ends_with("guarded"), "whoever takes it serves it: {answer}");

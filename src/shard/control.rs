@@ -1,6 +1,6 @@
 //! Requests of the pool: what operators ask, answered from the queue in bounded steps.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bridge::{
@@ -10,16 +10,23 @@ use bridge::{
 use delivery::Routes;
 use mail::QueueId;
 use queue::{Command, Cursor};
+use tokio::sync::mpsc;
 use watch::events::Operated;
 
 use crate::{
     facts, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
+    upkeep::{self, IndexOrder},
 };
 
 /// Answers for as long as the pool asks.
-pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sync::Arc<ArcSwap<Snapshot>>) {
+pub(crate) async fn answer(
+    shard: Rc<Shard>,
+    mut hatch: Hatch,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    index: mpsc::Sender<IndexOrder>,
+) {
     while let Some(request) = hatch.recv().await {
         shard.metrics.executor.bridge_requests.one();
         match request {
@@ -74,6 +81,10 @@ pub(crate) async fn answer(shard: Rc<Shard>, mut hatch: Hatch, snapshot: std::sy
                     shard.reroute.settled(Duration::from_secs(5)).await;
                     reply.send(stranded(&shard).await);
                 });
+            }
+            Request::LetGo(reply) => {
+                let (shard, index) = (shard.clone(), index.clone());
+                ring::spawn(async move { reply.send(upkeep::let_go(&shard, &index).await) });
             }
             Request::Drain(grace, reply) => {
                 let shard = shard.clone();

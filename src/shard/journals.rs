@@ -63,6 +63,34 @@ impl Journals {
         self.all.borrow().iter().find(|committer| committer.number == id.shard()).cloned()
     }
 
+    /// Has one no more.
+    fn remove(&self, number: JournalShard) -> Option<Rc<Committer>> {
+        let mut all = self.all.borrow_mut();
+        let place = all.iter().position(|committer| committer.number == number)?;
+        Some(all.remove(place))
+    }
+
+    /// Takes out those that hold nothing and take no new mail. Whoever was at work on one has ended; one of which that
+    /// cannot be waited for stays.
+    pub(crate) async fn take_idle(&self) -> Vec<Rc<Committer>> {
+        let (mut taken, active) = (Vec::new(), self.active.number);
+        for number in
+            self.all().into_iter().map(|committer| committer.number).filter(|number| *number != active)
+        {
+            if !self.all().iter().any(|committer| committer.number == number && committer.is_idle()) {
+                continue;
+            }
+            let Some(committer) = self.remove(number) else { continue };
+            if committer.close().await {
+                taken.push(committer);
+            } else {
+                committer.closed.set(false);
+                self.push(committer);
+            }
+        }
+        taken
+    }
+
     /// Those that there are now.
     pub(crate) fn all(&self) -> Vec<Rc<Committer>> {
         self.all.borrow().clone()
@@ -117,6 +145,8 @@ pub(crate) struct Committer {
     /// Notes that found the journal not ready, in order.
     notes: RefCell<VecDeque<Note>>,
     full: Cell<bool>,
+    /// Nothing is to be written any more.
+    closed: Cell<bool>,
     /// Of the host's disk budget.
     share: DiskShare,
     /// The budget had no room for another segment, of that size.
@@ -199,6 +229,7 @@ impl Committer {
             waiting: RefCell::default(),
             notes: RefCell::default(),
             full: Cell::new(false),
+            closed: Cell::new(false),
             share,
             denied: Cell::new(None),
             moving: RefCell::default(),
@@ -226,12 +257,39 @@ impl Committer {
         }
     }
 
-    /// Writes and syncs what gathers, for as long as the core lives; `rescue` is given what the queue must help with.
+    /// Nothing lives here, and nothing waits to be written.
+    fn is_idle(&self) -> bool {
+        let journal = self.journal.borrow();
+        let usage = journal.usage();
+        usage.messages == 0
+            && usage.drafts == 0
+            && journal.failure().is_none()
+            && journal.durable_to() >= journal.end()
+            && self.notes.borrow().is_empty()
+    }
+
+    /// Ends all work on it; says whether it has ended.
+    async fn close(self: &Rc<Self>) -> bool {
+        const ROUNDS: u32 = 200;
+        const ROUND: Duration = Duration::from_millis(10);
+        self.closed.set(true);
+        for _ in 0..ROUNDS {
+            self.work.notify_all();
+            // Each task that works on it has it in hand.
+            if Rc::strong_count(self) == 1 {
+                return true;
+            }
+            ring::sleep(ROUND).await;
+        }
+        false
+    }
+
+    /// Writes and syncs what gathers, until it is closed or the core ends; `rescue` is given what the queue must help with.
     pub(crate) async fn run(self: Rc<Self>, rescue: impl Fn(Rescue) + 'static) {
         let rescue = Rc::new(rescue);
         self.follow_orders(&rescue);
         let mut lingering = None;
-        loop {
+        while !self.closed.get() {
             let work = self.work.wait();
             if let Some(wait) = self.linger(&mut lingering) {
                 self.follow_orders(&rescue);

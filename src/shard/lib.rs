@@ -212,7 +212,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     // Nobody waits for it only when the program ends.
     let _ = serving.send(());
     let answering = async {
-        control::answer(shard.clone(), hatch, snapshot).await;
+        control::answer(shard.clone(), hatch, snapshot, index.clone()).await;
         Ok(())
     };
     let failing = async {

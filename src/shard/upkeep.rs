@@ -5,7 +5,7 @@ use std::{collections::HashMap, rc::Rc, time::Duration};
 use index::Batch;
 use journal::{AppendError, Entry, Facts};
 use mail::{JournalShard, QueueId, QueueIdSet};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use watch::QueueState;
 
 use crate::{
@@ -33,6 +33,8 @@ pub enum IndexChange {
     Clear,
     /// Entries that are as true at the checkpoint that is stored as at one that follows.
     Fill(Vec<(QueueId, Entry)>),
+    /// Nothing more of this one: say so when it is closed.
+    Release(oneshot::Sender<()>),
     /// Nothing more: the last order of the last shard is behind us.
     Close,
 }
@@ -111,6 +113,25 @@ pub(crate) async fn checkpoints(
             return None;
         }
     }
+}
+
+/// Gives up the journal shards that hold nothing and take no new mail; says which.
+pub(crate) async fn let_go(shard: &Rc<Shard>, orders: &mpsc::Sender<IndexOrder>) -> Vec<JournalShard> {
+    let mut gone = Vec::new();
+    if !shard.returning.is_over() || shard.is_stopping() {
+        return gone;
+    }
+    for committer in shard.journals.take_idle().await {
+        let number = committer.number();
+        save(shard, &committer, orders).await;
+        let (closed, closing) = oneshot::channel();
+        let order = IndexOrder { shard: number, change: IndexChange::Release(closed) };
+        // The other process opens the index; while this one has it, it cannot.
+        if orders.send(order).await.is_ok() && closing.await.is_ok() {
+            gone.push(number);
+        }
+    }
+    gone
 }
 
 /// Saves a checkpoint of one journal shard; says whether anybody still takes them.
