@@ -3,8 +3,6 @@
 //! The bundled source pours mail into the server, the server relays it to the bundled sink. The source keeps a list of
 //! what got its 250, the sink one of what came in whole: run, number and recipient. Then the lists are compared.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
 use std::{env, process, thread, time::Duration};
 
 use end_to_end::{LoadSink, LoadSource, Place, Server, Signal, Sink, compare, drain};
