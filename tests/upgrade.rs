@@ -1,6 +1,11 @@
 //! A new program takes over from the running one: nobody is refused, no mail is lost or sent twice.
 
-use end_to_end::{Client, LoadSink, LoadSource, Place, Server, Signal, Sink, compare, drain, until};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+};
+
+use end_to_end::{Client, LoadSink, LoadSource, Place, Process, Server, Signal, Sink, compare, drain, until};
 use serde_json::{Value, json};
 
 const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
@@ -239,4 +244,31 @@ fn attempts_under_way_are_finished_by_the_one_that_began_them() {
     assert!(sink.mail().content.contains("Subject: deferred"));
     drain(&server);
     assert_eq!(sink.waiting(), 0, "once, and not twice");
+}
+
+/// Ports below 1024 and keys that only root can read are to be had for the new program as they were for the old one.
+#[test]
+fn a_new_program_begins_with_the_rights_of_the_first_and_gives_them_up_too() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not root: nobody who could become another user");
+    }
+    let mut server = Server::prepare(&format!("user = \"nobody\"\n{MANY_JOURNALS}{HOLD}"));
+    fs::set_permissions(server.place().path(), Permissions::from_mode(0o755)).unwrap();
+    server.resume();
+    let user = |pid: u64| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    mail(&mut server.client(), "to the old one");
+    assert_eq!(user(server.program().pid().into()), "65534");
+    server.upgrade(&[]).good();
+    let first = server.successor();
+    server.upgrade(&[]).good();
+    first.wait();
+    let pid = server.event("handing_over", |_| true)["pid"].as_u64().unwrap();
+    let _second = Process::of(pid);
+    assert_eq!(user(pid), "65534");
+    mail(&mut server.client(), "to the new one");
+    queued(&server, 2);
 }

@@ -1,6 +1,14 @@
 //! Connections of HTTP: taken, bounded, served, ended.
 
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use axum::{
     Extension, Router,
@@ -23,13 +31,33 @@ use tokio::{
 
 use crate::{Limits, Stage};
 
+/// What a listener knows of the pool it is in.
+pub(crate) struct Place {
+    pub(crate) limits: Limits,
+    pub(crate) stage: Receiver<Stage>,
+    /// Those of all listeners.
+    pub(crate) connections: Arc<AtomicU64>,
+}
+
+/// Counts a connection for as long as it lasts.
+struct Counted(Arc<AtomicU64>);
+
+impl Counted {
+    fn new(connections: &Arc<AtomicU64>) -> Self {
+        connections.fetch_add(1, Relaxed);
+        Self(connections.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Serves a socket until the pool stops, then until its connections have ended.
-pub(crate) async fn serve<L: Listener<Addr: 'static>>(
-    mut listener: L,
-    router: Router,
-    limits: Limits,
-    mut stage: Receiver<Stage>,
-) {
+pub(crate) async fn serve<L: Listener<Addr: 'static>>(mut listener: L, router: Router, place: Place) {
+    let Place { limits, mut stage, connections } = place;
     let request_max = limits.request_max;
     let router = router.layer(middleware::from_fn(move |request, next| bounded(request_max, request, next)));
     let places = Arc::new(Semaphore::new(limits.connections_max));
@@ -53,11 +81,12 @@ pub(crate) async fn serve<L: Listener<Addr: 'static>>(
         };
         let service = TowerToHyperService::new(router);
         let connection = open.watch(http.serve_connection(TokioIo::new(stream), service));
+        let counted = Counted::new(&connections);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(place);
+            drop((place, counted));
         });
     }
     open.shutdown().await;

@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::Duration,
@@ -107,6 +107,7 @@ pub struct Handle {
     mail: Vec<SocketAddr>,
     /// The sockets of both, for somebody else to serve.
     listening: Vec<OwnedFd>,
+    connections: Arc<AtomicU64>,
     control_socket: PathBuf,
     /// Whether the path of the control socket is ours, and not that of another process.
     has_control: AtomicBool,
@@ -170,6 +171,7 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
         http,
         mail,
         listening,
+        connections: Arc::default(),
         control_socket: options.control_socket,
         has_control: AtomicBool::new(false),
     })
@@ -185,9 +187,14 @@ impl Handle {
         let _entered = self.runtime.enter();
         let control = listen::control(&self.control_socket).map_err(StartError::Control)?;
         self.has_control.store(true, Relaxed);
-        self.listeners.spawn(http::serve(control, everything, self.limits, self.stop.subscribe()));
+        let place = || http::Place {
+            limits: self.limits,
+            stage: self.stop.subscribe(),
+            connections: self.connections.clone(),
+        };
+        self.listeners.spawn(http::serve(control, everything, place()));
         for (listener, router) in self.waiting.drain(..) {
-            self.listeners.spawn(http::serve(listener, router, self.limits, self.stop.subscribe()));
+            self.listeners.spawn(http::serve(listener, router, place()));
         }
         Ok(())
     }
@@ -219,6 +226,11 @@ impl Handle {
     /// Where HTTP is served, with the port the system chose for port 0.
     pub fn http_addresses(&self) -> &[SocketAddr] {
         &self.http
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
     }
 
     /// The sockets of the ports, for another process to serve.

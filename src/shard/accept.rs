@@ -58,7 +58,8 @@ pub(crate) async fn accept(
                 Err(_) => std::future::pending().await,
             }
         };
-        let stream = match futures_lite::future::or(next, left).await {
+        // In this order: somebody may always be waiting.
+        let stream = match futures_lite::future::or(left, next).await {
             Some(Ok(stream)) => stream,
             Some(Err(error)) => {
                 return tracing::error!(listener = name, %error, "no more connections are taken here");

@@ -117,8 +117,11 @@ pub(crate) async fn checkpoints(
 
 /// Gives up the journal shards that hold nothing and take no new mail; says which.
 pub(crate) async fn let_go(shard: &Rc<Shard>, orders: &mpsc::Sender<IndexOrder>) -> Vec<JournalShard> {
+    const PATIENCE: Duration = Duration::from_secs(5);
     let mut gone = Vec::new();
-    if !shard.returning.is_over() || shard.is_stopping() {
+    // What is on its way back may turn out to be nothing.
+    let is_whole = ring::timeout(PATIENCE, shard.returning.wait(shard)).await;
+    if !matches!(is_whole, Ok(true)) || shard.is_stopping() {
         return gone;
     }
     for committer in shard.journals.take_idle().await {
