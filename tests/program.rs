@@ -169,6 +169,14 @@ impl Process {
         Self { pid, descriptor: pidfd_open(pid, PidfdFlags::empty()).unwrap() }
     }
 
+    /// Its number.
+    ///
+    /// # Panics
+    /// Never: a number of a process is positive.
+    pub fn pid(&self) -> u64 {
+        self.pid.as_raw_nonzero().get().try_into().unwrap()
+    }
+
     /// Sends it a signal.
     ///
     /// # Panics

@@ -9,7 +9,7 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{Client, Finished, Place, Process, Program, built, free_address, run};
+use crate::{Client, Finished, Place, Process, Program, built, free_address, run, until};
 
 /// `ringpost serve` with a data directory and ports of its own.
 #[derive(Debug)]
@@ -190,9 +190,11 @@ grace = "10s"
         run(&built("ringpost"), &all, "")
     }
 
-    /// The process that has taken over last, or is about to. What it says is in the same log.
-    pub fn successor(&self) -> Process {
-        Process::of(self.event("handing_over", |_| true)["pid"].as_u64().unwrap())
+    /// The process that has taken over as the first, the second and so on, or is about to. What it says is in the same log.
+    pub fn successor(&self, number: usize) -> Process {
+        let told =
+            until("a new program takes over", || self.events("handing_over").into_iter().nth(number - 1));
+        Process::of(told["pid"].as_u64().unwrap())
     }
 
     /// The running process.

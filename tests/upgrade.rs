@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
 };
 
-use end_to_end::{Client, LoadSink, LoadSource, Place, Process, Server, Signal, Sink, compare, drain, until};
+use end_to_end::{Client, LoadSink, LoadSource, Place, Server, Signal, Sink, compare, drain, until};
 use serde_json::{Value, json};
 
 const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
@@ -17,6 +17,11 @@ const HASTE: &str = "[queue]\nretry = [\"1s\"]\nretry-max = \"2s\"\ndestination-
 fn mail(client: &mut Client, subject: &str) {
     let content = format!("From: ann@example.org\r\nSubject: {subject}\r\n\r\none\r\n");
     client.send("ann@example.org", &["bob@example.net"], &content);
+}
+
+/// Waits until one of the servers has said so. Lines of two processes have no order.
+fn said(server: &Server, name: &str, matches: impl Fn(&Value) -> bool) -> Value {
+    until(name, || server.events(name).into_iter().find(&matches))
 }
 
 /// Waits until so many messages are queued at the server that answers now.
@@ -44,12 +49,12 @@ fn under_load_nobody_is_refused_and_nothing_is_lost_or_sent_twice() {
     ];
     let mut last = None;
     // More often than there are journal shards for: what has become empty is used again.
-    for _ in 0..6 {
+    for number in 1..=6 {
         for _ in 0..100 {
             server.event("accepted", |_| true);
         }
         server.upgrade(&[]).good();
-        last = Some(server.successor());
+        last = Some(server.successor(number));
     }
     for _ in 0..150 {
         server.event("accepted", |_| true);
@@ -82,12 +87,12 @@ fn with_few_journal_shards_the_old_one_ends_first_and_clients_wait() {
     let load = ["--rate", "150", "--sessions", "8", "--per-connection", "20", "--size", "1k-8k"];
     let mut sources = [LoadSource::start(&place, "source", server.smtp(), &load)];
     let mut last = None;
-    for _ in 0..3 {
+    for number in 1..=3 {
         for _ in 0..100 {
             server.event("accepted", |_| true);
         }
         server.upgrade(&[]).good();
-        last = Some(server.successor());
+        last = Some(server.successor(number));
     }
     let lines = server.program().lines();
     assert!(lines.iter().any(|line| line.contains("which leaves too few")), "a server has waited");
@@ -112,8 +117,8 @@ fn a_session_goes_on_where_it_began_and_its_mail_moves() {
     assert!(old.ask("MAIL FROM:<ann@example.org>").is_positive());
     // As `ringpost upgrade` does, but without waiting for the end.
     server.program().signal(Signal::USR2);
-    let successor = server.successor();
-    server.event("taking_over", |_| true);
+    let successor = server.successor(1);
+    said(&server, "taking_over", |_| true);
     // The transaction that was open, and one more.
     assert!(old.ask("RCPT TO:<bob@example.net>").is_positive());
     old.say("DATA");
@@ -132,7 +137,7 @@ fn a_session_goes_on_where_it_began_and_its_mail_moves() {
     assert!(!refused.status.success() && refused.stderr.contains("has not ended yet"), "{refused:?}");
     assert!(old.ask("QUIT").is_positive());
     assert!(server.program_mut().wait().success());
-    server.event("took_over", |event| event["journals"] == 2);
+    said(&server, "took_over", |event| event["journals"] == 2);
     server.upgrade(&["--watch"]).good();
     queued(&server, 4);
     mail(&mut new, "and on");
@@ -156,7 +161,7 @@ fn a_new_program_that_cannot_serve_changes_nothing() {
         refused.stderr.contains("the running program stays") && refused.stderr.contains("hostname"),
         "{refused:?}"
     );
-    server.event("upgrade_refused", |event| event["error"].as_str().unwrap().contains("hostname"));
+    said(&server, "upgrade_refused", |event| event["error"].as_str().unwrap().contains("hostname"));
     mail(&mut client, "one");
     mail(&mut server.client(), "two");
     queued(&server, 2);
@@ -164,7 +169,7 @@ fn a_new_program_that_cannot_serve_changes_nothing() {
     // Mended, it goes.
     server.configure(&format!("{MANY_JOURNALS}{HOLD}"));
     server.upgrade(&["--no-wait"]).good();
-    let _successor = server.successor();
+    let _successor = server.successor(1);
     mail(&mut server.client(), "three");
     assert!(client.ask("QUIT").is_positive());
     queued(&server, 3);
@@ -183,12 +188,12 @@ fn the_mail_of_an_old_one_that_is_killed_is_taken_over() {
     let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
     let mut old = server.client();
     server.upgrade(&["--no-wait"]).good();
-    let _successor = server.successor();
+    let _successor = server.successor(1);
     mail(&mut old, "from the old one");
     mail(&mut server.client(), "from the new one");
     server.program_mut().kill();
-    server.event("predecessor_lost", |_| true);
-    server.event("took_over", |_| true);
+    said(&server, "predecessor_lost", |_| true);
+    said(&server, "took_over", |_| true);
     queued(&server, 2);
 }
 
@@ -197,7 +202,7 @@ fn an_old_one_whose_successor_is_killed_ends_and_loses_nothing() {
     let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
     let mut old = server.client();
     server.upgrade(&["--no-wait"]).good();
-    let successor = server.successor();
+    let successor = server.successor(1);
     mail(&mut old, "from the old one");
     mail(&mut server.client(), "from the new one");
     successor.signal(Signal::KILL);
@@ -214,7 +219,7 @@ fn a_stop_ends_both() {
     let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
     let mut old = server.client();
     server.upgrade(&["--no-wait"]).good();
-    let successor = server.successor();
+    let successor = server.successor(1);
     mail(&mut old, "from the old one");
     successor.signal(Signal::TERM);
     successor.wait();
@@ -234,12 +239,12 @@ fn attempts_under_way_are_finished_by_the_one_that_began_them() {
     mail(&mut old, "deferred");
     server.event("outcome", |event| event["result"] == "deferred");
     server.upgrade(&["--no-wait"]).good();
-    let _successor = server.successor();
+    let _successor = server.successor(1);
     assert!(old.ask("QUIT").is_positive());
     assert!(server.program_mut().wait().success());
     sink.accept();
     // The new one has it now, with what had become of it before.
-    let outcome: Value = server.event("outcome", |event| event["result"] == "delivered");
+    let outcome = said(&server, "outcome", |event| event["result"] == "delivered");
     assert!(outcome["attempt"].as_u64().is_none_or(|attempt| attempt > 1), "{outcome}");
     assert!(sink.mail().content.contains("Subject: deferred"));
     drain(&server);
@@ -263,11 +268,11 @@ fn a_new_program_begins_with_the_rights_of_the_first_and_gives_them_up_too() {
     mail(&mut server.client(), "to the old one");
     assert_eq!(user(server.program().pid().into()), "65534");
     server.upgrade(&[]).good();
-    let first = server.successor();
+    let first = server.successor(1);
     server.upgrade(&[]).good();
     first.wait();
-    let pid = server.event("handing_over", |_| true)["pid"].as_u64().unwrap();
-    let _second = Process::of(pid);
+    let second = server.successor(2);
+    let pid = second.pid();
     assert_eq!(user(pid), "65534");
     mail(&mut server.client(), "to the new one");
     queued(&server, 2);

@@ -17,6 +17,8 @@ use std::{
 use anyhow::Context;
 use ring::MessageSocket;
 
+use crate::say::say;
+
 /// The server's end.
 #[derive(Debug)]
 pub(crate) struct Launcher {
@@ -90,7 +92,7 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
             Ok(mut child) => _ = thread::spawn(move || child.wait()),
             // The server sees that the other end of the link is gone.
             Err(error) => {
-                eprintln!("ringpost: cannot start {}: {error}", arguments.program.display());
+                say(&format!("ringpost: cannot start {}: {error}", arguments.program.display()));
             }
         }
     }

@@ -15,6 +15,7 @@ mod notify;
 mod open;
 mod privileges;
 mod reload;
+mod say;
 mod serve;
 mod server;
 mod sockets;
@@ -26,6 +27,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use say::say;
 use serve::Begin;
 
 #[global_allocator]
@@ -160,7 +162,7 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         // Causes behind one another, in one line.
-        eprintln!("ringpost: {error:#}");
+        say(&format!("ringpost: {error:#}"));
         ExitCode::FAILURE
     })
 }

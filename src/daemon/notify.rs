@@ -13,6 +13,8 @@ use std::{
     },
 };
 
+use crate::say::say;
+
 /// The way to whoever started us; none when nobody wants to know.
 #[derive(Debug)]
 pub(crate) struct Notify(Option<UnixDatagram>);
@@ -24,7 +26,7 @@ impl Notify {
         Self(match connected {
             Some(Ok(socket)) => Some(socket),
             Some(Err(error)) => {
-                eprintln!("ringpost: warning: NOTIFY_SOCKET cannot be reached: {error}");
+                say(&format!("ringpost: warning: NOTIFY_SOCKET cannot be reached: {error}"));
                 None
             }
             None => None,

@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use config::{Config, Places};
 use nix::unistd::{Group, Uid, User, initgroups, setresgid, setresuid};
 
+use crate::say::say;
+
 /// What root is told that names nobody to become.
 pub(crate) const ROOT: &str = "root does not serve mail: name a user to become (`useradd --system ringpost`), start it as \
      that user, or say `allow-root = true` where root owns nothing else";
@@ -20,7 +22,7 @@ pub(crate) fn drop(config: &Config, places: &Places) -> anyhow::Result<()> {
     }
     let Some(name) = &config.user else {
         if config.allow_root {
-            eprintln!("ringpost: warning: the server runs as root; set `user` to one of its own");
+            say("ringpost: warning: the server runs as root; set `user` to one of its own");
             return Ok(());
         }
         bail!("{}: {ROOT}", places.name("user"));

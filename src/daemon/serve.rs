@@ -53,6 +53,7 @@ use crate::{
     notify::Notify,
     open, privileges,
     reload::{Ours, Reloader},
+    say::say,
     server::{Asked, Before, Server},
     sockets,
     watch_files::Stamps,
@@ -94,7 +95,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let (config, places) = (Arc::new(loaded.config.clone()), &loaded.places);
     let launcher = config.upgrade.enabled.then(|| Launcher::start(path)).and_then(|started| {
         let told =
-            |error| eprintln!("ringpost: warning: there will be no upgrade without a restart: {error:#}");
+            |error| say(&format!("ringpost: warning: there will be no upgrade without a restart: {error:#}"));
         started.map_err(told).ok()
     });
     let notify = Notify::connect();
@@ -395,9 +396,9 @@ fn bind(
         }
     }
     for name in systemd.keys() {
-        eprintln!(
+        say(&format!(
             "ringpost: warning: no listener is for the socket `{name}` of systemd (address \"systemd:{name}\")"
-        );
+        ));
     }
     Ok((bound, copies))
 }
@@ -621,7 +622,7 @@ fn announce(
     if let Some(address) = http.first() {
         let _ = writeln!(text, "  curl -s http://{address}/metrics");
     }
-    eprintln!("{text}");
+    say(&text);
 }
 
 /// The CPUs this process may use, in order.

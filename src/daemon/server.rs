@@ -27,6 +27,7 @@ use crate::{
     launcher::Launcher,
     notify::Notify,
     reload::Reloader,
+    say::say,
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -264,7 +265,7 @@ fn failed(server: &Server<'_>, reason: Option<String>) -> ! {
     let reason = reason.unwrap_or_else(|| "every shard ended".to_owned());
     tracing::error!(reason, "a shard failed; the process ends");
     server.reloader.log.flush();
-    eprintln!("ringpost: {reason}");
+    say(&format!("ringpost: {reason}"));
     std::process::exit(70)
 }
 
