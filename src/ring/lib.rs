@@ -1,7 +1,8 @@
 //! io_uring, buffers, timers, the clock; the only unsafe code.
 //!
 //! A shard is one thread with one executor on it. [`start`] makes it; everything else here is called from inside,
-//! and nothing that it hands out leaves the thread but [`bytes::Bytes`] slices, [`BoundListener`]s and [`Pool`]s.
+//! and nothing that it hands out leaves the thread but [`bytes::Bytes`] slices, [`BoundListener`]s, [`Accepted`]s and
+//! [`Pool`]s.
 //!
 //! What the runtime underneath would let go wrong is dealt with here once, so that no caller has to know:
 //!
@@ -48,7 +49,9 @@ pub use file::{
 };
 pub use inherited::{Inherited, inherited};
 pub use input::Input;
-pub use listener::{AcceptOptions, BindError, BoundListener, ListenOptions, Listener, Shortage, UnixAccess};
+pub use listener::{
+    AcceptOptions, Accepted, BindError, BoundListener, ListenOptions, Listener, Shortage, UnixAccess,
+};
 pub use message_socket::MessageSocket;
 pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};

@@ -208,6 +208,19 @@ impl AsFd for BoundListener {
     }
 }
 
+/// A connection that no executor has yet. It may go to another thread, which takes it to its own by [`Stream::from`].
+#[derive(Debug)]
+pub struct Accepted {
+    socket: OwnedFd,
+    peer: Peer,
+}
+
+impl From<Accepted> for Stream {
+    fn from(Accepted { socket, peer }: Accepted) -> Self {
+        Self::new(socket, peer)
+    }
+}
+
 /// What a listener leaves to others, and whom it tells that it has to.
 #[derive(Default)]
 pub struct AcceptOptions {
@@ -284,18 +297,23 @@ impl Listener {
         }
     }
 
+    /// Waits for the next connection, and takes it to the executor of this thread: [`Listener::take`].
+    pub async fn accept(&self) -> io::Result<Stream> {
+        self.take().await.map(Stream::from)
+    }
+
     /// Waits for the next connection, which is owned from the instant the kernel hands it over. Dropping the future
     /// loses none.
     ///
     /// Connections that fail before they are accepted are passed over; when no descriptors are left but the reserve,
     /// this waits until there are. Any error is for good, such as that of [`Listener::stop`].
-    pub async fn accept(&self) -> io::Result<Stream> {
+    pub async fn take(&self) -> io::Result<Accepted> {
         loop {
             if self.stopped.get() {
                 return Err(io::ErrorKind::NotConnected.into());
             }
             let error = match self.accept_now() {
-                Ok(stream) => return Ok(stream),
+                Ok(accepted) => return Ok(accepted),
                 Err(Errno::AGAIN) => match self.wait().await {
                     Ok(()) => continue,
                     Err(error) => error,
@@ -327,7 +345,7 @@ impl Listener {
         }
     }
 
-    /// Accepts no more. Whoever waits in [`Listener::accept`] gets an error, and so do clients in the backlog.
+    /// Accepts no more. Whoever waits in [`Listener::take`] gets an error, and so do clients in the backlog.
     pub fn stop(&self) {
         self.stopped.set(true);
         let _ = rustix::net::shutdown(&self.bound.socket, rustix::net::Shutdown::Both);
@@ -338,7 +356,7 @@ impl Listener {
         &self.bound.address
     }
 
-    fn accept_now(&self) -> Result<Stream, Errno> {
+    fn accept_now(&self) -> Result<Accepted, Errno> {
         if self.careful.get() {
             if !self.is_somebody_waiting()? {
                 return Err(Errno::AGAIN);
@@ -352,7 +370,7 @@ impl Listener {
         let (socket, from) = rustix::net::acceptfrom_with(&self.bound.socket, SocketFlags::CLOEXEC)?;
         self.careful.set(number(&socket) >= self.ceiling.get());
         let peer = from.and_then(|from| SocketAddr::try_from(from).ok());
-        Ok(Stream::new(socket, peer.map_or(Peer::Unix, Peer::tcp)))
+        Ok(Accepted { socket, peer: peer.map_or(Peer::Unix, Peer::tcp) })
     }
 
     fn is_somebody_waiting(&self) -> Result<bool, Errno> {
