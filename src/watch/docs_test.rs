@@ -66,6 +66,7 @@ Questions and where to look:
 | is the disk the limit? | `histogram_quantile(0.99, sum by (le) (rate(ringpost_journal_sync_seconds_bucket[5m])))` |
 | what waits? | `sum by (state) (ringpost_queue_recipients)` |
 | who does not take our mail? | `topk(10, sum by (site) (rate(ringpost_delivery_outcomes_total{outcome=\"deferred\"}[5m])))` |
+| do all cores have the same to do? | `sum by (shard) (ringpost_connections_open{side=\"in\"})` |
 | do clients wait for descriptors? | `sum(rate(ringpost_accept_pauses_total[5m]))` |
 | do clients wait for memory? | `sum(rate(ringpost_buffer_waits_total[5m]))` |
 | alarm | `sum(ringpost_journal_health{state!=\"healthy\"}) > 0` |
@@ -74,6 +75,7 @@ Questions and where to look:
 Label values: `side` is `in` (clients to us) or `out` (we to next hops). `site` has a series for each of the busiest
 hundred sites of a shard; the rest count as `other`, and a site that was idle gives its series up for a busy one.
 `reason` of a refusal is one of the reasons in replies.md.
+A connection counts for the shard that serves it, whichever it came to.
 
 | metric | kind | labels | counts |
 |---|---|---|---|

@@ -40,6 +40,10 @@ pub struct Inbound {
     pub verifications: Family<Verification>,
     /// Replies held back.
     pub tarpitted: Counter,
+    /// Connections that came here and were given to another shard.
+    pub given: Counter,
+    /// Connections that came to another shard and are served here.
+    pub taken: Counter,
     /// Moments in which none was taken for lack of descriptors or memory.
     pub pauses: Counter,
     /// Commands read.
@@ -446,6 +450,8 @@ impl ShardMetrics {
                 untracked: b.counter(&n::CLIENTS_UNTRACKED, &[]),
                 verifications: Family::new(|v: Verification| b.counter(&n::VERIFICATIONS, &[v.label()])),
                 tarpitted: b.counter(&n::REPLIES_HELD_BACK, &[]),
+                given: b.counter(&n::CONNECTIONS_HANDED_OVER, &["out"]),
+                taken: b.counter(&n::CONNECTIONS_HANDED_OVER, &["in"]),
                 pauses: b.counter(&n::ACCEPT_PAUSES, &[]),
                 tls_resumed: b.counter(&n::TLS_RESUMED, &[]),
                 commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),

@@ -116,6 +116,8 @@ list! {
         "Addresses and networks of clients that are counted now, of clients.tracked-max";
     ACCEPT_PAUSES: "ringpost_accept_pauses_total", Kind::Counter, Count, ["shard"],
         "Times that connections had to wait because no descriptors or memory were left";
+    CONNECTIONS_HANDED_OVER: "ringpost_connections_handed_over_total", Kind::Counter, Count, ["shard", "direction"],
+        "Connections that came to a shard and were given to one with fewer (out), or that it was given (in)";
     CONNECTIONS_FAILED: "ringpost_connections_failed_total", Kind::Counter, Count, ["shard"],
         "Connections to a next hop that could not be made";
     CONNECTION_WAITS: "ringpost_connection_waits_total", Kind::Counter, Count, ["shard"],
