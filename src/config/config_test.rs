@@ -86,7 +86,8 @@ fn every_key_stands_in_the_example_and_is_explained() {
 #[test]
 fn any_configuration_survives_being_written() {
     let mut config = parse(LEAST).unwrap();
-    config.cores = Cores { count: CoreCount::Count(2), spare: 1, pin: true, cpus: vec![3, 1] };
+    config.cores =
+        Cores { count: CoreCount::Count(2), spare: 1, pin: true, cpus: vec![3, 1], balance: false };
     config.limits.message_size_max = 1 << 20;
     config.limits.errors_max = 7;
     config.listeners[0].limits = config.limits.clone();

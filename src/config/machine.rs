@@ -32,6 +32,9 @@ section! {
         pin: bool [YesNo; Restart] = true;
         /// The CPUs to bind to, by number, in the order of the shards. Empty: those the process may use.
         cpus: Vec<u16> [List<Whole<0, 4095>>; Restart] = Vec::new();
+        /// Give a new connection to the core that has the fewest, if that is not the one it has come to. The kernel spreads
+        /// connections without looking who has how many: of a few, some cores get most. Where many come, they stay.
+        balance: bool [YesNo] = true;
     }
 }
 

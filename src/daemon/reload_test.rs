@@ -49,6 +49,7 @@ cores.count = 2
 cores.spare = 1
 cores.pin = false
 cores.cpus = [1]
+cores.balance = false
 ring.depth = 512
 ring.io-memory = "2MiB"
 ring.spin = "1ms"

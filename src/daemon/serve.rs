@@ -31,7 +31,7 @@ use nix::{
     unistd::Pid,
 };
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
-use shard::{Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
+use shard::{Balance, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch as watch_channel},
@@ -166,6 +166,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         );
     }
     let mut leases = Leases::of_host(shards);
+    let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
     let gate = watch_channel::Sender::new(match predecessor {
         Some(_) => Gate::Closed,
@@ -188,6 +189,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             journals: journals.remove(0),
             leases: leases.remove(0),
             crowd: crowd.clone(),
+            balance: balance.remove(0),
             neighbours: door.neighbours(),
             metrics: registry.shard(number, &refusals()),
             hatch,

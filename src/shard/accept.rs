@@ -1,4 +1,4 @@
-//! A socket arrives: is there room for it, does TLS come first, and who talks to it.
+//! A socket arrives: who serves it, is there room for it, does TLS come first, and who talks to it.
 
 use std::{
     cell::Cell,
@@ -19,6 +19,7 @@ use watch::{
 use crate::{
     Gate,
     admission::{Admitted, note_turned},
+    balance::{Arrived, Seat},
     caller::{ProxyError, look_at_certificate, read_header},
     connection,
     settings::{Door, TlsStart},
@@ -45,13 +46,14 @@ pub(crate) async fn accept(
     mut gate: watching::Receiver<Gate>,
 ) {
     let ListenerSocket { listener: name, socket, open } = socket;
+    let name: Arc<str> = name.into();
     let on_shortage = Box::new(tell_shortage(&shard, &name));
     let options = AcceptOptions { reserve: reserve.into(), on_shortage: Some(on_shortage) };
     let listener = Listener::with(socket, options);
     // Nobody can open or close them any more only when the program ends.
     let _ = gate.wait_for(|gate| *gate != Gate::Closed).await;
     loop {
-        let next = async { Some(listener.accept().await) };
+        let next = async { Some(listener.take().await) };
         let left = async {
             match gate.wait_for(|gate| *gate == Gate::Left).await {
                 Ok(_) => None,
@@ -59,26 +61,55 @@ pub(crate) async fn accept(
             }
         };
         // In this order: somebody may always be waiting.
-        let stream = match futures_lite::future::or(left, next).await {
-            Some(Ok(stream)) => stream,
+        let socket = match futures_lite::future::or(left, next).await {
+            Some(Ok(socket)) => socket,
             Some(Err(error)) => {
-                return tracing::error!(listener = name, %error, "no more connections are taken here");
+                return tracing::error!(listener = &*name, %error, "no more connections are taken here");
             }
             None => return,
         };
         if shard.is_stopping() {
             return;
         }
-        let Some(door) = shard.settings().door(&name) else { continue };
-        let socket = Socket::new(stream, shard.pool.clone());
-        let admitted = Admitted::new(&shard, &open, socket.stream());
-        let metrics = shard.metrics.clone();
-        let address = client_address(socket.stream().peer());
-        ring::spawn_caught(serve(shard.clone(), door, socket, admitted), move |panic| {
-            metrics.executor.panicked.one();
-            SessionPanicked { peer: address, error: &panic }.emit(ring::clock::unix_micros());
-        });
+        let arrived = Arrived { listener: name.clone(), open: open.clone(), socket };
+        let placed = match shard.settings().balance {
+            true => shard.balance.place(arrived, ring::clock::now()),
+            false => Some((arrived, shard.balance.keep())),
+        };
+        match placed {
+            Some((arrived, seat)) => begin(&shard, arrived, seat),
+            None => shard.metrics.inbound.given.one(),
+        }
     }
+}
+
+/// Takes connections that have come to other shards, until the shard stops.
+pub(crate) async fn take_over(shard: Rc<Shard>) {
+    while let Some((arrived, seat)) = shard.balance.next().await {
+        shard.metrics.inbound.taken.one();
+        begin(&shard, arrived, seat);
+    }
+}
+
+/// Takes no more connections that have come to other shards; those that wait are served.
+pub(crate) fn stop_taking_over(shard: &Rc<Shard>) {
+    for (arrived, seat) in shard.balance.close() {
+        shard.metrics.inbound.taken.one();
+        begin(shard, arrived, seat);
+    }
+}
+
+/// Serves a connection here.
+fn begin(shard: &Rc<Shard>, Arrived { listener, open, socket }: Arrived, seat: Seat) {
+    let Some(door) = shard.settings().door(&listener) else { return };
+    let socket = Socket::new(socket.into(), shard.pool.clone());
+    let admitted = Admitted::new(shard, open, seat, socket.stream());
+    let metrics = shard.metrics.clone();
+    let address = client_address(socket.stream().peer());
+    ring::spawn_caught(serve(shard.clone(), door, socket, admitted), move |panic| {
+        metrics.executor.panicked.one();
+        SessionPanicked { peer: address, error: &panic }.emit(ring::clock::unix_micros());
+    });
 }
 
 /// Counts the pauses of a listener, and logs the first and the end of those that belong together.

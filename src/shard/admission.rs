@@ -15,6 +15,7 @@ use watch::{ConnectionRefusal, Counted as _, events::ConnectionRefused};
 
 use crate::{
     accept::client_address,
+    balance::Seat,
     caller::Caller,
     crowd::{Bucket, Place, UsedUp},
     settings::Door,
@@ -28,16 +29,17 @@ pub(crate) struct Admitted {
     session: u64,
     /// Connections on the listener, this one included.
     listener: u32,
+    _seat: Seat,
 }
 
 impl Admitted {
     /// Counts it on its listener.
-    pub(crate) fn new(shard: &Rc<Shard>, open: &Arc<AtomicU32>, stream: &Rc<Stream>) -> Self {
+    pub(crate) fn new(shard: &Rc<Shard>, open: Arc<AtomicU32>, seat: Seat, stream: &Rc<Stream>) -> Self {
         let listener = open.fetch_add(1, Relaxed) + 1;
         shard.metrics.inbound.open.up();
         shard.metrics.inbound.connections.one();
         let session = shard.enter_session(stream);
-        Self { open: open.clone(), shard: shard.clone(), session, listener }
+        Self { open, shard: shard.clone(), session, listener, _seat: seat }
     }
 
     /// Whether there is no room for it on the listener, whoever it is.

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use watch::events::Operated;
 
 use crate::{
-    facts, inject, release, schedule,
+    accept, facts, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
     upkeep::{self, IndexOrder},
@@ -357,6 +357,7 @@ fn health(shard: &Shard) -> ShardHealth {
 
 /// Ends what is under way within the grace; says how many sessions are cut off.
 async fn drain(shard: &Rc<Shard>, grace: Duration) -> u64 {
+    accept::stop_taking_over(shard);
     shard.stop();
     let until = ring::clock::now() + grace;
     loop {

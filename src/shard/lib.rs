@@ -2,7 +2,7 @@
 //!
 //! The path of a message, in the order in which it takes it:
 //!
-//! - `accept`      a socket arrives: who it is (`caller`), limits (`admission`), TLS
+//! - `accept`      a socket arrives: which shard serves it (`balance`), who it is (`caller`), limits (`admission`), TLS
 //! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
 //!   `socket` the bytes, `facts` what policy wants to know, `reverse` the name of the client's address, `verify` programs that know recipients, `trace` the
 //!   fields we put in front
@@ -21,6 +21,7 @@
 mod accept;
 mod admission;
 mod attempt;
+mod balance;
 mod budget;
 mod caller;
 mod connection;
@@ -62,6 +63,7 @@ use tokio::sync::{mpsc, oneshot, watch as watching};
 use watch::{ShardMetrics, events::JournalOpened};
 
 pub use accept::ListenerSocket;
+pub use balance::Balance;
 pub use budget::{DiskBudget, DiskShare};
 pub use crowd::Crowd;
 pub use journals::segment_path;
@@ -94,6 +96,8 @@ pub struct Setup {
     pub leases: Leases,
     /// Who is connected to it.
     pub crowd: Crowd,
+    /// How many connections each shard has.
+    pub balance: Balance,
     /// The other shards.
     pub neighbours: Neighbours,
     /// What it counts with.
@@ -148,6 +152,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         journals,
         leases,
         crowd,
+        balance,
         neighbours,
         metrics,
         hatch,
@@ -191,6 +196,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         resolve,
         leases,
         crowd,
+        balance,
         neighbours,
         pool,
         metrics,
@@ -206,6 +212,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     let (failing, failed) = oneshot::channel();
     let keeping =
         ring::spawn_task(keep(shard.clone(), missing, index.clone(), (snapshot.clone(), adoptions), failing));
+    ring::spawn(accept::take_over(shard.clone()));
     for listener in listeners {
         ring::spawn(accept::accept(shard.clone(), listener, config.descriptors.reserve, gate.clone()));
     }

@@ -65,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) prefixes: Prefixes,
     /// Connections of strangers in a minute.
     pub(crate) connection_rate: Option<u32>,
+    /// Whether a shard that has many connections gives new ones to one that has few.
+    pub(crate) balance: bool,
     /// How programs are asked for recipients.
     pub(crate) verify: config::Verify,
     pub(crate) routes: Routes,
@@ -130,6 +132,7 @@ impl Settings {
             policy: policy::Policy::new(config),
             prefixes: Prefixes { v4: config.clients.network_v4, v6: config.clients.network_v6 },
             connection_rate: config.clients.connection_rate,
+            balance: config.cores.balance,
             verify: config.verify.clone(),
             routes: Routes::new(routes(config)),
             own: Arc::new(own(config)),

@@ -19,6 +19,7 @@ use smtp::Refusal;
 use watch::ShardMetrics;
 
 use crate::{
+    balance::Balance,
     crowd::Crowd,
     facts,
     hops::Hops,
@@ -52,6 +53,7 @@ pub(crate) struct Shard {
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
     pub(crate) crowd: Crowd,
+    pub(crate) balance: Balance,
     /// The way to all shards.
     pub(crate) neighbours: Neighbours,
     /// Whether mail is being looked for that a client asked for.
@@ -124,6 +126,7 @@ pub(crate) struct Parts {
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
     pub(crate) crowd: Crowd,
+    pub(crate) balance: Balance,
     pub(crate) neighbours: Neighbours,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
@@ -145,6 +148,7 @@ impl Shard {
             resolve,
             leases,
             crowd,
+            balance,
             neighbours,
             pool,
             metrics,
@@ -164,6 +168,7 @@ impl Shard {
             resolve,
             leases,
             crowd,
+            balance,
             neighbours,
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
