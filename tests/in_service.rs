@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "in_service/balance.rs"]
+mod balance;
 #[path = "in_service/books.rs"]
 mod books;
 #[path = "in_service/leases.rs"]
