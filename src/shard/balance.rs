@@ -80,8 +80,8 @@ struct Flow {
 
 /// So many wait for a shard at a time. More are only there when it does not run, and then others had better serve them.
 const WAITING_MAX: usize = 32;
-/// So many connections, and as many in each second, are few. To hand one over takes some 10 µs of each shard, and to look at the
-/// counts of others a fraction of a microsecond for each: of so many it is nothing.
+/// So many connections, and as many in each second, are few. To hand one over wakes another shard, and to look at the counts of
+/// others takes time for each of them: of so many it is little.
 const FEW: u32 = 64;
 /// By an eighth more than the least is even enough, which is one more for less than eight.
 const SLACK: u32 = 8;
