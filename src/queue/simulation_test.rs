@@ -65,6 +65,8 @@ enum Event {
     Limit,
     SetClockBack,
     Restart,
+    /// What another process had comes here.
+    Adopt,
     /// One more message from before the last restart.
     Older,
     Look,
@@ -186,6 +188,7 @@ impl World {
             (Event::Limit, 6),
             (Event::SetClockBack, 2),
             (Event::Restart, 2),
+            (Event::Adopt, 3),
             (Event::Look, 30),
         ];
         for (event, count) in disturbances {
@@ -266,6 +269,9 @@ impl World {
                 }
             }
             Event::Restart => self.restart(),
+            // One after the other.
+            Event::Adopt if self.is_restoring => {}
+            Event::Adopt => self.adopt(),
             Event::Older => self.restore_one(),
             // What has not come back is not to be seen.
             Event::Look if self.is_restoring => {}
@@ -561,6 +567,52 @@ impl World {
             queue.restore(&Restored { message, recipients: &recipients }, now);
         }
         self.queue = queue;
+    }
+
+    /// Messages of another process come in as those of before a restart do, beside what is queued and tried here.
+    fn adopt(&mut self) {
+        let now = self.now();
+        for _ in 0..self.random.below(6) {
+            let id = QueueId::new(JournalShard(4), self.accepted);
+            self.accepted += 1;
+            let received_at = Timestamp::from_secs(now.secs());
+            let message = MessageState {
+                id,
+                received_at,
+                size: 1,
+                priority: [Priority::Urgent, Priority::Normal, Priority::Bulk][self.random.below(3) as usize],
+                kind: Kind::Message,
+                warning: Warning::Wanted,
+                give_up_at: None,
+                times: Times::default(),
+            };
+            let give_up = self.elapsed + schedule().lifetime(message.kind);
+            self.lives.insert(id, (give_up, give_up));
+            let mut recipients = Vec::new();
+            for place in 0..1 + self.random.below(4) as u32 {
+                let state = [State::Ready, State::Deferred, State::Held][self.random.below(3) as usize];
+                let known = Known {
+                    name: NAMES[self.random.below(4) as usize],
+                    running: false,
+                    held: state == State::Held,
+                    removed: false,
+                    ended: false,
+                    state,
+                    attempts: self.random.below(3) as u16,
+                    due: now.saturating_add(Duration::from_secs(self.random.below(3000))),
+                };
+                self.recipients.insert((id, place), known.clone());
+                recipients.push((place, known));
+            }
+            self.messages.insert(id, message);
+            self.older.push((message, recipients));
+        }
+        self.queue.begin_restore();
+        self.is_restoring = true;
+        for _ in 0..=self.older.len() {
+            let at = self.elapsed + Duration::from_millis(self.random.below(300_000));
+            self.plan(at, Event::Older);
+        }
     }
 
     fn restore_one(&mut self) {
