@@ -1,4 +1,4 @@
-//! The load generator: a source that pours mail and a sink that swallows it.
+//! The load generator: a source that pours mail, a sink that swallows it, and a crowd that says nothing.
 //!
 //! Each message carries a mark ([`message::Mark`]): run, number, recipients, and length and checksum of all that
 //! follows the mark. So the sink knows each message again, byte for byte, whatever fields servers on the way put in
@@ -10,6 +10,7 @@
 
 pub mod compare;
 pub mod histogram;
+pub mod hold;
 pub mod message;
 mod random;
 pub mod report;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use loadtest::report::{Progress, end_on_signals};
-use loadtest::{compare, sink, source};
+use loadtest::{compare, hold, sink, source};
 use serde::Serialize;
 
 #[global_allocator]
@@ -46,6 +46,14 @@ enum End {
   loadtest sink --idle 10s --seen seen.txt --json       end when all is quiet, list what came")]
     Sink(sink::Options),
 
+    /// Open connections, and say nothing more
+    #[command(after_help = "Examples:
+  loadtest hold 127.0.0.1:2525 -n 20000                 greeted and EHLOed, then idle, until an interrupt
+  loadtest hold 127.0.0.1:2525 -n 20000 --tls starttls  the same under TLS
+  loadtest hold 127.0.0.1:2525 -n 5000 --tls starttls --half --again
+                                                        handshakes that do not go on; new ones for those that end")]
+    Hold(hold::Options),
+
     /// Compare what got a 250 with what came in: exit code 1 if anything is missing
     Compare {
         /// The file of `source --acked`
@@ -75,6 +83,13 @@ fn main() -> Result<ExitCode> {
                 eprintln!("listening on {}", sink.address());
             }
             let report = sink.run()?;
+            show(&report, &report.to_string(), line.json)?;
+        }
+        End::Hold(options) => {
+            ring::probe()?;
+            end_on_signals()?;
+            let opened = |report: &hold::Report| println!("holding {}", report.held);
+            let report = hold::run(hold::Options { progress, ..options }, opened)?;
             show(&report, &report.to_string(), line.json)?;
         }
         End::Compare { acked, seen } => {

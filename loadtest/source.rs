@@ -121,7 +121,7 @@ impl Options {
     }
 }
 
-fn resolve(text: &str) -> Result<SocketAddr, String> {
+pub(crate) fn resolve(text: &str) -> Result<SocketAddr, String> {
     let mut found =
         text.to_socket_addrs().map_err(|error| format!("{error}; an address is like 127.0.0.1:2525"))?;
     found.next().ok_or_else(|| "no such host".to_owned())
