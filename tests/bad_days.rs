@@ -15,6 +15,8 @@ mod content;
 mod descriptors;
 #[path = "bad_days/disk.rs"]
 mod disk;
+#[path = "bad_days/half_open.rs"]
+mod half_open;
 #[path = "bad_days/hops.rs"]
 mod hops;
 #[path = "bad_days/patience.rs"]

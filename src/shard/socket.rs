@@ -128,6 +128,8 @@ impl Socket {
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         self.flush().await?;
         let Some(secure) = &mut self.secure else { return self.input.fill(&self.stream).await };
+        // Nobody receives into it, so nobody gives it back: who waits with nothing unread is to hold no memory.
+        self.input.release();
         let before = self.input.len();
         loop {
             if secure.plaintext.is_empty() {
