@@ -1,10 +1,11 @@
 //! What a server can still do once it serves, should somebody take it over: little.
 
-use std::fs;
+use std::{fs, os::unix::process::ExitStatusExt as _};
 
-use end_to_end::{Server, built, run, tool};
+use end_to_end::{Server, Signal, built, run, tool};
+use rustix::process::{Resource, getrlimit};
 
-use crate::is_root;
+use crate::{is_root, through};
 
 const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
 
@@ -44,6 +45,29 @@ fn what_a_server_gives_up() {
     assert_eq!(of_threads(server.program().pid(), "Seccomp"), "0");
 }
 
+/// A core file would show the mail that was in memory when the server crashed, and its keys.
+#[test]
+fn a_crash_leaves_no_core_file() {
+    // Where core files go to the folder that a program was started in, one is looked for when they are allowed: else
+    // there would be none to be seen to be missing.
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let seen = !pattern.starts_with(['|', '/']) && getrlimit(Resource::Core).maximum.is_none();
+    for allowed in [false, true] {
+        let mut server =
+            Server::prepare(&format!("{HOLD}[hardening]\ncore-dumps = {allowed}\nfiles = false\n"));
+        let mut command = through(&["sh", "-c", "ulimit -c unlimited; exec \"$@\"", "sh"], &server);
+        server.resume_by(command.current_dir(server.place().path()));
+        let mut client = server.client();
+        client.send("ann@example.org", &["bob@example.net"], "Subject: secret\r\n\r\nsecret\r\n");
+        server.program().signal(Signal::ABORT);
+        let status = server.program_mut().wait();
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}");
+        let dumped = status.core_dumped();
+        assert!(!dumped || allowed, "{status}");
+        assert!(dumped || !allowed || !seen, "{status}");
+    }
+}
+
 #[test]
 fn what_a_start_needed_is_given_back() {
     if !is_root() {
@@ -67,6 +91,13 @@ fn what_a_start_needed_is_given_back() {
     const IPC_LOCK: &str = "0000000000004000";
     for (set, left) in [("CapEff", IPC_LOCK), ("CapPrm", IPC_LOCK), ("CapAmb", "0000000000000000")] {
         assert_eq!(of_threads(pid, set), left, "{set}");
+    }
+    // Not even the same user can look into it, as a debugger would.
+    for file in ["environ", "mem"] {
+        let path = format!("/proc/{pid}/{file}");
+        let by = ["--reuid=65534", "--regid=65534", "--clear-groups", "--", "head", "--bytes=1", &path];
+        let looked = run(&tool("setpriv"), &by, "");
+        assert!(looked.stderr.contains("Permission denied"), "{looked}");
     }
     let mut client = server.client();
     client.ask("MAIL FROM:<ann@example.org>");
