@@ -163,8 +163,8 @@ struct Client {
 #[derive(Debug)]
 enum Phase {
     Idle,
-    Transaction(Transaction),
-    BetweenChunks(Transaction),
+    Transaction(Box<Transaction>),
+    BetweenChunks(Box<Transaction>),
     /// As `Idle`, but a chunk of the message refused before is refused again.
     Refused(Refusal, Answers),
     /// No line is read now.
@@ -174,9 +174,9 @@ enum Phase {
 #[derive(Debug)]
 enum Busy {
     /// Policy is asked whether mail data may come.
-    Asking(Transaction, Transfer),
-    Receiving(Transaction),
-    Chunk(Transaction, chunk::Chunk),
+    Asking(Box<Transaction>, Transfer),
+    Receiving(Box<Transaction>),
+    Chunk(Box<Transaction>, chunk::Chunk),
     /// A chunk is thrown away for this reason.
     Discarding(Refusal, chunk::Chunk, Answers),
     Committing(Answers),
@@ -198,6 +198,7 @@ enum Transfer {
     Chunk(chunk::Chunk),
 }
 
+/// Boxed wherever it is: between two messages, a session should not carry the room for it.
 #[derive(Debug)]
 struct Transaction {
     envelope: Envelope,
@@ -616,7 +617,7 @@ impl Session {
     }
 
     /// Asks policy before any mail data is taken.
-    fn ask_for_data(&mut self, transaction: Transaction, transfer: Transfer) -> Action {
+    fn ask_for_data(&mut self, transaction: Box<Transaction>, transfer: Transfer) -> Action {
         let size = match transfer {
             Transfer::Data => transaction.size_declared,
             Transfer::Chunk(chunk) => transaction.size_declared.max(Some(chunk.size)),
@@ -705,7 +706,7 @@ impl Session {
         refusal.into()
     }
 
-    fn commit(&mut self, transaction: Transaction) -> Action {
+    fn commit(&mut self, transaction: Box<Transaction>) -> Action {
         self.phase = Phase::Busy(Busy::Committing(self.answers(&transaction)));
         Action::Commit(transaction.envelope)
     }
@@ -794,7 +795,7 @@ impl Session {
         &self,
         reverse_path: ReversePath,
         parameters: MailParameters,
-    ) -> Result<Transaction, Refusal> {
+    ) -> Result<Box<Transaction>, Refusal> {
         let now = self.now;
         let (hold_until, hold_for) = match parameters.hold {
             None => (None, None),
@@ -819,7 +820,7 @@ impl Session {
         }
         let (priority, tls) = (parameters.priority, parameters.tls);
         let handling = Handling { priority, deliver_by, hold_until, hold_for, tls };
-        Ok(Transaction::new(reverse_path, parameters, handling))
+        Ok(Box::new(Transaction::new(reverse_path, parameters, handling)))
     }
 
     /// What this client was offered.

@@ -72,7 +72,7 @@ impl Session {
         }
     }
 
-    pub(super) fn receive_chunk(&mut self, mut transaction: Transaction, chunk: Chunk) -> Action {
+    pub(super) fn receive_chunk(&mut self, mut transaction: Box<Transaction>, chunk: Chunk) -> Action {
         // Not `received == 0`: the chunks before may all have been empty.
         let first = transaction.received.is_none();
         transaction.received = Some(transaction.received.unwrap_or(0) + chunk.size);
