@@ -1,6 +1,7 @@
 //! Deadlines of connections: set for nothing, looked at a few times a second by one task of the shard.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -16,17 +17,15 @@ use crate::clock;
 /// still say why it closes (RFC 5321 §3.8: a 421 reply).
 ///
 /// A deadline is never early, and late by no more than the sweep interval of the shard.
-#[derive(Debug)]
 pub struct Deadline {
     entry: Rc<Entry>,
 }
 
-#[derive(Debug)]
 struct Entry {
     at: Cell<Duration>,
     expired: Cell<bool>,
-    reader: RefCell<Option<Waker>>,
-    writer: RefCell<Option<Waker>>,
+    reader: Cell<Option<Waker>>,
+    writer: Cell<Option<Waker>>,
     /// Where the shard's list has this entry.
     place: Cell<usize>,
 }
@@ -52,8 +51,8 @@ impl Deadline {
             entry: Rc::new(Entry {
                 at: Cell::new(NEVER),
                 expired: Cell::new(false),
-                reader: RefCell::new(None),
-                writer: RefCell::new(None),
+                reader: Cell::new(None),
+                writer: Cell::new(None),
                 place: Cell::new(UNLISTED),
             }),
         }
@@ -93,18 +92,22 @@ impl Deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if self.entry.place.get() != UNLISTED {
-            let mut waker = self.entry.waker(side).borrow_mut();
-            match &mut *waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                None => *waker = Some(context.waker().clone()),
-            }
+            let waker = self.entry.waker(side);
+            let kept = waker.take().filter(|waker| waker.will_wake(context.waker()));
+            waker.set(Some(kept.unwrap_or_else(|| context.waker().clone())));
         }
         Ok(())
     }
 }
 
+impl fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deadline").field("at", &self.entry.at).field("expired", &self.entry.expired).finish()
+    }
+}
+
 impl Entry {
-    fn waker(&self, side: Side) -> &RefCell<Option<Waker>> {
+    fn waker(&self, side: Side) -> &Cell<Option<Waker>> {
         match side {
             Side::Reader => &self.reader,
             Side::Writer => &self.writer,

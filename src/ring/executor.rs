@@ -247,13 +247,32 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
 /// Like [`spawn`], but a panic ends only this task; then `on_panic` is told what the panic said.
 pub fn spawn_caught(future: impl Future<Output = ()> + 'static, on_panic: impl FnOnce(String) + 'static) {
     // What the task shared with others is in whatever state the panic left it; callers keep that to one session.
-    // Boxed: a block that awaits what it captured would hold room for it twice.
-    let caught = Box::pin(AssertUnwindSafe(future).catch_unwind());
-    spawn(async move {
-        if let Err(payload) = caught.await {
-            on_panic(panic_text(&*payload));
-        }
-    });
+    spawn(Caught { future: AssertUnwindSafe(future).catch_unwind(), on_panic: Some(on_panic) });
+}
+
+/// The future of [`spawn_caught`]. By hand: a block that awaits what it captured would hold room for it twice.
+struct Caught<F, P> {
+    future: F,
+    on_panic: Option<P>,
+}
+
+impl<F: Future<Output = Result<(), Box<dyn Any + Send>>>, P: FnOnce(String)> Future for Caught<F, P> {
+    type Output = ();
+
+    #[expect(unsafe_code, reason = "one field is pinned with the whole, the other is not")]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: `future` stays where it is until it is dropped with the whole, which has no drop of its own; `on_panic` is
+        // never pinned.
+        let (future, on_panic) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.future), &mut this.on_panic)
+        };
+        future.poll(context).map(|ended| {
+            if let (Err(payload), Some(on_panic)) = (ended, on_panic.take()) {
+                on_panic(panic_text(&*payload));
+            }
+        })
+    }
 }
 
 /// Like [`spawn`], for a task whose result somebody awaits.

@@ -153,6 +153,23 @@ impl Stream {
         received
     }
 
+    /// Sends what the kernel takes without a wait, which is all of it unless the peer is slow. Says how much.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.deadline.expired() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        loop {
+            match self.send(&Rest { slices: &[bytes], sent: 0 }) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.streak.end();
+                    return Ok(0);
+                }
+                sent => return Ok(sent?),
+            }
+        }
+    }
+
     /// Sends all of it.
     pub async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
         self.write_slices(&[bytes]).await
@@ -211,7 +228,8 @@ impl Stream {
     /// Lets others run when this connection has gone on for long without ever waiting.
     pub(crate) async fn breathe(&self) {
         if self.streak.step() {
-            yield_now().await;
+            // Boxed: whoever waits here mostly does so for the peer.
+            Box::pin(yield_now()).await;
         }
     }
 
