@@ -102,7 +102,7 @@ pub(crate) fn stop_taking_over(shard: &Rc<Shard>) {
 /// Serves a connection here.
 fn begin(shard: &Rc<Shard>, Arrived { listener, open, socket }: Arrived, seat: Seat) {
     let Some(door) = shard.settings().door(&listener) else { return };
-    let socket = Socket::new(socket.into(), shard.pool.clone());
+    let socket = Box::new(Socket::new(socket.into(), shard.pool.clone()));
     let admitted = Admitted::new(shard, open, seat, socket.stream());
     let metrics = shard.metrics.clone();
     let address = client_address(socket.stream().peer());
@@ -135,32 +135,44 @@ fn tell_shortage(shard: &Rc<Shard>, listener: &str) -> impl Fn(Shortage) + 'stat
     }
 }
 
-async fn serve(shard: Rc<Shard>, door: Rc<Door>, mut socket: Socket, admitted: Admitted) {
-    if let Some(proxies) = &door.proxies
-        && !admitted.is_one_too_many(&door)
-    {
-        // Boxed: an open connection should not carry the room for it.
-        let read = Box::pin(read_header(&mut socket, proxies, &door)).await;
-        if let Err(error) = read {
-            return note_proxy(&shard, &door, socket.stream().peer(), &error);
+#[expect(clippy::manual_async_fn, reason = "an async function keeps its arguments twice")]
+fn serve(
+    shard: Rc<Shard>,
+    door: Rc<Door>,
+    mut socket: Box<Socket>,
+    admitted: Admitted,
+) -> impl Future<Output = ()> {
+    async move {
+        if let Some(proxies) = &door.proxies
+            && !admitted.is_one_too_many(&door)
+        {
+            // Boxed: an open connection should not carry the room for it.
+            let read = Box::pin(read_header(&mut socket, proxies, &door)).await;
+            if let Err(error) = read {
+                return note_proxy(&shard, &door, socket.stream().peer(), &error);
+            }
         }
-    }
-    let (place, verdict) = admitted.judge(&door, socket.caller());
-    if let Err(turned) = verdict {
-        note_turned(&shard, socket.peer(), turned);
-        // Under implicit TLS nobody could read it. RFC 5321 §3.1 has us wait for QUIT after a 554; who is not wanted does
-        // not get to hold a connection for that.
-        if !matches!(door.tls, TlsStart::AtOnce(_)) {
-            socket.send(|output| Reply::from(turned.refusal()).write_to(output));
+        let (place, verdict) = admitted.judge(&door, socket.caller());
+        if let Err(turned) = verdict {
+            note_turned(&shard, socket.peer(), turned);
+            // Under implicit TLS nobody could read it. RFC 5321 §3.1 has us wait for QUIT after a 554; who is not wanted does
+            // not get to hold a connection for that.
+            if !matches!(door.tls, TlsStart::AtOnce(_)) {
+                socket.send(|output| Reply::from(turned.refusal()).write_to(output));
+            }
+            let turn_away = async move {
+                socket.close().await;
+                drop(place);
+            };
+            return Box::pin(turn_away).await;
         }
-        return socket.close().await;
+        if let TlsStart::AtOnce(config) = &door.tls
+            && Box::pin(secure(&shard, &door, &mut socket, config, Unread::Handshake)).await.is_err()
+        {
+            return;
+        }
+        connection::serve(&shard, &door, socket, &admitted, place).await;
     }
-    if let TlsStart::AtOnce(config) = &door.tls
-        && secure(&shard, &door, &mut socket, config, Unread::Handshake).await.is_err()
-    {
-        return;
-    }
-    connection::serve(&shard, &door, socket, &admitted, place).await;
 }
 
 /// Counts a connection of which it is not known for whom it is, and logs it unless somebody only looked.

@@ -1,10 +1,10 @@
 //! One inbound connection, from greeting to close: the whole inbound data path.
 
-use std::{collections::VecDeque, io, mem, pin::Pin, rc::Rc, time::Duration};
+use std::{collections::VecDeque, io, mem, rc::Rc, time::Duration};
 
 use dns::Name;
 use mail::{Envelope, ForwardPath, Node};
-use policy::{Listing, Reverse};
+use policy::{Listing, Query, Reverse};
 use ring::Task;
 use smtp::{Action, Claim, Claims, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
 use watch::{
@@ -29,13 +29,16 @@ use crate::{
 };
 
 /// Does what the session asks until one side hangs up.
-pub(crate) async fn serve(
-    shard: &Rc<Shard>,
-    door: &Rc<Door>,
-    socket: Socket,
-    admitted: &Admitted,
+///
+/// Thousands of connections do nothing, and each keeps what this holds meanwhile: so the connection is made before the
+/// future, which then has it once, and whatever takes more than a line to wait for is boxed.
+pub(crate) fn serve<'a>(
+    shard: &'a Rc<Shard>,
+    door: &'a Rc<Door>,
+    socket: Box<Socket>,
+    admitted: &'a Admitted,
     place: Place,
-) {
+) -> impl Future<Output = ()> + 'a {
     let (mut session, greeting) = Session::open(door.options());
     session.grant(facts::granted(shard, door, socket.caller()));
     let began = ring::clock::now();
@@ -58,16 +61,40 @@ pub(crate) async fn serve(
         refusals: 0,
         reverse: AddressName::UNASKED,
     };
-    let ending = connection.run(greeting).await;
-    // What was begun is ours, whether anybody hears of it or not.
-    Box::pin(connection.finish()).await;
-    connection.drop_receiving();
-    let Connection { socket, messages, .. } = connection;
-    let time = ring::clock::now().saturating_sub(began);
-    Disconnected { client, reason: ending.label(), messages, time }.emit(ring::clock::unix_micros());
-    match ending {
-        Ending::Quit | Ending::Dismissed => socket.close().await,
-        Ending::Closed | Ending::TimedOut | Ending::Failed => {}
+    let greeting = Box::new(greeting);
+    // Another one than that of the connection has to be kept.
+    let told = proxy.map(|_| Box::new(client));
+    async move {
+        let mut stop = if connection.place.is_stranger() {
+            match Box::pin(connection.before_greeting(*greeting)).await {
+                Ok(action) => connection.advance(action),
+                Err(ending) => Stop::End(ending),
+            }
+        } else {
+            connection.advance(*greeting)
+        };
+        let ending = loop {
+            let next = match stop {
+                Stop::Line => connection.next_line().await,
+                Stop::Slow(slow) => Box::pin(connection.perform(slow)).await,
+                Stop::End(ending) => break ending,
+            };
+            stop = match next {
+                Ok(action) => connection.advance(action),
+                Err(ending) => break ending,
+            };
+        };
+        // What was begun is ours, whether anybody hears of it or not.
+        Box::pin(connection.finish()).await;
+        connection.drop_receiving();
+        let Connection { socket, messages, until, .. } = connection;
+        let client = told.map_or_else(|| client_address(socket.stream().peer()), |client| *client);
+        let time = (ring::clock::now() + door.timeouts.session).saturating_sub(until);
+        Disconnected { client, reason: ending.label(), messages, time }.emit(ring::clock::unix_micros());
+        match ending {
+            Ending::Quit | Ending::Dismissed => Box::pin(socket.close()).await,
+            Ending::Closed | Ending::TimedOut | Ending::Failed => {}
+        }
     }
 }
 
@@ -78,14 +105,14 @@ struct Connection<'a> {
     /// Its place in the counts of the host.
     place: Place,
     session: Session,
-    socket: Socket,
+    socket: Box<Socket>,
     lines: LineScanner,
     /// When the session ends, however busy it is.
     until: Duration,
     /// So much may wait to be sent before no more is made.
     output_max: usize,
     /// The mail data being received.
-    receiving: Option<Receiving>,
+    receiving: Option<Box<Receiving>>,
     /// Messages that are being made durable while what the client sent behind them is read, in order.
     pending: VecDeque<Pending>,
     messages: u64,
@@ -95,8 +122,22 @@ struct Connection<'a> {
     refusals: u32,
 }
 
-/// A verdict that is waited for. Boxed, as whatever is seldom: an idle connection should not carry the room for it.
-type Asking<'a> = Pin<Box<dyn Future<Output = Action> + 'a>>;
+/// How far a session went without waiting for anybody.
+enum Stop {
+    /// To the end of what the client has sent.
+    Line,
+    /// Something takes time. Boxed: an idle connection should not carry the room for it.
+    Slow(Box<Slow>),
+    /// To the end of the connection.
+    End(Ending),
+}
+
+/// What takes time.
+enum Slow {
+    Do(Action),
+    /// Somebody is asked whether there is the recipient.
+    Verify(Stage, Query),
+}
 
 /// A message that the session does not wait for.
 struct Pending {
@@ -168,64 +209,92 @@ impl From<io::Error> for Ending {
 }
 
 impl Connection<'_> {
-    async fn run(&mut self, greeting: Action) -> Ending {
-        let mut action = match self.before_greeting().await {
-            Ok(None) => greeting,
-            Ok(Some(instead)) => instead,
-            Err(ending) => return ending,
-        };
+    /// Goes on for as long as nothing has to be waited for.
+    fn advance(&mut self, mut action: Action) -> Stop {
         loop {
-            if self.waits_for_commits(&action)
-                && let Err(ending) = Box::pin(self.settle()).await
-            {
-                return ending;
+            if self.waits_for_commits(&action) {
+                return Stop::Slow(Box::new(Slow::Do(action)));
             }
-            let next = match action {
+            action = match action {
+                Action::Reply(reply) if reply.refusal().is_some() && self.has_annoyed() => {
+                    return Stop::Slow(Box::new(Slow::Do(Action::Reply(reply))));
+                }
                 Action::Reply(reply) => {
-                    if reply.refusal().is_some() && self.has_annoyed() {
-                        Box::pin(self.hold_back()).await;
-                    }
                     self.reply(&reply);
-                    self.next_line().await
+                    match self.line_at_hand() {
+                        Some(action) => action,
+                        None => return Stop::Line,
+                    }
                 }
-                Action::Read => self.next_line().await,
-                Action::Judge(stage) => match self.judge(stage) {
-                    Ok(action) => Ok(action),
-                    Err(asking) => Ok(asking.await),
+                Action::Read => match self.line_at_hand() {
+                    Some(action) => action,
+                    None => return Stop::Line,
                 },
-                Action::Receive(reply) => self.receive_data(&reply).await,
-                Action::ReceiveChunk { size, first, last } => self.receive_chunk(size, first, last).await,
-                Action::DiscardChunk { size } => self.discard_chunk(size).await,
-                // Boxed, as what follows: an idle connection should not carry the room for it.
-                Action::Commit(envelope) if self.socket.input().is_empty() && self.pending.is_empty() => {
-                    Ok(Box::pin(self.commit(envelope)).await)
-                }
-                Action::Commit(envelope) => Ok(self.begin_commit(envelope)),
-                Action::Impersonate(claims) => Ok(Box::pin(self.impersonate(&claims)).await),
-                Action::Release(node) => Ok(Box::pin(self.release(&node)).await),
-                Action::StartTls(reply) => Box::pin(self.start_tls(&reply)).await,
+                Action::Judge(stage) => match self.judge(stage) {
+                    Ok(action) => action,
+                    Err(slow) => return Stop::Slow(slow),
+                },
+                Action::Commit(envelope) if !self.is_alone() => self.begin_commit(envelope),
                 Action::Close(reply) => {
                     self.reply(&reply);
-                    return if reply.code() == 221 { Ending::Quit } else { Ending::Dismissed };
+                    let quit = reply.code() == 221;
+                    return Stop::End(if quit { Ending::Quit } else { Ending::Dismissed });
                 }
-            };
-            action = match next {
-                Ok(action) => action,
-                Err(ending) => return ending,
+                Action::Receive(_)
+                | Action::ReceiveChunk { .. }
+                | Action::DiscardChunk { .. }
+                | Action::Commit(_)
+                | Action::Impersonate(_)
+                | Action::Release(_)
+                | Action::StartTls(_) => return Stop::Slow(Box::new(Slow::Do(action))),
             };
         }
     }
 
-    /// Waits before the greeting for as long as is configured; answers what comes in its place when the client did not.
-    async fn before_greeting(&mut self) -> Result<Option<Action>, Ending> {
-        if !self.place.is_stranger() {
-            return Ok(None);
+    /// Whether there is nothing else to do for the client while its message is made durable.
+    fn is_alone(&mut self) -> bool {
+        self.socket.input().is_empty() && self.pending.is_empty()
+    }
+
+    /// Does what takes time.
+    async fn perform(&mut self, slow: Box<Slow>) -> Result<Action, Ending> {
+        let action = match *slow {
+            Slow::Do(action) => action,
+            Slow::Verify(stage, query) => {
+                let verdict = Box::pin(facts::verify(self.shard, query)).await;
+                return Ok(self.conclude(stage, verdict));
+            }
+        };
+        if self.waits_for_commits(&action) {
+            Box::pin(self.settle()).await?;
         }
-        // Boxed, as what follows the greeting.
-        self.reverse = Box::pin(reverse::look_up(self.shard, self.door, self.socket.peer().ip())).await;
+        match action {
+            Action::Reply(reply) if reply.refusal().is_some() && self.has_annoyed() => {
+                Box::pin(self.hold_back()).await;
+                self.reply(&reply);
+                Ok(Action::Read)
+            }
+            Action::Receive(reply) => self.receive_data(&reply).await,
+            Action::ReceiveChunk { size, first, last } => self.receive_chunk(size, first, last).await,
+            Action::DiscardChunk { size } => self.discard_chunk(size).await,
+            Action::Commit(envelope) if self.is_alone() => Ok(Box::pin(self.commit(envelope)).await),
+            Action::Impersonate(claims) => Ok(Box::pin(self.impersonate(&claims)).await),
+            Action::Release(node) => Ok(Box::pin(self.release(&node)).await),
+            Action::StartTls(reply) => Box::pin(self.start_tls(&reply)).await,
+            // It waited for commits alone.
+            Action::Reply(_) | Action::Read | Action::Judge(_) | Action::Commit(_) | Action::Close(_) => {
+                Ok(action)
+            }
+        }
+    }
+
+    /// Waits before a stranger is greeted for as long as is configured; answers what comes in place of the greeting when
+    /// the client did not.
+    async fn before_greeting(&mut self, greeting: Action) -> Result<Action, Ending> {
+        self.reverse = reverse::look_up(self.shard, self.door, self.socket.peer().ip()).await;
         let delay = self.door.timeouts.greeting_delay;
         if delay.is_zero() {
-            return Ok(None);
+            return Ok(greeting);
         }
         self.socket.stream().deadline().set(after(delay));
         match self.socket.fill().await {
@@ -233,10 +302,10 @@ impl Connection<'_> {
             Ok(_) => {
                 let peer = self.socket.peer();
                 note_refused(self.shard, peer, Refusal::EarlyTalker, ConnectionRefusal::Protocol);
-                Ok(Some(self.session.on_early_talk()))
+                Ok(self.session.on_early_talk())
             }
             // As it should be; or we are woken to stop, which is told behind the greeting.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => Ok(greeting),
             Err(error) => Err(error.into()),
         }
     }
@@ -280,11 +349,28 @@ impl Connection<'_> {
 
     /// Reads one command line and tells the session.
     async fn next_line(&mut self) -> Result<Action, Ending> {
-        // For the command as a whole: a byte now and then is not patience.
-        let mut until = None;
         if self.socket.output_len() > self.output_max {
             self.flush().await?;
         }
+        // For the command as a whole: a byte now and then is not patience.
+        let until = after(self.door.timeouts.command);
+        loop {
+            if let Some(action) = self.scan_line() {
+                return Ok(action);
+            }
+            if let Some(action) = self.fill_or(until, Session::on_timeout).await? {
+                return Ok(action);
+            }
+        }
+    }
+
+    /// The next command, if it is here already and there is room for the reply to it.
+    fn line_at_hand(&mut self) -> Option<Action> {
+        if self.socket.output_len() > self.output_max { None } else { self.scan_line() }
+    }
+
+    /// Looks for a command in what was received.
+    fn scan_line(&mut self) -> Option<Action> {
         loop {
             let input = self.socket.input();
             match self.lines.find(input.bytes()) {
@@ -294,24 +380,19 @@ impl Connection<'_> {
                     let action = self.session.on_line(line);
                     input.consume(len);
                     self.note_limit(&action);
-                    return Ok(action);
+                    return Some(action);
                 }
                 Line::Excess { len } => input.consume(len),
                 Line::TooLong { len } => {
                     input.consume(len);
-                    return Ok(self.session.on_line_too_long());
+                    return Some(self.session.on_line_too_long());
                 }
                 Line::Endless => {
                     let action = self.session.on_line_endless();
                     self.note_limit(&action);
-                    return Ok(action);
+                    return Some(action);
                 }
-                Line::Partial => {
-                    let until = *until.get_or_insert_with(|| after(self.door.timeouts.command));
-                    if let Some(action) = self.fill(until).await? {
-                        return Ok(action);
-                    }
-                }
+                Line::Partial => return None,
             }
         }
     }
@@ -322,37 +403,40 @@ impl Connection<'_> {
     }
 
     /// As [`Self::fill`], with what is late.
-    async fn fill_or(
+    #[expect(clippy::manual_async_fn, reason = "an async function keeps its arguments twice")]
+    fn fill_or(
         &mut self,
         until: Duration,
         late: fn(&mut Session) -> Action,
-    ) -> Result<Option<Action>, Ending> {
-        if self.shard.is_stopping() && !self.in_transaction() {
-            return Ok(Some(self.session.on_shutdown()));
-        }
-        if !self.pending.is_empty() {
-            Box::pin(self.settle()).await?;
-        }
-        self.flush().await?;
-        let until = until.min(self.until);
-        self.socket.stream().deadline().set(until);
-        match self.socket.fill().await {
-            Ok(0) => Err(Ending::Closed),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                if self.shard.is_stopping() && ring::clock::now() < until {
-                    // We were woken to look; a transaction in flight may go on for as long as the grace lasts.
-                    return if self.in_transaction() {
-                        Ok(None)
-                    } else {
-                        Ok(Some(self.session.on_shutdown()))
-                    };
-                }
-                // Room for the last reply to leave.
-                self.socket.stream().deadline().set_after(self.door.timeouts.send);
-                Ok(Some(late(&mut self.session)))
+    ) -> impl Future<Output = Result<Option<Action>, Ending>> {
+        async move {
+            if self.shard.is_stopping() && !self.in_transaction() {
+                return Ok(Some(self.session.on_shutdown()));
             }
-            Err(error) => Err(error.into()),
+            if !self.pending.is_empty() {
+                Box::pin(self.settle()).await?;
+            }
+            self.flush().await?;
+            let until = until.min(self.until);
+            self.socket.stream().deadline().set(until);
+            match self.socket.fill().await {
+                Ok(0) => Err(Ending::Closed),
+                Ok(_) => Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    if self.shard.is_stopping() && ring::clock::now() < until {
+                        // We were woken to look; a transaction in flight may go on for as long as the grace lasts.
+                        return if self.in_transaction() {
+                            Ok(None)
+                        } else {
+                            Ok(Some(self.session.on_shutdown()))
+                        };
+                    }
+                    // Room for the last reply to leave.
+                    self.socket.stream().deadline().set_after(self.door.timeouts.send);
+                    Ok(Some(late(&mut self.session)))
+                }
+                Err(error) => Err(error.into()),
+            }
         }
     }
 
@@ -370,7 +454,7 @@ impl Connection<'_> {
     }
 
     /// Judges a stage, unless somebody has to be asked first.
-    fn judge(&mut self, mut stage: Stage) -> Result<Action, Asking<'_>> {
+    fn judge(&mut self, mut stage: Stage) -> Result<Action, Box<Slow>> {
         let standing = self.socket.caller().standing(&self.shard.settings().policy);
         self.session.on_time(facts::now());
         facts::limit(standing, &mut stage);
@@ -380,10 +464,7 @@ impl Connection<'_> {
         let verdict = facts::judge(self.shard, self.door, who, &self.session, &stage);
         match verdict.ok().and_then(|()| facts::query(self.shard, &stage)) {
             None => Ok(self.conclude(stage, verdict)),
-            Some(query) => Err(Box::pin(async move {
-                let verdict = facts::verify(self.shard, query).await;
-                self.conclude(stage, verdict)
-            })),
+            Some(query) => Err(Box::new(Slow::Verify(stage, query))),
         }
     }
 
@@ -465,7 +546,6 @@ impl Connection<'_> {
                 return Ok(None);
             }
             if receiving.is_large(self.shard) {
-                // Boxed: an idle connection should not carry the room for it.
                 Box::pin(self.spill()).await;
             }
         }
@@ -495,7 +575,7 @@ impl Connection<'_> {
 
     fn begin(&mut self, intake: Intake) {
         self.drop_receiving();
-        self.receiving = Some(Receiving::begin(self.shard, intake));
+        self.receiving = Some(Box::new(Receiving::begin(self.shard, intake)));
     }
 
     fn drop_receiving(&mut self) {

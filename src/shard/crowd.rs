@@ -106,7 +106,14 @@ pub(crate) struct Place {
     pub(crate) host: u32,
     pub(crate) client: u32,
     pub(crate) network: u32,
-    keys: Option<[Key; 2]>,
+    /// Boxed: our own clients should not carry the room for it.
+    stranger: Option<Box<Stranger>>,
+}
+
+/// What is kept of a connection that is counted.
+#[derive(Debug)]
+struct Stranger {
+    keys: [Key; 2],
     /// Which of the keys are in the table.
     tracked: [bool; 2],
     /// What it has in hand of each rate, so that the table is not touched for each message.
@@ -143,15 +150,15 @@ impl Crowd {
     /// A connection has come from this address; with `None`, from somebody who is not counted beyond that.
     pub(crate) fn enter(&self, stranger: Option<IpAddr>, prefixes: Prefixes, now: Duration) -> Place {
         let host = self.0.open.fetch_add(1, Relaxed) + 1;
-        let keys = stranger.map(|address| keys(address, prefixes));
-        let mut open = [0; 2];
-        for (key, open) in keys.iter().flatten().zip(&mut open) {
-            *open = self.part(*key).enter(*key, &self.0, nanos(now));
-        }
-        let [client, network] = open;
+        let Some(address) = stranger else {
+            return Place { crowd: self.clone(), host, client: 0, network: 0, stranger: None };
+        };
+        let keys = keys(address, prefixes);
+        let open = keys.map(|key| self.part(key).enter(key, &self.0, nanos(now)));
         let tracked = open.map(|open| open > 0);
         let (in_hand, taken_at) = Default::default();
-        Place { crowd: self.clone(), host, client, network, keys, tracked, in_hand, taken_at }
+        let stranger = Some(Box::new(Stranger { keys, tracked, in_hand, taken_at }));
+        Place { crowd: self.clone(), host, client: open[0], network: open[1], stranger }
     }
 
     /// Takes a connection out of the rate of the host; `false` when it is used up.
@@ -292,12 +299,12 @@ impl Entry {
 impl Place {
     /// Whether caps, rates and waits are for it.
     pub(crate) const fn is_stranger(&self) -> bool {
-        self.keys.is_some()
+        self.stranger.is_some()
     }
 
     /// Whether it is in the counts of its address and network, as far as it should be.
     pub(crate) fn is_tracked(&self) -> bool {
-        self.keys.is_none() || self.tracked == [true; 2]
+        self.stranger.as_ref().is_none_or(|stranger| stranger.tracked == [true; 2])
     }
 
     /// Takes so many tokens out of the buckets of address and network, or none out of either.
@@ -311,7 +318,9 @@ impl Place {
         tokens: u32,
         now: Duration,
     ) -> Result<(), UsedUp> {
-        let Some([client, network]) = self.keys else { return Ok(()) };
+        let Some(&[client, network]) = self.stranger.as_ref().map(|stranger| &stranger.keys) else {
+            return Ok(());
+        };
         if !self.take_of(client, bucket, rates.client, tokens, now) {
             return Err(UsedUp::Client);
         }
@@ -327,17 +336,18 @@ impl Place {
     /// # Errors
     /// In which bucket there is none.
     pub(crate) fn spend(&self, bucket: Bucket, rates: Rates, now: Duration) -> Result<(), UsedUp> {
-        if rates == Rates::default() || self.keys.is_none() {
+        let Some(stranger) = &self.stranger else { return Ok(()) };
+        if rates == Rates::default() {
             return Ok(());
         }
-        let in_hand = &self.in_hand[bucket as usize];
+        let in_hand = &stranger.in_hand[bucket as usize];
         if in_hand.get() == 0 {
             let some = rates.at_once();
             if some > 1 && self.take(bucket, rates, some, now).is_ok() {
                 in_hand.set(some);
-                let mut taken_at = self.taken_at.get();
+                let mut taken_at = stranger.taken_at.get();
                 taken_at[bucket as usize] = rates;
-                self.taken_at.set(taken_at);
+                stranger.taken_at.set(taken_at);
             } else {
                 return self.take(bucket, rates, 1, now);
             }
@@ -370,19 +380,19 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.0.open.fetch_sub(1, Relaxed);
-        if let Some([client, network]) = self.keys {
-            for bucket in [Bucket::Messages, Bucket::Recipients] {
-                let left = self.in_hand[bucket as usize].get();
-                if left > 0 {
-                    let rates = self.taken_at.get()[bucket as usize];
-                    self.put_back(client, bucket, rates.client, left);
-                    self.put_back(network, bucket, rates.network, left);
-                }
+        let Some(stranger) = &self.stranger else { return };
+        let [client, network] = stranger.keys;
+        for bucket in [Bucket::Messages, Bucket::Recipients] {
+            let left = stranger.in_hand[bucket as usize].get();
+            if left > 0 {
+                let rates = stranger.taken_at.get()[bucket as usize];
+                self.put_back(client, bucket, rates.client, left);
+                self.put_back(network, bucket, rates.network, left);
             }
         }
-        for (key, tracked) in self.keys.iter().flatten().zip(self.tracked) {
+        for (key, tracked) in stranger.keys.into_iter().zip(stranger.tracked) {
             if tracked {
-                self.crowd.part(*key).leave(*key, &self.crowd.0);
+                self.crowd.part(key).leave(key, &self.crowd.0);
             }
         }
     }

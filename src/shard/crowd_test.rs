@@ -97,14 +97,14 @@ fn a_connection_takes_a_hundredth_at_a_time_and_gives_back_the_rest() {
     let spend = |place: &Place, now| place.spend(Bucket::Messages, rates, now);
     let burst = |place: &Place, now| (0..).take_while(|_| spend(place, now).is_ok()).count();
     let full_at = |place: &Place| {
-        let key = place.keys.unwrap()[0];
+        let key = place.stranger.as_ref().unwrap().keys[0];
         crowd.part(key).entries[&key].full_at[Bucket::Messages as usize] - nanos(at(100))
     };
     let one = enter(&crowd, "192.0.2.1");
     spend(&one, at(100)).unwrap();
     assert_eq!(full_at(&one), 10 * MINUTE / 1000, "ten at once");
     (0..9).for_each(|_| spend(&one, at(100)).unwrap());
-    assert_eq!((full_at(&one), one.in_hand[1].get()), (10 * MINUTE / 1000, 0));
+    assert_eq!((full_at(&one), one.stranger.as_ref().unwrap().in_hand[1].get()), (10 * MINUTE / 1000, 0));
     spend(&one, at(100)).unwrap();
     // What one has in hand, the other lacks; the last are taken one by one.
     let two = enter(&crowd, "192.0.2.1");

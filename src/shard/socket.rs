@@ -3,7 +3,14 @@
 //! What is sent is gathered and leaves with [`Socket::flush`], or before the socket waits for the peer: so the
 //! replies to a pipelined group travel together (RFC 2920 §3.2).
 
-use std::{io, mem, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    io, mem,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ring::{Input, Peer, Pool, Stream};
@@ -14,7 +21,8 @@ use crate::caller::Caller;
 /// A stream with what was received and what is yet to be sent.
 pub(crate) struct Socket {
     stream: Rc<Stream>,
-    caller: Caller,
+    /// Who is there, when that is not just whoever has the address at the other end. Boxed: few connections need the room.
+    caller: Option<Box<Caller>>,
     pool: Pool,
     /// In clear: what the session reads.
     input: Input,
@@ -54,17 +62,20 @@ pub(crate) enum Unread {
     Handshake,
 }
 
-/// Buffers that grew beyond this are not kept.
-const OUTPUT_KEPT: usize = 16 << 10;
+/// What a buffer begins with: room for most replies.
+const OUTPUT_FIRST: usize = 256;
 
 impl Socket {
     pub(crate) fn new(stream: Stream, pool: Pool) -> Self {
-        let (caller, input) = (Caller::at(stream.peer()), Input::new(pool.clone()));
-        Self { stream: Rc::new(stream), caller, pool, input, output: Vec::new(), secure: None }
+        let input = Input::new(pool.clone());
+        Self { stream: Rc::new(stream), caller: None, pool, input, output: Vec::new(), secure: None }
     }
 
     /// Lets `write` append to what is to be sent.
     pub(crate) fn send(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.output.capacity() == 0 {
+            self.output.reserve(OUTPUT_FIRST);
+        }
         write(&mut self.output);
     }
 
@@ -74,23 +85,19 @@ impl Socket {
     }
 
     /// Sends what was gathered.
-    pub(crate) async fn flush(&mut self) -> io::Result<()> {
-        if self.output.is_empty() {
-            return Ok(());
-        }
+    pub(crate) fn flush(&mut self) -> Sending<'_> {
+        // Given back: to make another costs less than the call to the kernel, and who waits for the peer keeps none.
         let mut output = mem::take(&mut self.output);
-        let sent = match &mut self.secure {
-            None => self.stream.write_all(&output).await,
-            Some(secure) => match secure.channel.write(&output) {
-                Ok(()) => send_ciphertext(&self.stream, &mut secure.channel).await,
-                Err(error) => Err(io::Error::other(error)),
-            },
-        };
-        output.clear();
-        if output.capacity() <= OUTPUT_KEPT {
-            self.output = output;
+        if let Some(secure) = &mut self.secure
+            && !output.is_empty()
+        {
+            if let Err(error) = secure.channel.write(&output) {
+                return Sending::Done(Err(io::Error::other(error)));
+            }
+            output.clear();
+            secure.channel.take_output(&mut output);
         }
-        sent
+        Sending::begin(&self.stream, output)
     }
 
     /// Sends what was gathered, and the slices behind it.
@@ -127,7 +134,15 @@ impl Socket {
     /// Waits until more has been received; zero means that the peer sends nothing more. Flushes first.
     pub(crate) async fn fill(&mut self) -> io::Result<usize> {
         self.flush().await?;
-        let Some(secure) = &mut self.secure else { return self.input.fill(&self.stream).await };
+        if self.secure.is_none() {
+            return self.input.fill(&self.stream).await;
+        }
+        // Boxed: a connection in clear should not carry the room for it.
+        Box::pin(self.fill_secure()).await
+    }
+
+    async fn fill_secure(&mut self) -> io::Result<usize> {
+        let Some(secure) = &mut self.secure else { return Ok(0) };
         // Nobody receives into it, so nobody gives it back: who waits with nothing unread is to hold no memory.
         self.input.release();
         let before = self.input.len();
@@ -210,18 +225,18 @@ impl Socket {
     }
 
     /// Who is at the other end, or behind the proxy there.
-    pub(crate) const fn peer(&self) -> Peer {
-        self.caller.peer
+    pub(crate) fn peer(&self) -> Peer {
+        self.caller.as_ref().map_or_else(|| self.stream.peer(), |caller| caller.peer)
     }
 
     /// The same, and how it is known.
-    pub(crate) const fn caller(&self) -> Caller {
-        self.caller
+    pub(crate) fn caller(&self) -> Caller {
+        self.caller.as_ref().map_or_else(|| Caller::at(self.stream.peer()), |caller| **caller)
     }
 
     /// More is known of who is there.
-    pub(crate) const fn set_caller(&mut self, caller: Caller) {
-        self.caller = caller;
+    pub(crate) fn set_caller(&mut self, caller: Caller) {
+        self.caller = Some(Box::new(caller));
     }
 
     /// What TLS agreed on, when there is TLS.
@@ -293,8 +308,40 @@ impl Secure {
     }
 }
 
-async fn send_ciphertext(stream: &Stream, channel: &mut Channel) -> io::Result<()> {
+fn send_ciphertext<'a>(stream: &'a Stream, channel: &mut Channel) -> Sending<'a> {
     let mut output = Vec::new();
     channel.take_output(&mut output);
-    if output.is_empty() { Ok(()) } else { stream.write_all(&output).await }
+    Sending::begin(stream, output)
+}
+
+/// Something on its way to the peer. Mostly the kernel has taken it at once.
+#[must_use = "what the kernel did not take at once is sent as it is awaited"]
+pub(crate) enum Sending<'a> {
+    Done(io::Result<()>),
+    /// Boxed: a connection that waits for other things should not carry the room for it.
+    Waiting(Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>),
+}
+
+impl<'a> Sending<'a> {
+    fn begin(stream: &'a Stream, output: Vec<u8>) -> Self {
+        if output.is_empty() {
+            return Self::Done(Ok(()));
+        }
+        match stream.write_now(&output) {
+            Ok(sent) if sent == output.len() => Self::Done(Ok(())),
+            Ok(sent) => Self::Waiting(Box::pin(async move { stream.write_all(&output[sent..]).await })),
+            Err(error) => Self::Done(Err(error)),
+        }
+    }
+}
+
+impl Future for Sending<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Done(result) => Poll::Ready(mem::replace(result, Ok(()))),
+            Self::Waiting(rest) => rest.as_mut().poll(context),
+        }
+    }
 }
