@@ -61,6 +61,7 @@ fn envelope() -> Envelope {
         ret: None,
         envelope_id: None,
         handling: mail::Handling::default(),
+        upstream: None,
     }
 }
 

@@ -66,6 +66,7 @@ fn live_on(journal: &mut Journal, disk: &mut VirtualDisk, messages: usize) {
         ret: None,
         envelope_id: None,
         handling: mail::Handling::default(),
+        upstream: None,
     };
     for i in 0..messages {
         let content = [Bytes::from(vec![b'a'; (i * 331) % 5000])];

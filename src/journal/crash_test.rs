@@ -423,6 +423,7 @@ impl World {
             ret: None,
             envelope_id: None,
             handling: mail::Handling::default(),
+            upstream: None,
         }
     }
 

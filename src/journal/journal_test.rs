@@ -62,6 +62,9 @@ pub(crate) fn envelope() -> Envelope {
             hold_for: Some(mail::HoldFor(50)),
             tls: TlsDemand::Required,
         },
+        upstream: Some(
+            mail::Upstream { address: Some([192, 0, 2, 7].into()), ..mail::Upstream::default() }.into(),
+        ),
     }
 }
 

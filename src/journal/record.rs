@@ -6,8 +6,8 @@
 use bytes::{BufMut, BytesMut};
 use mail::{
     Address, BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, HoldFor, Notify,
-    OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Status, Timestamp, TlsDemand, TransferPriority,
-    Utf8,
+    OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Source, Status, Timestamp, TlsDemand,
+    TransferPriority, Upstream, Utf8,
 };
 
 use crate::{
@@ -285,6 +285,9 @@ pub(crate) fn encode_message(
         put_text(buffer, id, ENVELOPE_ID_MAX);
     }
     put_handling(buffer, &envelope.handling);
+    if let Some(upstream) = &envelope.upstream {
+        put_upstream(buffer, upstream);
+    }
     buffer.put_u32_le(envelope.recipients.len() as u32);
     for recipient in &envelope.recipients {
         put_recipient(buffer, recipient);
@@ -325,6 +328,10 @@ pub(crate) fn decode_message_facts(meta: &[u8]) -> Result<MessageFacts, Malforme
         reader.text()?;
     }
     let handling = if flags & FLAG_HANDLING == 0 { Handling::default() } else { take_handling(&mut reader)? };
+    if flags & FLAG_UPSTREAM != 0 {
+        let len = reader.u16()?;
+        reader.take(usize::from(len))?;
+    }
     let count = reader.count(RECIPIENT_MIN)?;
     let mut domains = String::new();
     for i in 0..count {
@@ -408,6 +415,7 @@ const FLAG_RET_FULL: u8 = 8;
 const FLAG_RET_HEADERS: u8 = 16;
 const FLAG_ENVELOPE_ID: u8 = 32;
 const FLAG_HANDLING: u8 = 64;
+const FLAG_UPSTREAM: u8 = 128;
 
 // Fields of the handling: number, length, value. Numbers are for ever; one that is not known is passed over.
 const HANDLING_PRIORITY: u8 = 1;
@@ -415,6 +423,17 @@ const HANDLING_DELIVER_BY: u8 = 2;
 const HANDLING_HOLD_UNTIL: u8 = 3;
 const HANDLING_TLS: u8 = 4;
 const HANDLING_HOLD_FOR: u8 = 5;
+
+// Fields of where it first came from: the same.
+const UPSTREAM_NAME: u8 = 1;
+const UPSTREAM_ADDRESS: u8 = 2;
+const UPSTREAM_PORT: u8 = 3;
+const UPSTREAM_PROTOCOL: u8 = 4;
+const UPSTREAM_HELO: u8 = 5;
+const UPSTREAM_IDENT: u8 = 6;
+const UPSTREAM_SOURCE: u8 = 7;
+/// So long is a value at most.
+const UPSTREAM_MAX: usize = 255;
 
 const DELIVER_BY_NOTIFY: u8 = 1;
 const DELIVER_BY_TRACE: u8 = 2;
@@ -444,7 +463,9 @@ fn envelope_flags(envelope: &Envelope) -> u8 {
         Some(Ret::Headers) => FLAG_RET_HEADERS,
     };
     let handling = if envelope.handling == Handling::default() { 0 } else { FLAG_HANDLING };
-    body | utf8 | ret | handling | if envelope.envelope_id.is_some() { FLAG_ENVELOPE_ID } else { 0 }
+    let upstream = if envelope.upstream.is_some() { FLAG_UPSTREAM } else { 0 };
+    let envelope_id = if envelope.envelope_id.is_some() { FLAG_ENVELOPE_ID } else { 0 };
+    body | utf8 | ret | handling | upstream | envelope_id
 }
 
 /// What was asked for a message, if it is anything: the length of the fields, then each of them.
@@ -522,6 +543,70 @@ pub(crate) fn take_handling(reader: &mut Reader<'_>) -> Result<Handling, Malform
     Ok(handling)
 }
 
+/// Where a message first came from: the length of the fields (2), then each of them.
+fn put_upstream(buffer: &mut BytesMut, upstream: &Upstream) {
+    let Upstream { name, address, port, protocol, helo, ident, source } = upstream;
+    let mut fields = BytesMut::with_capacity(128);
+    let mut put = |number: u8, value: &[u8]| {
+        fields.put_slice(&[number, value.len() as u8]);
+        fields.put_slice(value);
+    };
+    let address = address.map(|address| address.to_string());
+    let texts = [
+        (UPSTREAM_NAME, name.as_deref()),
+        (UPSTREAM_ADDRESS, address.as_deref()),
+        (UPSTREAM_PROTOCOL, protocol.as_deref()),
+        (UPSTREAM_HELO, helo.as_deref()),
+        (UPSTREAM_IDENT, ident.as_deref()),
+    ];
+    for (number, text) in texts {
+        if let Some(text) = text {
+            put(number, &text.as_bytes()[..text.floor_char_boundary(UPSTREAM_MAX)]);
+        }
+    }
+    if let Some(port) = port {
+        put(UPSTREAM_PORT, &port.to_le_bytes());
+    }
+    match source {
+        None => {}
+        Some(Source::Local) => put(UPSTREAM_SOURCE, &[1]),
+        Some(Source::Remote) => put(UPSTREAM_SOURCE, &[2]),
+    }
+    buffer.put_u16_le(fields.len() as u16);
+    buffer.put_slice(&fields);
+}
+
+fn take_upstream(reader: &mut Reader<'_>) -> Result<Upstream, Malformed> {
+    let len = reader.u16()?;
+    let mut fields = Reader::new(reader.take(usize::from(len))?);
+    let mut upstream = Upstream::default();
+    while fields.end().is_err() {
+        let (number, len) = (fields.u8()?, fields.u8()?);
+        let bytes = fields.take(usize::from(len))?;
+        let text = || std::str::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"));
+        match number {
+            UPSTREAM_NAME => upstream.name = Some(text()?.into()),
+            UPSTREAM_ADDRESS => {
+                let address = text()?.parse().map_err(|_| Malformed("not the address of a client"))?;
+                upstream.address = Some(address);
+            }
+            UPSTREAM_PORT => upstream.port = Some(Reader::new(bytes).u16()?),
+            UPSTREAM_PROTOCOL => upstream.protocol = Some(text()?.into()),
+            UPSTREAM_HELO => upstream.helo = Some(text()?.into()),
+            UPSTREAM_IDENT => upstream.ident = Some(text()?.into()),
+            UPSTREAM_SOURCE => {
+                upstream.source = match bytes {
+                    [1] => Some(Source::Local),
+                    [2] => Some(Source::Remote),
+                    _ => None,
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(upstream)
+}
+
 fn take_envelope(reader: &mut Reader<'_>) -> Result<Envelope, Malformed> {
     let received_at = Timestamp(reader.u64()?);
     let flags = reader.u8()?;
@@ -532,6 +617,7 @@ fn take_envelope(reader: &mut Reader<'_>) -> Result<Envelope, Malformed> {
     };
     let envelope_id = if has(FLAG_ENVELOPE_ID) { Some(reader.text()?.into()) } else { None };
     let handling = if has(FLAG_HANDLING) { take_handling(reader)? } else { Handling::default() };
+    let upstream = if has(FLAG_UPSTREAM) { Some(take_upstream(reader)?.into()) } else { None };
     let count = reader.count(RECIPIENT_MIN)?;
     let recipients = (0..count).map(|_| take_recipient(reader)).collect::<Result<_, _>>()?;
     let body = match (has(FLAG_EIGHT_BIT), has(FLAG_BINARY)) {
@@ -547,7 +633,7 @@ fn take_envelope(reader: &mut Reader<'_>) -> Result<Envelope, Malformed> {
         (true, true) => return Err(Malformed("two values of RET")),
     };
     let utf8 = if has(FLAG_UTF8) { Utf8::Needed } else { Utf8::NotNeeded };
-    Ok(Envelope { received_at, reverse_path, recipients, body, utf8, ret, envelope_id, handling })
+    Ok(Envelope { received_at, reverse_path, recipients, body, utf8, ret, envelope_id, handling, upstream })
 }
 
 fn put_recipient(buffer: &mut BytesMut, recipient: &Recipient) {
@@ -685,5 +771,29 @@ mod test {
         assert_eq!(take_handling(&mut Reader::new(&later)), Ok(handling));
         later[0] += 1;
         assert!(take_handling(&mut Reader::new(&later)).is_err(), "longer than it is");
+    }
+
+    #[test]
+    fn where_a_message_came_from_is_kept() {
+        let whole = Upstream {
+            name: Some("c.example".into()),
+            address: Some("2001:db8::7".parse().unwrap()),
+            port: Some(4711),
+            protocol: Some("ESMTP".into()),
+            helo: Some("a".repeat(UPSTREAM_MAX).into()),
+            ident: Some("4C1".into()),
+            source: Some(Source::Remote),
+        };
+        for upstream in [Upstream { source: Some(Source::Local), ..Upstream::default() }, whole] {
+            let mut buffer = BytesMut::new();
+            put_upstream(&mut buffer, &upstream);
+            assert_eq!(take_upstream(&mut Reader::new(&buffer)), Ok(upstream.clone()));
+            // A field of a later version is passed over.
+            let len = buffer.len() as u16 - 2 + 3;
+            let mut later = len.to_le_bytes().to_vec();
+            later.extend([99, 1, 0]);
+            later.extend(&buffer[2..]);
+            assert_eq!(take_upstream(&mut Reader::new(&later)), Ok(upstream));
+        }
     }
 }

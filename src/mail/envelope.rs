@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Address, Handling, Timestamp};
+use crate::{Address, Handling, Timestamp, Upstream};
 
 /// The argument of `MAIL FROM` (RFC 5321 §4.1.1.2).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,6 +105,8 @@ pub struct Envelope {
     pub envelope_id: Option<Box<str>>,
     /// How it wants to be handled.
     pub handling: Handling,
+    /// The client it first came from, where that is not only for the one log line to say.
+    pub upstream: Option<Box<Upstream>>,
 }
 
 impl Default for Notify {

@@ -10,6 +10,7 @@ mod id_set;
 mod node;
 mod status;
 mod time;
+mod upstream;
 
 pub use address::{Address, AddressError, Domain, LocalPart};
 pub use envelope::{
@@ -23,3 +24,4 @@ pub use id_set::QueueIdSet;
 pub use node::{Node, Reach};
 pub use status::{Class, Status, StatusError};
 pub use time::{Span, Timestamp};
+pub use upstream::{Source, Upstream, UpstreamClient};

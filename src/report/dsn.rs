@@ -176,6 +176,7 @@ pub fn dsn(facts: &Facts<'_>, original: &[Bytes], limits: &Limits) -> Result<Opt
             tls: facts.envelope.handling.tls,
             ..Handling::default()
         },
+        upstream: None,
     };
     Ok(Some(Report { envelope, content }))
 }

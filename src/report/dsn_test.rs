@@ -34,6 +34,7 @@ fn envelope(reverse_path: ReversePath, recipients: Vec<Recipient>) -> Envelope {
         ret: None,
         envelope_id: None,
         handling: mail::Handling::default(),
+        upstream: None,
     }
 }
 

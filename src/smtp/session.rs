@@ -859,6 +859,7 @@ impl Transaction {
             ret: parameters.ret,
             envelope_id: parameters.envelope_id,
             handling,
+            upstream: None,
         };
         Self { envelope, size_declared: parameters.size, received: None }
     }
