@@ -45,6 +45,14 @@ fuzz_target!(|line: &[u8]| {
                 }
             }
         }
+        Ok(Command::Xforward { forwarding }) => {
+            let mut upstream = mail::Upstream::default();
+            forwarding.apply(&mut upstream);
+            let mail::Upstream { name, protocol, helo, ident, .. } = upstream;
+            for text in [name, protocol, helo, ident].into_iter().flatten() {
+                assert!((1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()));
+            }
+        }
         Ok(
             Command::Data
             | Command::Bdat { .. }

@@ -29,6 +29,8 @@ mod relay;
 mod reports;
 #[path = "peers/xclient.rs"]
 mod xclient;
+#[path = "peers/xforward.rs"]
+mod xforward;
 
 use std::net::SocketAddr;
 

@@ -245,13 +245,18 @@ impl Config {
                     "name the networks of your proxies",
                 );
             }
-            for net in listener.xclient_networks.iter().filter(|net| net.prefix_len() == 0) {
-                let problem = format!("{net} is everybody: any client could say that it is another");
-                reader.conflict(
-                    &[&format!("{key}.xclient-networks")],
-                    problem,
-                    "name the networks of those who may",
-                );
+            for (name, nets, could) in [
+                ("xclient-networks", &listener.xclient_networks, "that it is another"),
+                ("xforward-networks", &listener.xforward_networks, "where mail is from"),
+            ] {
+                for net in nets.iter().filter(|net| net.prefix_len() == 0) {
+                    let problem = format!("{net} is everybody: any client could say {could}");
+                    reader.conflict(
+                        &[&format!("{key}.{name}")],
+                        problem,
+                        "name the networks of those who may",
+                    );
+                }
             }
             if !listener.address.iter().any(|address| matches!(address, ListenAddress::Unix(_))) {
                 for (name, said) in [
@@ -265,14 +270,6 @@ impl Config {
                         reader.conflict(&[&key], "the listener has no Unix socket".into(), remedy);
                     }
                 }
-            }
-            for net in listener.xclient_networks.iter().filter(|net| net.prefix_len() == 0) {
-                let problem = format!("{net} is everybody: any client could say that it is another");
-                reader.conflict(
-                    &[&format!("{key}.xclient-networks")],
-                    problem,
-                    "name the networks of those who may",
-                );
             }
             if listener.kind == ListenerKind::Lmtp {
                 check_lmtp(&key, listener, reader);

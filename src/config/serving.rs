@@ -218,6 +218,10 @@ section! {
         /// XCLIENT, and whom they name the session is with from then on: its address is judged, counted and logged as if
         /// it had connected itself.
         xclient_networks: Vec<IpNet> [List<Literal>] = Vec::new();
+        /// Clients that may tell where mail first came from, by their networks: mail servers of yours that hand mail on.
+        /// They are offered XFORWARD, and what they tell stands in the log beside themselves, and goes with the message to
+        /// next hops whose route has `xforward`. It changes nothing about what they may.
+        xforward_networks: Vec<IpNet> [List<Literal>] = Vec::new();
         /// Connections the kernel keeps waiting for us; it takes no more than net.core.somaxconn.
         backlog: u32 [Whole<1, 65535>; Restart] = 4096;
         /// CR and LF that stand alone in mail data. They never end a line here, but they do elsewhere:

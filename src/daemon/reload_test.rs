@@ -79,6 +79,7 @@ listener.tls = "implicit"
 listener.client-certificate = "request"
 listener.proxy-networks = ["192.0.2.0/24"]
 listener.xclient-networks = ["192.0.2.0/24"]
+listener.xforward-networks = ["192.0.2.0/24"]
 listener.backlog = 128
 listener.bare-line-ends = "accept"
 listener.nul-bytes = "accept"

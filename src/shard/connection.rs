@@ -1,9 +1,9 @@
 //! One inbound connection, from greeting to close: the whole inbound data path.
 
-use std::{collections::VecDeque, io, mem, rc::Rc, time::Duration};
+use std::{collections::VecDeque, fmt::Display, io, mem, rc::Rc, time::Duration};
 
 use dns::Name;
-use mail::{Envelope, ForwardPath, Node};
+use mail::{Envelope, ForwardPath, Node, Upstream};
 use policy::{Listing, Query, Reverse};
 use ring::Task;
 use smtp::{Action, Claim, Claims, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
@@ -811,9 +811,14 @@ impl Connection<'_> {
         let from = envelope.map(|envelope| envelope.reverse_path.to_string());
         let to = forward_path.map(ToString::to_string);
         let status = refusal.status();
+        let upstream = self.session.upstream();
+        let upstream_client = upstream.and_then(Upstream::client);
         Refused {
             client: client_address(self.socket.peer()),
             helo: self.session.client().map(|(_, name)| name),
+            orig_client: upstream_client.as_ref().map(|client| client as &dyn Display),
+            orig_helo: upstream.and_then(|upstream| upstream.helo.as_deref()),
+            orig_id: upstream.and_then(|upstream| upstream.ident.as_deref()),
             stage,
             from: from.as_deref(),
             to: to.as_deref(),

@@ -110,6 +110,9 @@ pub(crate) fn granted(shard: &Shard, door: &Door, caller: Caller) -> Extensions 
     if caller.address().is_some_and(|address| door.spokesmen.contains(address)) {
         granted = granted.with(Extension::Xclient);
     }
+    if caller.address().is_some_and(|address| door.forwarders.contains(address)) {
+        granted = granted.with(Extension::Xforward);
+    }
     granted
 }
 
@@ -140,7 +143,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// Which command a line is, for the metrics.
 pub(crate) fn verb(line: &[u8]) -> Verb {
-    const VERBS: [(&[u8], Verb); 17] = [
+    const VERBS: [(&[u8], Verb); 18] = [
         (b"RCPT", Verb::Rcpt),
         (b"MAIL", Verb::Mail),
         (b"DATA", Verb::Data),
@@ -158,6 +161,7 @@ pub(crate) fn verb(line: &[u8]) -> Verb {
         (b"AUTH", Verb::Auth),
         (b"ETRN", Verb::Etrn),
         (b"XCLIENT", Verb::Xclient),
+        (b"XFORWARD", Verb::Xforward),
     ];
     let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
     VERBS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name)).map_or(Verb::Other, |(_, verb)| *verb)

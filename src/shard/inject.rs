@@ -215,6 +215,9 @@ impl Entry<'_> {
             Refused {
                 client: *client,
                 helo: Some(bringer),
+                orig_client: None,
+                orig_helo: None,
+                orig_id: None,
                 stage,
                 from: Some(&from),
                 to: to.as_deref(),

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use journal::Draft;
-use mail::{Address, BodyType, Envelope, QueueId, Timestamp, TlsDemand, Utf8};
+use mail::{Address, BodyType, Envelope, QueueId, Timestamp, TlsDemand, Upstream, Utf8};
 use message::{EightBit, HeaderLimits, HeaderSummary};
 use smtp::{Refusal, Session};
 use watch::events::Accepted;
@@ -228,6 +228,8 @@ impl Committed {
         }
         let tls = bringer.tls.map(ToString::to_string);
         let certificate = bringer.certificate.as_ref().map(|certificate| certificate as &dyn Display);
+        let upstream = envelope.upstream.as_deref();
+        let upstream_client = upstream.and_then(Upstream::client);
         Accepted {
             id,
             from: envelope.reverse_path.address().map_or("", |address| address.as_str()),
@@ -235,6 +237,9 @@ impl Committed {
             size: *size,
             client: bringer.address,
             helo: bringer.name,
+            orig_client: upstream_client.as_ref().map(|client| client as &dyn Display),
+            orig_helo: upstream.and_then(|upstream| upstream.helo.as_deref()),
+            orig_id: upstream.and_then(|upstream| upstream.ident.as_deref()),
             proto: bringer.protocol,
             tls: tls.as_deref(),
             cert: certificate,

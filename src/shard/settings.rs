@@ -104,6 +104,8 @@ pub(crate) struct Door {
     pub(crate) credentials: Option<Arc<Credentials>>,
     /// Who may speak for others.
     pub(crate) spokesmen: Networks,
+    /// Who may tell where mail first came from.
+    pub(crate) forwarders: Networks,
     /// The proxies that stand before it, when some do.
     pub(crate) proxies: Option<Networks>,
     pub(crate) limits: config::Limits,
@@ -223,7 +225,7 @@ impl Door {
                 discard_max: limits.discard_max,
                 hold_max: limits.hold_max,
             },
-            extensions: extensions(&listener.extensions),
+            extensions: extensions(listener),
             tls: state,
             role,
         };
@@ -234,6 +236,7 @@ impl Door {
             certificates: listener.client_certificate,
             credentials,
             spokesmen: Networks::new(&listener.xclient_networks),
+            forwarders: Networks::new(&listener.xforward_networks),
             proxies: (!listener.proxy_networks.is_empty()).then(|| Networks::new(&listener.proxy_networks)),
             limits: limits.clone(),
             timeouts: listener.timeouts.clone(),
@@ -288,7 +291,7 @@ impl Door {
 }
 
 /// What a listener offers, STARTTLS apart.
-fn extensions(wanted: &config::Extensions) -> Extensions {
+fn extensions(listener: &config::Listener) -> Extensions {
     let config::Extensions {
         pipelining,
         size,
@@ -304,7 +307,7 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         limits,
         etrn,
         enhanced_status_codes,
-    } = *wanted;
+    } = listener.extensions;
     let all = [
         (pipelining, Extension::Pipelining),
         (size, Extension::Size),
@@ -323,7 +326,8 @@ fn extensions(wanted: &config::Extensions) -> Extensions {
         (limits, Extension::Limits),
         // To those who may use it.
         (etrn, Extension::Etrn),
-        (true, Extension::Xclient),
+        (!listener.xclient_networks.is_empty(), Extension::Xclient),
+        (!listener.xforward_networks.is_empty(), Extension::Xforward),
         (enhanced_status_codes, Extension::EnhancedStatusCodes),
     ];
     let wanted = all.into_iter().filter(|(wanted, _)| *wanted);

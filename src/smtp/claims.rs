@@ -34,7 +34,7 @@ pub enum Claim<T> {
 }
 
 /// Octets of a value, before it is decoded.
-const VALUE_MAX: usize = 255;
+pub(crate) const VALUE_MAX: usize = 255;
 
 impl Claims {
     /// What follows the keyword in the reply to EHLO. Not `LOGIN`, for there are no accounts, and not our own side of
@@ -65,7 +65,7 @@ impl Claims {
 
 impl<T> Claim<T> {
     /// Once each.
-    fn set(&mut self, value: &str, read: impl Fn(&str) -> Option<T>) -> Option<()> {
+    pub(crate) fn set(&mut self, value: &str, read: impl Fn(&str) -> Option<T>) -> Option<()> {
         if !matches!(self, Self::Kept) {
             return None;
         }
@@ -78,6 +78,15 @@ impl<T> Claim<T> {
         };
         Some(())
     }
+
+    /// Puts in its place what is said, if anything is.
+    pub(crate) fn overwrite(self, place: &mut Option<T>) {
+        match self {
+            Self::Kept => {}
+            Self::Unavailable | Self::Unknown => *place = None,
+            Self::Known(value) => *place = Some(value),
+        }
+    }
 }
 
 /// Both names stand in a Received field.
@@ -86,7 +95,7 @@ fn named(value: &str) -> Option<Box<str>> {
 }
 
 /// "a numerical IPv4 network address, an IPv6 address prefixed with IPV6:".
-fn address(value: &str) -> Option<IpAddr> {
+pub(crate) fn address(value: &str) -> Option<IpAddr> {
     const IPV6: &str = "IPV6:";
     match value.split_at_checked(IPV6.len()) {
         Some((prefix, v6)) if prefix.eq_ignore_ascii_case(IPV6) => {

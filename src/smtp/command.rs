@@ -5,7 +5,7 @@
 
 use mail::{Address, Domain, ForwardPath, Node, ReversePath};
 
-use crate::{Claims, Parameters};
+use crate::{Claims, Forwarding, Parameters};
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,11 @@ pub enum Command<'a> {
     Xclient {
         /// What it says of that one.
         claims: Box<Claims>,
+    },
+    /// `XFORWARD`: the client says where the next message first came from.
+    Xforward {
+        /// What it says of that.
+        forwarding: Box<Forwarding>,
     },
     /// `ETRN` asks for mail that waits (RFC 1985 §5).
     Etrn {
@@ -157,6 +162,10 @@ impl<'a> Command<'a> {
         } else if is("XCLIENT") {
             let claims = std::str::from_utf8(argument).ok().and_then(Claims::parse);
             claims.map(|claims| Self::Xclient { claims: claims.into() }).ok_or(SyntaxError::Argument)
+        } else if is("XFORWARD") {
+            let forwarding = std::str::from_utf8(argument).ok().and_then(Forwarding::parse);
+            let command = |forwarding: Forwarding| Self::Xforward { forwarding: forwarding.into() };
+            forwarding.map(command).ok_or(SyntaxError::Argument)
         } else if is("ETRN") {
             let node = std::str::from_utf8(argument).ok().and_then(Node::parse);
             node.map(|node| Self::Etrn { node }).ok_or(SyntaxError::Argument)
@@ -196,8 +205,12 @@ fn parse_name(argument: &[u8]) -> Result<&str, SyntaxError> {
 }
 
 pub(crate) fn is_name(name: &[u8]) -> bool {
-    let plain = |b: &u8| b.is_ascii_graphic() && !b"\"(),;<>\\".contains(b);
-    !name.is_empty() && name.len() <= NAME_MAX && name.iter().all(plain)
+    !name.is_empty() && name.len() <= NAME_MAX && name.iter().copied().all(is_plain)
+}
+
+/// Whether it can stand in a header field without being taken for something else.
+pub(crate) const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'(' | b')' | b',' | b';' | b'<' | b'>' | b'\\')
 }
 
 /// `chunk-size [SP "LAST"]` (RFC 3030 §2).

@@ -28,6 +28,7 @@ fn ours(line: &str) -> Option<String> {
         Command::Lhlo { name } => format!("LHLO {name}"),
         Command::Etrn { node } => format!("ETRN {node}"),
         Command::Xclient { claims } => format!("XCLIENT {claims:?}"),
+        Command::Xforward { forwarding } => format!("XFORWARD {forwarding:?}"),
         Command::Mail { reverse_path, parameters } => {
             let read = parameters.of_mail(all).ok()?;
             let body = match read.body {

@@ -31,6 +31,8 @@ pub enum Extension {
     Etrn,
     /// `XCLIENT`, by which a client speaks for another one. Offered to those who may use it.
     Xclient,
+    /// `XFORWARD`, by which a client tells where a message first came from. Offered to those who may use it.
+    Xforward,
     /// Enhanced status codes in replies (RFC 2034).
     EnhancedStatusCodes,
     /// TLS on request (RFC 3207). Offered by [`crate::TlsState`], not by the operator's choice.
@@ -58,6 +60,7 @@ impl Extension {
         Self::Limits,
         Self::Etrn,
         Self::Xclient,
+        Self::Xforward,
         Self::StartTls,
         Self::EnhancedStatusCodes,
     ];
@@ -79,6 +82,7 @@ impl Extension {
             Self::Limits => "LIMITS",
             Self::Etrn => "ETRN",
             Self::Xclient => "XCLIENT",
+            Self::Xforward => "XFORWARD",
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
             Self::StartTls => "STARTTLS",
         }
@@ -107,7 +111,8 @@ impl Extensions {
         .with(Extension::EnhancedStatusCodes);
 
     /// What is offered to some clients of a listener only, see [`crate::Session::grant`].
-    pub const PERSONAL: Self = Self::NONE.with(Extension::Etrn).with(Extension::Xclient);
+    pub const PERSONAL: Self =
+        Self::NONE.with(Extension::Etrn).with(Extension::Xclient).with(Extension::Xforward);
 
     /// All but these.
     pub const fn minus(self, others: Self) -> Self {

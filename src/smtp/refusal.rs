@@ -74,7 +74,7 @@ refusals! {
     MailFirst = "mail_first",
     /// `DATA` or `BDAT` without an accepted recipient.
     RcptFirst = "rcpt_first",
-    /// `MAIL` while a transaction is open.
+    /// `MAIL`, `ETRN`, `XCLIENT` or `XFORWARD` while a transaction is open.
     TransactionOpen = "transaction_open",
     /// `DATA`, `MAIL` or `RCPT` after the first `BDAT` of a transaction.
     ChunkingBegun = "chunking_begun",
@@ -160,6 +160,8 @@ refusals! {
     NodeNotAllowed = "node_not_allowed",
     /// The mail of a domain cannot be tried now: that of another is being looked for, or a core does not answer.
     NodeUnavailable = "node_unavailable",
+    /// `XFORWARD` from a client that may not tell where mail is from.
+    ForwardingNotAllowed = "forwarding_not_allowed",
     /// No memory is free for another message.
     Busy = "busy",
     /// No room is left for another message.

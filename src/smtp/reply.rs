@@ -4,7 +4,7 @@ use std::{fmt, io::Write as _};
 
 use mail::{Node, QueueId, Status, Timestamp, TransferPriority};
 
-use crate::{Claims, Extension, Extensions, Limits, Refusal, Waiting};
+use crate::{Claims, Extension, Extensions, Forwarding, Limits, Refusal, Waiting};
 
 /// A reply: code, enhanced status code and text, in one line or more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,7 @@ fn told(extension: Extension, limits: &Limits, now: Timestamp) -> String {
             told("MAILMAX", limits.transactions_max.into()) + &told("RCPTMAX", recipients)
         }
         Extension::Xclient => format!(" {}", Claims::NAMES),
+        Extension::Xforward => format!(" {}", Forwarding::NAMES),
         Extension::Pipelining
         | Extension::EightBitMime
         | Extension::SmtpUtf8
@@ -322,6 +323,7 @@ impl Refusal {
             Self::Greylisted => (451, Status(4, 7, 1), "greylisted, try again later"),
             Self::RateLimited => (451, Status(4, 7, 1), "too much at once, try again later"),
             // RFC 1985 §5.1.
+            Self::ForwardingNotAllowed => (550, Status(5, 7, 0), "you may not tell where mail is from"),
             Self::NodeNotAllowed => (459, Status(4, 7, 1), "node not allowed: it is not this client's"),
             Self::NodeUnavailable => (458, Status(4, 3, 2), "unable to queue messages for the node now"),
             Self::Busy => (451, Status(4, 3, 2), "busy, try again later"),

@@ -25,14 +25,14 @@ use std::{mem, sync::Arc};
 
 use mail::{
     Address, BodyType, DeliverBy, Envelope, ForwardPath, Handling, Node, QueueId, Recipient, ReversePath,
-    Timestamp, TransferPriority, Utf8,
+    Timestamp, TransferPriority, Upstream, Utf8,
 };
 
 pub use options::{Limits, Options, Role, TlsState};
 
 use crate::{
-    Aftermath, By, Claim, Claims, Command, Extension, Extensions, Hold, MailParameters, Parameters,
-    RcptParameters, Refusal, Reply, SyntaxError,
+    Aftermath, By, Claim, Claims, Command, Extension, Extensions, Forwarding, Hold, MailParameters,
+    Parameters, RcptParameters, Refusal, Reply, SyntaxError,
 };
 
 /// What the shard must do next. Every input gives exactly one.
@@ -140,6 +140,8 @@ pub struct Session {
     client: Option<Client>,
     /// How the client that is spoken for introduced itself.
     introduced: Option<Client>,
+    /// Where the next message first came from, as the client says.
+    upstream: Option<Box<Upstream>>,
     phase: Phase,
     expected: Expected,
     errors: u32,
@@ -231,6 +233,7 @@ impl Session {
             options,
             client: None,
             introduced: None,
+            upstream: None,
             phase: Phase::Idle,
             expected: Expected::Line,
             errors: 0,
@@ -371,6 +374,7 @@ impl Session {
         }
         self.granted = granted;
         self.phase = Phase::Idle;
+        self.upstream = None;
         let before = self.introduced.take();
         let hello = match (self.options.role, &claims.hello) {
             (Role::Lmtp, _) => Hello::Lhlo,
@@ -395,6 +399,7 @@ impl Session {
         self.expect(Expected::Tls);
         self.tls = TlsState::Active;
         self.client = None;
+        self.upstream = None;
         self.phase = Phase::Idle;
         self.act(Action::Read)
     }
@@ -422,6 +427,14 @@ impl Session {
     /// How the client introduced itself, and under which name.
     pub fn client(&self) -> Option<(Hello, &str)> {
         self.client.as_ref().map(|client| (client.hello, &*client.name))
+    }
+
+    /// Where the message of this transaction, or of the next one, first came from, as the client says.
+    pub fn upstream(&self) -> Option<&Upstream> {
+        match self.envelope() {
+            Some(envelope) => envelope.upstream.as_deref(),
+            None => self.upstream.as_deref(),
+        }
     }
 
     /// The envelope of the open transaction, as far as it is known.
@@ -501,6 +514,7 @@ impl Session {
             Command::Bdat { size, last } => Ok(self.on_bdat(size, last)),
             Command::Rset => {
                 self.phase = Phase::Idle;
+                self.upstream = None;
                 Ok(Action::Reply(Reply::OK))
             }
             Command::Vrfy => Ok(Action::Reply(Reply::NOT_VERIFIED)),
@@ -514,6 +528,7 @@ impl Session {
             Command::Xclient { claims } => {
                 self.between_transactions(Extension::Xclient, Action::Impersonate(claims))
             }
+            Command::Xforward { forwarding } => self.on_xforward(*forwarding),
             Command::StartTls => match self.tls {
                 TlsState::Absent => Err(Refusal::NotImplemented),
                 TlsState::Unavailable => Err(Refusal::TlsUnavailable),
@@ -593,6 +608,16 @@ impl Session {
         }
     }
 
+    /// What is said holds for the next transaction, whatever becomes of it.
+    fn on_xforward(&mut self, forwarding: Forwarding) -> Result<Action, Refusal> {
+        if self.options.extensions.minus(self.granted).contains(Extension::Xforward) {
+            return Err(Refusal::ForwardingNotAllowed);
+        }
+        let action = self.between_transactions(Extension::Xforward, Action::Reply(Reply::OK))?;
+        forwarding.apply(self.upstream.get_or_insert_default());
+        Ok(action)
+    }
+
     fn on_data(&mut self) -> Result<Action, Refusal> {
         let refusal = match mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Transaction(transaction) => {
@@ -631,7 +656,7 @@ impl Session {
             Stage::Ehlo { name, hello } => self.on_name_accepted(name, hello),
             Stage::Mail { reverse_path, parameters } => {
                 let lowered = parameters.priority != self.priority_asked;
-                let transaction = match self.transaction(reverse_path, parameters) {
+                let mut transaction = match self.transaction(reverse_path, parameters) {
                     Ok(transaction) => transaction,
                     Err(refusal) => return self.refuse(refusal),
                 };
@@ -639,6 +664,7 @@ impl Session {
                     priority if lowered => Reply::priority_changed(priority),
                     _ => Reply::SENDER_OK,
                 };
+                transaction.envelope.upstream = self.upstream.take();
                 self.transactions += 1;
                 self.phase = Phase::Transaction(transaction);
                 Action::Reply(reply)
@@ -675,6 +701,7 @@ impl Session {
 
     fn on_name_accepted(&mut self, name: Box<str>, hello: Hello) -> Action {
         self.phase = Phase::Idle; // EHLO implies RSET (RFC 5321 §4.1.4).
+        self.upstream = None;
         let hostname = self.options.hostname.as_str();
         let reply = match hello {
             Hello::Helo => Reply::helo(hostname),

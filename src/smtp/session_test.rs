@@ -191,8 +191,10 @@ impl Player {
             }
             Action::Commit(ref envelope) => {
                 let to: Vec<_> = envelope.recipients.iter().map(|r| format!("<{}>", r.address)).collect();
-                let handling = handling(&envelope.handling);
-                self.output += &format!("? commit {} -> {}{handling}\n", envelope.reverse_path, to.join(" "));
+                let (handling, to) = (handling(&envelope.handling), to.join(" "));
+                let upstream = envelope.upstream.as_ref();
+                let upstream = upstream.map_or(String::new(), |upstream| format!(", from {upstream:?}"));
+                self.output += &format!("? commit {} -> {to}{handling}{upstream}\n", envelope.reverse_path);
                 Some(action)
             }
             Action::Receive(reply) => {

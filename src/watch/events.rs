@@ -137,6 +137,12 @@ events! {
         client: SocketAddr,
         /// As what it introduced itself.
         helo: Option<&'a str>,
+        /// The client it first came from, as this one says (XFORWARD): name, address, port.
+        orig_client: Option<&'a dyn Display>,
+        /// As what that one introduced itself.
+        orig_helo: Option<&'a str>,
+        /// The id that the message had where this client took it.
+        orig_id: Option<&'a str>,
         /// The stage: ehlo, mail, rcpt, data, or session when it ends with the refusal.
         stage: &'a str,
         /// The reverse-path, when it was known.
@@ -164,6 +170,12 @@ events! {
         client: SocketAddr,
         /// As what the client introduced itself.
         helo: &'a str,
+        /// The client it first came from, as this one says (XFORWARD): name, address, port.
+        orig_client: Option<&'a dyn Display>,
+        /// As what that one introduced itself.
+        orig_helo: Option<&'a str>,
+        /// The id that the message had where this client took it.
+        orig_id: Option<&'a str>,
         /// The protocol, as in the Received field (RFC 3848).
         proto: &'a str,
         /// TLS version and cipher, when there was TLS.

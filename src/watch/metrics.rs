@@ -326,6 +326,8 @@ labels! {
         Etrn => "etrn",
         /// `XCLIENT`.
         Xclient => "xclient",
+        /// `XFORWARD`.
+        Xforward => "xforward",
         /// Not a command we know.
         Other => "other",
     }

@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits {
     recipients_refused_max: 6,
 };
 
-const LINES: [&[u8]; 37] = [
+const LINES: [&[u8]; 38] = [
     b"EHLO c.example",
     b"EHLO c.example",
     b"HELO c.example",
@@ -57,6 +57,7 @@ const LINES: [&[u8]; 37] = [
     b"STARTTLS",
     b"ETRN @x.example",
     b"XCLIENT ADDR=192.0.2.1 HELO=d.example",
+    b"XFORWARD ADDR=192.0.2.1 NAME=[UNAVAILABLE]",
     b"\0\xff",
     b"QUIT",
 ];
