@@ -102,6 +102,9 @@ section! {
         /// Send the next message's commands before the answer to the last one has come: one round trip a message.
         /// For next hops one knows; some servers stop at what they did not expect yet.
         chaining: bool [YesNo] = false;
+        /// Tell next hops that offer XFORWARD where a message first came from, so that it stands in their logs: for
+        /// filters and mail servers of yours. What came in before a route said so is not known any more.
+        xforward: bool [YesNo] = false;
         /// Our addresses to send from. Empty: the kernel chooses.
         source_address: Vec<IpAddr> [List<Literal>] = Vec::new();
     }

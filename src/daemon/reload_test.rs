@@ -226,6 +226,7 @@ route.idle = "7s"
 route.transactions-max = 7
 route.chunking = false
 route.chaining = true
+route.xforward = true
 route.source-address = ["127.0.0.2"]
 outbound-tls.public-authorities = false | outbound-tls.authorities = ["ca.pem"]
 outbound-tls.authorities = ["ca2.pem"]

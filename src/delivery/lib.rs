@@ -15,8 +15,8 @@ pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
 pub use route::{
-    Demand, Destination, Family, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions, Routes, Sources,
-    Via,
+    Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions,
+    Routes, Sources, Via,
 };
 pub use smtp::client::TlsLevel;
 pub use tls_memory::{TlsMemory, TlsMemoryLimits};

@@ -221,6 +221,7 @@ const fn at(stage: Stage) -> &'static str {
         Stage::StartTls => "waiting for the reply to STARTTLS",
         Stage::Handshake => "during the TLS handshake",
         Stage::Rset => "waiting for the reply to RSET",
+        Stage::Xforward => "waiting for the reply to XFORWARD",
         Stage::Mail => "waiting for the reply to MAIL",
         Stage::Rcpt => "waiting for the reply to RCPT",
         Stage::Data => "waiting for the reply to DATA",
@@ -347,6 +348,7 @@ mod test {
             by: None,
             priority: mail::TransferPriority::default(),
             tls: mail::TlsDemand::None,
+            upstream: None,
         });
         assert_eq!(fates(&outcome, &remote(), Teller::We), [Fate::Remains, Fate::Remains]);
     }

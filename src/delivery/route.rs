@@ -80,6 +80,16 @@ pub enum Place {
     Name(Name),
 }
 
+/// Whether next hops that take it are told where a message first came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// No.
+    #[default]
+    Off,
+    /// Yes, as far as it is known (XFORWARD).
+    On,
+}
+
 /// How mail of a route is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteOptions {
@@ -90,6 +100,8 @@ pub struct RouteOptions {
     /// Whether transactions are chained. Servers that stop at input they did not expect yet may
     /// dislike it, so it is for next hops one knows.
     pub chaining: Chaining,
+    /// Whether XFORWARD is used.
+    pub forwarding: Forwarding,
     /// Connections at once to one destination.
     pub concurrency_max: u32,
     /// Transactions in one connection.
@@ -169,6 +181,7 @@ impl Default for RouteOptions {
             tls: TlsLevel::default(),
             chunking: Chunking::default(),
             chaining: Chaining::default(),
+            forwarding: Forwarding::default(),
             concurrency_max: 20,
             transactions_max: 1000,
             idle_max: Duration::from_secs(10),

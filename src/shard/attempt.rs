@@ -6,8 +6,8 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 
 use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Hop, Outcome, Route, Routes, Step, Teller,
-    TlsLevel, fates,
+    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes, Step,
+    Teller, TlsLevel, fates,
 };
 use mail::{Domain, Status, TlsDemand};
 use queue::AttemptId;
@@ -371,6 +371,13 @@ impl Worker<'_> {
             tls: match self.demand {
                 Demand::None => TlsDemand::None,
                 Demand::Required | Demand::Preferred => envelope.handling.tls,
+            },
+            upstream: match self.route.options.forwarding {
+                Forwarding::Off => None,
+                Forwarding::On => envelope.upstream.clone().map(|mut upstream| {
+                    upstream.ident.get_or_insert_with(|| flight.job.id.to_string().into());
+                    upstream
+                }),
             },
         };
         self.given += 1;

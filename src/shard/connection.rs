@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt::Display, io, mem, rc::Rc, time::Duration};
 use dns::Name;
 use mail::{Envelope, ForwardPath, Node, Upstream};
 use policy::{Listing, Query, Reverse};
-use ring::Task;
+use ring::{Peer, Task};
 use smtp::{Action, Claim, Claims, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
 use watch::{
     ConnectionRefusal,
@@ -587,6 +587,7 @@ impl Connection<'_> {
     /// Writes what is held to the journal, so that it needs no memory.
     async fn spill(&mut self) {
         let tls = self.socket.tls_session();
+        let client_port = port(self.socket.peer());
         let (door, listing) = (self.door, self.listing());
         let checks = door.checks_of(listing);
         let receiving = self.receiving.as_mut().expect(RECEIVING);
@@ -596,6 +597,7 @@ impl Connection<'_> {
             session: &self.session,
             by: By::Smtp,
             client: self.socket.peer().ip(),
+            client_port,
             client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
             checks,
@@ -606,6 +608,7 @@ impl Connection<'_> {
     /// Judges what was received as a whole.
     fn judge_content(&mut self) -> Result<(), Refusal> {
         let tls = self.socket.tls_session();
+        let client_port = port(self.socket.peer());
         let (door, listing) = (self.door, self.listing());
         let checks = door.checks_of(listing);
         let receiving = self.receiving.as_mut().expect(RECEIVING);
@@ -615,6 +618,7 @@ impl Connection<'_> {
             session: &self.session,
             by: By::Smtp,
             client: self.socket.peer().ip(),
+            client_port,
             client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
             checks,
@@ -827,6 +831,14 @@ impl Connection<'_> {
             reason: refusal.label(),
         }
         .emit(ring::clock::unix_micros());
+    }
+}
+
+/// The port of the client, where it is known.
+fn port(peer: Peer) -> Option<u16> {
+    match peer {
+        Peer::Tcp(address) => Some(address.port()).filter(|port| *port != 0),
+        Peer::Unix => None,
     }
 }
 

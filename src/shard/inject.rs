@@ -192,6 +192,7 @@ impl Entry<'_> {
             session: &self.session,
             by: By::Http,
             client: Some(self.injection.client.ip()),
+            client_port: Some(self.injection.client.port()),
             client_host: None,
             tls: None,
             checks: None,

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use journal::Draft;
-use mail::{Address, BodyType, Envelope, QueueId, Timestamp, TlsDemand, Upstream, Utf8};
+use mail::{Address, BodyType, Envelope, QueueId, Source, Timestamp, TlsDemand, Upstream, Utf8};
 use message::{EightBit, HeaderLimits, HeaderSummary};
 use smtp::{Refusal, Session};
 use watch::events::Accepted;
@@ -35,6 +35,8 @@ pub(crate) struct Receiving {
     /// What its header section asks of TLS.
     tls: TlsDemand,
     header: Header,
+    /// The client, where a route hands that on.
+    upstream: Option<Box<Upstream>>,
 }
 
 /// Whether header fields need SMTPUTF8, "at any level within its MIME structure" (RFC 6531 §3.2).
@@ -55,6 +57,7 @@ pub(crate) struct Origin<'a> {
     pub(crate) by: By,
     /// The client's address, for policy and the Received field.
     pub(crate) client: Option<IpAddr>,
+    pub(crate) client_port: Option<u16>,
     /// The name of that address, when it leads back to it.
     pub(crate) client_host: Option<&'a str>,
     pub(crate) tls: Option<&'a tls::Session>,
@@ -69,6 +72,15 @@ pub(crate) struct Committed {
     envelope: Rc<Envelope>,
     size: u64,
     msgid: Option<String>,
+    /// What the client told of where it first came from is for the log.
+    told: Told,
+}
+
+/// Whether a client told where a message first came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Yes,
+    No,
 }
 
 /// What the log says of who brought a message.
@@ -93,6 +105,7 @@ impl Receiving {
             failed: None,
             tls: TlsDemand::None,
             header: Header::Doubtful,
+            upstream: None,
         }
     }
 
@@ -140,13 +153,16 @@ impl Receiving {
         if self.draft.is_some() || self.prefix.is_some() {
             return Ok(());
         }
-        let Origin { shard, door, session, by, client, client_host, tls, checks } = origin;
+        let Origin { shard, door, session, by, client, client_host, tls, checks, client_port: _ } = origin;
         let summary = self.intake.summary();
         let envelope = session.envelope().expect("mail data belongs to a transaction");
         let policy = &shard.settings().policy;
         let completion = policy.content(door.role, &summary, envelope.utf8, &door.limits, checks)?;
         self.tls = tls_demand(&self.intake, &summary);
         self.header = Header::of(&self.intake, &summary);
+        if shard.settings().forwards && envelope.upstream.is_none() {
+            self.upstream = Some(upstream(origin, envelope).into());
+        }
         let arrival =
             Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
         self.prefix = Some(trace::fields(shard, &arrival, completion));
@@ -167,6 +183,8 @@ impl Receiving {
         if envelope.handling.tls == TlsDemand::None {
             envelope.handling.tls = self.tls;
         }
+        let told = if envelope.upstream.is_some() { Told::Yes } else { Told::No };
+        envelope.upstream = envelope.upstream.or_else(|| self.upstream.take());
         let msgid = self.message_id();
         let prefix = self.prefix.take();
         let prefix_len = prefix.as_ref().map_or(0, Bytes::len);
@@ -183,7 +201,7 @@ impl Receiving {
         if outcome.is_ok() {
             shard.metrics.journal.commit.record_duration(ring::clock::now().saturating_sub(began));
         }
-        Committed { outcome: outcome.map(|()| id), id, envelope, size, msgid }
+        Committed { outcome: outcome.map(|()| id), id, envelope, size, msgid, told }
     }
 
     /// The Message-ID, for the log; large mail is written out by the time it is asked for.
@@ -194,6 +212,25 @@ impl Receiving {
         }
         let range = self.intake.summary().message_id?;
         Some(field_text(self.intake.content(), range, LENGTH_MAX))
+    }
+}
+
+/// The client itself, as it is handed on.
+fn upstream(origin: Origin<'_>, envelope: &Envelope) -> Upstream {
+    let Origin { session, by, client, client_port, client_host, .. } = origin;
+    let is_near = client.is_none_or(|address| address.is_loopback());
+    let protocol = match by {
+        By::Smtp => session.protocol(envelope.utf8),
+        By::Http => "HTTP",
+    };
+    Upstream {
+        name: client_host.map(Into::into),
+        address: client,
+        port: client_port,
+        protocol: Some(protocol.into()),
+        helo: session.client().map(|(_, name)| name.into()),
+        ident: None,
+        source: Some(if is_near { Source::Local } else { Source::Remote }),
     }
 }
 
@@ -228,7 +265,7 @@ impl Committed {
         }
         let tls = bringer.tls.map(ToString::to_string);
         let certificate = bringer.certificate.as_ref().map(|certificate| certificate as &dyn Display);
-        let upstream = envelope.upstream.as_deref();
+        let upstream = envelope.upstream.as_deref().filter(|_| self.told == Told::Yes);
         let upstream_client = upstream.and_then(Upstream::client);
         Accepted {
             id,

@@ -13,7 +13,9 @@ use config::{
     ClientCertificate, Config, DomainKind, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind,
     ListenerTls,
 };
-use delivery::{Demand, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via};
+use delivery::{
+    Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via,
+};
 use dns::Name;
 use mail::Envelope;
 use policy::Listing;
@@ -79,6 +81,8 @@ pub(crate) struct Settings {
     pub(crate) resolving: Resolving,
     /// Mail larger than this is written in pieces.
     pub(crate) spill: u64,
+    /// Whether some route hands on where mail first came from.
+    pub(crate) forwards: bool,
     /// How much may wait to be sent on one connection.
     pub(crate) send_max: usize,
     pub(crate) checkpoint_interval: Duration,
@@ -144,6 +148,7 @@ impl Settings {
             connection_turn: config.queue.connection_turn,
             resolving: Resolving::new(&config.dns),
             spill: config.journal.spill,
+            forwards: config.routes.iter().any(|route| route.xforward),
             send_max: to_usize(config.buffers.send),
             checkpoint_interval: config.index.checkpoint_interval,
             client_tls: ClientTls {
@@ -442,6 +447,7 @@ fn route(route: &config::Route) -> Route {
     let options = RouteOptions {
         tls,
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
+        forwarding: if route.xforward { Forwarding::On } else { Forwarding::Off },
         chaining: if route.chaining { Chaining::On } else { Chaining::Off },
         concurrency_max: route.concurrency_max,
         transactions_max: route.transactions_max,

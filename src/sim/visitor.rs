@@ -220,6 +220,7 @@ fn letter(name: &str, world: &mut World) -> Letter {
         by: None,
         priority: mail::TransferPriority::default(),
         tls: mail::TlsDemand::None,
+        upstream: None,
     };
     Letter { transaction, content }
 }

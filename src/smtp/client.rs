@@ -33,6 +33,7 @@
 
 mod command;
 mod content;
+mod forwarding;
 mod offers;
 mod pipeline;
 mod reply;
@@ -43,6 +44,7 @@ mod transaction;
 use std::mem;
 
 pub use content::{Framing, dot_stuff};
+pub use forwarding::Attributes;
 pub use offers::{Offers, Size};
 pub use reply::{Reply, ReplyClass};
 pub use reply_reader::{ReplyError, ReplyLimits, ReplyReader};

@@ -98,6 +98,11 @@ impl Postfix {
     pub(crate) fn logs(&self, text: &str) -> String {
         self.program.wait_for(text, |line| line.contains(text).then(|| line.to_owned()))
     }
+
+    /// Whether this stands in its log by now.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        self.program.lines().iter().any(|line| line.contains(text))
+    }
 }
 
 impl Postfix {

@@ -73,3 +73,43 @@ fn what_is_told_changes_nothing_but_the_log() {
     server.reload();
     assert_eq!(Client::greeted(server.smtp()).ask("XFORWARD ADDR=192.0.2.7").code, 502);
 }
+
+#[test]
+fn postfix_logs_where_what_we_hand_on_is_from() {
+    let sink = Sink::start();
+    let postfix = Postfix::start(sink.address(), "smtpd_authorized_xforward_hosts = 127.0.0.0/8\n");
+    let configuration = |xforward: &str| {
+        format!(
+            "[[listener]]\nname = \"smtp\"\nxforward-networks = [\"127.0.0.0/8\"]\n\
+             [[route]]\nname = \"rest\"\ndomains = [\"*\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n\
+             idle = \"0s\"\n{xforward}",
+            postfix.address()
+        )
+    };
+    let server = Server::start(&configuration("xforward = true\n"));
+    let mut client = Client::greeted(server.smtp());
+    client.ask("EHLO laptop.test");
+    client.send("ann@example.org", &["bob@example.net"], "Subject: one\r\n\r\n");
+    let id = server.event("accepted", |_| true)["id"].as_str().unwrap().to_owned();
+    let line = postfix.logs(&format!("orig_queue_id={id}"));
+    assert!(line.contains("orig_client=unknown[127.0.0.1]"), "{line}");
+    assert!(sink.mail().content.contains("laptop.test"));
+
+    // What we were told ourselves goes on to the next one.
+    assert_eq!(client.ask("XFORWARD NAME=spike.example ADDR=192.0.2.7 IDENT=4C1").code, 250);
+    client.send("ann@example.org", &["bob@example.net"], "Subject: two\r\n\r\n");
+    let line = postfix.logs("orig_queue_id=4C1");
+    assert!(line.contains("orig_client=spike.example[192.0.2.7]"), "{line}");
+    sink.mail();
+    drained(&server);
+
+    // A route that does not say so tells nobody.
+    server.configure(&configuration(""));
+    server.reload();
+    assert_eq!(client.ask("XFORWARD ADDR=192.0.2.9 IDENT=4C2").code, 250);
+    client.send("ann@example.org", &["bob@example.net"], "Subject: three\r\n\r\n");
+    sink.mail();
+    drained(&server);
+    postfix.drained();
+    assert!(!postfix.has_logged("4C2"));
+}

@@ -460,6 +460,7 @@ impl Server {
             by: smtp::By::left(&envelope.handling, world.wall()),
             priority: envelope.handling.priority,
             tls: envelope.handling.tls,
+            upstream: envelope.upstream.clone(),
         })
     }
 

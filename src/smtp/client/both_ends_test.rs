@@ -88,6 +88,7 @@ impl Random {
             by: None,
             priority: mail::TransferPriority::default(),
             tls: mail::TlsDemand::None,
+            upstream: None,
         };
         Message { transaction, content: vec![whole.slice(..cut), whole.slice(cut..)] }
     }

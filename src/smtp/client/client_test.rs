@@ -172,11 +172,16 @@ fn transaction(message: &str) -> Transaction {
         by: None,
         priority: mail::TransferPriority::default(),
         tls: mail::TlsDemand::None,
+        upstream: None,
     };
     for property in properties.split(' ') {
         match property {
             "EightBitMime" => transaction.body = BodyType::EightBitMime,
             "BinaryMime" => transaction.body = BodyType::BinaryMime,
+            "forwarded" => {
+                let address = Some([192, 0, 2, 7].into());
+                transaction.upstream = Some(mail::Upstream { address, ..mail::Upstream::default() }.into());
+            }
             "Utf8" => transaction.utf8 = Utf8::Needed,
             "RequireTls" => transaction.tls = mail::TlsDemand::Required,
             by if by.starts_with("by=") => {

@@ -135,7 +135,7 @@ fn original_recipient(original: &OriginalRecipient, out: &mut Vec<u8>) {
 }
 
 /// RFC 3461 §4: octets outside of `!` to `~`, and `+` and `=`, are written in hexadecimal.
-fn xtext(text: &str, out: &mut Vec<u8>) {
+pub(super) fn xtext(text: &str, out: &mut Vec<u8>) {
     for byte in text.bytes() {
         match byte {
             b'+' | b'=' => hexadecimal(out, byte),
@@ -163,7 +163,7 @@ fn number(out: &mut Vec<u8>, label: &str, number: u64) {
     write!(out, "{label}{number}").expect("a Vec takes all");
 }
 
-fn put(out: &mut Vec<u8>, pieces: &[&str]) {
+pub(super) fn put(out: &mut Vec<u8>, pieces: &[&str]) {
     pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
 }
 
@@ -192,6 +192,7 @@ mod test {
             by: None,
             priority: TransferPriority::default(),
             tls: TlsDemand::None,
+            upstream: None,
         };
         let none = Offers::default();
         let all = Offers { size: Size::Unbounded, eight_bit_mime: true, dsn: true, ..none };

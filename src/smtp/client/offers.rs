@@ -1,6 +1,6 @@
 //! What the next hop offers: its reply to EHLO (RFC 5321 §4.1.1.1).
 
-use super::Reply;
+use super::{Attributes, Reply};
 
 /// The extensions of one session. Without `EHLO` there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Offers {
     pub mt_priority: bool,
     /// `REQUIRETLS` (RFC 8689).
     pub require_tls: bool,
+    /// What `XFORWARD` may say.
+    pub xforward: Attributes,
     /// `STARTTLS` (RFC 3207).
     pub starttls: bool,
     /// `SIZE`, with or without a bound (RFC 1870).
@@ -69,6 +71,7 @@ impl Offers {
                 "MT-PRIORITY" => offers.mt_priority = true,
                 "REQUIRETLS" => offers.require_tls = true,
                 "STARTTLS" => offers.starttls = true,
+                "XFORWARD" => offers.xforward = Attributes::parse(words),
                 "SIZE" => {
                     // "SIZE 0" means that there is no fixed maximum (RFC 1870 §4).
                     let bound = words.next().and_then(|word| word.parse().ok()).filter(|bound| *bound > 0);
@@ -151,6 +154,8 @@ mod test {
         check("mx\nDELIVERBY ,x=y", Offers { deliver_by: Some(0), ..none });
         check("mx\ndeliverby 240\nREQUIRETLS", Offers { deliver_by: Some(240), require_tls: true, ..none });
         check("mx\nlimits rcptdomainmax=999999", Offers { domains_max: Some(999_999), ..none });
+        let xforward = Attributes::parse(["ADDR", "NAME"].into_iter());
+        check("mx\nxforward name addr odd\nXFORWARDS", Offers { xforward, ..none });
         // RFC 9422 §3.7: a limit that is no limit spoils itself; what is none in form spoils all.
         check("mx\nLIMITS RCPTMAX=20 MAILMAX=many", Offers { recipients_max: Some(20), ..none });
         check("mx\nLIMITS RCPTMAX=20 =5", none);

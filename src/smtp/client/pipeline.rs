@@ -6,8 +6,8 @@
 //! the first, since content "is explicitly allowed to be the first 'command' in a group".
 //!
 //! ```text
-//!  written:   [RSET] MAIL RCPT* DATA  --354-->  content, final dot      (Framing::Dot)
-//!             [RSET] MAIL RCPT* BDAT  content                           (Framing::Bdat)
+//!  written:   [RSET] XFORWARD* MAIL RCPT* DATA  --354-->  content, final dot      (Framing::Dot)
+//!             [RSET] XFORWARD* MAIL RCPT* BDAT  content                           (Framing::Bdat)
 //!  answered:  in the same order; a transaction ends with its last reply
 //! ```
 
@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 use mail::{BodyType, Domain, Recipient, TlsDemand};
 
 use super::{
-    Answer, Chaining, Chunking, Framing, Limits, Loss, Offers, Reply, Size, Stage, Transaction,
-    TransactionOutcome, Unsuitable, command,
+    Answer, Attributes, Chaining, Chunking, Framing, Limits, Loss, Offers, Reply, Size, Stage, Transaction,
+    TransactionOutcome, Unsuitable, command, forwarding,
 };
 
 /// The transactions of one session.
@@ -77,6 +77,9 @@ pub(super) enum Abort {
 struct Flight {
     transaction: Transaction,
     framing: Framing,
+    /// What is still to be said of where it first came from.
+    forwarding: VecDeque<Box<[u8]>>,
+    forwarded: Forwarded,
     place: Place,
     due: Due,
     mail: Mail,
@@ -93,10 +96,18 @@ struct Flight {
     untried: bool,
 }
 
+/// Whether the next hop was told where the message first came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Forwarded {
+    No,
+    Yes,
+}
+
 /// What of a transaction is written next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     Rset,
+    Xforward,
     Mail,
     Rcpt(usize),
     Data,
@@ -129,6 +140,7 @@ enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
     Rset,
+    Xforward,
     Mail,
     Rcpt,
     Data,
@@ -185,7 +197,7 @@ impl Pipeline {
             (None, _) if nobody => Due::Stopped,
             (None, Server::NeedsRset) => Due::Rset,
             (None, Server::Clear) if after_bdat => Due::Rset,
-            (None, Server::Clear) => Due::Mail,
+            (None, Server::Clear) => Due::Xforward,
         };
         let mut answers = vec![unsuitable.map(Answer::Unsuitable); transaction.recipients.len()];
         if let Some(asked) = &asked {
@@ -194,7 +206,12 @@ impl Pipeline {
             }
             asked.iter().for_each(|place| answers[*place] = None);
         }
+        let upstream = transaction.upstream.as_ref();
+        let forwarding = upstream
+            .map_or_else(VecDeque::new, |upstream| forwarding::commands(upstream, self.offers.xforward));
         self.flights.push_back(Flight {
+            forwarding,
+            forwarded: Forwarded::No,
             answers,
             asked,
             transaction,
@@ -216,6 +233,12 @@ impl Pipeline {
         flight.outstanding -= 1;
         match expected {
             Expected::Rset | Expected::LoneDot => {}
+            // Who may not tell is not going to try it with each message; the mail does not depend on it.
+            Expected::Xforward if matches!(reply.code(), 500 | 502 | 550) => {
+                self.offers.xforward = Attributes::NONE;
+                flight.forwarding.clear();
+            }
+            Expected::Xforward => {}
             Expected::Mail if reply.is_completion() => flight.mail = Mail::Accepted,
             Expected::Mail => {
                 // 503 here says that our two ideas of the session differ, not that the message is bad.
@@ -282,7 +305,9 @@ impl Pipeline {
     /// The outcome of the oldest transaction, if it has ended.
     pub(super) fn report(&mut self) -> Option<TransactionOutcome> {
         let flight = self.flights.pop_front_if(|flight| flight.is_ended())?;
-        if flight.due == Due::Stopped && flight.mail == Mail::Accepted {
+        // What was told of this message is not true of the next one.
+        if flight.due == Due::Stopped && (flight.mail == Mail::Accepted || flight.forwarded == Forwarded::Yes)
+        {
             self.server = Server::NeedsRset;
         }
         Some(flight.outcome())
@@ -342,9 +367,20 @@ impl Pipeline {
                 Due::Rset => {
                     out.extend_from_slice(command::RSET);
                     self.server = Server::Clear;
-                    flight.due = Due::Mail;
+                    flight.due = Due::Xforward;
                     Expected::Rset
                 }
+                Due::Xforward => match flight.forwarding.pop_front() {
+                    Some(command) => {
+                        out.extend_from_slice(&command);
+                        flight.forwarded = Forwarded::Yes;
+                        Expected::Xforward
+                    }
+                    None => {
+                        flight.due = Due::Mail;
+                        continue;
+                    }
+                },
                 Due::Mail => {
                     command::mail(&flight.transaction, &self.offers, out);
                     flight.due = Due::Rcpt(0);
@@ -454,7 +490,9 @@ impl Flight {
             Due::Rcpt(_) | Due::Data => self.due = Due::Stopped,
             // What is written stays written: its replies are waited for.
             Due::Go | Due::Sent | Due::Stopped => {}
-            Due::Rset | Due::Mail | Due::Content => unreachable!("MAIL was answered in {:?}", self.due),
+            Due::Rset | Due::Xforward | Due::Mail | Due::Content => {
+                unreachable!("MAIL was answered in {:?}", self.due)
+            }
         }
     }
 
@@ -498,6 +536,7 @@ impl Expected {
     const fn stage(self) -> Stage {
         match self {
             Self::Rset => Stage::Rset,
+            Self::Xforward => Stage::Xforward,
             Self::Mail => Stage::Mail,
             Self::Rcpt => Stage::Rcpt,
             Self::Data => Stage::Data,

@@ -17,6 +17,8 @@ pub enum Stage {
     Handshake,
     /// The reply to `RSET`.
     Rset,
+    /// The reply to `XFORWARD`.
+    Xforward,
     /// The reply to `MAIL`.
     Mail,
     /// The reply to `RCPT`.
@@ -38,7 +40,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// At least 5 minutes (RFC 5321 §4.5.3.2.1).
     pub greeting: Duration,
-    /// For `EHLO`, `HELO`, `STARTTLS` and `RSET`: as long as for `MAIL`.
+    /// For `EHLO`, `HELO`, `STARTTLS`, `RSET` and `XFORWARD`: as long as for `MAIL`.
     pub command: Duration,
     /// The TLS handshake as a whole.
     pub handshake: Duration,
@@ -80,7 +82,7 @@ impl Timeouts {
         match stage {
             Stage::Connect => self.connect,
             Stage::Greeting => self.greeting,
-            Stage::Ehlo | Stage::StartTls | Stage::Rset => self.command,
+            Stage::Ehlo | Stage::StartTls | Stage::Rset | Stage::Xforward => self.command,
             Stage::Handshake => self.handshake,
             Stage::Mail => self.mail,
             Stage::Rcpt => self.rcpt,

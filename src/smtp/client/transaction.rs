@@ -1,6 +1,8 @@
 //! What a transaction is given, and what comes of it.
 
-use mail::{BodyType, DeliverByMode, Recipient, Ret, ReversePath, Status, TlsDemand, TransferPriority, Utf8};
+use mail::{
+    BodyType, DeliverByMode, Recipient, Ret, ReversePath, Status, TlsDemand, TransferPriority, Upstream, Utf8,
+};
 
 use super::{Reply, ReplyError, Stage};
 use crate::By;
@@ -29,6 +31,8 @@ pub struct Transaction {
     pub priority: TransferPriority,
     /// What it asks of TLS.
     pub tls: TlsDemand,
+    /// Where it first came from, if the next hop is to know (XFORWARD).
+    pub upstream: Option<Box<Upstream>>,
 }
 
 /// How a transaction ended.
