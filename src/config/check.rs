@@ -416,7 +416,7 @@ impl Config {
     fn check_etrn(&self, reader: &mut Reader<'_>) {
         for rule in &self.etrn {
             let key = format!("etrn.{}", rule.name.to_ascii_lowercase());
-            if rule.networks.is_empty() {
+            if rule.networks.is_empty() && rule.certificates.is_empty() {
                 reader.missing(&key, "networks = [\"192.0.2.25/32\"]", "say who may ask");
             }
             if rule.domains.is_empty() {

@@ -54,17 +54,23 @@ impl Config {
     pub(crate) fn idle_certificates(&self) -> Vec<(String, String)> {
         let asking = |listener: &&Listener| listener.client_certificate != ClientCertificate::None;
         let first = self.listeners.iter().find(asking);
-        match (first, self.relay.has_credentials()) {
+        let asker = self.etrn.iter().find(|rule| !rule.certificates.is_empty());
+        match (first, self.relay.has_credentials() || asker.is_some()) {
             (Some(listener), false) => {
                 let key = format!("listener.{}.client-certificate", listener.name.to_ascii_lowercase());
-                let text = "no certificate is a credential (`relay.certificates`, `relay.authorities`): what clients show \
-                            changes nothing";
+                let text = "no certificate is a credential (`relay.certificates`, `relay.authorities`, `[[etrn]]`): what \
+                            clients show changes nothing";
                 vec![(key, text.into())]
             }
             (None, true) => {
                 let text = "no listener asks clients for a certificate (`client-certificate`)";
-                let key = if self.relay.certificates.is_empty() { "authorities" } else { "certificates" };
-                vec![(format!("relay.{key}"), text.into())]
+                let relay = match (self.relay.certificates.is_empty(), self.relay.authorities.is_empty()) {
+                    (false, _) => Some("relay.certificates".to_owned()),
+                    (true, false) => Some("relay.authorities".to_owned()),
+                    (true, true) => None,
+                };
+                let asker = asker.map(|rule| format!("etrn.{}.certificates", rule.name.to_ascii_lowercase()));
+                relay.into_iter().chain(asker).map(|key| (key, text.into())).collect()
             }
             (Some(_), true) | (None, false) => Vec::new(),
         }

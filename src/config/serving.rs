@@ -421,6 +421,9 @@ section! {
         name: String [Text] = String::new();
         /// The clients, by their networks.
         networks: Vec<IpNet> [List<Literal>] = Vec::new();
+        /// The clients, by the SHA-256 of the certificates that they show, wherever they come from: whoever has issued them,
+        /// and however old they are. For listeners with `client-certificate`.
+        certificates: Vec<Fingerprint> [List<Literal>] = Vec::new();
         /// Whose mail they may ask for. To ask for a domain with all that is below it (`ETRN @example.org`), both must
         /// stand here: "example.org" and "*.example.org".
         domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
@@ -479,6 +482,7 @@ impl Entry for Etrn {
         Self {
             name: "branch".into(),
             networks: vec!["192.0.2.25/32".parse().expect("our own text")],
+            certificates: Vec::new(),
             domains: vec![DomainPattern::Exact(Domain::parse("branch.example.org").expect("our own text"))],
         }
     }

@@ -202,6 +202,7 @@ timeouts.outbound.block = "7s"
 timeouts.outbound.final = "7s"
 relay.networks = ["10.0.0.0/8"]
 etrn.networks = ["198.51.100.0/24"]
+etrn.certificates = ["sha256:1111111111111111111111111111111111111111111111111111111111111111"]
 etrn.domains = ["example.com"]
 relay.certificates = ["sha256:1111111111111111111111111111111111111111111111111111111111111111"]
 relay.authorities = ["clients.pem"]

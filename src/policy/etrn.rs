@@ -8,16 +8,35 @@ use smtp::{Refusal, Verdict};
 
 use crate::{Networks, Policy};
 
+/// Who asks: an address where that says who it is, and the SHA-256 of the certificate that was shown, if one was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// What it has shown.
+    pub certificate: Option<[u8; 32]>,
+}
+
 /// Clients that may ask for the mail of domains.
 #[derive(Clone, Debug)]
 pub(crate) struct Askers {
     networks: Networks,
+    certificates: Vec<[u8; 32]>,
     domains: Vec<DomainPattern>,
 }
 
 impl Askers {
     pub(crate) fn new(rule: &config::Etrn) -> Self {
-        Self { networks: Networks::new(&rule.networks), domains: rule.domains.clone() }
+        Self {
+            networks: Networks::new(&rule.networks),
+            certificates: rule.certificates.iter().map(|certificate| *certificate.as_bytes()).collect(),
+            domains: rule.domains.clone(),
+        }
+    }
+
+    fn are(&self, asker: Asker) -> bool {
+        asker.address.is_some_and(|address| self.networks.contains(address))
+            || asker.certificate.is_some_and(|certificate| self.certificates.contains(&certificate))
     }
 
     /// "only allow certain combinations for each of the nodes" (RFC 1985 §5.3): all that is asked for must be theirs.
@@ -49,17 +68,17 @@ fn is_of(pattern: &DomainPattern, domain: &Domain) -> bool {
 }
 
 impl Policy {
-    /// Whether a client at this address may ask for any domain's mail: then it is told of the command.
-    pub fn offers_etrn(&self, address: IpAddr) -> bool {
-        self.askers.iter().any(|askers| askers.networks.contains(address))
+    /// Whether a client may ask for any domain's mail: then it is told of the command.
+    pub fn offers_etrn(&self, asker: Asker) -> bool {
+        self.askers.iter().any(|askers| askers.are(asker))
     }
 
     /// May it ask for this?
     ///
     /// # Errors
     /// [`Refusal::NodeNotAllowed`].
-    pub fn etrn(&self, address: IpAddr, node: &Node) -> Verdict {
-        let may = self.askers.iter().any(|askers| askers.networks.contains(address) && askers.may_have(node));
+    pub fn etrn(&self, asker: Asker, node: &Node) -> Verdict {
+        let may = self.askers.iter().any(|askers| askers.are(asker) && askers.may_have(node));
         if may { Ok(()) } else { Err(Refusal::NodeNotAllowed) }
     }
 }
@@ -80,6 +99,7 @@ mod test {
             let rule = config::Etrn {
                 name: "branch".into(),
                 networks: vec!["192.0.2.0/24".parse().unwrap()],
+                certificates: Vec::new(),
                 domains: domains.iter().map(pattern).collect(),
             };
             Askers::new(&rule)
@@ -98,6 +118,33 @@ mod test {
             (&[], "x.example", false),
         ] {
             assert_eq!(askers(domains).may_have(&Node::parse(node).unwrap()), expected, "{domains:?} {node}");
+        }
+    }
+    #[test]
+    fn clients_are_known_by_address_or_certificate() {
+        let hash = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let text = format!(
+            "hostname = \"mx.example\"\n[[listener]]\nname = \"a\"\naddress = [\"127.0.0.1:0\"]\ntls = \"none\"\n\
+             [[etrn]]\nname = \"a\"\nnetworks = [\"192.0.2.0/24\"]\ndomains = [\"a.example\"]\n\
+             [[etrn]]\nname = \"b\"\ncertificates = [\"{}\"]\ndomains = [\"b.example\"]\n",
+            hash("1")
+        );
+        let config = config::Config::from_sources(&[config::Source { file: "c.toml".into(), text }]).unwrap();
+        let policy = Policy::new(&config);
+        let near = Some([192, 0, 2, 7].into());
+        let far = Some([198, 51, 100, 7].into());
+        for (address, certificate, a, b) in [
+            (near, None, true, false),
+            (near, Some([0x11; 32]), true, true),
+            (far, Some([0x11; 32]), false, true),
+            (None, Some([0x11; 32]), false, true),
+            (far, Some([0x22; 32]), false, false),
+            (None, None, false, false),
+        ] {
+            let asker = Asker { address, certificate };
+            let may = |domain: &str| policy.etrn(asker, &Node::parse(domain).unwrap()).is_ok();
+            assert_eq!((may("a.example"), may("b.example")), (a, b), "{asker:?}");
+            assert_eq!(policy.offers_etrn(asker), a || b, "{asker:?}");
         }
     }
 }

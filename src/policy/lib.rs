@@ -21,11 +21,14 @@ use config::{Config, DomainKind};
 use mail::{Address, Domain, ForwardPath, ReversePath};
 use smtp::{Refusal, Role, Verdict};
 
-use crate::names::{Addresses, Domains};
+use crate::{
+    etrn::Askers,
+    names::{Addresses, Domains},
+};
 
 pub use admission::{Connections, Listing, Pace, Turned};
 pub use content::{Completion, Presence};
-use etrn::Askers;
+pub use etrn::Asker;
 pub use network::Networks;
 pub use recipient::{Addressee, Mailbox, Query};
 pub use stranger::{Introduction, Reverse};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use config::ClientCertificate;
-use policy::{Listing, Networks, Policy, Standing};
+use policy::{Asker, Listing, Networks, Policy, Standing};
 use proxy::{Header, HeaderError};
 use ring::Peer;
 use smtp::{Claim, Claims};
@@ -28,6 +28,8 @@ pub(crate) struct Caller {
     pub(crate) known: Known,
     /// The certificate that it may relay by, once it has shown one.
     pub(crate) certificate: Option<Fingerprint>,
+    /// The certificate that it has shown, whatever it is good for.
+    pub(crate) shown: Option<Fingerprint>,
 }
 
 /// How the client of a connection is known.
@@ -60,7 +62,7 @@ pub(crate) enum ProxyError {
 impl Caller {
     /// Known by the address it comes from.
     pub(crate) const fn at(peer: Peer) -> Self {
-        Self { peer, known: Known::ByAddress, certificate: None }
+        Self { peer, known: Known::ByAddress, certificate: None, shown: None }
     }
 
     /// The one that this one speaks for. What is not said of it is as it is here.
@@ -75,14 +77,14 @@ impl Caller {
             Claim::Unavailable | Claim::Unknown => 0,
         };
         // A credential is of who showed it, not of whom it speaks for.
-        let (address, known, certificate) = match claims.address {
-            Claim::Known(address) => (address, Known::ByAddress, None),
-            Claim::Kept => (address, self.known, self.certificate),
-            Claim::Unavailable | Claim::Unknown => (address, Known::NotAtAll, None),
+        let (address, known, certificate, shown) = match claims.address {
+            Claim::Known(address) => (address, Known::ByAddress, None, None),
+            Claim::Kept => (address, self.known, self.certificate, self.shown),
+            Claim::Unavailable | Claim::Unknown => (address, Known::NotAtAll, None, None),
         };
         match (self.peer, &claims.address, &claims.port) {
             (Peer::Unix, Claim::Kept, Claim::Kept) => self,
-            _ => Self { peer: Peer::Tcp(SocketAddr::new(address, port)), known, certificate },
+            _ => Self { peer: Peer::Tcp(SocketAddr::new(address, port)), known, certificate, shown },
         }
     }
 
@@ -92,6 +94,11 @@ impl Caller {
             Known::ByAddress => Some(self.peer.ip().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))),
             Known::NotAtAll => None,
         }
+    }
+
+    /// Who it is for the rules on waiting mail.
+    pub(crate) fn asker(self) -> Asker {
+        Asker { address: self.address(), certificate: self.shown.map(|Fingerprint(hash)| hash) }
     }
 
     /// Whether it is one of ours.
@@ -137,6 +144,7 @@ pub(crate) fn look_at_certificate(door: &Door, socket: &mut Socket) -> Result<()
         }
         .emit(now);
     }
+    socket.set_caller(Caller { shown: fingerprint, ..socket.caller() });
     match fingerprint {
         Some(fingerprint) if is_credential => {
             socket.set_caller(Caller { certificate: Some(fingerprint), ..socket.caller() });
@@ -180,7 +188,7 @@ pub(crate) async fn read_header(
         Header::Own => {}
         Header::Client(client) => socket.set_caller(Caller::at(Peer::Tcp(client))),
         Header::Unknown => {
-            socket.set_caller(Caller { peer: proxy, known: Known::NotAtAll, certificate: None })
+            socket.set_caller(Caller { peer: proxy, known: Known::NotAtAll, certificate: None, shown: None })
         }
     }
     Ok(())

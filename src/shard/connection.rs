@@ -773,7 +773,9 @@ impl Connection<'_> {
         let action = self.session.on_released(node, outcome);
         if let Action::Reply(reply) = &action {
             let client = client_address(self.socket.peer());
-            Asked { client, node, code: reply.code() }.emit(ring::clock::unix_micros());
+            let shown = self.socket.caller().shown;
+            let cert = shown.as_ref().map(|shown| shown as &dyn Display);
+            Asked { client, cert, node, code: reply.code() }.emit(ring::clock::unix_micros());
         }
         action
     }
@@ -786,7 +788,12 @@ impl Connection<'_> {
         let outcome = secure(self.shard, self.door, &mut self.socket, config, Unread::Clear).await;
         // What was scanned of the clear text is gone with it.
         self.lines = LineScanner::new(to_usize(self.door.limits.command_line_max));
-        if outcome.is_err() { Err(Ending::Failed) } else { Ok(self.session.on_tls()) }
+        if outcome.is_err() {
+            return Err(Ending::Failed);
+        }
+        // It may have shown a certificate.
+        self.session.grant(facts::granted(self.shard, self.door, self.socket.caller()));
+        Ok(self.session.on_tls())
     }
 
     /// Logs that a limit of the session stands against a command.

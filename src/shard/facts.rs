@@ -104,7 +104,7 @@ pub(crate) fn limit(standing: Standing, stage: &mut Stage) {
 pub(crate) fn granted(shard: &Shard, door: &Door, caller: Caller) -> Extensions {
     let policy = &shard.settings().policy;
     let mut granted = Extensions::NONE;
-    if caller.address().is_some_and(|address| policy.offers_etrn(address)) {
+    if policy.offers_etrn(caller.asker()) {
         granted = granted.with(Extension::Etrn);
     }
     if caller.address().is_some_and(|address| door.spokesmen.contains(address)) {
@@ -118,8 +118,7 @@ pub(crate) fn granted(shard: &Shard, door: &Door, caller: Caller) -> Extensions 
 
 /// May this client ask for that mail?
 pub(crate) fn may_release(shard: &Shard, caller: Caller, node: &Node) -> Verdict {
-    let address = caller.address().ok_or(Refusal::NodeNotAllowed)?;
-    shard.settings().policy.etrn(address, node)
+    shard.settings().policy.etrn(caller.asker(), node)
 }
 
 /// Whether there is room for another message, on disk, in the queue and in memory.

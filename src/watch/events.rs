@@ -278,6 +278,8 @@ events! {
     Info smtp asked = Asked<'a> {
         /// Its address and port.
         client: SocketAddr,
+        /// The SHA-256 of its certificate, when it has shown one.
+        cert: Option<&'a dyn Display>,
         /// The domain whose mail it asked for.
         node: &'a dyn Display,
         /// The reply code: from 250 on it is tried, 458 and 459 it is not.

@@ -117,6 +117,62 @@ fn a_certificate_is_a_credential() {
     assert_eq!(sink.waiting(), 0);
 }
 
+/// Says these over STARTTLS by Python's smtplib, with a certificate or without, and answers the codes.
+fn ask(server: &Server, certificate: Option<&str>, commands: &[&str]) -> Vec<String> {
+    let (host, port) = (server.smtp().ip(), server.smtp().port());
+    let chain = certificate.map_or(String::new(), |name| {
+        let [certificate, key] = ["pem", "key"].map(|end| Papers(server).path(&format!("{name}.{end}")));
+        format!("context.load_cert_chain({certificate:?}, {key:?})")
+    });
+    let script = format!(
+        r#"
+import smtplib, ssl
+context = ssl._create_unverified_context()
+{chain}
+with smtplib.SMTP("{host}", {port}) as client:
+    client.ehlo()
+    print("offered" if client.has_extn("etrn") else "absent")
+    client.starttls(context=context)
+    client.ehlo()
+    print("offered" if client.has_extn("etrn") else "absent")
+    for command in {commands:?}:
+        print(client.docmd(command)[0])
+"#
+    );
+    run(&tool("python3"), &["-c", &script], "").good().stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_certificate_is_enough_to_ask_for_mail() {
+    let mut server = Server::prepare("");
+    let papers = Papers(&server);
+    papers.own("branch", "/CN=branch.test", &[]);
+    papers.own("other", "/CN=other.test", &[]);
+    let (_, branch) = papers.fingerprint("branch.pem");
+    let configuration = |certificates: &str| {
+        format!(
+            "[relay]\nnetworks = []\n[[etrn]]\nname = \"branch\"\ncertificates = [{certificates}]\ndomains = [\"branch.example\"]\n\
+             [[etrn]]\nname = \"hq\"\nnetworks = [\"192.0.2.0/24\"]\ndomains = [\"hq.example\"]\n\
+             [[listener]]\nname = \"smtp\"\nclient-certificate = \"request\"\n"
+        )
+    };
+    server.configure(&configuration(&format!("\"{branch}\"")));
+    server.resume();
+    let nodes = ["ETRN branch.example", "ETRN hq.example"];
+    assert_eq!(ask(&server, Some("branch"), &nodes), ["absent", "offered", "251", "459"]);
+    let asked = server.event("asked", |event| event["code"] == 251);
+    assert_eq!(asked["cert"], *branch, "{asked}");
+    assert_eq!(ask(&server, Some("other"), &nodes), ["absent", "absent", "502", "502"]);
+    assert_eq!(ask(&server, None, &nodes), ["absent", "absent", "502", "502"]);
+    // It says who asks, and not that he may relay.
+    let relayed = ask(&server, Some("branch"), &["MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.com>"]);
+    assert_eq!(relayed[2..], ["250", "550"]);
+
+    server.configure(&configuration(""));
+    let said = server.command().arg("check").output().unwrap();
+    assert!(!said.status.success(), "a rule for nobody");
+}
+
 #[test]
 fn certificates_by_name() {
     let sink = Sink::start();
