@@ -79,6 +79,52 @@ impl Queue {
         progress
     }
 
+    /// Begins an attempt for held recipients of a message out of turn, whatever the limits: somebody has come for them.
+    /// Who has not got the message when it ends is held again. `None` when none of them is held for this destination, or
+    /// when their time has not come (RFC 4865).
+    pub fn on_called_for(
+        &mut self,
+        id: QueueId,
+        destination: Destination,
+        recipients: &[u32],
+        now: Timestamp,
+    ) -> Option<Order> {
+        let tick = self.clock.now(now);
+        let message = self.ids.find(&self.messages, id.to_bits())?;
+        if self.release_tick(message).is_some_and(|release| release > tick) {
+            return None;
+        }
+        let mut next = self.messages[message].groups;
+        while next != NIL {
+            let group = self.groups[next].clone();
+            let index = std::mem::replace(&mut next, group.sibling_after);
+            if group.state != State::Held || group.destination != destination.0 {
+                continue;
+            }
+            let (meant, others): (Vec<u32>, Vec<u32>) = group::recipients(&self.nodes, group.recipients)
+                .map(Tagged::recipient)
+                .partition(|place| recipients.contains(place));
+            if meant.is_empty() {
+                continue;
+            }
+            let standing = Standing {
+                site: group.destination,
+                state: State::Held,
+                attempts: group.attempts,
+                due: group.due,
+                status: group.status.get(),
+            };
+            self.remove_group(index, tick);
+            if !others.is_empty() {
+                self.add_group(message, &standing, &others);
+            }
+            let index = self.add_group(message, &Standing { state: State::Running, ..standing }, &meant);
+            self.tag(index, |tagged| tagged.0 |= Tagged::HOLD);
+            return Some(self.begin_attempt(index));
+        }
+        None
+    }
+
     fn command_some(
         &mut self,
         command: Command,
@@ -217,16 +263,7 @@ impl Queue {
                 changed.push(tagged.recipient());
             }
         };
-        let group = &mut self.groups[index];
-        if group.recipients.has(Tagged::SINGLE) {
-            tag(&mut group.recipients);
-        } else {
-            let mut next = group.recipients.0;
-            while next != NIL {
-                tag(&mut self.nodes[next].recipient);
-                next = self.nodes[next].after;
-            }
-        }
+        self.tag(index, &mut tag);
         // What is removed is ordered when the attempt has ended: it may yet be delivered.
         if !changed.is_empty() && command != Command::Remove {
             let group = &self.groups[index];
@@ -241,6 +278,20 @@ impl Queue {
             self.note(id, &changed, &standing, orders);
         }
         changed.len() as u64
+    }
+
+    /// Lets `tag` change what awaits each recipient of a group at the end of its attempt.
+    fn tag(&mut self, index: u32, mut tag: impl FnMut(&mut Tagged)) {
+        let group = &mut self.groups[index];
+        if group.recipients.has(Tagged::SINGLE) {
+            tag(&mut group.recipients);
+        } else {
+            let mut next = group.recipients.0;
+            while next != NIL {
+                tag(&mut self.nodes[next].recipient);
+                next = self.nodes[next].after;
+            }
+        }
     }
 
     /// Lets a destination that is left alone be probed at once.

@@ -453,3 +453,68 @@ fn older_messages_come_back_beside_new_ones() {
     retired.sort_unstable();
     assert_eq!(retired, [1, 2, 4, 5, 10, 11, 12], "3 is held");
 }
+
+/// RFC 2645: who is held and called for is tried at once, and held again unless that was the end of it.
+#[test]
+fn who_is_called_for_is_tried_out_of_turn() {
+    let mut desk = Desk::new(Limits { attempts_max: 1, ..Limits::default() });
+    let held = desk.queue.intern("hold", desk.now);
+    let restore = |desk: &mut Desk, number, release_at| {
+        let state = |recipient| RecipientState {
+            recipient,
+            destination: held,
+            state: State::Held,
+            attempts: 0,
+            due: START,
+            status: None,
+        };
+        let message = MessageState {
+            id: id(number),
+            received_at: START,
+            size: 1,
+            priority: Priority::Normal,
+            kind: Kind::Message,
+            warning: Warning::Wanted,
+            give_up_at: None,
+            times: Times { release_at, ..Times::default() },
+        };
+        desk.queue.restore(&Restored { message, recipients: &[state(0), state(1), state(2)] }, START);
+    };
+    restore(&mut desk, 1, None);
+    restore(&mut desk, 2, Some(Timestamp(START.0 + 60_000_000)));
+    // The limit is used up by another.
+    desk.accept(3, &["mx:a"], Priority::Normal);
+    let [(other, 3, _)] = desk.attempts()[..] else { panic!("one is tried") };
+    let call = |desk: &mut Desk, number, places: &[u32]| {
+        let order = desk.queue.on_called_for(id(number), held, places, desk.now);
+        desk.orders.extend(order);
+        desk.queue.check();
+        desk.attempts()
+    };
+    let [(attempt, 1, ref places)] = call(&mut desk, 1, &[0, 2])[..] else { panic!("it is tried") };
+    assert_eq!(places, &[0, 2]);
+    assert_eq!(call(&mut desk, 1, &[0, 2]), []);
+    assert_eq!(call(&mut desk, 2, &[0]), [], "its time has not come");
+    assert_eq!(call(&mut desk, 4, &[0]), []);
+    let counts = desk.queue.counts();
+    assert_eq!((counts.running, counts.held), (3, 4));
+    // One has it, and the other is to be had again.
+    desk.end(attempt, &[(0, Outcome::Delivered), (2, Outcome::Deferred(BUSY))]);
+    desk.queue.check();
+    assert_eq!(desk.attempts(), []);
+    let [(attempt, 1, ref places)] = call(&mut desk, 1, &[1, 2])[..] else { panic!("it is tried") };
+    assert_eq!(places, &[2]);
+    let [(second, 1, ref places)] = call(&mut desk, 1, &[1, 2])[..] else { panic!("it is tried") };
+    assert_eq!(places, &[1]);
+    // Neither was tried after all.
+    for attempt in [attempt, second] {
+        desk.queue.on_postponed(attempt, desk.now, &mut desk.orders);
+    }
+    desk.queue.check();
+    desk.end(other, &[(0, Outcome::Delivered)]);
+    desk.queue.check();
+    assert_eq!(desk.attempts(), []);
+    assert_eq!(desk.queue.counts().held, 5);
+    desk.pass(Duration::from_secs(61));
+    assert_eq!(call(&mut desk, 2, &[0, 1, 2]).len(), 1);
+}
