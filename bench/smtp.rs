@@ -107,6 +107,8 @@ fn commands(c: &mut Criterion) {
                             | Action::ReceiveChunk { .. }
                             | Action::DiscardChunk { .. }
                             | Action::Release(_)
+                            | Action::Fetch(_)
+                            | Action::Reverse(_)
                             | Action::Impersonate(_)
                             | Action::StartTls(_)) => panic!("{other:?}"),
                         }

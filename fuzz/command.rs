@@ -45,6 +45,7 @@ fuzz_target!(|line: &[u8]| {
                 }
             }
         }
+        Ok(Command::Atrn { domains }) => domains.iter().for_each(|domain| harmless(domain.as_str())),
         Ok(Command::Xforward { forwarding }) => {
             let mut upstream = mail::Upstream::default();
             forwarding.apply(&mut upstream);

@@ -44,6 +44,11 @@ fuzz_target!(|input: &[u8]| {
                 session.on_commit(verdict.map(|()| QueueId::new(JournalShard(0), 1)))
             }
             Action::Impersonate(claims) => session.on_impersonated(&claims, Extensions::PERSONAL, verdict),
+            Action::Fetch(_) => session.on_called_for(verdict),
+            Action::Reverse(reply) => {
+                reply.write_to(&mut output);
+                break;
+            }
             Action::Release(node) => {
                 let waiting = [Waiting::Nothing, Waiting::Something, Waiting::Unknown];
                 let waiting = waiting[usize::from(next() % 3)];

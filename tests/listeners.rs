@@ -4,6 +4,8 @@
 
 #[path = "listeners/activation.rs"]
 mod activation;
+#[path = "listeners/atrn.rs"]
+mod atrn;
 #[path = "listeners/certificates.rs"]
 mod certificates;
 #[path = "listeners/lmtp.rs"]

@@ -28,6 +28,7 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
             // A shard that does not answer.
             bridge::Request::Inject(_, reply) => drop(reply),
             bridge::Request::Release(_, reply) => drop(reply),
+            bridge::Request::Collect(_, _, reply) => drop(reply),
             bridge::Request::Summary(_, reply) => reply.send(Summary {
                 messages: 1,
                 recipients: Counts { deferred: 2, ..Counts::default() },

@@ -3,7 +3,9 @@
 use mail::{JournalShard, Status, Timestamp};
 
 use super::*;
-use crate::{Counts, Destination, JournalHealth, Pattern, Recipient, Released, Stage, State};
+use crate::{
+    Call, Counts, Destination, JournalHealth, Parcel, Pattern, Receipt, Recipient, Released, Stage, State,
+};
 
 const LIMITS: Limits = Limits {
     requests_max: 4,
@@ -34,6 +36,17 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 (number != 1)
                     .then(|| Released { recipients: entries, searching: node.reach == mail::Reach::Below }),
             ),
+            // A shard hands out as many empty messages as it has entries; the third cannot tell yet.
+            Request::Collect(call, parcels, reply) => {
+                reply.send((number != 2).then_some(entries > 0));
+                for n in 0..entries {
+                    let (receipt, came) = tokio::sync::oneshot::channel();
+                    let parcel = parcel(number, n, &call, receipt);
+                    if parcels.send(parcel).await.is_err() || came.await.is_err() {
+                        break;
+                    }
+                }
+            }
             Request::Inject(injection, reply) => reply.send(injected(number, &injection)),
             Request::Summary(_, reply) => reply.send(summary(number, entries)),
             Request::Health(reply) => reply.send(ShardHealth {
@@ -54,6 +67,52 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
     }
+}
+
+fn parcel(number: usize, n: u64, call: &Call, receipt: oneshot::Sender<Receipt>) -> Parcel {
+    let id = entry(number, n).id;
+    let envelope = mail::Envelope {
+        received_at: Timestamp::EPOCH,
+        reverse_path: mail::ReversePath::Null,
+        recipients: call
+            .domains
+            .iter()
+            .map(|domain| mail::Recipient::new(mail::Address::new("bob", domain).unwrap()))
+            .collect(),
+        body: mail::BodyType::SevenBit,
+        utf8: mail::Utf8::NotNeeded,
+        ret: None,
+        envelope_id: None,
+        handling: mail::Handling::default(),
+        upstream: None,
+    };
+    Parcel { id, envelope, recipients: vec![0], content: Vec::new(), size: 0, receipt }
+}
+
+#[tokio::test]
+async fn what_is_collected_comes_from_all_shards() {
+    let call = Call { certificate: [1; 32], domains: vec![mail::Domain::parse("x.example").unwrap()] };
+    let shards = |entries: &[u64]| {
+        let (door, hatches) = Door::new(entries.len(), LIMITS);
+        for (number, (hatch, entries)) in hatches.into_iter().zip(entries).enumerate() {
+            tokio::spawn(shard(number, *entries, hatch));
+        }
+        door
+    };
+    let (any, mut coming) = shards(&[2, 3]).neighbours().collect(&call).await.unwrap();
+    assert!(any);
+    let mut seen = Vec::new();
+    while let Some(parcel) = coming.recv().await {
+        assert_eq!(parcel.envelope.recipients[0].address.as_str(), "bob@x.example");
+        seen.push(parcel.id);
+        parcel.receipt.send(Receipt { outcomes: Vec::new(), took: Duration::ZERO, tls: None }).unwrap();
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 5, "{seen:?}");
+    let (any, mut coming) = shards(&[0, 0]).neighbours().collect(&call).await.unwrap();
+    assert!(!any && coming.recv().await.is_none());
+    assert!(shards(&[1, 1, 1]).neighbours().collect(&call).await.is_none(), "one of them cannot tell");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
 //! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
 
+mod carriage;
 mod door;
 mod filter;
 mod injection;
@@ -11,6 +12,7 @@ mod request;
 mod text;
 mod view;
 
+pub use carriage::{Call, Parcel, Receipt};
 pub use door::{AskError, Door, Limits};
 pub use filter::{Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};

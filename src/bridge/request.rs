@@ -5,7 +5,10 @@ use std::time::Duration;
 use mail::{JournalShard, Node, QueueId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Entry, Filter, Injected, Injection, Page, Returning, Selector, ShardHealth, Stranded, Summary};
+use crate::{
+    Call, Entry, Filter, Injected, Injection, Page, Parcel, Returning, Selector, ShardHealth, Stranded,
+    Summary,
+};
 
 /// What the pool asks. Every step is bounded: long work is asked for again with a cursor.
 #[derive(Debug)]
@@ -27,6 +30,9 @@ pub enum Request {
     },
     /// Try now what waits for this node; `None` while that is being done for another one.
     Release(Node, Reply<Option<Released>>),
+    /// Hand out to somebody who has come for it, one by one, what waits here: whether anything does, and `None` when that
+    /// is not known yet.
+    Collect(Call, mpsc::Sender<Parcel>, Reply<Option<bool>>),
     /// Take a message in: the answer comes when it is durable.
     Inject(Box<Injection>, Reply<Injected>),
     /// The queue in figures, with so many of the destinations that have the most recipients.
@@ -127,6 +133,24 @@ impl Neighbours {
             });
         }
         all
+    }
+
+    /// Has all shards hand out what waits for somebody who has come for it: whether anything does, and where it comes;
+    /// `None` when one of them cannot tell. What comes ends when all has come.
+    pub async fn collect(&self, call: &Call) -> Option<(bool, mpsc::Receiver<Parcel>)> {
+        let (parcels, coming) = mpsc::channel(1);
+        let mut answers = Vec::with_capacity(self.0.len());
+        for shard in &self.0 {
+            let (reply, answer) = oneshot::channel();
+            let request = Request::Collect(call.clone(), parcels.clone(), Reply(reply));
+            shard.upgrade().and_then(|shard| shard.try_send(request).ok())?;
+            answers.push(answer);
+        }
+        let mut any = false;
+        for answer in answers {
+            any |= answer.await.ok().and_then(Result::ok).flatten()?;
+        }
+        Some((any, coming))
     }
 }
 

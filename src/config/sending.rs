@@ -56,7 +56,7 @@ choice! {
         Hop = "hop",
         /// nowhere: it counts as delivered and is forgotten
         Discard = "discard",
-        /// not yet: it waits until a reload gives it another route
+        /// not yet: it waits until somebody comes for it (ATRN, see `[[etrn]]`), or a reload gives it another route
         Hold = "hold",
     }
 }

@@ -274,6 +274,9 @@ section! {
         limits: bool [YesNo] = true;
         /// ETRN: clients named in `[[etrn]]` have mail which waits for them tried at once (RFC 1985).
         etrn: bool [YesNo] = true;
+        /// ATRN: clients named by their certificates in `[[etrn]]` have mail that a route holds for their domains sent over
+        /// their own connection, on which they are the server then (RFC 2645). Offered where `client-certificate` asks.
+        atrn: bool [YesNo] = true;
         /// ENHANCEDSTATUSCODES: told in the reply to EHLO; the codes stand in all replies (RFC 2034).
         enhanced_status_codes "enhancedstatuscodes": bool [YesNo] = true;
     }
@@ -415,7 +418,8 @@ impl Relay {
 
 section! {
     /// Clients that may have mail which waits for them tried at once (ETRN, RFC 1985): hosts that are not always there.
-    /// They are offered the command, others are not.
+    /// Who is known by a certificate may also come for what a route with via = "hold" keeps for these domains (ATRN, RFC
+    /// 2645). They are offered the commands, others are not.
     pub struct Etrn {
         /// In messages, and for later files to find it.
         name: String [Text] = String::new();

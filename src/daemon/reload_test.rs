@@ -20,6 +20,7 @@ key = "k.pem"
 [[etrn]]
 name = "e"
 networks = ["192.0.2.0/24"]
+certificates = ["sha256:2222222222222222222222222222222222222222222222222222222222222222"]
 domains = ["example.org"]
 [[domain]]
 name = "example.org"
@@ -108,6 +109,7 @@ listener.checks.eight-bit-fields = "refuse"
 listener.checks.reports-for-many = "refuse"
 listener.checks.reverse-name = "look"
 listener.extensions.etrn = false
+listener.extensions.atrn = false | client-certificate = "request"
 listener.limits.connections-max = 7
 listener.limits.connections-per-client-max = 7
 listener.limits.connections-per-network-max = 7

@@ -42,6 +42,7 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
             bridge::Request::List(..)
             | bridge::Request::Change { .. }
             | bridge::Request::Release(..)
+            | bridge::Request::Collect(..)
             | bridge::Request::Summary(..)
             | bridge::Request::Health(_)
             | bridge::Request::Reload(..)

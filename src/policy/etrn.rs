@@ -73,6 +73,30 @@ impl Policy {
         self.askers.iter().any(|askers| askers.are(asker))
     }
 
+    /// Whether a client may come for any domain's mail: only a certificate says who it is, for a host may be given
+    /// another's address, and no mail of that one (RFC 2645 §8).
+    pub fn offers_atrn(&self, certificate: Option<[u8; 32]>) -> bool {
+        self.askers.iter().any(|askers| certificate.is_some_and(|own| askers.certificates.contains(&own)))
+    }
+
+    /// May it have the mail of this domain?
+    pub fn may_fetch(&self, certificate: [u8; 32], domain: &Domain) -> bool {
+        self.askers.iter().any(|askers| {
+            askers.certificates.contains(&certificate)
+                && askers.domains.iter().any(|pattern| is_of(pattern, domain))
+        })
+    }
+
+    /// May it have the mail of all of them? "the provider MUST NOT send mail for any domains to the customer" otherwise
+    /// (RFC 2645 §5.2.1).
+    ///
+    /// # Errors
+    /// [`Refusal::FetchNotAllowed`].
+    pub fn atrn(&self, certificate: [u8; 32], domains: &[Domain]) -> Verdict {
+        let may = domains.iter().all(|domain| self.may_fetch(certificate, domain));
+        if may { Ok(()) } else { Err(Refusal::FetchNotAllowed) }
+    }
+
     /// May it ask for this?
     ///
     /// # Errors
@@ -145,6 +169,13 @@ mod test {
             let may = |domain: &str| policy.etrn(asker, &Node::parse(domain).unwrap()).is_ok();
             assert_eq!((may("a.example"), may("b.example")), (a, b), "{asker:?}");
             assert_eq!(policy.offers_etrn(asker), a || b, "{asker:?}");
+            // To come for it takes a certificate.
+            let known = certificate == Some([0x11; 32]);
+            assert_eq!(policy.offers_atrn(certificate), known, "{asker:?}");
+            let domains = ["b.example", "a.example"].map(|text| Domain::parse(text).unwrap());
+            let own = certificate.unwrap_or_default();
+            assert_eq!(policy.atrn(own, &domains[..1]).is_ok(), known, "{asker:?}");
+            assert_eq!(policy.atrn(own, &domains), Err(Refusal::FetchNotAllowed), "{asker:?}");
         }
     }
 }

@@ -472,7 +472,7 @@ impl Talk {
     }
 }
 
-async fn send(socket: &mut Socket, slices: &[Bytes], patience: Duration) -> io::Result<()> {
+pub(crate) async fn send(socket: &mut Socket, slices: &[Bytes], patience: Duration) -> io::Result<()> {
     let (mut first, mut gathered) = (0, 0);
     for (next, slice) in (1..).zip(slices) {
         gathered += slice.len();
@@ -486,10 +486,10 @@ async fn send(socket: &mut Socket, slices: &[Bytes], patience: Duration) -> io::
 }
 
 /// Counts a connection as open until it is dropped.
-struct OpenConnection<'a>(&'a Shard);
+pub(crate) struct OpenConnection<'a>(&'a Shard);
 
 impl<'a> OpenConnection<'a> {
-    fn new(shard: &'a Shard) -> Self {
+    pub(crate) fn new(shard: &'a Shard) -> Self {
         shard.metrics.outbound.open.up();
         shard.metrics.outbound.connections.one();
         Self(shard)

@@ -2,14 +2,17 @@
 
 use std::{collections::VecDeque, fmt::Display, io, mem, rc::Rc, time::Duration};
 
+use bridge::{Call, Parcel};
 use dns::Name;
-use mail::{Envelope, ForwardPath, Node, Upstream};
+use mail::{Domain, Envelope, ForwardPath, Node, Upstream};
 use policy::{Listing, Query, Reverse};
 use ring::{Peer, Task};
 use smtp::{Action, Claim, Claims, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
+use tls::Fingerprint;
+use tokio::sync::mpsc;
 use watch::{
     ConnectionRefusal,
-    events::{Asked, Connected, Disconnected, Impersonated, Refused},
+    events::{Asked, Called, Connected, Disconnected, Fetched, Impersonated, Refused},
 };
 
 use crate::{
@@ -18,6 +21,7 @@ use crate::{
     admission::{Admitted, note_turned},
     crowd::Place,
     facts::{self, Who},
+    fetch,
     intake::{Found, Intake},
     receiving::{Bringer, Committed, Origin, Receiving, header_limits},
     release,
@@ -60,6 +64,7 @@ pub(crate) fn serve<'a>(
         messages: 0,
         refusals: 0,
         reverse: AddressName::UNASKED,
+        parcels: None,
     };
     let greeting = Box::new(greeting);
     // Another one than that of the connection has to be kept.
@@ -92,7 +97,7 @@ pub(crate) fn serve<'a>(
         let time = (ring::clock::now() + door.timeouts.session).saturating_sub(until);
         Disconnected { client, reason: ending.label(), messages, time }.emit(ring::clock::unix_micros());
         match ending {
-            Ending::Quit | Ending::Dismissed => Box::pin(socket.close()).await,
+            Ending::Quit | Ending::Dismissed | Ending::Reversed => Box::pin(socket.close()).await,
             Ending::Closed | Ending::TimedOut | Ending::Failed => {}
         }
     }
@@ -118,6 +123,8 @@ struct Connection<'a> {
     messages: u64,
     /// The name of the client's address.
     reverse: AddressName,
+    /// What it has come for, until it is the server.
+    parcels: Option<mpsc::Receiver<Parcel>>,
     /// Replies that refused something since the last message.
     refusals: u32,
 }
@@ -178,6 +185,8 @@ enum Ending {
     Closed,
     /// It took too long, even to take our last reply.
     TimedOut,
+    /// The client was the server, and has its mail.
+    Reversed,
     /// The connection broke, or what came was not TLS.
     Failed,
 }
@@ -189,6 +198,7 @@ impl Ending {
             Self::Dismissed => "dismissed",
             Self::Closed => "closed",
             Self::TimedOut => "timeout",
+            Self::Reversed => "reversed",
             Self::Failed => "error",
         }
     }
@@ -246,6 +256,8 @@ impl Connection<'_> {
                 | Action::Commit(_)
                 | Action::Impersonate(_)
                 | Action::Release(_)
+                | Action::Fetch(_)
+                | Action::Reverse(_)
                 | Action::StartTls(_) => return Stop::Slow(Box::new(Slow::Do(action))),
             };
         }
@@ -280,6 +292,11 @@ impl Connection<'_> {
             Action::Commit(envelope) if self.is_alone() => Ok(Box::pin(self.commit(envelope)).await),
             Action::Impersonate(claims) => Ok(Box::pin(self.impersonate(&claims)).await),
             Action::Release(node) => Ok(Box::pin(self.release(&node)).await),
+            Action::Fetch(domains) => Ok(Box::pin(self.fetch(domains)).await),
+            Action::Reverse(reply) => {
+                self.reply(&reply);
+                Err(Box::pin(self.reverse_roles()).await)
+            }
             Action::StartTls(reply) => Box::pin(self.start_tls(&reply)).await,
             // It waited for commits alone.
             Action::Reply(_) | Action::Read | Action::Judge(_) | Action::Commit(_) | Action::Close(_) => {
@@ -657,6 +674,8 @@ impl Connection<'_> {
             // The client gets another name, another channel, or none.
             Action::Judge(Stage::Ehlo { .. })
             | Action::Release(_)
+            | Action::Fetch(_)
+            | Action::Reverse(_)
             | Action::Impersonate(_)
             | Action::StartTls(_)
             | Action::Close(_) => true,
@@ -687,6 +706,8 @@ impl Connection<'_> {
                 | Action::DiscardChunk { .. }
                 | Action::Commit(_)
                 | Action::Release(_)
+                | Action::Fetch(_)
+                | Action::Reverse(_)
                 | Action::Impersonate(_)
                 | Action::StartTls(_) => unreachable!("a commit is answered"),
             };
@@ -778,6 +799,49 @@ impl Connection<'_> {
             Asked { client, cert, node, code: reply.code() }.emit(ring::clock::unix_micros());
         }
         action
+    }
+
+    /// Looks for mail that the client has come for, if it is the client's.
+    async fn fetch(&mut self, domains: Vec<Domain>) -> Action {
+        let shown = self.socket.caller().shown;
+        let outcome = match shown {
+            None => Err(Refusal::AuthenticationRequired),
+            Some(Fingerprint(certificate)) => {
+                match self.shard.settings().policy.atrn(certificate, &domains) {
+                    Ok(()) => {
+                        fetch::everywhere(self.shard, &Call { certificate, domains: domains.clone() }).await
+                    }
+                    Err(refusal) => Err(refusal),
+                }
+            }
+        };
+        let (outcome, parcels) = match outcome {
+            Ok(parcels) => (Ok(()), Some(parcels)),
+            Err(refusal) => (Err(refusal), None),
+        };
+        self.parcels = parcels;
+        let action = self.session.on_called_for(outcome);
+        if let Action::Reply(reply) | Action::Reverse(reply) | Action::Close(reply) = &action {
+            let domains: Vec<_> = domains.iter().map(Domain::as_str).collect();
+            let domains = if domains.is_empty() { "all".to_owned() } else { domains.join(",") };
+            let cert = shown.as_ref().map(|shown| shown as &dyn Display);
+            let client = client_address(self.socket.peer());
+            Called { client, cert, domains: &domains, code: reply.code() }.emit(ring::clock::unix_micros());
+        }
+        action
+    }
+
+    /// The client is the server from here on.
+    async fn reverse_roles(&mut self) -> Ending {
+        if let Err(ending) = self.flush().await {
+            return ending;
+        }
+        let Some(parcels) = self.parcels.take() else { return Ending::Dismissed };
+        let fetched = fetch::carry(self.shard, &mut self.socket, parcels).await;
+        let (client, messages, nrcpt) =
+            (client_address(self.socket.peer()), fetched.messages, fetched.delivered);
+        Fetched { client, messages, nrcpt }.emit(ring::clock::unix_micros());
+        Ending::Reversed
     }
 
     async fn start_tls(&mut self, reply: &Reply) -> Result<Action, Ending> {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use watch::events::Operated;
 
 use crate::{
-    accept, facts, inject, release, schedule,
+    accept, facts, fetch, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
     upkeep::{self, IndexOrder},
@@ -61,6 +61,10 @@ pub(crate) async fn answer(
             Request::Release(node, reply) => {
                 let shard = shard.clone();
                 ring::spawn(async move { reply.send(release::here(&shard, &node).await) });
+            }
+            Request::Collect(call, parcels, reply) => {
+                let shard = shard.clone();
+                ring::spawn(async move { fetch::here(&shard, &call, parcels, reply).await });
             }
             Request::Inject(injection, reply) => inject::begin(&shard, *injection, reply),
             Request::Summary(destinations_max, reply) => {

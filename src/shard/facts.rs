@@ -107,6 +107,9 @@ pub(crate) fn granted(shard: &Shard, door: &Door, caller: Caller) -> Extensions 
     if policy.offers_etrn(caller.asker()) {
         granted = granted.with(Extension::Etrn);
     }
+    if policy.offers_atrn(caller.asker().certificate) {
+        granted = granted.with(Extension::Atrn);
+    }
     if caller.address().is_some_and(|address| door.spokesmen.contains(address)) {
         granted = granted.with(Extension::Xclient);
     }
@@ -142,7 +145,7 @@ pub(crate) fn now() -> Timestamp {
 
 /// Which command a line is, for the metrics.
 pub(crate) fn verb(line: &[u8]) -> Verb {
-    const VERBS: [(&[u8], Verb); 18] = [
+    const VERBS: [(&[u8], Verb); 19] = [
         (b"RCPT", Verb::Rcpt),
         (b"MAIL", Verb::Mail),
         (b"DATA", Verb::Data),
@@ -159,6 +162,7 @@ pub(crate) fn verb(line: &[u8]) -> Verb {
         (b"STARTTLS", Verb::StartTls),
         (b"AUTH", Verb::Auth),
         (b"ETRN", Verb::Etrn),
+        (b"ATRN", Verb::Atrn),
         (b"XCLIENT", Verb::Xclient),
         (b"XFORWARD", Verb::Xforward),
     ];

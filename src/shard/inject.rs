@@ -109,6 +109,8 @@ impl Entry<'_> {
                 | Action::ReceiveChunk { .. }
                 | Action::DiscardChunk { .. }
                 | Action::Release(_)
+                | Action::Fetch(_)
+                | Action::Reverse(_)
                 | Action::Impersonate(_)
                 | Action::StartTls(_) => {
                     unreachable!("nobody has asked the session for that")

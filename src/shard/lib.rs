@@ -16,7 +16,7 @@
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` and `restore` (after
 //! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's
-//! requests), `release` (mail that a client asks for), `settings` (the configuration).
+//! requests), `release` (mail that a client asks for), `fetch` (mail that a client has come for), `settings` (the configuration).
 
 mod accept;
 mod admission;
@@ -28,6 +28,7 @@ mod connection;
 mod control;
 mod crowd;
 mod facts;
+mod fetch;
 mod hops;
 mod inject;
 mod intake;

@@ -121,7 +121,10 @@ fn note(
     let report = outcome.report();
     let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
     let next = orders.iter().find_map(|order| match order {
-        Order::Note { recipients, due, .. } if recipients.contains(&place) => {
+        // Who is held has no next time.
+        Order::Note { recipients, due, state, .. }
+            if *state != queue::State::Held && recipients.contains(&place) =>
+        {
             Some(due.saturating_since(facts::now()))
         }
         Order::Note { .. }

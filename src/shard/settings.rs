@@ -230,7 +230,7 @@ impl Door {
                 discard_max: limits.discard_max,
                 hold_max: limits.hold_max,
             },
-            extensions: extensions(listener),
+            extensions: extensions(config, listener),
             tls: state,
             role,
         };
@@ -296,7 +296,7 @@ impl Door {
 }
 
 /// What a listener offers, STARTTLS apart.
-fn extensions(listener: &config::Listener) -> Extensions {
+fn extensions(config: &Config, listener: &config::Listener) -> Extensions {
     let config::Extensions {
         pipelining,
         size,
@@ -311,8 +311,10 @@ fn extensions(listener: &config::Listener) -> Extensions {
         requiretls,
         limits,
         etrn,
+        atrn,
         enhanced_status_codes,
     } = listener.extensions;
+    let asks_who = listener.client_certificate != ClientCertificate::None;
     let all = [
         (pipelining, Extension::Pipelining),
         (size, Extension::Size),
@@ -331,6 +333,7 @@ fn extensions(listener: &config::Listener) -> Extensions {
         (limits, Extension::Limits),
         // To those who may use it.
         (etrn, Extension::Etrn),
+        (atrn && asks_who && config.etrn.iter().any(|rule| !rule.certificates.is_empty()), Extension::Atrn),
         (!listener.xclient_networks.is_empty(), Extension::Xclient),
         (!listener.xforward_networks.is_empty(), Extension::Xforward),
         (enhanced_status_codes, Extension::EnhancedStatusCodes),

@@ -145,7 +145,9 @@ impl Serving {
                     self.reads = Reads::Nothing;
                     return Asked::Close;
                 }
-                Action::Release(_) | Action::Impersonate(_) => unreachable!("nobody may ask for that"),
+                Action::Release(_) | Action::Fetch(_) | Action::Reverse(_) | Action::Impersonate(_) => {
+                    unreachable!("nobody may ask for that")
+                }
                 Action::StartTls(_) => unreachable!("TLS is offered nowhere"),
             };
             action = match self.read() {

@@ -60,6 +60,11 @@ pub enum Command<'a> {
     Quit,
     /// `STARTTLS` (RFC 3207 §4).
     StartTls,
+    /// `ATRN`: the client wants to be the server, and have its mail (RFC 2645 §5.2.1).
+    Atrn {
+        /// Whose mail; none stands for all that it may have.
+        domains: Vec<Domain>,
+    },
     /// `XCLIENT`: the client speaks for another one.
     Xclient {
         /// What it says of that one.
@@ -110,7 +115,7 @@ pub enum SyntaxError {
 }
 
 /// Verbs that SMTP has or had, and that we do not take.
-const NOT_IMPLEMENTED: [&str; 8] = ["EXPN", "TURN", "SEND", "SOML", "SAML", "AUTH", "ATRN", "BURL"];
+const NOT_IMPLEMENTED: [&str; 7] = ["EXPN", "TURN", "SEND", "SOML", "SAML", "AUTH", "BURL"];
 
 // RFC 5321 §4.5.3.1.2.
 const NAME_MAX: usize = 255;
@@ -162,6 +167,8 @@ impl<'a> Command<'a> {
         } else if is("XCLIENT") {
             let claims = std::str::from_utf8(argument).ok().and_then(Claims::parse);
             claims.map(|claims| Self::Xclient { claims: claims.into() }).ok_or(SyntaxError::Argument)
+        } else if is("ATRN") {
+            parse_domains(argument).map(|domains| Self::Atrn { domains }).ok_or(SyntaxError::Argument)
         } else if is("XFORWARD") {
             let forwarding = std::str::from_utf8(argument).ok().and_then(Forwarding::parse);
             let command = |forwarding: Forwarding| Self::Xforward { forwarding: forwarding.into() };
@@ -211,6 +218,15 @@ pub(crate) fn is_name(name: &[u8]) -> bool {
 /// Whether it can stand in a header field without being taken for something else.
 pub(crate) const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'(' | b')' | b',' | b';' | b'<' | b'>' | b'\\')
+}
+
+/// `[domain *("," domain)]` (RFC 2645 §5.2.1).
+fn parse_domains(argument: &[u8]) -> Option<Vec<Domain>> {
+    let text = std::str::from_utf8(argument).ok()?;
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    text.split(',').map(|domain| Domain::parse(domain).ok()).collect()
 }
 
 /// `chunk-size [SP "LAST"]` (RFC 3030 §2).

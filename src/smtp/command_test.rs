@@ -28,6 +28,7 @@ fn ours(line: &str) -> Option<String> {
         Command::Lhlo { name } => format!("LHLO {name}"),
         Command::Etrn { node } => format!("ETRN {node}"),
         Command::Xclient { claims } => format!("XCLIENT {claims:?}"),
+        Command::Atrn { domains } => format!("ATRN {domains:?}"),
         Command::Xforward { forwarding } => format!("XFORWARD {forwarding:?}"),
         Command::Mail { reverse_path, parameters } => {
             let read = parameters.of_mail(all).ok()?;

@@ -29,6 +29,8 @@ pub enum Extension {
     Limits,
     /// `ETRN` (RFC 1985). Offered to those who may use it.
     Etrn,
+    /// `ATRN` (RFC 2645). Offered to those who may use it.
+    Atrn,
     /// `XCLIENT`, by which a client speaks for another one. Offered to those who may use it.
     Xclient,
     /// `XFORWARD`, by which a client tells where a message first came from. Offered to those who may use it.
@@ -59,6 +61,7 @@ impl Extension {
         Self::RequireTls,
         Self::Limits,
         Self::Etrn,
+        Self::Atrn,
         Self::Xclient,
         Self::Xforward,
         Self::StartTls,
@@ -81,6 +84,7 @@ impl Extension {
             Self::RequireTls => "REQUIRETLS",
             Self::Limits => "LIMITS",
             Self::Etrn => "ETRN",
+            Self::Atrn => "ATRN",
             Self::Xclient => "XCLIENT",
             Self::Xforward => "XFORWARD",
             Self::EnhancedStatusCodes => "ENHANCEDSTATUSCODES",
@@ -111,8 +115,11 @@ impl Extensions {
         .with(Extension::EnhancedStatusCodes);
 
     /// What is offered to some clients of a listener only, see [`crate::Session::grant`].
-    pub const PERSONAL: Self =
-        Self::NONE.with(Extension::Etrn).with(Extension::Xclient).with(Extension::Xforward);
+    pub const PERSONAL: Self = Self::NONE
+        .with(Extension::Etrn)
+        .with(Extension::Atrn)
+        .with(Extension::Xclient)
+        .with(Extension::Xforward);
 
     /// All but these.
     pub const fn minus(self, others: Self) -> Self {

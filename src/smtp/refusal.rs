@@ -74,7 +74,7 @@ refusals! {
     MailFirst = "mail_first",
     /// `DATA` or `BDAT` without an accepted recipient.
     RcptFirst = "rcpt_first",
-    /// `MAIL`, `ETRN`, `XCLIENT` or `XFORWARD` while a transaction is open.
+    /// `MAIL`, `ETRN`, `ATRN`, `XCLIENT` or `XFORWARD` while a transaction is open.
     TransactionOpen = "transaction_open",
     /// `DATA`, `MAIL` or `RCPT` after the first `BDAT` of a transaction.
     ChunkingBegun = "chunking_begun",
@@ -160,6 +160,12 @@ refusals! {
     NodeNotAllowed = "node_not_allowed",
     /// The mail of a domain cannot be tried now: that of another is being looked for, or a core does not answer.
     NodeUnavailable = "node_unavailable",
+    /// A client asks by `ATRN` for the mail of a domain that is not among those it may have.
+    FetchNotAllowed = "fetch_not_allowed",
+    /// Mail that `ATRN` asks for cannot be had now: the queue is not complete yet, or a core does not answer.
+    FetchUnavailable = "fetch_unavailable",
+    /// No mail waits for a client that asks by `ATRN`.
+    NothingToFetch = "nothing_to_fetch",
     /// `XFORWARD` from a client that may not tell where mail is from.
     ForwardingNotAllowed = "forwarding_not_allowed",
     /// No memory is free for another message.

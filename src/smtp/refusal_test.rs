@@ -169,6 +169,9 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::PolicyUnavailable => "see that DNS and the filters answer",
         Refusal::RateLimited => "nothing, or raise the rate",
         Refusal::NodeNotAllowed => "if the mail is the client's, say so in `[[etrn]]`",
+        Refusal::FetchNotAllowed => "if the mail is the client's, say so in `[[etrn]]`",
+        Refusal::FetchUnavailable => "nothing; if it lasts, look at the log",
+        Refusal::NothingToFetch => NOTHING,
         Refusal::ForwardingNotAllowed => {
             "if the client is a filter of yours, name its network in `xforward-networks`"
         }

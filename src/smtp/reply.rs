@@ -45,6 +45,7 @@ fn told(extension: Extension, limits: &Limits, now: Timestamp) -> String {
         | Extension::MtPriority
         | Extension::RequireTls
         | Extension::Etrn
+        | Extension::Atrn
         | Extension::EnhancedStatusCodes
         | Extension::StartTls => String::new(),
     }
@@ -65,6 +66,7 @@ impl Reply {
     pub(crate) const SENDER_OK: Self = Self::success(250, Status(2, 1, 0), "sender ok");
     pub(crate) const RECIPIENT_OK: Self = Self::success(250, Status(2, 1, 5), "recipient ok");
     pub(crate) const CLOSING: Self = Self::success(221, Status(2, 0, 0), "bye");
+    pub(crate) const REVERSED: Self = Self::success(250, Status(2, 0, 0), "ok, reversing the connection");
     pub(crate) const START_TLS: Self = Self::success(220, Status(2, 0, 0), "ready to start TLS");
     // RFC 5321 §3.5.3: neither confirmed nor denied.
     pub(crate) const NOT_VERIFIED: Self =
@@ -323,6 +325,9 @@ impl Refusal {
             Self::Greylisted => (451, Status(4, 7, 1), "greylisted, try again later"),
             Self::RateLimited => (451, Status(4, 7, 1), "too much at once, try again later"),
             // RFC 1985 §5.1.
+            Self::FetchNotAllowed => (450, Status(4, 7, 1), "ATRN refused: not all of it is yours"),
+            Self::FetchUnavailable => (451, Status(4, 3, 2), "unable to process ATRN now"),
+            Self::NothingToFetch => (453, Status(4, 0, 0), "you have no mail"),
             Self::ForwardingNotAllowed => (550, Status(5, 7, 0), "you may not tell where mail is from"),
             Self::NodeNotAllowed => (459, Status(4, 7, 1), "node not allowed: it is not this client's"),
             Self::NodeUnavailable => (458, Status(4, 3, 2), "unable to queue messages for the node now"),

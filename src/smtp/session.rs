@@ -24,8 +24,8 @@ mod options;
 use std::{mem, sync::Arc};
 
 use mail::{
-    Address, BodyType, DeliverBy, Envelope, ForwardPath, Handling, Node, QueueId, Recipient, ReversePath,
-    Timestamp, TransferPriority, Upstream, Utf8,
+    Address, BodyType, DeliverBy, Domain, Envelope, ForwardPath, Handling, Node, QueueId, Recipient,
+    ReversePath, Timestamp, TransferPriority, Upstream, Utf8,
 };
 
 pub use options::{Limits, Options, Role, TlsState};
@@ -67,6 +67,11 @@ pub enum Action {
     Commit(Envelope),
     /// Have the mail for this node tried now: [`Session::on_released`].
     Release(Node),
+    /// Look for the mail of these domains, or for all that the client may have: [`Session::on_called_for`].
+    Fetch(Vec<Domain>),
+    /// Send the reply; the session is over. From here on the client is the server on this connection, and is sent what
+    /// [`Action::Fetch`] has found (RFC 2645 §4).
+    Reverse(Reply),
     /// Take the client for the one that this says: [`Session::on_impersonated`].
     Impersonate(Box<Claims>),
     /// Send the reply, throw away what the client sent behind its command, and begin TLS (RFC 3207 §4):
@@ -218,6 +223,7 @@ enum Expected {
     ChunkEnd,
     Commit,
     Released,
+    CalledFor,
     Impersonated,
     Tls,
     Nothing,
@@ -356,6 +362,16 @@ impl Session {
         let action = match outcome {
             Ok(waiting) => Action::Reply(Reply::released(node, waiting)),
             Err(refusal) => refusal.into(),
+        };
+        self.act(action)
+    }
+
+    /// The mail that [`Action::Fetch`] is about is there; or it is not to be had.
+    pub fn on_called_for(&mut self, outcome: Result<(), Refusal>) -> Action {
+        self.expect(Expected::CalledFor);
+        let action = match outcome {
+            Ok(()) => Action::Reverse(Reply::REVERSED),
+            Err(refusal) => self.refuse(refusal),
         };
         self.act(action)
     }
@@ -525,6 +541,7 @@ impl Session {
             Command::Noop => Ok(Action::Reply(Reply::OK)),
             Command::Quit => Ok(Action::Close(Reply::CLOSING)),
             Command::Etrn { node } => self.between_transactions(Extension::Etrn, Action::Release(node)),
+            Command::Atrn { domains } => self.on_atrn(domains),
             Command::Xclient { claims } => {
                 self.between_transactions(Extension::Xclient, Action::Impersonate(claims))
             }
@@ -606,6 +623,14 @@ impl Session {
             Phase::BetweenChunks(_) => Err(Refusal::ChunkingBegun),
             Phase::Busy(busy) => busy.reads_no_line(),
         }
+    }
+
+    /// "The ATRN command MUST be rejected if the session has not been authenticated. Response code 530" (RFC 2645 §5.2.1).
+    fn on_atrn(&self, domains: Vec<Domain>) -> Result<Action, Refusal> {
+        if self.options.extensions.minus(self.granted).contains(Extension::Atrn) {
+            return Err(Refusal::AuthenticationRequired);
+        }
+        self.between_transactions(Extension::Atrn, Action::Fetch(domains))
     }
 
     /// What is said holds for the next transaction, whatever becomes of it.
@@ -784,12 +809,13 @@ impl Session {
     fn act(&mut self, action: Action) -> Action {
         self.expected = match action {
             Action::Reply(_) | Action::Read => Expected::Line,
-            Action::Close(_) => Expected::Nothing,
+            Action::Close(_) | Action::Reverse(_) => Expected::Nothing,
             Action::Judge(_) => Expected::Verdict,
             Action::Receive(_) => Expected::DataEnd,
             Action::ReceiveChunk { .. } | Action::DiscardChunk { .. } => Expected::ChunkEnd,
             Action::Commit(_) => Expected::Commit,
             Action::Release(_) => Expected::Released,
+            Action::Fetch(_) => Expected::CalledFor,
             Action::Impersonate(_) => Expected::Impersonated,
             Action::StartTls(_) => Expected::Tls,
         };
@@ -935,6 +961,8 @@ impl Answers {
             | Action::DiscardChunk { .. }
             | Action::Commit(_)
             | Action::Release(_)
+            | Action::Fetch(_)
+            | Action::Reverse(_)
             | Action::Impersonate(_)
             | Action::StartTls(_) => action,
         }

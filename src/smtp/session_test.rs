@@ -158,6 +158,7 @@ impl Player {
                     Action::Judge(_)
                         | Action::Commit(_)
                         | Action::Release(_)
+                        | Action::Fetch(_)
                         | Action::Impersonate(_)
                         | Action::StartTls(_)
                 )
@@ -226,6 +227,15 @@ impl Player {
             Action::Release(ref node) => {
                 self.output += &format!("? release {node}\n");
                 Some(action)
+            }
+            Action::Fetch(ref domains) => {
+                self.output += &format!("? fetch {domains:?}\n");
+                Some(action)
+            }
+            Action::Reverse(reply) => {
+                self.say(&reply);
+                self.output += "? reverse\n";
+                None
             }
             Action::Impersonate(ref claims) => {
                 self.output += &format!("? impersonate {claims:?}\n");
@@ -296,6 +306,8 @@ impl Player {
             ("what waits is unknown", Some(Action::Release(node))) => {
                 self.session.on_released(&node, Ok(Waiting::Unknown))
             }
+            ("mail waits", Some(Action::Fetch(_))) => self.session.on_called_for(Ok(())),
+            (answer, Some(Action::Fetch(_))) => self.session.on_called_for(Err(refusal(answer))),
             ("may connect", Some(Action::Impersonate(claims))) => {
                 self.session.on_impersonated(&claims, Extensions::NONE, Ok(()))
             }

@@ -202,7 +202,7 @@ events! {
     Debug smtp disconnected = Disconnected<'a> {
         /// Who.
         client: SocketAddr,
-        /// quit, closed, timeout, limit, stopping, error.
+        /// quit, dismissed, closed, timeout, reversed, error.
         reason: &'a str,
         /// Messages it gave us.
         messages: u64,
@@ -284,6 +284,26 @@ events! {
         node: &'a dyn Display,
         /// The reply code: from 250 on it is tried, 458 and 459 it is not.
         code: u16,
+    }
+    /// A client has come for its mail (ATRN).
+    Info smtp called = Called<'a> {
+        /// Its address and port.
+        client: SocketAddr,
+        /// The SHA-256 of its certificate.
+        cert: Option<&'a dyn Display>,
+        /// The domains whose mail it asked for, or all that it may have.
+        domains: &'a str,
+        /// The reply code: after 250 it is the server.
+        code: u16,
+    }
+    /// A client that came for its mail has been sent it.
+    Info smtp fetched = Fetched {
+        /// Its address and port.
+        client: SocketAddr,
+        /// Messages that it was asked to take.
+        messages: u64,
+        /// Recipients that it took them for.
+        nrcpt: u64,
     }
     /// An operator changed what will become of recipients.
     Info queue operated = Operated<'a> {

@@ -326,6 +326,8 @@ labels! {
         Etrn => "etrn",
         /// `XCLIENT`.
         Xclient => "xclient",
+        /// `ATRN` (RFC 2645 §5.2.1).
+        Atrn => "atrn",
         /// `XFORWARD`.
         Xforward => "xforward",
         /// Not a command we know.

@@ -7,10 +7,10 @@ use end_to_end::{Finished, Server, Sink, run, tool};
 use crate::swaks;
 
 /// Files of the server's place, made by openssl.
-struct Papers<'a>(&'a Server);
+pub(crate) struct Papers<'a>(pub(crate) &'a Server);
 
 impl Papers<'_> {
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.place().join(name).to_str().unwrap().to_owned()
     }
 
@@ -19,7 +19,7 @@ impl Papers<'_> {
     }
 
     /// NAME.pem and NAME.key, signed by itself.
-    fn own(&self, name: &str, subject: &str, more: &[&str]) {
+    pub(crate) fn own(&self, name: &str, subject: &str, more: &[&str]) {
         let (certificate, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
         let common =
             ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"];
@@ -41,7 +41,7 @@ impl Papers<'_> {
     }
 
     /// As openssl prints it, and as we do.
-    fn fingerprint(&self, name: &str) -> (String, String) {
+    pub(crate) fn fingerprint(&self, name: &str) -> (String, String) {
         let path = self.path(name);
         let printed = self.openssl(&["x509", "-noout", "-fingerprint", "-sha256", "-in", &path]).stdout;
         let digits = printed.trim().split_once('=').unwrap().1.to_owned();

@@ -232,7 +232,9 @@ impl Server {
                 self.chunk = Some(scanner);
             }
             Action::ReceiveChunk { .. } => panic!("the client sends one chunk"),
-            Action::Release(_) | Action::Impersonate(_) => panic!("the client asks for nothing"),
+            Action::Release(_) | Action::Fetch(_) | Action::Reverse(_) | Action::Impersonate(_) => {
+                panic!("the client asks for nothing")
+            }
             Action::DiscardChunk { size } => {
                 let mut scanner = ChunkScanner::new();
                 scanner.begin(size);

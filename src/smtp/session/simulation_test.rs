@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits {
     recipients_refused_max: 6,
 };
 
-const LINES: [&[u8]; 38] = [
+const LINES: [&[u8]; 39] = [
     b"EHLO c.example",
     b"EHLO c.example",
     b"HELO c.example",
@@ -56,6 +56,7 @@ const LINES: [&[u8]; 38] = [
     b"HELP",
     b"STARTTLS",
     b"ETRN @x.example",
+    b"ATRN x.example,y.example",
     b"XCLIENT ADDR=192.0.2.1 HELO=d.example",
     b"XFORWARD ADDR=192.0.2.1 NAME=[UNAVAILABLE]",
     b"\0\xff",
@@ -277,6 +278,15 @@ fn live(seed: u64) {
                 line = b"";
                 let outcome = random.verdict().map(|()| Waiting::Unknown);
                 session.on_released(&node, outcome)
+            }
+            Action::Fetch(_) => {
+                assert!(watcher.transaction.is_none());
+                line = b"";
+                session.on_called_for(random.verdict())
+            }
+            Action::Reverse(reply) => {
+                assert_eq!(reply.code(), 250);
+                return;
             }
             Action::Impersonate(claims) => {
                 assert!(watcher.transaction.is_none());

@@ -1,0 +1,289 @@
+//! Hosts that come for their mail and are the server on the connection they have made (RFC 2645).
+
+use end_to_end::{Client, Server, Signal, Sink, run, tool, until};
+use serde_json::Value;
+
+use super::certificates::Papers;
+
+/// What a host does that has come for its mail.
+#[derive(Clone, Copy)]
+struct Visit<'a> {
+    certificate: Option<&'a str>,
+    /// The command.
+    says: &'a str,
+    /// The command of ours at which it goes away; `END` is the final dot.
+    dies: &'a str,
+    /// The command of ours that it does not answer for as long as we stay.
+    hangs: &'a str,
+    /// What it answers to RCPT, by address.
+    answers: &'a [(&'a str, &'a str)],
+}
+
+impl Visit<'_> {
+    /// Begins TLS, asks, and serves. Answers the reply to its command, and `from to... subject` for each message it took.
+    fn pay(self, server: &Server) -> (String, Vec<String>) {
+        let (host, port) = (server.smtp().ip(), server.smtp().port());
+        let chain = self.certificate.map_or(String::new(), |name| {
+            let [certificate, key] = ["pem", "key"].map(|end| Papers(server).path(&format!("{name}.{end}")));
+            format!("context.load_cert_chain({certificate:?}, {key:?})")
+        });
+        let answers: Vec<_> = self.answers.iter().map(|(to, reply)| format!("{to:?}: {reply:?}")).collect();
+        let Self { says, dies, hangs, .. } = self;
+        let answers = answers.join(", ");
+        let script = format!(
+            r#"
+import socket, ssl
+context = ssl._create_unverified_context()
+{chain}
+connection = socket.create_connection(("{host}", {port}))
+lines = connection.makefile("rb")
+def reply():
+    while True:
+        line = lines.readline().decode()
+        if line[3:4] != "-":
+            return line.strip()
+def say(text):
+    connection.sendall(text.encode() + b"\r\n")
+reply()
+say("EHLO customer.test"); reply()
+say("STARTTLS"); reply()
+connection = context.wrap_socket(connection)
+lines = connection.makefile("rb")
+say("EHLO customer.test"); reply()
+say("{says}")
+answer = reply()
+print(answer)
+def serve():
+    if "{dies}" == "220":
+        return
+    say("220 customer.test ESMTP")
+    answers = {{{answers}}}
+    while True:
+        line = lines.readline().decode().strip()
+        verb = line[:4].upper()
+        if not line or verb == "{dies}":
+            return
+        if verb == "{hangs}":
+            lines.read()
+            return
+        if verb == "EHLO":
+            say("250-customer.test\r\n250-PIPELINING\r\n250 8BITMIME")
+        elif verb == "MAIL":
+            reverse, forward, taken = line.split("<")[1].split(">")[0], [], 0
+            say("250 ok")
+        elif verb == "RCPT":
+            to = line.split("<")[1].split(">")[0]
+            answer = answers.get(to, "250 ok")
+            if answer[0] == "2":
+                forward.append(to)
+            say(answer)
+        elif verb == "DATA":
+            if not forward:
+                say("503 nobody")
+                continue
+            say("354 go")
+            subject = ""
+            while True:
+                text = lines.readline().decode().rstrip("\r\n")
+                if text == ".":
+                    break
+                if text.startswith("Subject: "):
+                    subject = text[9:]
+            if "{dies}" == "END":
+                return
+            print(reverse, *forward, subject)
+            say("250 taken")
+        elif verb == "QUIT":
+            say("221 bye")
+            return
+        else:
+            say("500 what")
+if answer[:3] == "250":
+    serve()
+connection.close()
+"#
+        );
+        let said = run(&tool("python3"), &["-c", &script], "").good().stdout;
+        let mut lines = said.lines().map(str::to_owned);
+        let answer = lines.next().unwrap_or_default();
+        let mut mail: Vec<_> = lines.collect();
+        mail.sort();
+        (answer, mail)
+    }
+}
+
+const VISIT: Visit<'_> =
+    Visit { certificate: Some("branch"), says: "ATRN branch.example", dies: "-", hangs: "-", answers: &[] };
+
+const HOLD: &str = "[[route]]\nname = \"held\"\ndomains = [\"branch.example\", \"*.branch.example\", \"other.example\"]\n\
+                    via = \"hold\"\n";
+
+/// A server that knows a branch by its certificate, and holds mail for it and for another one.
+fn server(more: &str) -> Server {
+    let mut server = Server::prepare("");
+    let papers = Papers(&server);
+    papers.own("branch", "/CN=branch.test", &[]);
+    papers.own("stranger", "/CN=stranger.test", &[]);
+    let (_, branch) = papers.fingerprint("branch.pem");
+    server.configure(&format!(
+        "[[etrn]]\nname = \"branch\"\ncertificates = [\"{branch}\"]\n\
+         domains = [\"branch.example\", \"*.branch.example\"]\n\
+         [[listener]]\nname = \"smtp\"\nclient-certificate = \"request\"\n{HOLD}{more}"
+    ));
+    server.resume();
+    server
+}
+
+/// Recipients in the queue, and how they stand.
+fn queued(server: &Server) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for page in server.queue_json(&["list"]) {
+        let entries = page["entries"].as_array().cloned().unwrap_or_else(|| vec![page.clone()]);
+        for recipient in entries.iter().filter_map(|entry| entry["recipients"].as_array()).flatten() {
+            let text = |key: &str| recipient[key].as_str().unwrap_or_default().to_owned();
+            all.push((text("address"), text("state")));
+        }
+    }
+    all.sort();
+    all
+}
+
+fn is_held(server: &Server, addresses: &[&str]) -> bool {
+    let held: Vec<_> = addresses.iter().map(|address| ((*address).to_owned(), "held".to_owned())).collect();
+    queued(server) == held
+}
+
+/// Until each of them, and nobody else, is held.
+fn until_held(server: &Server, addresses: &[&str]) {
+    until(&format!("{addresses:?} are held"), || is_held(server, addresses).then_some(()));
+}
+
+#[test]
+fn a_branch_comes_for_its_mail() {
+    let server = server("");
+    assert_eq!(VISIT.pay(&server).0, "453 4.0.0 you have no mail");
+    // On whichever core they are.
+    for number in 10..22 {
+        let to = ["bob@branch.example", "eve@other.example", "dan@deep.branch.example"];
+        server.client().send("ann@example.org", &to, &format!("Subject: {number}\r\n\r\n.dots\r\n"));
+    }
+    let (answer, mail) = VISIT.pay(&server);
+    assert_eq!(answer, "250 2.0.0 ok, reversing the connection");
+    let all_for = |to: &str| -> Vec<_> { (10..22).map(|n| format!("ann@example.org {to} {n}")).collect() };
+    let expected = all_for("bob@branch.example");
+    assert_eq!(mail, expected);
+    let fetched = server.event("fetched", |_| true);
+    assert_eq!((&fetched["messages"], &fetched["nrcpt"]), (&Value::from(12), &Value::from(12)), "{fetched}");
+    let outcomes = server.events("outcome");
+    let outcome = outcomes.iter().find(|event| event["to"] == "bob@branch.example").unwrap();
+    assert_eq!(outcome["result"], "delivered", "{outcome}");
+    assert!(outcome["tls"].as_str().unwrap().starts_with("TLS"), "{outcome}");
+    // All that it may have, and no more.
+    let (_, mail) = Visit { says: "ATRN", ..VISIT }.pay(&server);
+    let expected = all_for("dan@deep.branch.example");
+    assert_eq!(mail, expected);
+    assert_eq!(Visit { says: "ATRN", ..VISIT }.pay(&server).0, "453 4.0.0 you have no mail");
+    until_held(&server, &["eve@other.example"; 12]);
+}
+
+#[test]
+fn who_may_not_have_it_gets_none_of_it() {
+    let server = server("");
+    server.client().send("ann@example.org", &["bob@branch.example"], "Subject: 0\r\n\r\n");
+    let says = |certificate, says| Visit { certificate, says, ..VISIT }.pay(&server).0;
+    let branch = Some("branch");
+    for (certificate, command, answer) in [
+        (Some("stranger"), "ATRN branch.example", "530 5.7.0 authentication required"),
+        (None, "ATRN", "530 5.7.0 authentication required"),
+        (branch, "ATRN other.example", "450 4.7.1 ATRN refused: not all of it is yours"),
+        (branch, "ATRN branch.example,other.example", "450 4.7.1 ATRN refused: not all of it is yours"),
+        (branch, "ATRN @branch.example", "501 5.5.4 syntax error in arguments"),
+    ] {
+        assert_eq!(says(certificate, command), answer, "{certificate:?} {command}");
+    }
+    let called = server.event("called", |event| event["code"] == 450);
+    assert_eq!(called["domains"], "other.example", "{called}");
+    until_held(&server, &["bob@branch.example"]);
+}
+
+#[test]
+fn nothing_is_lost_whenever_the_connection_dies() {
+    let mut server = server("");
+    for number in 0..3 {
+        server.client().send(
+            "ann@example.org",
+            &["bob@branch.example"],
+            &format!("Subject: {number}\r\n\r\n"),
+        );
+    }
+    for dies in ["220", "EHLO", "MAIL", "RCPT", "DATA", "END"] {
+        let (answer, mail) = Visit { dies, ..VISIT }.pay(&server);
+        assert_eq!((&answer[..3], &mail[..]), ("250", &[][..]), "{dies}");
+        until_held(&server, &["bob@branch.example"; 3]);
+    }
+    // The server may die as well.
+    server.kill();
+    server.resume();
+    until_held(&server, &["bob@branch.example"; 3]);
+    let (_, mail) = Visit { says: "ATRN", ..VISIT }.pay(&server);
+    assert_eq!(mail.len(), 3, "{mail:?}");
+    until("the queue is empty", || queued(&server).is_empty().then_some(()));
+    server.kill();
+    server.resume();
+    assert_eq!(VISIT.pay(&server).0, "453 4.0.0 you have no mail");
+}
+
+#[test]
+fn nothing_is_lost_when_the_server_dies_meanwhile() {
+    let mut server = server("");
+    server.client().send("ann@example.org", &["bob@branch.example"], "Subject: 0\r\n\r\n");
+    std::thread::scope(|scope| {
+        let visit = scope.spawn(|| Visit { hangs: "DATA", ..VISIT }.pay(&server));
+        let running = || server.queue_json(&["summary"]).remove(0)["recipients"]["running"] == 1;
+        until("it is being sent", || running().then_some(()));
+        server.program().signal(Signal::KILL);
+        visit.join().unwrap();
+    });
+    server.kill();
+    server.resume();
+    until_held(&server, &["bob@branch.example"]);
+    assert_eq!(VISIT.pay(&server).1, ["ann@example.org bob@branch.example 0"]);
+}
+
+#[test]
+fn each_recipient_has_an_outcome_of_its_own() {
+    let sink = Sink::start();
+    let server = server(&sink.route());
+    let to = ["bob@branch.example", "carl@branch.example", "dan@branch.example"];
+    server.client().send("ann@example.org", &to, "Subject: one\r\n\r\n");
+    let answers = &[(to[1], "450 4.2.1 not now"), (to[2], "550 5.1.1 nobody")][..];
+    let (_, mail) = Visit { answers, ..VISIT }.pay(&server);
+    assert_eq!(mail, ["ann@example.org bob@branch.example one"]);
+    // Who was refused comes back to the sender; who was put off waits for the next visit.
+    let report = sink.mail();
+    assert!(report.content.contains("dan@branch.example") && report.content.contains("5.1.1"), "{report:?}");
+    until_held(&server, &[to[1]]);
+    let outcome = server.event("outcome", |event| event["to"] == to[1]);
+    assert!(outcome["next"].is_null() && outcome["result"] == "deferred", "{outcome}");
+    let (_, mail) = VISIT.pay(&server);
+    assert_eq!(mail, ["ann@example.org carl@branch.example one"]);
+    until("the queue is empty", || queued(&server).is_empty().then_some(()));
+}
+
+#[test]
+fn what_its_sender_holds_back_stays() {
+    let server = server("");
+    let mut submission = Client::greeted(server.submission());
+    for line in
+        ["EHLO client.test", "MAIL FROM:<ann@example.org> HOLDFOR=80000", "RCPT TO:<bob@branch.example>"]
+    {
+        assert_eq!(submission.ask(line).code, 250, "{line}");
+    }
+    submission.ask("DATA");
+    submission
+        .put(b"From: ann@example.org\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\nSubject: later\r\n\r\n.\r\n");
+    submission.expect(250);
+    let (answer, mail) = VISIT.pay(&server);
+    assert_eq!((&answer[..3], &mail[..]), ("250", &[][..]));
+    until_held(&server, &["bob@branch.example"]);
+}
