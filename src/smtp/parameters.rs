@@ -102,7 +102,7 @@ impl<'a> Parameters<'a> {
             let is = |name, extension| offered.contains(extension) && keyword.eq_ignore_ascii_case(name);
             if is("SIZE", Extension::Size) {
                 once(&mut size, value.and_then(size_value))?;
-            } else if is("BODY", Extension::EightBitMime) {
+            } else if is("BODY", Extension::EightBitMime) || is("BODY", Extension::BinaryMime) {
                 once(&mut body, value.and_then(|value| body_value(value, offered)))?;
             } else if is("SMTPUTF8", Extension::SmtpUtf8) {
                 once(&mut utf8, value.is_none().then_some(Utf8::Needed))?;
@@ -203,7 +203,7 @@ fn size_value(value: &str) -> Option<u64> {
 fn body_value(value: &str, offered: Extensions) -> Option<BodyType> {
     if value.eq_ignore_ascii_case("7BIT") {
         Some(BodyType::SevenBit)
-    } else if value.eq_ignore_ascii_case("8BITMIME") {
+    } else if value.eq_ignore_ascii_case("8BITMIME") && offered.contains(Extension::EightBitMime) {
         Some(BodyType::EightBitMime)
     } else if value.eq_ignore_ascii_case("BINARYMIME") && offered.contains(Extension::BinaryMime) {
         Some(BodyType::BinaryMime)
