@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
 };
 
-use end_to_end::{Client, LoadSink, LoadSource, Place, Server, Signal, Sink, compare, drain, until};
+use end_to_end::{Client, LoadSink, LoadSource, Place, Process, Server, Signal, Sink, compare, drain, until};
 use serde_json::{Value, json};
 
 const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
@@ -276,4 +276,66 @@ fn a_new_program_begins_with_the_rights_of_the_first_and_gives_them_up_too() {
     assert_eq!(user(pid), "65534");
     mail(&mut server.client(), "to the new one");
     queued(&server, 2);
+}
+
+/// Sockets that all cores share are the same ones after any number of upgrades, and none is opened once more.
+#[test]
+fn sockets_do_not_become_more() {
+    let place = Place::new();
+    let socket = place.join("lmtp");
+    let listener = format!(
+        "[[listener]]\nname = \"lmtp\"\nkind = \"lmtp\"\naddress = [\"unix:{}\"]\ntls = \"none\"\n",
+        socket.display()
+    );
+    let server = Server::start(&format!("{MANY_JOURNALS}{HOLD}{listener}"));
+    let sockets = |pid: u64| {
+        let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        let links = links.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    };
+    server.upgrade(&[]).good();
+    let mut last = server.successor(1);
+    let first = sockets(last.pid());
+    for number in 2..=5 {
+        server.upgrade(&[]).good();
+        last = server.successor(number);
+    }
+    let now = sockets(last.pid());
+    assert!(now <= first + 2, "{first} sockets after the first upgrade, {now} after the fifth");
+    std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    mail(&mut server.client(), "one");
+}
+
+/// A program that hangs is given up; whatever it does when it comes to itself, it has nothing that the next one has.
+#[test]
+fn one_that_was_given_up_does_no_harm_when_it_wakes() {
+    let server = Server::start(&format!("{MANY_JOURNALS}{HOLD}[upgrade]\nstart-max = \"2s\"\n"));
+    mail(&mut server.client(), "before");
+    let config = server.place().join("ringpost.toml");
+    let upgrade = std::thread::scope(|scope| {
+        let upgrade = scope.spawn(|| server.upgrade(&[]));
+        // As soon as it has a lock of its own, it hangs.
+        let pid = until("the new program begins", || {
+            server.events("started").into_iter().nth(1).and_then(|event| event["pid"].as_u64())
+        });
+        let hung = Process::of(pid);
+        hung.signal(Signal::STOP);
+        let refused = upgrade.join().unwrap();
+        // It may have been ready before it was stopped: then there is nothing to see here.
+        if refused.status.success() {
+            hung.signal(Signal::CONT);
+            return None;
+        }
+        Some((hung, refused))
+    });
+    let Some((hung, refused)) = upgrade else { return };
+    assert!(refused.stderr.contains("upgrade.start-max"), "{refused:?} {}", config.display());
+    server.upgrade(&[]).good();
+    let _successor = server.successor(1);
+    for number in 0..20 {
+        mail(&mut server.client(), &number.to_string());
+    }
+    // It is ended before the next one is begun. Were it not, it would wake now.
+    hung.wait();
+    queued(&server, 21);
 }

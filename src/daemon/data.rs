@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{ErrorKind, Write as _},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
@@ -22,7 +22,7 @@ pub(crate) fn prepare(config: &Config) -> anyhow::Result<()> {
         .create(directory)
         .with_context(|| format!("cannot make the data directory {}", directory.display()))?;
     let probe = directory.join(".write-probe");
-    fs::write(&probe, b"").with_context(|| {
+    create(&probe, "").with_context(|| {
         format!(
             "cannot write to the data directory {}; see that it belongs to this user and is not mounted read-only",
             directory.display()
@@ -53,11 +53,20 @@ pub(crate) fn settle_shards(config: &Config) -> anyhow::Result<()> {
     }
 }
 
+/// Makes a small file anew. What is in its place goes: it may be a link to what is none of ours, and we may be root.
+fn create(path: &Path, text: &str) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    fs::OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+}
+
 /// Writes a small file so that it is there whole or not at all.
 fn write_durably(path: &Path, text: &str) -> anyhow::Result<()> {
     let draft: PathBuf = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        fs::write(&draft, text)?;
+        create(&draft, text)?;
         sync(&draft)?;
         fs::rename(&draft, path)?;
         path.parent().map_or(Ok(()), sync)

@@ -35,9 +35,11 @@ use tokio::sync::mpsc;
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Word {
+    /// `format`: segments are written so ([`journal::SEGMENT_VERSION`]).
     Hello {
         version: String,
         pid: u32,
+        format: u16,
         journals: BTreeSet<u16>,
     },
     /// Sockets of an address, as the configuration writes it.
@@ -65,6 +67,9 @@ pub(crate) enum Word {
     },
     Hurry,
     Released,
+    /// One that this version does not know.
+    #[serde(skip)]
+    Unknown,
 }
 
 /// What a server gives to the one that takes over.
@@ -83,7 +88,15 @@ pub(crate) type Words = mpsc::UnboundedReceiver<Word>;
 #[derive(Debug)]
 pub(crate) struct Link(MessageSocket);
 
+/// How long an end is waited for that does not read what it is told.
+const SEND_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Link {
+    fn new(socket: MessageSocket) -> io::Result<Self> {
+        socket.set_send_patience(Some(SEND_PATIENCE))?;
+        Ok(Self(socket))
+    }
+
     fn say(&self, word: &Word, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.0.send(&serde_json::to_vec(word)?, descriptors)
     }
@@ -95,10 +108,9 @@ impl Link {
         }
     }
 
-    fn hear(&self) -> anyhow::Result<Option<(Word, Vec<OwnedFd>)>> {
+    fn hear(&self) -> io::Result<Option<(Word, Vec<OwnedFd>)>> {
         let Some((message, descriptors)) = self.0.recv()? else { return Ok(None) };
-        let word = serde_json::from_slice(&message).context("a word that this version does not know")?;
-        Ok(Some((word, descriptors)))
+        Ok(Some((serde_json::from_slice(&message).unwrap_or(Word::Unknown), descriptors)))
     }
 
     /// Listens in a thread of its own from now on; the words end when the other end is gone.
@@ -106,9 +118,19 @@ impl Link {
         let (words, heard) = mpsc::unbounded_channel();
         let ear = Self(self.0.try_clone()?);
         thread::Builder::new().name("hand-over".to_owned()).spawn(move || {
-            while let Ok(Some((word, _))) = ear.hear() {
-                if words.send(word).is_err() {
-                    return;
+            loop {
+                match ear.hear() {
+                    Ok(Some((word, _))) => {
+                        if words.send(word).is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) => return,
+                    // That is no end of the other one.
+                    Err(error) => {
+                        tracing::warn!(%error, "the other server cannot be heard for a moment");
+                        thread::sleep(LAST_WRITES);
+                    }
                 }
             }
         })?;
@@ -140,9 +162,10 @@ impl Successor {
         lock: &DirectoryLock,
         estate: &Estate,
     ) -> io::Result<Self> {
-        let link = Link(link);
+        let link = Link::new(link)?;
         let journals = journals.iter().map(|shard| shard.0).collect();
-        let hello = Word::Hello { version: version.to_owned(), pid: std::process::id(), journals };
+        let (version, pid) = (version.to_owned(), std::process::id());
+        let hello = Word::Hello { version, pid, format: journal::SEGMENT_VERSION, journals };
         link.say(&hello, &[lock.as_fd()])?;
         for (address, sockets) in &estate.listeners {
             for sockets in sockets.chunks(MessageSocket::DESCRIPTORS_MAX) {
@@ -183,15 +206,20 @@ impl Predecessor {
             let input = io::stdin().as_fd().try_clone_to_owned()?;
             // Nobody else is to read from it, and programs that we start are not to have it.
             let nothing = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
-            let link = Link(MessageSocket::adopt(input)?);
+            let link = Link::new(MessageSocket::adopt(input)?)?;
             rustix::stdio::dup2_stdin(&nothing)?;
             link.hear().map(|word| (link, word))
         };
         let (link, word) =
             meeting().context("--take-over is said by a running server; see `ringpost upgrade`")?;
-        let Some((Word::Hello { version, pid, journals }, mut descriptors)) = word else {
+        let Some((Word::Hello { version, pid, format, journals }, mut descriptors)) = word else {
             bail!("the running server is of a version that this one cannot take over from: stop and start");
         };
+        if format > journal::SEGMENT_VERSION {
+            let reason = format!("it cannot read what ringpost {version} writes: take a later version");
+            link.tell(&Word::Failed { reason: reason.clone() });
+            bail!("{reason}");
+        }
         let lock = DirectoryLock::adopt(descriptors.pop().context("no lock")?);
         let mut estate = Estate::default();
         loop {
@@ -211,17 +239,20 @@ impl Predecessor {
         Ok((Self { version, pid, journals, link }, lock, estate))
     }
 
-    /// Has it end before this one begins.
+    /// Has it end before this one begins; `on_go` is called when it is sure to.
     ///
     /// # Errors
     /// When it does not want to any more.
-    pub(crate) fn outwait(&mut self, version: &str) -> anyhow::Result<()> {
+    pub(crate) fn outwait(&mut self, version: &str, on_go: impl Fn()) -> anyhow::Result<()> {
         let (version, pid) = (version.to_owned(), std::process::id());
         self.link.say(&Word::Wait { version, pid }, &[])?;
         let mut has_gone = false;
         loop {
             match self.link.hear()? {
-                Some((Word::Go, _)) => has_gone = true,
+                Some((Word::Go, _)) => {
+                    has_gone = true;
+                    on_go();
+                }
                 Some((Word::Left { .. }, _)) => {}
                 Some((Word::Released, _)) => break,
                 Some((word, _)) => bail!("the running server says {word:?} out of turn"),
@@ -297,7 +328,7 @@ mod test {
         let (ours, theirs) = MessageSocket::pair().unwrap();
         let journals = BTreeSet::from([JournalShard(0), JournalShard(3)]);
         let successor = Successor::offer(ours, "1", &journals, &lock, &estate).unwrap();
-        (successor, Link(theirs), directory)
+        (successor, Link::new(theirs).unwrap(), directory)
     }
 
     #[test]
@@ -305,7 +336,8 @@ mod test {
         let (_successor, link, _directory) = link();
         let (hello, lock) = link.hear().unwrap().unwrap();
         let pid = std::process::id();
-        assert_eq!(hello, Word::Hello { version: "1".into(), pid, journals: [0, 3].into() });
+        let (version, format) = ("1".into(), journal::SEGMENT_VERSION);
+        assert_eq!(hello, Word::Hello { version, pid, format, journals: [0, 3].into() });
         assert_eq!(lock.len(), 1);
         let mut sockets = 0;
         loop {
@@ -323,8 +355,10 @@ mod test {
     #[test]
     fn an_end_that_is_gone_ends_the_words() {
         let (mut successor, link, _directory) = link();
+        link.0.send(b"{\"later\":{}}", &[]).unwrap();
         link.tell(&Word::Failed { reason: "no".into() });
         drop(link);
+        assert_eq!(successor.words.blocking_recv(), Some(Word::Unknown));
         assert_eq!(successor.words.blocking_recv(), Some(Word::Failed { reason: "no".into() }));
         assert_eq!(successor.words.blocking_recv(), None);
     }

@@ -2,7 +2,9 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fs,
+    os::unix::fs::DirBuilderExt as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -11,46 +13,102 @@ use anyhow::Context;
 use config::Config;
 use index::{Index, Loaded, OpenReport, SledIndex};
 use mail::JournalShard;
+use ring::{DirectoryLock, LockError};
 use shard::{DiskBudget, IndexChange, IndexOrder, JournalSetup};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::open;
 
-/// Which journal shards this process has.
-#[derive(Debug, PartialEq, Eq)]
+/// Which journal shards this process has. No other can have them: not even one that was given up and does not know.
+#[derive(Debug)]
 pub(crate) struct Holding {
     /// Where new mail goes, by core.
     active: Vec<JournalShard>,
-    all: BTreeSet<JournalShard>,
+    /// All of them, with what keeps others away.
+    locks: BTreeMap<JournalShard, DirectoryLock>,
 }
 
 impl Holding {
     /// Those that nobody else has: for each core one for new mail, and all that hold anything. None where a core would
     /// have none.
-    pub(crate) fn choose(config: &Config, cores: usize, elsewhere: &BTreeSet<JournalShard>) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When the directory of one cannot be used.
+    pub(crate) fn choose(
+        config: &Config,
+        cores: usize,
+        elsewhere: &BTreeSet<JournalShard>,
+    ) -> anyhow::Result<Option<Self>> {
         let free = || (0..config.journal.shards).map(JournalShard).filter(|shard| !elsewhere.contains(shard));
-        let active = (0..cores).map(|core| free().find(|shard| core_of(*shard, cores) == core));
-        let active: Vec<_> = active.collect::<Option<_>>()?;
+        let (mut active, mut locks) = (Vec::new(), BTreeMap::new());
+        for core in 0..cores {
+            for shard in free().filter(|shard| core_of(*shard, cores) == core) {
+                if let Some(lock) = claim(config, shard)? {
+                    active.push(shard);
+                    locks.insert(shard, lock);
+                    break;
+                }
+            }
+            if active.len() == core {
+                return Ok(None);
+            }
+        }
         // One without segments has nothing to take over, unless new mail goes there.
-        let all = free().filter(|shard| {
-            active.contains(shard) || open::segments(&config.data_directory, *shard).is_dir()
-        });
-        Some(Self { all: all.collect(), active })
+        for shard in free().filter(|shard| open::segments(&config.data_directory, *shard).is_dir()) {
+            if active.contains(&shard) {
+                continue;
+            }
+            match claim(config, shard)? {
+                Some(lock) => _ = locks.insert(shard, lock),
+                None => {
+                    tracing::error!(%shard, "another process has this journal shard: its mail waits for a restart");
+                }
+            }
+        }
+        Ok(Some(Self { active, locks }))
     }
 
     /// All of them.
-    pub(crate) const fn all(&self) -> &BTreeSet<JournalShard> {
-        &self.all
+    pub(crate) fn all(&self) -> BTreeSet<JournalShard> {
+        self.locks.keys().copied().collect()
     }
 
-    /// Some are not needed here.
+    /// Some are not needed here, and closed.
     pub(crate) fn remove(&mut self, shards: &[JournalShard]) {
-        self.all.retain(|shard| !shards.contains(shard));
+        self.locks.retain(|shard, _| !shards.contains(shard));
     }
 
-    /// Those of another process come to it.
-    pub(crate) fn extend(&mut self, shards: &BTreeSet<JournalShard>) {
-        self.all.extend(shards);
+    /// Takes those of another process, all or none: none as long as it has one of them.
+    ///
+    /// # Errors
+    /// When the directory of one cannot be used.
+    pub(crate) fn extend(
+        &mut self,
+        config: &Config,
+        shards: &BTreeSet<JournalShard>,
+    ) -> anyhow::Result<bool> {
+        let mut taken = BTreeMap::new();
+        for shard in shards {
+            let Some(lock) = claim(config, *shard)? else { return Ok(false) };
+            taken.insert(*shard, lock);
+        }
+        self.locks.append(&mut taken);
+        Ok(true)
+    }
+}
+
+/// Keeps everybody else from a journal shard; none when somebody has it.
+fn claim(config: &Config, shard: JournalShard) -> anyhow::Result<Option<DirectoryLock>> {
+    let directory = open::segments(&config.data_directory, shard);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    match DirectoryLock::acquire(&directory) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Held { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -85,7 +143,7 @@ impl Indexes {
         let (ours, kept) = (config.clone(), opened.clone());
         let writer = start("index".to_owned(), move || keep(&ours, &kept, received))?;
         let this = Self { config, opened, loading: RefCell::default(), orders, writer };
-        this.read(holding.all(), holding.active.len())?;
+        this.read(&holding.all(), holding.active.len())?;
         Ok(this)
     }
 
@@ -119,7 +177,7 @@ impl Indexes {
         for (core, active) in holding.active.iter().enumerate() {
             // New mail goes to the first, for which room is kept.
             let mut ours = vec![self.journal(*active, self.config.journal.disk_min(1), budget)?];
-            for shard in holding.all.iter().filter(|shard| *shard != active) {
+            for shard in holding.locks.keys().filter(|shard| *shard != active) {
                 if core_of(*shard, holding.active.len()) == core {
                     ours.push(self.journal(*shard, 0, budget)?);
                 }
@@ -243,28 +301,51 @@ fn keep(config: &Config, opened: &Opened, mut orders: mpsc::Receiver<IndexOrder>
 mod test {
     use super::*;
 
-    fn holding(config: &Config, cores: usize, elsewhere: &[u16]) -> Option<Holding> {
-        Holding::choose(config, cores, &elsewhere.iter().copied().map(JournalShard).collect())
+    fn shards(numbers: &[u16]) -> BTreeSet<JournalShard> {
+        numbers.iter().copied().map(JournalShard).collect()
+    }
+
+    fn config(directory: &tempfile::TempDir) -> Config {
+        let mut config = Config { data_directory: directory.path().to_owned(), ..Config::default() };
+        config.journal.shards = 6;
+        config
     }
 
     #[test]
     fn each_core_has_one_that_nobody_else_has() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut config = Config { data_directory: directory.path().to_owned(), ..Config::default() };
-        config.journal.shards = 6;
-        let check = |cores, elsewhere: &[u16], active: &[u16], all: &[u16]| {
-            let shards = |numbers: &[u16]| numbers.iter().copied().map(JournalShard).collect::<Vec<_>>();
-            let found = holding(&config, cores, elsewhere).unwrap();
-            assert_eq!((found.active, found.all.into_iter().collect()), (shards(active), shards(all)));
+        let check = |cores, elsewhere: &[u16], found: Option<(&[u16], &[u16])>| {
+            let directory = tempfile::tempdir().unwrap();
+            let config = config(&directory);
+            // What lies there is taken over as well.
+            fs::create_dir_all(open::segments(directory.path(), JournalShard(5))).unwrap();
+            let holding = Holding::choose(&config, cores, &shards(elsewhere)).unwrap();
+            let all = holding.map(|holding| {
+                (holding.active.iter().map(|shard| shard.0).collect::<Vec<_>>(), holding.all())
+            });
+            assert_eq!(all, found.map(|(active, all)| (active.to_vec(), shards(all))));
         };
-        check(2, &[], &[0, 1], &[0, 1]);
-        check(2, &[0, 1], &[2, 3], &[2, 3]);
-        check(2, &[1, 2], &[0, 3], &[0, 3]);
-        // What lies there is taken over as well.
-        std::fs::create_dir_all(open::segments(directory.path(), JournalShard(5))).unwrap();
-        check(2, &[0, 1], &[2, 3], &[2, 3, 5]);
-        check(4, &[0], &[4, 1, 2, 3], &[1, 2, 3, 4, 5]);
-        assert_eq!(holding(&config, 2, &[0, 2, 4]), None);
-        assert_eq!(holding(&config, 6, &[0]), None);
+        check(2, &[], Some((&[0, 1], &[0, 1, 5])));
+        check(2, &[0, 1], Some((&[2, 3], &[2, 3, 5])));
+        check(2, &[1, 2, 5], Some((&[0, 3], &[0, 3])));
+        check(4, &[0], Some((&[4, 1, 2, 3], &[1, 2, 3, 4, 5])));
+        check(2, &[0, 2, 4], None);
+        check(6, &[0], None);
+    }
+
+    /// One that was given up, and comes back to life, may have chosen before.
+    #[test]
+    fn nobody_gets_what_somebody_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory);
+        let given_up = Holding::choose(&config, 2, &shards(&[0, 1])).unwrap().unwrap();
+        let mut next = Holding::choose(&config, 2, &shards(&[0, 1])).unwrap().unwrap();
+        assert_eq!((given_up.all(), next.all()), (shards(&[2, 3]), shards(&[4, 5])));
+        assert!(Holding::choose(&config, 2, &shards(&[0, 1])).unwrap().is_none());
+        assert!(!next.extend(&config, &shards(&[0, 3])).unwrap());
+        assert_eq!(next.all(), shards(&[4, 5]), "all or none");
+        drop(given_up);
+        assert!(next.extend(&config, &shards(&[0, 3])).unwrap());
+        next.remove(&[JournalShard(4)]);
+        assert_eq!(next.all(), shards(&[0, 3, 5]));
     }
 }

@@ -9,9 +9,10 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     sync::{Arc, atomic::AtomicBool},
     thread,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -28,6 +29,9 @@ pub(crate) struct Launcher {
 
 /// What the server says.
 const LAUNCH: &[u8] = b"launch";
+
+/// Between two starts, however often one is asked for.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the process is told on its command line.
 #[derive(clap::Args)]
@@ -76,8 +80,16 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
     }
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     let socket = MessageSocket::adopt(input).context("this is started by `ringpost serve`")?;
+    let mut last: Option<Child> = None;
     while let Some((word, mut descriptors)) = socket.recv()? {
         let (LAUNCH, Some(link)) = (&word[..], descriptors.pop()) else { continue };
+        // The one before has not taken over, or nobody would ask for another. It may hang.
+        if let Some(mut last) = last.take() {
+            // It may have ended.
+            let _ = last.kill();
+            last.wait()?;
+            thread::sleep(PAUSE);
+        }
         let started = Command::new(&arguments.program)
             .args(["serve", "--take-over", "--config"])
             .arg(&arguments.config)
@@ -88,8 +100,7 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
             .stdin(Stdio::from(link))
             .spawn();
         match started {
-            // Whoever has ended is to be asked how, or stays as a shadow.
-            Ok(mut child) => _ = thread::spawn(move || child.wait()),
+            Ok(child) => last = Some(child),
             // The server sees that the other end of the link is gone.
             Err(error) => {
                 say(&format!("ringpost: cannot start {}: {error}", arguments.program.display()));

@@ -38,6 +38,11 @@ impl Notify {
         self.say(&format!("READY=1\nMAINPID={}\n", std::process::id()));
     }
 
+    /// This process is the server from now on, and not ready yet.
+    pub(crate) fn is_ours(&self) {
+        self.say(&format!("MAINPID={}\n", std::process::id()));
+    }
+
     /// The server is about to end.
     pub(crate) fn stopping(&self) {
         self.say("STOPPING=1\n");

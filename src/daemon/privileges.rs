@@ -1,12 +1,12 @@
 //! From root to a user of our own, once the ports are open and before any thread is started.
 
-use std::{io::ErrorKind, os::unix::fs::chown, path::Path};
+use std::{io::ErrorKind, os::unix::fs::lchown, path::Path};
 
 use anyhow::{Context, bail};
 use config::{Config, Places};
 use nix::unistd::{Group, Uid, User, initgroups, setresgid, setresuid};
 
-use crate::say::say;
+use crate::{say::say, serve::Begin};
 
 /// What root is told that names nobody to become.
 pub(crate) const ROOT: &str = "root does not serve mail: name a user to become (`useradd --system ringpost`), start it as \
@@ -16,7 +16,7 @@ pub(crate) const ROOT: &str = "root does not serve mail: name a user to become (
 ///
 /// # Errors
 /// When there is no such user or group, or this process may not become them.
-pub(crate) fn drop(config: &Config, places: &Places) -> anyhow::Result<()> {
+pub(crate) fn drop(config: &Config, places: &Places, begin: Begin) -> anyhow::Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());
     }
@@ -40,7 +40,10 @@ pub(crate) fn drop(config: &Config, places: &Places) -> anyhow::Result<()> {
             ),
         },
     };
-    give(&config.data_directory, user.uid.as_raw(), group.as_raw())?;
+    // It has been given before. Whoever is that user may have put anything there meanwhile, and says when we are started.
+    if begin == Begin::Alone {
+        give(&config.data_directory, user.uid.as_raw(), group.as_raw())?;
+    }
     let become_user = || -> nix::Result<()> {
         initgroups(&std::ffi::CString::new(name.as_str()).map_err(|_| nix::errno::Errno::EINVAL)?, group)?;
         setresgid(group, group, group)?;
@@ -49,10 +52,10 @@ pub(crate) fn drop(config: &Config, places: &Places) -> anyhow::Result<()> {
     become_user().with_context(|| format!("{user_key}: cannot become user `{name}`"))
 }
 
-/// Gives the data directory and what lies in it to the user.
+/// Gives the data directory and what lies in it to the user. Links are given away themselves, not what they lead to.
 fn give(path: &Path, user: u32, group: u32) -> anyhow::Result<()> {
-    match chown(path, Some(user), Some(group)) {
-        // Another server that this one takes over from has removed it meanwhile.
+    match lchown(path, Some(user), Some(group)) {
+        // It was removed meanwhile.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         given => given.with_context(|| format!("cannot give {} away", path.display()))?,
     }

@@ -100,10 +100,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     });
     let notify = Notify::connect();
     let data_directory = || places.name("data-directory");
-    data::prepare(&config).with_context(data_directory)?;
     let (predecessor, lock, estate) = match met {
+        // What is there is in use. As long as we are root, nothing is touched in what belongs to the server's user.
         Some((predecessor, lock, estate)) => (Some(predecessor), lock, estate),
         None => {
+            data::prepare(&config).with_context(data_directory)?;
             let lock = DirectoryLock::acquire(&config.data_directory).with_context(data_directory)?;
             (None, lock, Estate::default())
         }
@@ -122,10 +123,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let begin = if predecessor.is_some() { Begin::TakeOver } else { Begin::Alone };
     let Estate { listeners, http } = estate;
     let (mut sockets, bequest) = bind(&config, places, shards, (handed, listeners))?;
     // Ids belong to threads: there must be none but this one yet.
-    privileges::drop(&config, places)?;
+    privileges::drop(&config, places, begin)?;
     let confinement = confine(&config, path)?;
     let log = log::start(log_options(&config, ours.log_levels.clone()))
         .with_context(|| places.name("log.output"))?;
@@ -153,7 +155,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
     let mut pool = start_pool(&config, http, (&operations, &injections), &registry, &process)
         .map_err(|error| misplaced(&loaded, error))?;
-    let holding = hold(&config, shards, predecessor.as_deref())?;
+    let holding = hold(&config, shards, predecessor.as_deref(), &notify)?;
     let indexes = Indexes::open(&config, &holding)?;
 
     let mut journals = indexes.journals(&holding, &budget)?;
@@ -229,12 +231,17 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             pool.open().map_err(|error| misplaced(&loaded, error))?;
             gate.send_replace(Gate::Open);
             lock.sign();
+            // Whoever watches the process knows the new one before the old one can end, and who asks hears of both.
+            let before = still_there.then(|| Before::new(predecessor, &operations, &process)).transpose()?;
+            notify.ready();
             predecessor.borrow().serving();
-            still_there.then(|| Before::new(predecessor, &operations, &process)).transpose()?
+            before
         }
-        None => None,
+        None => {
+            notify.ready();
+            None
+        }
     };
-    notify.ready();
     announce(path, &config, &listening, (pool.http_addresses(), pool.mail_addresses()));
 
     let reloader = Reloader {
@@ -252,7 +259,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         injections: &injections,
         log: &log,
     };
-    let estate = Estate { listeners: bequest, http: copies(pool.listening())? };
+    let estate = Estate { listeners: bequest, http: pool.listening()? };
     let mut server = Server {
         reloader,
         process: &process,
@@ -270,12 +277,14 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     };
     let asked = Asked { reloads, upgrades };
     let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));
-    drop(server);
+    let Server { holding, .. } = server;
     // The shards end when nobody can ask them any more.
     drop((operations, injections, door));
     pool.stop(Duration::from_secs(1));
     while endings.blocking_recv().is_some() {}
     indexes.close();
+    // From here on they are whoever's who wants them.
+    drop(holding);
     let code = end.finish();
     log.flush();
     Ok(code)
@@ -286,12 +295,14 @@ fn hold(
     config: &Config,
     shards: usize,
     predecessor: Option<&RefCell<Predecessor>>,
+    notify: &Notify,
 ) -> anyhow::Result<Holding> {
+    const TOO_FEW: &str = "fewer journal shards than cores";
     let Some(predecessor) = predecessor else {
-        return Holding::choose(config, shards, &BTreeSet::new()).context("fewer journal shards than cores");
+        return Holding::choose(config, shards, &BTreeSet::new())?.context(TOO_FEW);
     };
     let mut predecessor = predecessor.borrow_mut();
-    if let Some(holding) = Holding::choose(config, shards, &predecessor.journals) {
+    if let Some(holding) = Holding::choose(config, shards, &predecessor.journals)? {
         return Ok(holding);
     }
     tracing::warn!(
@@ -300,12 +311,8 @@ fn hold(
         predecessor.journals.len(),
         config.journal.shards,
     );
-    predecessor.outwait(VERSION)?;
-    Holding::choose(config, shards, &BTreeSet::new()).context("fewer journal shards than cores")
-}
-
-fn copies(descriptors: &[OwnedFd]) -> std::io::Result<Vec<OwnedFd>> {
-    descriptors.iter().map(OwnedFd::try_clone).collect()
+    predecessor.outwait(VERSION, || notify.is_ours())?;
+    Holding::choose(config, shards, &BTreeSet::new())?.context(TOO_FEW)
 }
 
 fn signals<const N: usize>(kinds: [SignalKind; N]) -> std::io::Result<[Signal; N]> {
@@ -370,7 +377,9 @@ fn bind(
         let unix = sockets::unix_access(config, listener)?;
         let options = ListenOptions { backlog: listener.backlog, unix, ..ListenOptions::default() };
         for address in &listener.address {
-            let first = match (before.remove(&address.to_string()), address) {
+            let from_before = before.remove(&address.to_string());
+            let is_from_before = from_before.is_some();
+            let first = match (from_before, address) {
                 (Some(sockets), _) => sockets,
                 (None, config::ListenAddress::Systemd(name)) => systemd
                     .remove(name)
@@ -389,12 +398,28 @@ fn bind(
                     vec![BoundListener::bind(&address, &options).with_context(|| named(listener))?]
                 }
             };
-            let all = copies.entry(address.to_string()).or_insert_with(Vec::new);
-            for (number, socket) in spread(first, address, shards, &options)? {
-                all.push(socket.try_clone()?);
-                let listener = listener.name.clone();
-                bound[number].push(ListenerSocket { listener, socket, open: open.clone() });
+            // Of a port of ours each shard has a socket of its own, but not before the server that has the others has
+            // said go: the kernel would send it clients at once. Otherwise whoever is first accepts.
+            let is_own = matches!(address, config::ListenAddress::Tcp(_)) && !is_from_before;
+            let sockets = if is_own { one_each(first, shards, &options)? } else { first };
+            for place in 0..shards.max(sockets.len()) {
+                // Some sockets for each shard, and some shards for each socket.
+                let is_shared = !matches!(address, config::ListenAddress::Tcp(_));
+                let of_place = if is_shared {
+                    &sockets[..]
+                } else {
+                    std::slice::from_ref(&sockets[place % sockets.len()])
+                };
+                for socket in of_place {
+                    let (listener, open) = (listener.name.clone(), open.clone());
+                    bound[place % shards].push(ListenerSocket {
+                        listener,
+                        socket: socket.try_clone()?,
+                        open,
+                    });
+                }
             }
+            copies.entry(address.to_string()).or_insert_with(Vec::new).extend(sockets);
         }
     }
     for name in systemd.keys() {
@@ -405,35 +430,19 @@ fn bind(
     Ok((bound, copies))
 }
 
-/// Gives each shard a socket of an address, and each socket a shard.
-fn spread(
-    sockets: Vec<BoundListener>,
-    address: &config::ListenAddress,
+/// As many sockets of a port as there are shards.
+fn one_each(
+    mut sockets: Vec<BoundListener>,
     shards: usize,
     options: &ListenOptions,
-) -> anyhow::Result<Vec<(usize, BoundListener)>> {
-    let is_ours = matches!(address, config::ListenAddress::Tcp(_));
-    let mut spread = Vec::new();
-    let Some(first) = sockets.first() else { bail!("no socket for {address}") };
-    // Of a port of ours each shard has a socket of its own. Others there is one of, and whoever is first accepts.
-    if is_ours {
-        for number in sockets.len()..shards {
-            // The port as bound: a configured 0 is the kernel's choice, and the same for all.
-            let more = match first.tcp_address() {
-                Some(bound) => BoundListener::bind(&ring::ListenAddress::Tcp(bound), options)?,
-                None => first.try_clone()?,
-            };
-            spread.push((number, more));
-        }
-        spread.extend(sockets.into_iter().enumerate().map(|(place, socket)| (place % shards, socket)));
-    } else {
-        for socket in &sockets {
-            for number in 0..shards {
-                spread.push((number, socket.try_clone()?));
-            }
+) -> anyhow::Result<Vec<BoundListener>> {
+    // The port as bound: a configured 0 is the kernel's choice, and the same for all.
+    if let Some(bound) = sockets.first().and_then(BoundListener::tcp_address) {
+        while sockets.len() < shards {
+            sockets.push(BoundListener::bind(&ring::ListenAddress::Tcp(bound), options)?);
         }
     }
-    Ok(spread)
+    Ok(sockets)
 }
 
 /// How long a start waits for ports. A server that was killed keeps its ports for a moment longer than its process:

@@ -213,6 +213,8 @@ impl Server<'_> {
                     let _ = tokio::time::timeout(TURN, wait_for(Word::Serving, &mut words)).await;
                 }
                 self.pool.leave();
+                // As long as anybody has them, they take connections.
+                self.estate = Estate::default();
                 if let Some(asked) = asked {
                     // Who asked may be gone.
                     let _ = asked.send(Ok(upgraded));
@@ -229,7 +231,18 @@ impl Server<'_> {
                 if !heard {
                     tracing::error!("the new server has ended; this one finishes what it has");
                 }
-                let cut = self.drain(rest).await;
+                // What waits behind an attempt that hangs is not to wait for ever.
+                let rest = rest.min(REST_MAX.max(self.reloader.ours.grace));
+                let cut = tokio::select! {
+                    cut = self.drain(rest) => cut,
+                    () = soon(&mut words, (&mut terminate, &mut interrupt)) => {
+                        tokio::select! {
+                            cut = self.drain(self.reloader.ours.grace) => cut,
+                            _ = terminate.recv() => 0,
+                            _ = interrupt.recv() => 0,
+                        }
+                    }
+                };
                 End::HandedOver { link, began, cut, heard }
             }
         }
@@ -245,7 +258,8 @@ impl Server<'_> {
         let cut = self.drain(grace).await;
         if let Some(Before { mut words, .. }) = before {
             // Both stop together: the next start finds nobody.
-            let left = grace.saturating_sub(ring::clock::now().saturating_sub(began));
+            const LATER: Duration = Duration::from_secs(5);
+            let left = (grace + LATER).saturating_sub(ring::clock::now().saturating_sub(began));
             let _ = tokio::time::timeout(left, wait_for(Word::Released, &mut words)).await;
         }
         Stopped { took: ring::clock::now().saturating_sub(began), cut }.emit(ring::clock::unix_micros());
@@ -297,6 +311,23 @@ async fn wait_for(word: Word, words: &mut Words) -> bool {
     }
 }
 
+/// Waits until somebody wants the end of this server soon.
+async fn soon(words: &mut Words, (terminate, interrupt): (&mut Signal, &mut Signal)) {
+    let hurry = async {
+        if !wait_for(Word::Hurry, words).await {
+            future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = hurry => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// After the last session of a server that hands over, its attempts have so long; its queue stands still meanwhile.
+const REST_MAX: Duration = Duration::from_secs(60);
+
 /// Another server in the place of this one.
 impl Server<'_> {
     /// Starts a new server, unless there are two already.
@@ -306,6 +337,9 @@ impl Server<'_> {
         asked: Option<UpgradeRequest>,
     ) -> Option<Upgrade> {
         let refused = match (&upgrade, &self.before) {
+            (None, None) if std::process::id() == 1 => Some(anyhow!(
+                "this is the first process here, and all others end with it: stop and start instead"
+            )),
             (Some(_), _) => Some(anyhow!("a new program is being started already")),
             (None, Some(_)) => {
                 Some(anyhow!("the program before this one has not ended yet: see `ringpost upgrade --watch`"))
@@ -343,7 +377,7 @@ impl Server<'_> {
             Ok(idle) => self.holding.remove(&idle),
             Err(error) => tracing::warn!(%error, "the new server has fewer journal shards to choose from"),
         }
-        Successor::offer(ours, VERSION, self.holding.all(), self.lock, &self.estate)
+        Successor::offer(ours, VERSION, &self.holding.all(), self.lock, &self.estate)
             .context("the new program ended at once; see what it has printed")
     }
 
@@ -432,15 +466,26 @@ impl Server<'_> {
             Some(Word::Released) => {}
             Some(word) => return tracing::debug!(?word, "out of turn"),
             None => {
-                let pid = before.predecessor.borrow().pid;
-                PredecessorLost { pid }.emit(ring::clock::unix_micros());
+                // What it has asked the kernel to write may be under way.
                 tokio::time::sleep(LAST_WRITES).await;
             }
         }
         let journals = before.predecessor.borrow().journals.clone();
+        match self.holding.extend(&self.reloader.started, &journals) {
+            Ok(true) => {}
+            // It says nothing any more, and lives: the next look is a moment later.
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "journal shards cannot be taken over")
+            }
+        }
+        let Some(before) = self.before.take() else { return };
+        if word.is_none() {
+            let pid = before.predecessor.borrow().pid;
+            PredecessorLost { pid }.emit(ring::clock::unix_micros());
+        }
         let took = ring::clock::now().saturating_sub(before.began);
         before.end();
-        self.before = None;
         if let Err(error) = self.adopt(&journals).await {
             // It is all there, and the next start reads it; but it must not wait for that unseen.
             tracing::error!(
@@ -453,7 +498,6 @@ impl Server<'_> {
     }
 
     async fn adopt(&mut self, journals: &BTreeSet<JournalShard>) -> anyhow::Result<()> {
-        self.holding.extend(journals);
         let cores = self.heirs.len();
         for journal in self.indexes.adopt(journals, self.budget)? {
             let core = core_of(journal.shard, cores);

@@ -60,6 +60,8 @@ impl SledIndex {
     pub fn open(path: &Path, cache_bytes: u64) -> Result<(Self, OpenReport), IndexError> {
         match open(path, cache_bytes) {
             Ok(index) => Ok((index, OpenReport::Sound)),
+            // Another process has it, and it may be in the best of health.
+            Err(error) if error.to_string().contains("could not acquire lock") => Err(error),
             Err(error) => {
                 let aside = put_aside(path).map_err(|e| IndexError::Store(e.to_string()))?;
                 let report = OpenReport::PutAside { path: aside, reason: error.to_string() };

@@ -21,7 +21,7 @@ pub mod virtual_disk;
 
 pub use codec::Malformed;
 pub use entry::{Checkpoint, Cursor, Entry, Facts, Placement, ReturnPath, SegmentRef};
-pub use format::{HEADER_PAGE, RECORD_HEADER, SegmentHeader, SegmentHeaderError, Witness};
+pub use format::{HEADER_PAGE, RECORD_HEADER, SEGMENT_VERSION, SegmentHeader, SegmentHeaderError, Witness};
 pub use journal::{
     AppendError, AppendMessage, Appended, Content, Draft, Failure, Group, GroupId, Journal, Limits, Location,
     Position, Span, Usage, Write,

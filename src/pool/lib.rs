@@ -13,7 +13,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -106,7 +106,7 @@ pub struct Handle {
     http: Vec<SocketAddr>,
     mail: Vec<SocketAddr>,
     /// The sockets of both, for somebody else to serve.
-    listening: Vec<OwnedFd>,
+    listening: Mutex<Vec<OwnedFd>>,
     connections: Arc<AtomicU64>,
     control_socket: PathBuf,
     /// Whether the path of the control socket is ours, and not that of another process.
@@ -170,7 +170,7 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
         everything: Some(services.everything),
         http,
         mail,
-        listening,
+        listening: Mutex::new(listening),
         connections: Arc::default(),
         control_socket: options.control_socket,
         has_control: AtomicBool::new(false),
@@ -203,6 +203,8 @@ impl Handle {
     /// finish.
     pub fn leave(&self) {
         self.has_control.store(false, Relaxed);
+        // As long as anybody has them, they take connections.
+        self.copies().clear();
         self.stop.send_replace(Stage::Stopping);
     }
 
@@ -234,8 +236,15 @@ impl Handle {
     }
 
     /// The sockets of the ports, for another process to serve.
-    pub fn listening(&self) -> &[OwnedFd] {
-        &self.listening
+    ///
+    /// # Errors
+    /// When there are no descriptors for copies.
+    pub fn listening(&self) -> io::Result<Vec<OwnedFd>> {
+        self.copies().iter().map(OwnedFd::try_clone).collect()
+    }
+
+    fn copies(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where mail is taken in by HTTP, likewise.

@@ -93,7 +93,7 @@ fn ports_change_hands_and_the_control_socket_with_them() {
         http: old.http_addresses().to_vec(),
         mail: Vec::new(),
         control_socket: path.clone(),
-        listening: old.listening().iter().map(|socket| socket.try_clone().unwrap()).collect(),
+        listening: old.listening().unwrap(),
         limits: Limits::default(),
     };
     let mut new = start(options, services).unwrap();

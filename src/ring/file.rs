@@ -294,7 +294,7 @@ impl DirectoryLock {
     pub fn acquire(directory: &Path) -> Result<Self, LockError> {
         let failed = |error: io::Error| LockError::Failed { directory: directory.to_owned(), error };
         let path = directory.join("lock");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))
             .map_err(|error| failed(error.into()))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {

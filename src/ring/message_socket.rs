@@ -109,6 +109,15 @@ impl MessageSocket {
         Ok((received.bytes > 0).then_some((message, descriptors)))
     }
 
+    /// How long [`MessageSocket::send`] waits for an end that does not read, before it fails with
+    /// [`io::ErrorKind::WouldBlock`].
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn set_send_patience(&self, patience: Option<Duration>) -> io::Result<()> {
+        Ok(sockopt::set_socket_timeout(&self.0, sockopt::Timeout::Send, patience)?)
+    }
+
     /// How long [`MessageSocket::recv`] waits before it fails with [`io::ErrorKind::WouldBlock`].
     ///
     /// # Errors

@@ -272,7 +272,14 @@ async fn keep(
             let Some(first) = upkeep::checkpoints(&shard, &index, &mut adoptions).await else { break };
             let (mut adopted, mut next) = (Vec::new(), Some(first));
             while let Some(journal) = next {
-                adopted.push(open(journal, shard.number, &snapshot.load().config, &shard.metrics).await?);
+                let number = journal.shard;
+                match open(journal, shard.number, &snapshot.load().config, &shard.metrics).await {
+                    Ok(missing) => adopted.push(missing),
+                    // Nobody who is served here is to suffer for it. It is all there, and a start tells what is wrong.
+                    Err(error) => {
+                        tracing::error!(%number, %error, "the mail of a journal shard waits for a restart");
+                    }
+                }
                 next = adoptions.try_recv().ok();
             }
             restore::adopt(&shard, adopted, &index).await?;
