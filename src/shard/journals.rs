@@ -584,9 +584,10 @@ impl Committer {
                     .emit(clock::unix_micros());
                 self.full.set(true);
                 // The name may be there without the content. A file that was there before is not ours to remove.
-                let removed = match error.kind() {
-                    io::ErrorKind::AlreadyExists => Err(error),
-                    _ => ring::remove(path).await,
+                let removed = if error.kind() == io::ErrorKind::AlreadyExists {
+                    Err(error)
+                } else {
+                    ring::remove(path).await
                 };
                 if removed.is_ok() || removed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                     self.share.give_back(segment);
