@@ -26,10 +26,12 @@ run/ringpost.toml: | build
 run: build run/ringpost.toml
 	exec $(RELEASE)/ringpost serve --config run/ringpost.toml $(ARGS)
 
-# The sink ends by itself when nothing has come for a while: then all that was sent has arrived.
+# The sink ends by itself when nothing has come for a while: then all that was sent has arrived. Mail that was sent before there
+# was a sink has the server leave it alone for a minute: it is told to try again.
 load: build
 	@$(RELEASE)/loadtest sink --quiet --idle 5s $(filter --json,$(ARGS)) & sink=$$!; \
 	trap 'kill $$sink 2>/dev/null' INT TERM; \
+	$(RELEASE)/ringpost queue retry --config run/ringpost.toml --destination hop:127.0.0.1:2600 >/dev/null 2>&1; \
 	$(RELEASE)/loadtest source 127.0.0.1:2525 --domains loadtest.invalid $(ARGS) && wait $$sink || \
 	{ kill $$sink 2>/dev/null; exit 1; }
 

@@ -225,6 +225,19 @@ pub struct Run {
     pub gaps: u64,
 }
 
+impl Run {
+    /// In words. What has not come is no loss: it may wait in the server's queue.
+    fn told(&self, run: &str) -> String {
+        let Self { recipients, gaps } = self;
+        match gaps {
+            0 => format!("{run}: {recipients} recipients, without a gap"),
+            _ => format!(
+                "{run}: {recipients} recipients; {gaps} before the last of them are not here (queued yet?)"
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.bytes as f64 / f64::from(1 << 20);
@@ -241,7 +254,7 @@ impl fmt::Display for Report {
             rows.push(("not ours", self.foreign.to_string()));
         }
         for (run, of) in &self.runs {
-            rows.push(("run", format!("{run}: {} recipients, {} gaps", of.recipients, of.gaps)));
+            rows.push(("run", of.told(run)));
         }
         for (step, count) in &self.refused {
             rows.push(("refused", format!("{count} × {step}")));
