@@ -335,7 +335,8 @@ section! {
         proxy_header_max: u64 [Size<536, { 64 * KIB }>] = 4 * KIB;
         /// The header section of a message.
         header_size_max: u64 [Size<{ 16 * KIB }, { 64 * MIB }>] = MIB;
-        /// Refused commands in one session; then we hang up with 421.
+        /// Commands in one session that are refused for good; then we hang up with 421. Recipients that are refused count in
+        /// `recipients-refused-max`, and mail data nowhere.
         errors_max: u32 [Whole<1, 100_000>] = 20;
         /// So many replies to a stranger may refuse something, since the last message we took, before those that follow are
         /// held back for `timeouts.inbound.tarpit`.

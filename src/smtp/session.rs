@@ -739,12 +739,16 @@ impl Session {
     }
 
     fn on_refused(&mut self, stage: &Stage, refusal: Refusal) -> Action {
-        // One that is put off is no guess.
-        if matches!(stage, Stage::Rcpt { .. }) && refusal.code() >= 500 {
-            self.recipients_refused += 1;
-            if self.recipients_refused > self.options.limits.recipients_refused_max {
-                return Refusal::TooManyErrors.into();
+        match stage {
+            Stage::Ehlo { .. } | Stage::Mail { .. } => return self.refuse(refusal),
+            // One that is put off is no guess.
+            Stage::Rcpt { .. } if refusal.code() >= 500 => {
+                self.recipients_refused += 1;
+                if self.recipients_refused > self.options.limits.recipients_refused_max {
+                    return Refusal::TooManyErrors.into();
+                }
             }
+            Stage::Rcpt { .. } | Stage::Data { .. } => {}
         }
         if let Phase::Busy(Busy::Asking(transaction, transfer)) = &self.phase {
             let (answers, transfer) = (self.answers(transaction), *transfer);
@@ -782,7 +786,7 @@ impl Session {
 
     /// Answers a command with a refusal; one too many ends the session.
     fn refuse(&mut self, refusal: Refusal) -> Action {
-        if matches!(refusal.code(), 500..=504 | 530 | 555) {
+        if is_error(refusal) {
             self.errors += 1;
             if self.errors >= self.options.limits.errors_max {
                 return Refusal::TooManyErrors.into();
@@ -967,6 +971,12 @@ impl Answers {
             | Action::StartTls(_) => action,
         }
     }
+}
+
+/// Whether a refusal counts against `errors_max`: the client is at fault, or tries again what it was refused for good. A
+/// mailing list may have many recipients that cannot be had.
+fn is_error(refusal: Refusal) -> bool {
+    refusal.code() >= 500 && refusal != Refusal::Utf8Needed
 }
 
 /// RFC 3207 §4: "any command other than NOOP, EHLO, STARTTLS, or QUIT" gets a 530.

@@ -132,7 +132,9 @@ impl Watcher {
             self.forget();
         }
         self.hello |= good && line.ends_with(b"LO c.example");
-        self.errors += u32::from(matches!(reply.code(), 500..=504 | 530 | 555));
+        let before_rcpt = [&b"EHLO"[..], b"HELO", b"LHLO", b"MAIL"].iter().any(|verb| line.starts_with(verb));
+        let refused = reply.code() >= 500 && before_rcpt;
+        self.errors += u32::from(refused || matches!(reply.code(), 500..=504 | 530 | 555));
     }
 }
 
