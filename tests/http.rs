@@ -334,6 +334,26 @@ fn policy_and_limits_are_those_of_smtp() {
 }
 
 #[test]
+fn who_is_denied_by_smtp_is_denied_by_http() {
+    let sink = Sink::start();
+    let (key, entry) = new_key("shop");
+    let common = format!("{}{entry}", sink.route());
+    let lists =
+        |deny: &str, allow: &str| format!("clients.deny = [{deny}]\nclients.allow = [{allow}]\n{common}");
+    let server = Server::start(&lists("\"127.0.0.0/8\"", ""));
+    let house = House { server, sink, key };
+    let message = json!({"from": "ann@example.org", "to": "bob@example.net", "text": "x"});
+    Client::connect(house.server.smtp()).expect(554);
+    let denied = house.send(&message);
+    assert_eq!((denied.status, &denied.body["type"]), (403, &json!("urn:ringpost:problem:client-denied")));
+    assert_eq!(denied.body["smtp"]["reason"], "connection_refused", "{}", denied.body);
+    house.server.configure(&lists("\"127.0.0.0/8\"", "\"127.0.0.1\""));
+    house.server.reload();
+    assert_eq!(house.send(&message).status, 202, "who is allowed is let in");
+    assert_eq!(house.sink.mail().rcpt.len(), 1);
+}
+
+#[test]
 fn rubbish_is_refused_and_harms_nobody() {
     let house = house("[http]\nrequest-size-max = \"1MiB\"\nbody-timeout = \"1s\"\n");
     for body in

@@ -59,6 +59,8 @@ pub enum Cause {
     Stopping,
     /// Something else that may pass.
     Later,
+    /// This client may bring nothing.
+    Denied,
     /// The message is larger than one may be.
     TooLarge,
     /// The message, or a recipient, for good.
@@ -70,7 +72,7 @@ impl Cause {
     pub const fn is_of_the_shard(self) -> bool {
         match self {
             Self::Busy | Self::Full | Self::Failed | Self::Stopping => true,
-            Self::Lost | Self::Later | Self::TooLarge | Self::Message => false,
+            Self::Lost | Self::Later | Self::Denied | Self::TooLarge | Self::Message => false,
         }
     }
 }

@@ -17,7 +17,7 @@ section! {
     pub struct Clients {
         /// Networks and addresses whose clients are spared. They may not relay for that.
         allow: Vec<IpNet> [List<Literal>] = Vec::new();
-        /// Networks and addresses whose clients are turned away: 554. What is in `allow` too is let in.
+        /// Networks and addresses whose clients are turned away: 554, or 403 by HTTP. What is in `allow` too is let in.
         deny: Vec<IpNet> [List<Literal>] = Vec::new();
         /// Names that strangers may not introduce themselves by: 550 to EHLO and HELO.
         deny_names: Vec<DomainPattern> [List<Literal>] = Vec::new();

@@ -52,6 +52,8 @@ kinds! {
         "send the header Authorization: Bearer with a key; `ringpost key` makes one, [[api-key]] makes it known";
     /// The key may not be used from here.
     Network = "network", FORBIDDEN, "add the network to `networks` of the [[api-key]]";
+    /// This client may not bring mail.
+    Client = "client-denied", FORBIDDEN, "take its address out of `clients.deny`, or add it to `clients.allow`";
     /// The key may not send as this sender.
     Sender = "sender-not-allowed", FORBIDDEN,
         "send as somebody in `domains` or `addresses` of the [[api-key]], or add to them";

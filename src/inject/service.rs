@@ -752,6 +752,7 @@ fn declined_problem(declined: &Declined, draft: &Draft, copy: &Copy, recipients:
         Cause::Lost => (Kind::Unknown, None),
         Cause::Stopping => (Kind::Unavailable, Some(SHORT_WAIT)),
         Cause::Later => (Kind::Unavailable, Some(LONG_WAIT)),
+        Cause::Denied => (Kind::Client, None),
         Cause::TooLarge => (Kind::TooLarge, None),
         Cause::Message => (Kind::Refused, None),
     };
@@ -762,9 +763,13 @@ fn declined_problem(declined: &Declined, draft: &Draft, copy: &Copy, recipients:
     let remedy = kind.remedy().to_owned();
     let errors = match cause {
         Cause::Message | Cause::TooLarge => vec![Fault { pointer, detail: detail.clone(), remedy }],
-        Cause::Busy | Cause::Full | Cause::Failed | Cause::Lost | Cause::Stopping | Cause::Later => {
-            Vec::new()
-        }
+        Cause::Busy
+        | Cause::Full
+        | Cause::Failed
+        | Cause::Lost
+        | Cause::Stopping
+        | Cause::Later
+        | Cause::Denied => Vec::new(),
     };
     Problem { kind, detail, errors, retry_after: wait, smtp }
 }

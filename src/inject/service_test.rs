@@ -63,6 +63,7 @@ fn verdict(injection: &Injection, number: u64) -> Injected {
         "failed" => declined(Cause::Failed, None),
         "lost" => declined(Cause::Lost, None),
         "stopping" => declined(Cause::Stopping, None),
+        "denied" => declined(Cause::Denied, None),
         "large" => declined(Cause::TooLarge, None),
         "refused" => declined(Cause::Message, Some(1)),
         _ => Ok(QueueId::new(JournalShard(0), number)),
@@ -208,6 +209,7 @@ async fn what_a_shard_says_is_passed_on() {
         ("failed", 503, "storage-failed", true),
         ("lost", 504, "unknown-outcome", false),
         ("stopping", 503, "unavailable", true),
+        ("denied", 403, "client-denied", false),
         ("large", 413, "too-large", false),
         ("refused", 422, "refused", false),
     ] {

@@ -97,6 +97,17 @@ impl Policy {
         }
     }
 
+    /// May this client bring mail where connections are not counted? The lists hold there, caps and rates do not.
+    ///
+    /// # Errors
+    /// [`Turned::Denied`] when it is on the list.
+    pub fn bring(&self, address: IpAddr) -> Result<(), Turned> {
+        match self.listing(Some(address)) {
+            Listing::Denied => Err(Turned::Denied),
+            Listing::Spared | Listing::Unlisted => Ok(()),
+        }
+    }
+
     /// May this client connect?
     ///
     /// # Errors
@@ -159,7 +170,10 @@ mod test {
             ("127.0.0.9", Listing::Spared),
             ("203.0.113.1", Listing::Unlisted),
         ] {
-            assert_eq!(policy().listing(Some(address.parse().unwrap())), expected, "{address}");
+            let address = address.parse().unwrap();
+            assert_eq!(policy().listing(Some(address)), expected, "{address}");
+            let may_bring = if expected == Listing::Denied { Err(Turned::Denied) } else { Ok(()) };
+            assert_eq!(policy().bring(address), may_bring, "{address}");
         }
         assert_eq!(policy().listing(None), Listing::Spared);
     }

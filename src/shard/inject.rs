@@ -70,6 +70,9 @@ impl Entry<'_> {
         if self.shard.is_stopping() {
             return Err(self.declined(Refusal::ShuttingDown));
         }
+        if let Err(turned) = self.shard.settings().policy.bring(self.injection.client.ip()) {
+            return Err(self.declined(turned.refusal()));
+        }
         let mut action = greeting;
         loop {
             action = match action {
@@ -245,6 +248,8 @@ impl Entry<'_> {
             if self.progress == Progress::Commit { Cause::Lost } else { Cause::Failed }
         } else if refusal == Refusal::ShuttingDown {
             Cause::Stopping
+        } else if refusal == Refusal::ConnectionRefused {
+            Cause::Denied
         } else if refusal == Refusal::MessageTooBig {
             Cause::TooLarge
         } else if refusal == Refusal::TooManyRecipients || refusal.code() >= 500 {
