@@ -186,6 +186,18 @@ pub enum Aftermath {
 }
 
 impl Refusal {
+    /// Those that no server of ours sends yet: what would have to ask for them is not there. A next hop may say the same,
+    /// and the simulator does.
+    pub const NOT_YET: &[Self] = &[
+        Self::EightBitUndeclared,
+        Self::NoSuchDomain,
+        Self::NullMx,
+        Self::MailboxFull,
+        Self::MailboxDisabled,
+        Self::SenderDomainUnknown,
+        Self::Greylisted,
+    ];
+
     /// Whether the session ends with this refusal: always after 421 (RFC 5321 §3.8).
     pub const fn aftermath(self) -> Aftermath {
         match self.spelling().0 {

@@ -50,11 +50,68 @@ fn the_page_of_replies_is_true() {
     assert!(there == page, "docs/replies.md is out of date: run this test with UPDATE_GOLDEN=1");
 }
 
+/// A refusal that nothing makes, but for the table, the tests and the simulator's next hops, is one of `NOT_YET`.
+#[test]
+fn what_is_not_sent_yet_is_marked() {
+    let rooms = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut code = String::new();
+    gather(&rooms, &mut code);
+    // Of the table itself, only what makes a refusal of a syntax error.
+    let table = fs::read_to_string(rooms.join("smtp/refusal.rs")).unwrap();
+    let (_, conversion) = table.split_once("impl From<SyntaxError> for Refusal").unwrap();
+    let (conversion, _) = conversion.split_once("#[cfg(test)]").unwrap();
+    code += &conversion.replace("Self::", "Refusal::");
+    let mut mentioned = BTreeSet::new();
+    for (at, _) in code.match_indices("Refusal::") {
+        // To compare with one is not to make it.
+        let before = code[..at].trim_end();
+        if !before.ends_with("==") && !before.ends_with("!=") {
+            let name = &code[at + "Refusal::".len()..];
+            mentioned.insert(&name[..name.find(|c: char| !c.is_alphanumeric()).unwrap_or(name.len())]);
+        }
+    }
+    let mut wrong = Vec::new();
+    for refusal in Refusal::ALL {
+        let (made, yet) = (mentioned.contains(&*format!("{refusal:?}")), Refusal::NOT_YET.contains(refusal));
+        match (made, yet) {
+            (true, true) => wrong.push(format!("{refusal:?} is made somewhere: take it out of NOT_YET")),
+            (false, false) => wrong.push(format!("nothing makes {refusal:?}: it belongs into NOT_YET")),
+            (true, false) | (false, true) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The code of all rooms but the simulator, without tests and comments, and without the table.
+fn gather(folder: &Path, code: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() {
+            if name != "sim" {
+                gather(&path, code);
+            }
+            continue;
+        }
+        let is_table = name == "refusal.rs" || path.ends_with("smtp/reply.rs");
+        if !name.ends_with(".rs") || name.ends_with("_test.rs") || name == "test.rs" || is_table {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            code.push_str(line);
+            code.push('\n');
+        }
+    }
+}
+
 fn page() -> String {
     let mut page = String::from(
         "# Replies\n\n\
         Every reply that ringpost sends as an SMTP server, written from the table in `src/smtp/reply.rs` by its\n\
-        test (`UPDATE_GOLDEN=1 cargo test -p smtp`). The label names a refusal in metrics and in the log.\n\n\
+        test (`UPDATE_GOLDEN=1 cargo test -p smtp`). The label names a refusal in metrics and in the log. What is marked\n\
+        *not yet* is spelled, and nothing sends it: it belongs to parts that are still to come.\n\n\
         ## When all is well\n\n\
         | reply | when |\n|---|---|\n",
     );
@@ -86,7 +143,8 @@ fn page() -> String {
     for refusal in refusals {
         let (reply, label, when) = (Reply::from(refusal), refusal.label(), refusal.when());
         let (then, advice) = (other_side(refusal), advice(refusal));
-        writeln!(page, "| `{reply}` | `{label}` | {when} | {then} | {advice} |").unwrap();
+        let yet = if Refusal::NOT_YET.contains(&refusal) { "*Not yet.* " } else { "" };
+        writeln!(page, "| `{reply}` | `{label}` | {yet}{when} | {then} | {advice} |").unwrap();
     }
     page
 }
