@@ -532,6 +532,41 @@ fn later_files_override_extend_and_change() {
 }
 
 #[test]
+fn a_list_that_replaces_another_is_warned_of() {
+    let check = |files: &[&str], expected: &[&str]| {
+        let named = files.iter().enumerate().map(|(number, text)| source(&format!("{number}.toml"), text));
+        let loaded = Loaded::from_sources(&named.collect::<Vec<_>>()).unwrap();
+        let usual = loaded.config.warnings(2).len();
+        let warnings = loaded.warnings(2).into_iter().skip(usual);
+        let said: Vec<_> = warnings
+            .map(|warning| format!("{}: {}", loaded.places.name(&warning.key), warning.text))
+            .collect();
+        let (advice, heads) = (
+            ": a later file does not add to a list; write all of it at one of the two places",
+            said.iter().map(|said| said.split(" in it").next().unwrap()).collect::<Vec<_>>(),
+        );
+        assert_eq!(heads, expected, "{files:?}");
+        assert!(said.iter().all(|said| said.ends_with(advice)), "{said:?}");
+    };
+    let first = format!("clients.deny = [\"192.0.2.0/24\"]\nclients.allow = [\"192.0.2.1\"]\n{LEAST}");
+    check(&[&first], &[]);
+    check(&[&first, "clients.connections-max = 9"], &[]);
+    check(&[&first, "[clients]\ndeny = [\"192.0.2.0/24\", \"198.51.100.0/24\"]"], &[]);
+    check(
+        &[&first, "[clients]\ndeny = [\"198.51.100.0/24\"]\nallow = []"],
+        &[
+            "1.toml:3:1: clients.allow: replaces the list at 0.toml:2:9, and 192.0.2.1/32 is no longer",
+            "1.toml:2:1: clients.deny: replaces the list at 0.toml:1:9, and 192.0.2.0/24 is no longer",
+        ],
+    );
+    let senders = |domain: &str| format!("senders.deny = [\"{domain}\"]");
+    check(
+        &[LEAST, &senders("a.example"), &senders("b.example")],
+        &["2.toml:1:9: senders.deny: replaces the list at 1.toml:1:9, and a.example is no longer"],
+    );
+}
+
+#[test]
 fn files_are_found_and_paths_begin_beside_them() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ringpost.toml");

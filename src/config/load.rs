@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::DeTable;
 
-use crate::{Config, ConfigError, Places, Problem, reader::Reader, schema::Section, syntax};
+use crate::{Config, ConfigError, Place, Places, Problem, Warning, reader::Reader, schema::Section, syntax};
 
 /// One file and what is in it.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Loaded {
     pub config: Config,
     /// For messages about what turns out later: a port that is in use, a file that cannot be read.
     pub places: Places,
+    /// Lists of an earlier file that a later one replaced.
+    replaced: Vec<Warning>,
 }
 
 impl Loaded {
@@ -74,10 +76,14 @@ impl Loaded {
         if !reader.errors.is_empty() {
             return Err(reader.errors);
         }
-        let mut config = Config::default();
+        let (mut config, mut replaced) = (Config::default(), Vec::new());
         for (source, table) in &tables {
             reader.open(&source.file, &source.text);
+            let before = site_lists(&config).map(|(key, list)| (list, reader.places.of(key).cloned()));
             config.apply(table.get_ref(), &mut reader);
+            for ((key, list), (lost, place)) in site_lists(&config).into_iter().zip(before) {
+                replaced.extend(place.and_then(|place| replacement(key, &list, &lost, &place)));
+            }
         }
         config.inherit(&tables.iter().map(|(_, table)| table.get_ref()).collect::<Vec<_>>());
         if reader.errors.is_empty() {
@@ -89,7 +95,14 @@ impl Loaded {
         if let Some(folder) = sources.first().and_then(|source| source.file.parent()) {
             config.each_path(&mut |path| *path = folder.join(&*path));
         }
-        Ok(Self { config, places: reader.places })
+        Ok(Self { config, places: reader.places, replaced })
+    }
+
+    /// What works, but not as somebody may think: [`Config::warnings`], and what is known of the files alone.
+    pub fn warnings(&self, cpus_usable: usize) -> Vec<Warning> {
+        let mut warnings = self.config.warnings(cpus_usable);
+        warnings.extend(self.replaced.iter().cloned());
+        warnings
     }
 }
 
@@ -153,6 +166,28 @@ impl Config {
             }
         }
     }
+}
+
+/// The lists that several files may each want to add to, and what is in them. It matters who is no longer turned away.
+fn site_lists(config: &Config) -> [(&'static str, Vec<String>); 3] {
+    fn texts<T: ToString>(list: &[T]) -> Vec<String> {
+        list.iter().map(T::to_string).collect()
+    }
+    [
+        ("clients.allow", texts(&config.clients.allow)),
+        ("clients.deny", texts(&config.clients.deny)),
+        ("senders.deny", texts(&config.senders.deny)),
+    ]
+}
+
+/// What to say when a file has the list anew, and not all that was in it before.
+fn replacement(key: &str, list: &[String], before: &[String], place: &Place) -> Option<Warning> {
+    let lost = before.iter().find(|entry| !list.contains(entry))?;
+    let text = format!(
+        "replaces the list at {place}, and {lost} is no longer in it: a later file does not add to a list; \
+         write all of it at one of the two places"
+    );
+    Some(Warning { key: key.to_owned(), text })
 }
 
 fn read(path: &Path) -> Result<String, Box<ConfigError>> {

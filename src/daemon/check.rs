@@ -26,7 +26,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
     };
     let config = &loaded.config;
     let cpus = serve::usable_cpus().len();
-    for warning in config.warnings(cpus) {
+    for warning in loaded.warnings(cpus) {
         eprintln!("warning: {}: {}", loaded.places.name(&warning.key), warning.text);
     }
     let mut findings = host::findings(&needs(&loaded));

@@ -340,7 +340,7 @@ fn tell_start(path: &Path, loaded: &Loaded, shards: usize, cpus: usize) -> anyho
             Severity::Warning => tracing::warn!("{text}"),
         }
     }
-    for warning in loaded.config.warnings(cpus) {
+    for warning in loaded.warnings(cpus) {
         tracing::warn!("{}: {}", loaded.places.name(&warning.key), warning.text);
     }
     Ok(())
