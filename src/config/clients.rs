@@ -13,7 +13,8 @@ use crate::{
 
 section! {
     /// Those who come to us, over all cores and listeners. Clients that may relay, clients in `allow` and Unix sockets are
-    /// spared: caps and rates of clients and networks (`[limits]`) are for strangers.
+    /// spared: caps and rates of clients and networks (`[limits]`) are for strangers. During an upgrade the old program and the
+    /// new one count each for itself, so that caps and rates may be reached twice.
     pub struct Clients {
         /// Networks and addresses whose clients are spared. They may not relay for that.
         allow: Vec<IpNet> [List<Literal>] = Vec::new();
