@@ -160,11 +160,48 @@ fn cited_rfcs_are_listed() {
     assert_clean(&wrong.into_iter().collect::<Vec<_>>());
 }
 
+/// What a transcript shows is asked for by a section of an RFC, or by a document that Postfix has in the place of one.
 #[test]
-fn transcripts_say_what_they_show() {
-    let wrong =
-        sources("txt").filter(|(file, text)| file.contains("/transcripts/") && !text.starts_with("# "));
-    assert_clean(&wrong.map(|(file, _)| format!("{file}: no # line at the top")).collect::<Vec<_>>());
+fn transcripts_say_what_they_show_and_who_asks_for_it() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources("txt").filter(|(file, _)| file.contains("/transcripts/")) {
+        let head: Vec<_> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+        if head.is_empty() {
+            wrong.push(format!("{file}: no # line at the top"));
+        } else if !cites_a_document(&head.join(" ")) {
+            wrong.push(format!("{file}: the # lines at the top name no section of an RFC"));
+        }
+    }
+    assert_clean(&wrong);
+}
+
+#[test]
+fn rfcs_are_in_the_rooms_that_are_named() {
+    let rooms: BTreeMap<_, _> = rooms().into_iter().collect();
+    let mut cited: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (name, folder) in &rooms {
+        let files = ["rs", "txt"].into_iter().flat_map(|extension| files(folder, extension));
+        for text in files.map(|file| read(&file)) {
+            cited.entry(name).or_default().extend(cited_rfcs(&text).map(str::to_owned));
+        }
+    }
+    let mut wrong = Vec::new();
+    for line in read(&root().join("docs/rfc.md")).lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let [_, number, _, state, place, _] = cells[..] else { continue };
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        let named: Vec<_> = place.split('`').skip(1).step_by(2).collect();
+        for room in named.iter().filter(|room| !rooms.contains_key(**room)) {
+            wrong.push(format!("docs/rfc.md: RFC {number}: there is no room `{room}`"));
+        }
+        let is_here = state.starts_with("yes") || state.starts_with("part");
+        if is_here && !named.iter().any(|room| cited.get(room).is_some_and(|cited| cited.contains(number))) {
+            wrong.push(format!("docs/rfc.md: RFC {number} is cited in none of its rooms: {named:?}"));
+        }
+    }
+    assert_clean(&wrong);
 }
 
 #[test]
@@ -222,6 +259,19 @@ fn rfc_numbers_are_found() {
     assert_eq!(cited("(RFC 5321 §4.5.3.1.8, 100)"), ["5321"]);
     assert_eq!(cited("RFC 1870, 6152, 6531, 3461"), ["1870", "6152", "6531", "3461"]);
     assert!(cited("RFCs are many, 1000 of them").is_empty());
+}
+
+#[test]
+fn sections_and_documents_are_found() {
+    for (text, expected) in [
+        ("No 250 before it is durable (RFC 5321 §4.2.5).", true),
+        ("As XFORWARD_README has it.", true),
+        ("As RFC 5321 has it.", false),
+        ("RFC § 4.2", false),
+        ("README", false),
+    ] {
+        assert_eq!(cites_a_document(text), expected, "{text}");
+    }
 }
 
 fn assert_clean(wrong: &[String]) {
@@ -338,6 +388,13 @@ fn is_test(file: &Path) -> bool {
 
 fn shown(file: &Path) -> String {
     file.strip_prefix(root()).unwrap_or(file).display().to_string()
+}
+
+/// Whether the text names a section of an RFC, or one of Postfix's documents, as `XFORWARD_README`.
+fn cites_a_document(text: &str) -> bool {
+    let has_section =
+        |rest: &str| number_of_rfc(rest).is_some_and(|(number, _)| rest[number.len()..].starts_with(" §"));
+    text.split("RFC ").skip(1).any(has_section) || text.contains("_README")
 }
 
 /// The numbers in `RFC 5321`, `RFC 5322, 2045`.

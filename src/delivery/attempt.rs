@@ -435,6 +435,7 @@ impl Attempt {
         addresses.dedup();
         addresses.retain(|address| !self.tried.contains(&(*address, host.port)));
         self.shuffle(&mut addresses);
+        // A host has addresses of both kinds, and one that cannot be reached by the one is tried by the other (RFC 3974 §3).
         let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
         let (first, second) = match self.family {
             Family::PreferIpv6 | Family::OnlyIpv6 => (v6, v4),

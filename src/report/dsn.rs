@@ -1,4 +1,4 @@
-//! Delivery status notifications: what became of a message (RFC 3461, RFC 3464, RFC 6533).
+//! Delivery status notifications: what became of a message (RFC 3461, 3464, 6522, 6533).
 //!
 //! ```text
 //!  multipart/report

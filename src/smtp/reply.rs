@@ -246,7 +246,7 @@ impl From<Refusal> for Reply {
 }
 
 impl Refusal {
-    /// Code, enhanced status code, text.
+    /// Code, enhanced status code, text. The status codes are those of the registry (RFC 5248).
     // No `_` arm: a new refusal does not compile until it has a code.
     pub(crate) const fn spelling(self) -> (u16, Status, &'static str) {
         match self {
@@ -290,6 +290,7 @@ impl Refusal {
             Self::TooManyErrors => (421, Status(4, 7, 0), "too many errors, closing"),
             Self::TooManyCommands => (421, Status(4, 7, 0), "too many commands, closing"),
             Self::TooManyConnections => (421, Status(4, 7, 0), "too many connections, try again later"),
+            // Not 521: that is for hosts that take no mail from anybody (RFC 7504 §3).
             Self::ConnectionRefused => (554, Status(5, 7, 1), "no SMTP service for you"),
             Self::EarlyTalker => (554, Status(5, 5, 1), "you spoke before you were greeted"),
             Self::Timeout => (421, Status(4, 4, 2), "timeout, closing"),
@@ -311,7 +312,7 @@ impl Refusal {
             Self::RelayDenied => (550, Status(5, 7, 1), "relaying denied"),
             Self::NoSuchRecipient => (550, Status(5, 1, 1), "no such recipient"),
             Self::NoSuchDomain => (550, Status(5, 1, 2), "no such domain"),
-            // RFC 7505 §4.
+            // RFC 7505 §4, RFC 7504 §4.
             Self::NullMx => (556, Status(5, 1, 10), "recipient domain takes no mail"),
             Self::MailboxFull => (452, Status(4, 2, 2), "mailbox full"),
             Self::MailboxDisabled => (450, Status(4, 2, 1), "mailbox disabled"),
