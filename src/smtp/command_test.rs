@@ -1,6 +1,6 @@
 //! Commands, good and bad, and what another parser makes of them.
 
-use std::{fs, path::Path};
+use std::{env, fmt::Write as _, fs, path::Path};
 
 use mail::{BodyType, Notify, Ret, Utf8};
 use smtp_proto::Request;
@@ -13,12 +13,36 @@ fn agree(line: &str) {
     assert_eq!(ours(line), theirs(line), "{line:?}");
 }
 
-/// The parsers do not agree, for a reason that we stand by.
-fn differ(line: &str, our_reading: Option<&str>, why: &str) {
-    let (ours, theirs) = (ours(line), theirs(line));
-    assert_eq!(ours.as_deref(), our_reading, "{line:?}: {why}");
-    assert_ne!(ours, theirs, "{line:?}: no longer different");
-}
+/// Where the parsers do not agree: the line, what we read in it, and why we stand by that.
+const DIFFERENCES: &[(&str, Option<&str>, &str)] = &[
+    ("DATA now", None, ARGUMENT),
+    ("RSET now", None, ARGUMENT),
+    ("QUIT now", None, ARGUMENT),
+    ("EHLO two words", None, "A domain has no space (RFC 5321 §4.1.1.1)."),
+    ("EHLO (comment", None, "It will stand in a Received field."),
+    ("EXPN staff", None, "We do not implement it."),
+    ("MAIL\tFROM:<a@client.example>", None, "HT is not SP (RFC 5321 §4.1.1.2)."),
+    ("MAIL FROM:<a@client.example>SIZE=1", None, "Parameters begin with SP (RFC 5321 §4.1.1.2)."),
+    ("MAIL FROM:<a@client.example> SIZE=1 SIZE=2", None, "Which one is meant?"),
+    ("MAIL FROM:<a@client.example> AUTH=<>", None, "We do not offer it."),
+    ("MAIL FROM:<a@client.example> ENVID=a+ZZ", None, "Two hexadecimal digits (RFC 3461 §4)."),
+    ("MAIL FROM:<a@-client.example>", None, "No hyphen begins a label (RFC 5321 §4.1.2)."),
+    ("MAIL FROM:<\"a b\"@client.example>", Some("MAIL \"a b\"@client.example 0"), QUOTES),
+    ("RCPT TO:<\"a>b\"@mx.example>", Some("RCPT \"a>b\"@mx.example"), QUOTES),
+    ("MAIL FROM:<ann@[192.0.2.1]>", Some("MAIL ann@[192.0.2.1] 0"), LITERAL),
+    ("RCPT TO:<Postmaster>", Some("RCPT postmaster"), "It needs no domain (RFC 5321 §4.5.1)."),
+    ("RCPT TO:<>", None, "A forward-path is never null (RFC 5321 §4.1.1.3)."),
+    ("RCPT TO:<bob@mx.example> ORCPT=rfc822;a+0ab", None, CONTROL),
+    ("RCPT TO:<bob@mx.example> ORCPT=rfc822;a+0Ab", None, CONTROL),
+];
+
+const ARGUMENT: &str = "No argument is allowed (RFC 5321 §4.1.1).";
+const QUOTES: &str = "The quotes belong to the local-part (RFC 5321 §4.1.2).";
+const LITERAL: &str = "Address literals are addresses (RFC 5321 §4.1.3).";
+const CONTROL: &str = "A control character would stand in a DSN (RFC 3461 §4.2).";
+
+/// The last part of docs/differences.md begins so; what is before it is written by `tests/peers/differential.rs`.
+const HEAD: &str = "## Another parser\n";
 
 fn ours(line: &str) -> Option<String> {
     let all = Extensions::USUAL.with(Extension::Dsn).with(Extension::BinaryMime);
@@ -225,29 +249,30 @@ fn lines_of_any_octets_are_judged() {
 
 #[test]
 fn where_we_are_stricter_or_looser() {
-    let argument = "no argument is allowed (RFC 5321 §4.1.1)";
-    differ("DATA now", None, argument);
-    differ("RSET now", None, argument);
-    differ("QUIT now", None, argument);
-    differ("EHLO two words", None, "a domain has no space (RFC 5321 §4.1.1.1)");
-    differ("EHLO (comment", None, "it will stand in a Received field");
-    differ("EXPN staff", None, "we do not implement it");
-    differ("MAIL\tFROM:<a@client.example>", None, "HT is not SP (RFC 5321 §4.1.1.2)");
-    differ("MAIL FROM:<a@client.example>SIZE=1", None, "parameters begin with SP (RFC 5321 §4.1.1.2)");
-    differ("MAIL FROM:<a@client.example> SIZE=1 SIZE=2", None, "which one is meant?");
-    differ("MAIL FROM:<a@client.example> AUTH=<>", None, "we do not offer it");
-    differ("MAIL FROM:<a@client.example> ENVID=a+ZZ", None, "two hexadecimal digits (RFC 3461 §4)");
-    differ("MAIL FROM:<a@-client.example>", None, "no hyphen begins a label (RFC 5321 §4.1.2)");
-    let quotes = "the quotes belong to the local-part (RFC 5321 §4.1.2)";
-    differ("MAIL FROM:<\"a b\"@client.example>", Some("MAIL \"a b\"@client.example 0"), quotes);
-    differ("RCPT TO:<\"a>b\"@mx.example>", Some("RCPT \"a>b\"@mx.example"), quotes);
-    let literal = "address literals are addresses (RFC 5321 §4.1.3)";
-    differ("MAIL FROM:<ann@[192.0.2.1]>", Some("MAIL ann@[192.0.2.1] 0"), literal);
-    differ("RCPT TO:<Postmaster>", Some("RCPT postmaster"), "it needs no domain (RFC 5321 §4.5.1)");
-    differ("RCPT TO:<>", None, "a forward-path is never null (RFC 5321 §4.1.1.3)");
-    let control = "a control character would stand in a DSN (RFC 3461 §4.2)";
-    differ("RCPT TO:<bob@mx.example> ORCPT=rfc822;a+0ab", None, control);
-    differ("RCPT TO:<bob@mx.example> ORCPT=rfc822;a+0Ab", None, control);
+    let mut page = format!(
+        "{HEAD}\n\
+        smtp-proto, the parser of another mail server, reads the same lines (`src/smtp/command_test.rs`, which writes this\n\
+        part of the page). What a parser reads in a line that it takes is shown; a number is that of SIZE.\n\n\
+        | input | ringpost | smtp-proto | why |\n|---|---|---|---|\n"
+    );
+    let visible = |text: &str| text.trim_end().replace('\t', "\\t").replace('\n', "\\n");
+    let shown =
+        |reading: Option<&str>| reading.map_or("refused".to_owned(), |text| format!("`{}`", visible(text)));
+    for (line, reading, why) in DIFFERENCES {
+        let (ours, theirs) = (ours(line), theirs(line));
+        assert_eq!(ours.as_deref(), *reading, "{line:?}: {why}");
+        assert_ne!(ours, theirs, "{line:?}: no longer different");
+        let (ours, theirs) = (shown(ours.as_deref()), shown(theirs.as_deref()));
+        writeln!(page, "| `{}` | {ours} | {theirs} | {why} |", visible(line)).unwrap();
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/differences.md");
+    let whole = fs::read_to_string(&file).unwrap_or_default();
+    let (before, there) = whole.split_at(whole.find(HEAD).unwrap_or(whole.len()));
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&file, format!("{}\n\n{page}", before.trim_end())).unwrap();
+        return;
+    }
+    assert!(there == page, "docs/differences.md is out of date: run this test with UPDATE_GOLDEN=1");
 }
 
 /// What we take although the suite would not.
