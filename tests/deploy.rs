@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use config::Config;
-use end_to_end::{Place, built, run, tool};
+use end_to_end::{Place, Server, built, run, tool, until};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -50,6 +51,126 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     // Of ten; most of it is the network, which is what a mail server is for.
     let arguments = ["security", "--offline=true", "--threshold=18", file.to_str().unwrap()];
     run(&tool("systemd-analyze"), &arguments, "").good();
+}
+
+/// The calls that the unit allows, by name, with this systemd's groups.
+fn allowed_calls(unit: &str) -> BTreeSet<String> {
+    let listed = run(&tool("systemd-analyze"), &["syscall-filter"], "").good().stdout;
+    let mut groups = BTreeMap::<&str, Vec<&str>>::new();
+    let mut group = "";
+    for line in listed.lines() {
+        match line.strip_prefix("    ") {
+            None if line.starts_with('@') => group = line,
+            Some(name) if !name.starts_with('#') => groups.entry(group).or_default().push(name),
+            Some(_) | None => {}
+        }
+    }
+    let expand = |names: &str| {
+        let (mut names, mut calls) = (names.split(' ').collect::<Vec<_>>(), BTreeSet::new());
+        while let Some(name) = names.pop() {
+            match groups.get(name) {
+                Some(members) => names.extend(members),
+                None => _ = calls.insert(name.to_owned()),
+            }
+        }
+        calls
+    };
+    // The first line makes it a list of what is allowed, the smallest set of calls included; later lines add and take away.
+    let mut calls = expand("@default");
+    for line in settings(unit, "SystemCallFilter") {
+        match line.strip_prefix('~') {
+            None => calls.append(&mut expand(line)),
+            Some(names) => {
+                let taken = expand(names);
+                calls.retain(|call| !taken.contains(call));
+            }
+        }
+    }
+    calls
+}
+
+/// Their numbers, as far as this machine has them.
+fn numbers(calls: &BTreeSet<String>) -> Vec<String> {
+    let ask = |name| format!("#ifdef __NR_{name}\ncall __NR_{name}\n#endif\n");
+    let source = "#include <sys/syscall.h>\n".to_owned() + &calls.iter().map(ask).collect::<String>();
+    let answer = run(&tool("cc"), &["-E", "-P", "-x", "c", "-"], &source).good().stdout;
+    // Some are told as a sum.
+    let number = |line: &str| -> u32 {
+        line.trim_matches(['(', ')']).split('+').map(|part| part.trim().parse::<u32>().unwrap()).sum()
+    };
+    answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("call "))
+        .map(|line| number(line).to_string())
+        .collect()
+}
+
+/// All that the unit's filter leaves: enough to serve, to be hardened and to be upgraded.
+#[test]
+fn the_server_serves_hardens_and_is_upgraded_under_the_filter_of_the_unit() {
+    if !installed("systemd-analyze") {
+        return eprintln!("systemd-analyze is not installed: which calls the unit allows is not known");
+    }
+    // Perl is on every Debian, and can make system calls. What is not in the list fails with EPERM.
+    const FILTER: &str = r#"
+        my $prctl = `uname -m` =~ /x86_64/ ? 157 : 167;
+        my @filter = (0x20, 0, 0, 0);
+        while (($_ = shift) ne "--") { push @filter, 0x15, 0, 1, $_, 6, 0, 0, 0x7fff0000 }
+        push @filter, 6, 0, 0, 0x50001;
+        my $filter = pack "(SCCL)*", @filter;
+        syscall($prctl, 38, 1, 0, 0, 0) == 0 or die "no_new_privs: $!";
+        syscall($prctl, 22, 2, pack("S x6 P", @filter / 4, $filter)) == 0 or die "seccomp: $!";
+        exec @ARGV or die "exec: $!";
+    "#;
+    assert_eq!(settings(&unit(), "SystemCallErrorNumber"), ["EPERM"]);
+    let calls = numbers(&allowed_calls(&unit()));
+    assert!(calls.len() > 200, "{calls:?}");
+    let mut server = Server::prepare(
+        "[journal]\nshards = 8\n[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n",
+    );
+    let place = server.place().path().to_str().unwrap().to_owned();
+    // The program may lie where only root can go.
+    let program = server.place().join("ringpost");
+    fs::copy(built("ringpost"), &program).unwrap();
+    let mut words: Vec<String> = Vec::new();
+    if rustix::process::geteuid().is_root() {
+        run(&tool("chown"), &["--recursive", "65534:65534", &place], "").good();
+        let rights = [
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=+net_bind_service",
+            "--ambient-caps=+net_bind_service",
+        ];
+        words.push(tool("setpriv").display().to_string());
+        words.extend(rights.map(str::to_owned));
+        words.push("--".into());
+    }
+    words.extend([tool("perl").display().to_string(), "-e".into(), FILTER.into()]);
+    words.extend(calls);
+    words.extend(["--".into(), program.display().to_string()]);
+    let config = server.place().join("ringpost.toml").display().to_string();
+    let ringpost = |command: &str| {
+        let arguments = [&words[1..], &[command.into(), "--config".into(), config.clone()]].concat();
+        run(Path::new(&words[0]), &arguments, "").good()
+    };
+
+    ringpost("check");
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).args(server.command().get_args());
+    server.resume_by(&mut command);
+    server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+    ringpost("reload");
+    ringpost("upgrade");
+    let _successor = server.successor(1);
+    server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+    let hardened =
+        until("both are hardened", || Some(server.events("hardened")).filter(|told| told.len() == 2));
+    for told in hardened {
+        assert_eq!((&told["files"], &told["calls"]), (&"full".into(), &"full".into()));
+    }
+    let said = server.program().lines().join("\n");
+    assert!(!said.contains("capabilities are kept"), "{said}");
 }
 
 #[test]

@@ -7,6 +7,8 @@ needed=(
     "cc gcc" "g++ g++"
     "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound"
     "curl curl" "python3 python3"
+    # Only to ask it about the units in deploy/: it does not become the init of this host.
+    "systemd-analyze systemd"
 )
 
 export PATH="$PATH:/usr/sbin:/sbin"
