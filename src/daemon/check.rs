@@ -7,6 +7,7 @@ use nix::unistd::{AccessFlags, Group, Uid, User, access};
 use tls::{Authorities, Certificates, Public};
 
 use crate::{
+    again,
     host::{self, Finding, Memlock, Needs, Severity, Subject},
     open, privileges,
     reload::Ours,
@@ -31,6 +32,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
     }
     let mut findings = host::findings(&needs(&loaded));
     findings.extend(certificates(config));
+    findings.extend(again::unreadable_by_user(path, config));
     findings.extend(users(config));
     findings.extend(log_file(config));
     if UnixStream::connect(config.data_directory.join(admin::CONTROL_SOCKET)).is_ok() {

@@ -22,6 +22,9 @@ use nix::{
     unistd::Uid,
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+use watch::events::Hardened;
+
+use crate::say::say;
 
 /// How far the process is held to what it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,26 @@ pub(crate) struct Confinement {
     pub(crate) calls: Confined,
 }
 
+impl Confinement {
+    /// Says in the log what came of it, and what to do where nothing did.
+    pub(crate) fn tell(self) {
+        Hardened { files: self.files.as_str(), calls: self.calls.as_str() }.emit(ring::clock::unix_micros());
+        if self.files == Confined::NotAtAll {
+            tracing::warn!(
+                "hardening.files: nothing came of it: it takes Linux 5.13 with landlock among the modules of \
+                 /sys/kernel/security/lsm, and where calls are filtered (a unit, a container), that landlock_create_ruleset, \
+                 landlock_add_rule and landlock_restrict_self are allowed"
+            );
+        }
+        if self.calls == Confined::NotAtAll {
+            tracing::warn!(
+                "hardening.calls: nothing came of it: it takes a kernel with seccomp filters, and where calls are filtered (a \
+                 unit, a container), that seccomp and prctl are allowed"
+            );
+        }
+    }
+}
+
 /// Read whoever we are: programs and libraries for the names in a backtrace, resolv.conf and trust anchors, our own
 /// figures, and what the runtime asks about disks.
 const SYSTEM: &[&str] = &["/etc", "/usr", "/lib", "/lib64", "/proc", "/sys"];
@@ -70,19 +93,11 @@ pub(crate) fn confine(config: &Config, file: &Path) -> anyhow::Result<Confinemen
         // A core file that goes to a program is not bound by the limit.
         prctl::set_dumpable(false).context("cannot forbid core files")?;
     }
-    if !Uid::effective().is_root() {
-        // The ports are open. What else there was is not needed, but for locked memory, which is counted later on.
-        let kept: CapsHashSet = caps::read(None, CapSet::Permitted)
-            .context("cannot read capabilities")?
-            .into_iter()
-            .filter(|capability| *capability == Capability::CAP_IPC_LOCK)
-            .collect();
-        for set in [CapSet::Ambient, CapSet::Inheritable] {
-            caps::clear(None, set).context("cannot give capabilities up")?;
-        }
-        for set in [CapSet::Effective, CapSet::Permitted] {
-            caps::set(None, set, &kept).context("cannot give capabilities up")?;
-        }
+    if let Err(error) = give_up_capabilities() {
+        say(&format!(
+            "ringpost: warning: capabilities are kept that are not needed any more ({error}): allow capset(2), in a unit \
+             by `SystemCallFilter=capset`"
+        ));
     }
     let files = match hardening.files {
         true => confine_files(config, file).unwrap_or(Confined::NotAtAll),
@@ -93,6 +108,28 @@ pub(crate) fn confine(config: &Config, file: &Path) -> anyhow::Result<Confinemen
         false => Confined::Unasked,
     };
     Ok(Confinement { files, calls })
+}
+
+/// The ports are open. What else there was is not needed, but for a little.
+fn give_up_capabilities() -> Result<(), caps::errors::CapsError> {
+    let needed = |capability: &Capability| match capability {
+        // Locked memory is counted as long as the rings live.
+        Capability::CAP_IPC_LOCK => true,
+        // Root that stays root reads keys and writes a data directory that are not its own.
+        Capability::CAP_DAC_OVERRIDE => Uid::effective().is_root(),
+        _ => false,
+    };
+    let had = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet = had.iter().copied().filter(needed).collect();
+    let inherited = caps::read(None, CapSet::Inheritable)?;
+    if kept == had && inherited.is_empty() {
+        // A filter may forbid the call to those who have nothing.
+        return Ok(());
+    }
+    caps::clear(None, CapSet::Ambient)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
 }
 
 /// Which folders may be used, and how.

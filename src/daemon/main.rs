@@ -1,5 +1,6 @@
 //! The program: read the configuration, start shards and pool, serve until told to stop.
 
+mod again;
 mod check;
 mod confine;
 mod data;

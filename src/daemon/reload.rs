@@ -13,6 +13,7 @@ use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Change, Config, ListenerTls, Loaded, Secret};
+use nix::unistd::{AccessFlags, access};
 use shard::{Crowd, DiskBudget, ServerTls, Snapshot};
 use tls::{
     Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Public,
@@ -276,8 +277,10 @@ impl Reloader<'_> {
     fn explained(&self, loaded: &Loaded, error: &CertificateError) -> anyhow::Error {
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
         let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+        // Landlock has no say in this: owner, group and mode have.
+        let ours = error.file().is_some_and(|file| access(file, AccessFlags::R_OK).is_ok());
         let error = open::misplaced(loaded, error);
-        if refused && self.started.hardening.files {
+        if refused && ours && self.started.hardening.files {
             return anyhow!(
                 "{error}; or restart: it is in a folder that no key named at the start (hardening.files)"
             );

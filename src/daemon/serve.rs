@@ -38,12 +38,12 @@ use tokio::{
 };
 use watch::{
     ProcessMetrics, Registry,
-    events::{Hardened, Listening, Started},
+    events::{Listening, Started},
     log,
 };
 
 use crate::{
-    check,
+    again, check,
     confine::confine,
     data,
     handover::{Estate, Predecessor},
@@ -132,8 +132,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let log = log::start(log_options(&config, ours.log_levels.clone()))
         .with_context(|| places.name("log.output"))?;
     tell_start(path, &loaded, shards, cpus.len())?;
-    Hardened { files: confinement.files.as_str(), calls: confinement.calls.as_str() }
-        .emit(ring::clock::unix_micros());
+    confinement.tell();
 
     let listening = listening(&config, &sockets);
     let registry = Arc::new(Registry::new());
@@ -333,7 +332,8 @@ fn tell_start(path: &Path, loaded: &Loaded, shards: usize, cpus: usize) -> anyho
         config: &path.display().to_string(),
     }
     .emit(ring::clock::unix_micros());
-    for finding in host::findings(&check::needs(loaded)) {
+    let again = again::unreadable(path, &loaded.config);
+    for finding in host::findings(&check::needs(loaded)).into_iter().chain(again) {
         let text = finding.place(&loaded.places);
         match finding.severity {
             Severity::Error => bail!("{text}"),
