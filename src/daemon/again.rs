@@ -14,12 +14,8 @@ pub(crate) fn unreadable(path: &Path, config: &Config) -> Vec<Finding> {
     let user = user_name();
     let of_config = Loaded::read(path).err().unwrap_or_default();
     let of_config = of_config.into_iter().filter(|error| matches!(error.problem, Problem::Unreadable(_)));
-    let of_config = of_config.map(|error| {
-        found(
-            Subject::Host("reload"),
-            format!("user `{user}` cannot do it: {error}, as it may be at the start"),
-        )
-    });
+    let of_config = of_config
+        .map(|error| found(Subject::Host("reload"), format!("user `{user}` will not be able to: {error}")));
     let of_papers = papers(config).into_iter().filter_map(|(key, file)| {
         let error = File::open(file).err()?;
         let shown = file.display();

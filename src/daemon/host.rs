@@ -3,7 +3,7 @@
 //! Every finding names the setting, what it is, what it should be and how to change it. Findings
 //! are warnings unless the program cannot run at all.
 
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use config::{Places, size_text};
 use nix::{
@@ -86,6 +86,7 @@ pub(crate) fn findings(needs: &Needs<'_>) -> Vec<Finding> {
         found.extend(accept_queue(somaxconn, needs));
     }
     found.extend(writable(needs.data_directory));
+    found.extend(private(needs.data_directory));
     if let Ok(facts) = statfs::statfs(nearest(needs.data_directory)) {
         let bytes = |blocks: u64| blocks.saturating_mul(u64::try_from(facts.block_size()).unwrap_or(0));
         found.extend(file_system(facts.filesystem_type(), needs.data_directory));
@@ -131,6 +132,15 @@ fn writable(path: &Path) -> Option<Finding> {
         }
     };
     Some(of_key(Severity::Error, "data-directory", text))
+}
+
+/// What is in it counts on its mode.
+fn private(path: &Path) -> Option<Finding> {
+    let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+    let shown = path.display();
+    let text =
+        format!("{shown} has mode {mode:03o}: others may enter it, and read mail; `chmod 700 {shown}`");
+    (mode & 0o007 != 0).then(|| of_key(Severity::Warning, "data-directory", text))
 }
 
 /// The memory that the rings of one shard are in, which the kernel counts as locked: three rings, each with an array

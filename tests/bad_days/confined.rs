@@ -1,6 +1,12 @@
 //! What a server can still do once it serves, should somebody take it over: little.
 
-use std::{fs, os::unix::process::ExitStatusExt as _};
+use std::{
+    fs,
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::ExitStatusExt as _,
+    },
+};
 
 use end_to_end::{Server, Signal, built, run, tool};
 use rustix::process::{Resource, getrlimit};
@@ -101,6 +107,108 @@ fn what_a_start_needed_is_given_back() {
     }
     let mut client = server.client();
     client.ask("MAIL FROM:<ann@example.org>");
+}
+
+/// Root that stays root needs no more than files: keys may be somebody else's, and so may the data directory.
+#[test]
+fn root_gives_up_what_it_does_not_need() {
+    if !is_root() {
+        return eprintln!("not root: nothing to give up");
+    }
+    // Nor has root in a container all of them.
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap();
+    let own = u64::from_str_radix(own.trim(), 16).unwrap();
+    const DAC_OVERRIDE_AND_IPC_LOCK: u64 = 1 << 1 | 1 << 14;
+    let kept = format!("{:016x}", own & DAC_OVERRIDE_AND_IPC_LOCK);
+    let server = Server::start(HOLD);
+    let pid = server.program().pid();
+    for (set, left) in [("CapEff", &kept[..]), ("CapPrm", &kept), ("CapInh", "0000000000000000")] {
+        assert_eq!(of_threads(pid, set), left, "{set}");
+    }
+    let other = |name: &str| {
+        let path = server.place().join(name);
+        run(&tool("chown"), &["--recursive", "65534:65534", path.to_str().unwrap()], "").good();
+    };
+    ["key.pem", "certificate.pem", "ringpost.toml", "data"].iter().copied().for_each(other);
+    assert_eq!(server.reload()["event"], "reloaded");
+    let server = server.restarted();
+    server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+    assert_eq!(server.queue_json(&["list"]).len(), 1);
+}
+
+/// At the start root reads them for everybody. The server that it becomes has to read them again.
+#[test]
+fn what_the_user_cannot_read_again_is_named_before_it_matters() {
+    if !is_root() {
+        return eprintln!("not root: nobody who becomes another user");
+    }
+    const NOBODY: u32 = 65534;
+    let mut server = Server::prepare(&format!("user = \"nobody\"\n{HOLD}"));
+    let path = |name: &str| server.place().join(name);
+    let check = |server: &Server| {
+        let config = server.place().join("ringpost.toml");
+        run(&built("ringpost"), &["check", "--config", config.to_str().unwrap()], "").good().stderr
+    };
+    let give = |file: &std::path::Path, mode: u32| {
+        chown(file, Some(0), Some(NOBODY)).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (config, certificate, key) = (path("ringpost.toml"), path("certificate.pem"), path("key.pem"));
+    let key_told = format!(
+        "certificate.own.key: {} cannot be read again by user `nobody`: Permission denied",
+        key.display()
+    );
+    let config_told = format!(
+        "reload: user `nobody` will not be able to: cannot be read: {}: Permission denied",
+        config.display()
+    );
+    let said = check(&server);
+    for told in [&key_told, &config_told] {
+        assert!(said.contains(told) && said.contains("warning: "), "{told:?} is not in {said}");
+    }
+    give(&config, 0o640);
+    give(&certificate, 0o640);
+    let said = check(&server);
+    assert!(said.contains(&key_told) && !said.contains("reload: user"), "{said}");
+    server.resume();
+    let said = server.program().lines().join("\n");
+    assert!(said.contains(&key_told) && !said.contains("reload: user"), "{said}");
+    let refused = server.reload();
+    let error = refused["error"].as_str().unwrap();
+    assert!(error.contains("key.pem") && error.contains("this user may read it"), "{error}");
+    assert!(!error.contains("no key named"), "{error}");
+    give(&key, 0o640);
+    assert_eq!(server.reload()["event"], "reloaded");
+    let said = check(&server);
+    assert!(!said.contains("cannot be read again"), "{said}");
+}
+
+/// Where a filter forbids to give anything up, the server serves all the same, and says what to allow.
+#[test]
+fn what_cannot_be_given_up_is_no_reason_not_to_serve() {
+    // As under a unit that knows neither: capset, seccomp and the calls of landlock fail with EPERM.
+    const FILTER: &str = r#"
+        my ($prctl, $capset, $seccomp) = `uname -m` =~ /x86_64/ ? (157, 126, 317) : (167, 91, 277);
+        my @filter = (0x20, 0, 0, 0);
+        push @filter, 0x15, 0, 1, $_, 6, 0, 0, 0x50001 for $capset, $seccomp, 444, 445, 446;
+        push @filter, 6, 0, 0, 0x7fff0000;
+        my $filter = pack "(SCCL)*", @filter;
+        syscall($prctl, 38, 1, 0, 0, 0) == 0 or die "no_new_privs: $!";
+        syscall($prctl, 22, 2, pack("S x6 P", @filter / 4, $filter)) == 0 or die "seccomp: $!";
+        exec @ARGV or die "exec: $!";
+    "#;
+    let mut server = Server::prepare(HOLD);
+    let mut command = through(&[tool("perl").to_str().unwrap(), "-e", FILTER], &server);
+    server.resume_by(&mut command);
+    let hardened = server.event("hardened", |_| true);
+    assert_eq!((&hardened["files"], &hardened["calls"]), (&"none".into(), &"none".into()));
+    let said = server.program().lines().join("\n");
+    for words in ["hardening.files: nothing came of it", "hardening.calls: nothing came of it"] {
+        assert!(said.contains(words), "it does not say {words:?}");
+    }
+    assert_eq!(said.contains("warning: capabilities are kept"), is_root(), "{said}");
+    server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
 }
 
 #[test]
