@@ -1,7 +1,7 @@
 //! What must be readable once more: a reload and a renewal read the configuration, certificates and keys with fewer rights
 //! than a start by root has.
 
-use std::{ffi::CString, fs::File, path::Path};
+use std::{ffi::CString, fs::OpenOptions, path::Path};
 
 use config::{Config, Loaded, Problem};
 use nix::unistd::{Group, Uid, User, getegid, getgroups, initgroups, setegid, seteuid, setgroups};
@@ -17,7 +17,7 @@ pub(crate) fn unreadable(path: &Path, config: &Config) -> Vec<Finding> {
     let of_config = of_config
         .map(|error| found(Subject::Host("reload"), format!("user `{user}` will not be able to: {error}")));
     let of_papers = papers(config).into_iter().filter_map(|(key, file)| {
-        let error = File::open(file).err()?;
+        let error = OpenOptions::new().read(true).open(file).err()?;
         let shown = file.display();
         let text = format!(
             "{shown} cannot be read again by user `{user}`: {error}; reload and renewal will fail until it can: give it \

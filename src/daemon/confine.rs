@@ -112,15 +112,14 @@ pub(crate) fn confine(config: &Config, file: &Path) -> anyhow::Result<Confinemen
 
 /// The ports are open. What else there was is not needed, but for a little.
 fn give_up_capabilities() -> Result<(), caps::errors::CapsError> {
-    let needed = |capability: &Capability| match capability {
-        // Locked memory is counted as long as the rings live.
-        Capability::CAP_IPC_LOCK => true,
+    // Locked memory is counted as long as the rings live.
+    let mut needed = vec![Capability::CAP_IPC_LOCK];
+    if Uid::effective().is_root() {
         // Root that stays root reads keys and writes a data directory that are not its own.
-        Capability::CAP_DAC_OVERRIDE => Uid::effective().is_root(),
-        _ => false,
-    };
+        needed.push(Capability::CAP_DAC_OVERRIDE);
+    }
     let had = caps::read(None, CapSet::Permitted)?;
-    let kept: CapsHashSet = had.iter().copied().filter(needed).collect();
+    let kept: CapsHashSet = had.iter().copied().filter(|capability| needed.contains(capability)).collect();
     let inherited = caps::read(None, CapSet::Inheritable)?;
     if kept == had && inherited.is_empty() {
         // A filter may forbid the call to those who have nothing.

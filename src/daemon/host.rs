@@ -391,6 +391,18 @@ mod test {
     }
 
     #[test]
+    fn a_data_directory_that_others_may_enter_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        for (mode, told) in [(0o700, false), (0o750, false), (0o755, true), (0o701, true)] {
+            fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let found = private(directory.path());
+            assert_eq!(found.is_some(), told, "{mode:o}");
+            assert!(found.is_none_or(|found| found.text.contains(&format!("has mode {mode:o}: "))));
+        }
+        assert_eq!(private(Path::new("/nonexistent")), None);
+    }
+
+    #[test]
     fn a_data_directory_is_looked_at_where_it_would_be_made() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(writable(directory.path()), None);
