@@ -48,6 +48,11 @@ impl Notify {
         self.say("STOPPING=1\n");
     }
 
+    /// What the server is at, for people.
+    pub(crate) fn status(&self, text: &str) {
+        self.say(&format!("STATUS={text}\n"));
+    }
+
     fn say(&self, text: &str) {
         if let Some(socket) = &self.0
             && let Err(error) = socket.send(text.as_bytes())

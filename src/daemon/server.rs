@@ -1,7 +1,8 @@
 //! What the main thread does while shards and pool serve: signals, wishes of operators, a new server in the place of this.
 
 use std::{
-    cell::RefCell, collections::BTreeSet, future, process::ExitCode, rc::Rc, sync::Arc, time::Duration,
+    cell::RefCell, collections::BTreeSet, convert::Infallible, future, process::ExitCode, rc::Rc, sync::Arc,
+    time::Duration,
 };
 
 use admin::{Operations, ReloadRequest, UpgradeRequest, Upgraded};
@@ -16,8 +17,8 @@ use tokio::{
 use watch::{
     ProcessMetrics, Reload,
     events::{
-        CertificatesRefused, CertificatesRenewed, HandedOver, HandingOver, PredecessorLost, ReloadRefused,
-        Reloaded, Stopped, Stopping, TakingOver, TookOver, UpgradeBegun, UpgradeRefused,
+        CertificatesRefused, CertificatesRenewed, Draining, HandedOver, HandingOver, PredecessorLost,
+        ReloadRefused, Reloaded, Stopped, Stopping, TakingOver, TookOver, UpgradeBegun, UpgradeRefused,
     },
 };
 
@@ -255,7 +256,10 @@ impl Server<'_> {
         if let Some(before) = &before {
             before.predecessor.borrow().hurry();
         }
-        let cut = self.drain(grace).await;
+        let cut = tokio::select! {
+            cut = self.drain(grace) => cut,
+            never = self.tell_progress(began + grace) => match never {},
+        };
         if let Some(Before { mut words, .. }) = before {
             // Both stop together: the next start finds nobody.
             const LATER: Duration = Duration::from_secs(5);
@@ -263,6 +267,23 @@ impl Server<'_> {
             let _ = tokio::time::timeout(left, wait_for(Word::Released, &mut words)).await;
         }
         Stopped { took: ring::clock::now().saturating_sub(began), cut }.emit(ring::clock::unix_micros());
+    }
+
+    /// Tells how far a stop has come, for as long as it takes.
+    async fn tell_progress(&self, until: Duration) -> Infallible {
+        const EVERY: Duration = Duration::from_secs(1);
+        loop {
+            tokio::time::sleep(EVERY).await;
+            let (mut sessions, mut outbound) = (0, 0);
+            for shard in self.reloader.door.health().await.iter().flatten() {
+                sessions += shard.inbound;
+                outbound += shard.outbound;
+            }
+            let left = until.saturating_sub(ring::clock::now());
+            Draining { sessions, outbound, left }.emit(ring::clock::unix_micros());
+            self.notify
+                .status(&format!("stopping: {sessions} sessions, {outbound} connections to next hops"));
+        }
     }
 
     /// Ends what is under way, within the grace; says how many sessions were cut off.

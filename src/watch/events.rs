@@ -518,6 +518,15 @@ events! {
         /// Seconds that transactions in flight have.
         grace: Duration,
     }
+    /// The server is still stopping; told each second.
+    Info daemon draining = Draining {
+        /// Sessions that have not ended.
+        sessions: u64,
+        /// Connections to next hops that have not ended.
+        outbound: u64,
+        /// Seconds that they still have.
+        left: Duration,
+    }
     /// The server has stopped.
     Info daemon stopped = Stopped {
         /// How long stopping took, in seconds.
