@@ -574,7 +574,18 @@ impl Committer {
             return self.file_order_done();
         }
         let path = segment_path(&self.directory, segment);
-        match make_segment(&self.directory, &path, (size, self.writing), &header).await {
+        let make = || make_segment(&self.directory, &path, (size, self.writing), &header);
+        let made = match make().await {
+            // One that a crash left half made: the journal knows none of that number. Nobody else has this journal shard.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                match ring::remove(path.clone()).await {
+                    Ok(()) => make().await,
+                    Err(error) => Err(error),
+                }
+            }
+            made => made,
+        };
+        match made {
             Ok(file) => {
                 self.files.borrow_mut().insert(segment, Rc::new(file));
                 self.journal.borrow_mut().on_prepared(segment);
@@ -583,12 +594,8 @@ impl Committer {
                 JournalFull { shard: self.core, error: &format!("cannot make {}: {error}", path.display()) }
                     .emit(clock::unix_micros());
                 self.full.set(true);
-                // The name may be there without the content. A file that was there before is not ours to remove.
-                let removed = if error.kind() == io::ErrorKind::AlreadyExists {
-                    Err(error)
-                } else {
-                    ring::remove(path).await
-                };
+                // The name may be there without the content.
+                let removed = ring::remove(path).await;
                 if removed.is_ok() || removed.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                     self.share.give_back(segment);
                 }
