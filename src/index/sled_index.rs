@@ -9,6 +9,8 @@ use std::{
     fmt, fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use journal::{Checkpoint, Entry, QueueId};
@@ -56,12 +58,26 @@ impl SledIndex {
     /// aside: see the report, and rebuild when [`Index::load`] then finds nothing.
     ///
     /// # Errors
-    /// [`IndexError::Store`] when even an empty directory cannot be opened.
+    /// [`IndexError::Store`] when even an empty directory cannot be opened, or somebody else has it for long.
     pub fn open(path: &Path, cache_bytes: u64) -> Result<(Self, OpenReport), IndexError> {
-        match open(path, cache_bytes) {
+        // Who had it last lets go of it a moment after its end: its threads close the files.
+        const TRIES: u32 = 250;
+        const BETWEEN: Duration = Duration::from_millis(20);
+        let is_held = |opened: &Result<Self, IndexError>| {
+            opened.as_ref().is_err_and(|error| error.to_string().contains("could not acquire lock"))
+        };
+        let mut opened = open(path, cache_bytes);
+        for _ in 0..TRIES {
+            if !is_held(&opened) {
+                break;
+            }
+            thread::sleep(BETWEEN);
+            opened = open(path, cache_bytes);
+        }
+        match opened {
             Ok(index) => Ok((index, OpenReport::Sound)),
-            // Another process has it, and it may be in the best of health.
-            Err(error) if error.to_string().contains("could not acquire lock") => Err(error),
+            // It may be in the best of health.
+            held if is_held(&held) => held.map(|index| (index, OpenReport::Sound)),
             Err(error) => {
                 let aside = put_aside(path).map_err(|e| IndexError::Store(e.to_string()))?;
                 let report = OpenReport::PutAside { path: aside, reason: error.to_string() };

@@ -71,8 +71,9 @@ pub(crate) async fn serve<L: Listener<Addr: 'static>>(mut listener: L, router: R
             (place, listener.accept().await)
         };
         let (place, (stream, peer)) = tokio::select! {
+            biased;
+            _ = stage.wait_for(|stage| *stage != Stage::Serving) => break,
             taken = next => taken,
-            _ = stage.wait_for(|stage| *stage == Stage::Stopping) => break,
         };
         let router = match (&peer as &dyn Any).downcast_ref::<SocketAddr>() {
             Some(address) => router.clone().layer(Extension(ConnectInfo(*address))),
@@ -89,6 +90,9 @@ pub(crate) async fn serve<L: Listener<Addr: 'static>>(mut listener: L, router: R
             drop((place, counted));
         });
     }
+    // Who has just come has not asked anything yet, and is not to be hung up on for that.
+    const MOMENT: Duration = Duration::from_secs(1);
+    let _ = timeout(MOMENT, stage.wait_for(|stage| *stage == Stage::Stopping)).await;
     open.shutdown().await;
 }
 

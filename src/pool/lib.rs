@@ -117,6 +117,8 @@ pub struct Handle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     Serving,
+    /// Another process has the ports. Who is here has a moment for a request.
+    Leaving,
     Stopping,
 }
 
@@ -205,7 +207,7 @@ impl Handle {
         self.has_control.store(false, Relaxed);
         // As long as anybody has them, they take connections.
         self.copies().clear();
-        self.stop.send_replace(Stage::Stopping);
+        self.stop.send_replace(Stage::Leaving);
     }
 
     /// Takes no more requests and lets those under way finish within the grace.
