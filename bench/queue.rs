@@ -49,7 +49,7 @@ fn id(number: u64) -> QueueId {
 }
 
 fn empty() -> Queue {
-    let limits = Limits { attempts_max: 4096, destination_attempts_max: 1024, ..Limits::default() };
+    let limits = Limits { attempts_max: 4096, site_attempts_max: 1024, ..Limits::default() };
     Queue::new(limits, Schedule::default(), 1, START)
 }
 

@@ -85,6 +85,7 @@ fn lines(c: &mut Criterion) {
                 to: black_box("somebody@example.net"),
                 result: "delivered",
                 destination: "mx:example.net",
+                site: Some("hosts:mx1.example.net"),
                 host: Some("mx1.example.net"),
                 address: Some(client),
                 status: Some(&"2.0.0"),

@@ -37,6 +37,7 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
                     name: "mx:example.net".into(),
                     recipients: Counts { deferred: 2, ..Counts::default() },
                     attempts: 0,
+                    site: Some("hosts:mx.example".into()),
                     failures: 3,
                     blocked_until: Some(Timestamp::from_secs(1_000_600)),
                 }],

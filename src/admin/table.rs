@@ -83,6 +83,9 @@ pub(crate) fn summary(out: &mut dyn Write, summary: &Summary, now: Timestamp) ->
         let Counts { ready, running, deferred, held } = destination.recipients;
         let name = printable(&destination.name);
         write!(out, "{ready:>8} {running:>8}  {deferred:>8} {held:>8}  {name}")?;
+        if let Some(site) = &destination.site {
+            write!(out, " at {}", printable(site))?;
+        }
         match destination.blocked_until.filter(|until| *until > now) {
             Some(until) => writeln!(
                 out,

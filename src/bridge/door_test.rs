@@ -219,6 +219,7 @@ fn summary(shard: usize, entries: u64) -> Summary {
         name: name.into(),
         recipients,
         attempts: 1,
+        site: None,
         failures: shard as u32,
         blocked_until: None,
     };

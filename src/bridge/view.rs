@@ -115,11 +115,14 @@ pub struct Counts {
 pub struct Destination {
     /// Its name.
     pub name: String,
+    /// The site that it is of, when that has another name: mail of the same hosts, whichever domain it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     /// Its recipients by state.
     pub recipients: Counts,
     /// Attempts under way.
     pub attempts: u64,
-    /// How often in a row it could not be reached.
+    /// How often in a row its site could not be reached.
     pub failures: u32,
     /// Until when it is left alone.
     #[serde(with = "text::time_option", default, skip_serializing_if = "Option::is_none")]
@@ -243,6 +246,9 @@ impl Destination {
     pub(crate) fn add(&mut self, other: &Self) {
         self.recipients.add(other.recipients);
         self.attempts += other.attempts;
+        if self.site.is_none() {
+            self.site.clone_from(&other.site);
+        }
         self.failures = self.failures.max(other.failures);
         self.blocked_until = self.blocked_until.max(other.blocked_until);
     }

@@ -28,6 +28,7 @@ impl Config {
         self.check_tls(reader);
         self.check_relay(reader);
         self.check_routes(reader);
+        self.check_sites(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
         self.check_times(reader);
@@ -409,6 +410,23 @@ impl Config {
                     );
                 }
                 Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
+            }
+        }
+    }
+
+    fn check_sites(&self, reader: &mut Reader<'_>) {
+        for site in &self.sites {
+            let key = format!("site.{}", site.name.to_ascii_lowercase());
+            if site.hosts.is_empty() && site.domains.is_empty() {
+                reader.missing(
+                    &key,
+                    "hosts = [\"*.mx.example.org\"]",
+                    "say which mail hosts are this site's",
+                );
+            }
+            if site.name.contains(['.', ',', ';']) {
+                let problem = "a site's name has no dots, commas and semicolons: names of hosts do".into();
+                reader.conflict(&[&format!("{key}.name")], problem, "name it by one word");
             }
         }
     }

@@ -58,7 +58,44 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.domains.pop(), Some(MailDomain::sample()));
     assert_eq!(all.api_keys.pop(), Some(ApiKey::sample()));
     assert_eq!(all.etrn.pop(), Some(Etrn::sample()));
+    assert_eq!(all.sites.remove(0), Site::sample());
     assert_eq!(all, config);
+}
+
+#[test]
+fn providers_are_known_and_a_rule_of_the_same_name_lies_over_ours() {
+    let site = |text: &str, name: &str| {
+        let config = parse(&format!("{text}\n{LEAST}")).unwrap();
+        let found = config.sites.iter().position(|site| site.name == name);
+        (config.sites.len(), found, found.map(|place| config.sites[place].clone()))
+    };
+    let (count, _, google) = site("", "google");
+    let google = google.unwrap();
+    let text = "[[site]]\nname = \"mine\"\nhosts = [\"*.mine.example\"]\n[[site]]\nname = \"Google\"\nmessage-rate = \"5/m\"";
+    let (more, place, changed) = site(text, "Google");
+    let per = Duration::from_secs(60);
+    let message_rate = Some(Rate { count: 5, per });
+    // The operator's come first, in the operator's order.
+    assert_eq!((more, place), (count + 1, Some(1)));
+    assert_eq!(changed, Some(Site { name: "Google".into(), message_rate, ..google }));
+    let none = format!("{text}\nhosts = [\"*.google.com\"]\n[queue]\nprovider-rules = false");
+    assert_eq!(site(&none, "Google").0, 2);
+    for rule in parse(LEAST).unwrap().sites {
+        assert!(!rule.hosts.is_empty() && rule.connections_max.is_some(), "{}", rule.name);
+    }
+    check(
+        "[[site]]\nname = \"a.b\"\nhosts = [\"*\"]\nconnection-rate = \"5\"",
+        &[
+            "4:19: site.a.b.connection-rate: expected a rate such as \"10/s\", \"100/m\", \"1000/h\" or \"5000/d\", found \"5\"; say in which time: \"5/m\"",
+        ],
+    );
+    check(
+        "[[site]]\nname = \"a.b\"",
+        &[
+            "1:1: site.a.b: missing, expected `hosts = [\"*.mx.example.org\"]`; say which mail hosts are this site's",
+            "2:1: site.a.b.name: a site's name has no dots, commas and semicolons: names of hosts do; name it by one word",
+        ],
+    );
 }
 
 #[test]

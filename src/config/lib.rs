@@ -19,6 +19,7 @@ mod reader;
 mod schema;
 mod sending;
 mod serving;
+mod shaping;
 mod syntax;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ pub use serving::{
     Limits, ListenAddress, Listener, ListenerKind, ListenerTls, MailDomain, Relay, Tls, TlsGroup, TlsSuite,
     TlsVersion, Tolerance,
 };
+
+pub use shaping::{Rate, Site};
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
 use schema::section;
@@ -101,6 +104,8 @@ section! {
         verify: Verify [Table] = Verify::default();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
+        /// Sites.
+        sites "site": Vec<Site> [Entries] = Vec::new();
         /// Certificates of next hops.
         outbound_tls: OutboundTls [Table] = OutboundTls::default();
         /// DNS.

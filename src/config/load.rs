@@ -85,6 +85,7 @@ impl Loaded {
                 replaced.extend(place.and_then(|place| replacement(key, &list, &lost, &place)));
             }
         }
+        config.know_providers(&tables.iter().map(|(_, table)| table.get_ref()).collect::<Vec<_>>());
         config.inherit(&tables.iter().map(|(_, table)| table.get_ref()).collect::<Vec<_>>());
         if reader.errors.is_empty() {
             config.check(&mut reader);
@@ -141,6 +142,29 @@ impl Config {
         Loaded::from_sources(sources).map(|loaded| loaded.config)
     }
 
+    /// Adds the rules that come with the program, behind those of the operator; one of the same name lies over ours.
+    fn know_providers(&mut self, tables: &[&DeTable<'_>]) {
+        if !self.queue.provider_rules {
+            return;
+        }
+        for mut shipped in shipped_sites() {
+            match self.sites.iter_mut().find(|site| site.name.eq_ignore_ascii_case(&shipped.name)) {
+                None => self.sites.push(shipped),
+                Some(site) => {
+                    let entries = tables.iter().filter_map(|table| table.get("site")?.get_ref().as_array());
+                    for table in entries.flatten().filter_map(|entry| entry.get_ref().as_table()) {
+                        let name = table.get("name").and_then(|name| name.get_ref().as_str());
+                        if name.is_some_and(|name| name.eq_ignore_ascii_case(&site.name)) {
+                            // Whatever is wrong in it was told when it was read first.
+                            shipped.apply(table, &mut Reader::new());
+                        }
+                    }
+                    *site = shipped;
+                }
+            }
+        }
+    }
+
     /// What a listener does not say of limits and timeouts is as it is everywhere. Known only when all files
     /// are read: so what listeners do say is laid over that once more.
     fn inherit(&mut self, tables: &[&DeTable<'_>]) {
@@ -166,6 +190,17 @@ impl Config {
             }
         }
     }
+}
+
+/// The rules for providers that come with the program.
+pub(crate) const PROVIDERS: &str = include_str!("providers.toml");
+
+fn shipped_sites() -> Vec<crate::Site> {
+    let table = DeTable::parse(PROVIDERS).expect("our own text");
+    let (mut config, mut reader) = (Config::default(), Reader::new());
+    config.apply(table.get_ref(), &mut reader);
+    assert!(reader.errors.is_empty(), "our own text: {:?}", reader.errors);
+    config.sites
 }
 
 /// The lists that several files may each want to add to, and what is in them. It matters who is no longer turned away.

@@ -202,6 +202,8 @@ section! {
         connection_turn: Duration [Time<0, { HOUR }>] = Duration::from_secs(1);
         /// Recipients queued at once on one core; then new mail is answered with 452.
         recipients_max: u64 [Whole<1000, 1_000_000_000>] = 20_000_000;
+        /// Know large providers by the rules that come with the program (docs/queue.md). A `[[site]]` of the same name changes one.
+        provider_rules: bool [YesNo] = true;
         /// Attempts under way at once on one core.
         attempts_max: u32 [Whole<1, 1_000_000>] = 1000;
         /// Recipients of one message to one next hop in one transaction. RFC 5321 §4.5.3.1.8 wants 100 at least.

@@ -9,6 +9,7 @@ mod attempt;
 mod connections;
 mod outcome;
 mod route;
+mod site;
 mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
@@ -18,5 +19,6 @@ pub use route::{
     Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions,
     Routes, Sources, Via,
 };
+pub use site::{Hosts, SiteRule, rule_of_site};
 pub use smtp::client::TlsLevel;
 pub use tls_memory::{TlsMemory, TlsMemoryLimits};

@@ -328,6 +328,30 @@ impl Routes {
         Domain::parse(parted(key).1.strip_prefix(MX)?).ok()
     }
 
+    /// The key of a site under a route: mail of routes that treat the same hosts otherwise has other connections, and so has
+    /// mail that asks for something else.
+    pub fn site_key(&self, route: RouteIndex, demand: Demand, site: &str) -> Box<str> {
+        let route = self.route(route);
+        let alike = |one: &Route, other: &Route| one.via == other.via && one.options == other.options;
+        // Routes are few, and mostly alike in this.
+        let mut kinds: Vec<&Route> = Vec::new();
+        for other in self.routes.iter().filter(|other| matches!(other.via, Via::Mx(_))) {
+            if !kinds.iter().any(|kind| alike(kind, other)) {
+                kinds.push(other);
+            }
+        }
+        match kinds.iter().position(|kind| alike(kind, route)) {
+            None | Some(0) => [before(demand), site].concat().into(),
+            Some(place) => format!("{}{site};{}", before(demand), place + 1).into(),
+        }
+    }
+
+    /// The site of a key that [`Routes::site_key`] gave.
+    pub fn site_of_key(key: &str) -> &str {
+        let site = parted(key).1;
+        site.split_once(';').map_or(site, |(site, _)| site)
+    }
+
     /// A route.
     ///
     /// # Panics
@@ -471,6 +495,15 @@ mod test {
         assert_eq!(Routes::domain_of_key(&report.key), Some(domain("example.org")));
         assert_eq!(Routes::demand_of_key(&report.key), Demand::Preferred);
         assert_eq!(routes.route_of_key(&report.key), Some(RouteIndex(0)));
+
+        let site = routes.site_key(RouteIndex(0), Demand::Required, "hosts:mx.example");
+        assert_eq!((&*site, Routes::site_of_key(&site)), ("requiretls:hosts:mx.example", "hosts:mx.example"));
+        let mut second = route(&["*.org"], Via::Mx(25));
+        second.options.concurrency_max = 1;
+        let two = Routes::new(vec![route(&["*"], Via::Mx(25)), second, route(&["*.net"], Via::Mx(25))]);
+        let keys = [0, 1, 2].map(|index| two.site_key(RouteIndex(index), Demand::None, "site:a"));
+        assert_eq!(keys.each_ref().map(|key| &**key), ["site:a", "site:a;2", "site:a"]);
+        assert_eq!(Routes::site_of_key(&keys[1]), "site:a");
 
         let of_key = |key: &str| routes.route_of_key(key).map(|index| index.0);
         assert_eq!(of_key("mx:example.org"), Some(0));

@@ -34,6 +34,11 @@ impl Clock {
         } else {
             self.last = self.last.max(time);
         }
+        self.tick()
+    }
+
+    /// The tick that it was when last asked.
+    pub(crate) const fn tick(&self) -> u32 {
         ticks((self.last - self.base) / TICK)
     }
 

@@ -4,9 +4,9 @@ use mail::{QueueId, Timestamp};
 
 use crate::{
     Cursor, Destination, Order, Queue, Recipients, State,
-    destination::Phase,
     group::{self, Group, Tagged},
     machine::Standing,
+    site::Phase,
     slab::NIL,
 };
 
@@ -108,7 +108,7 @@ impl Queue {
                 continue;
             }
             let standing = Standing {
-                site: group.destination,
+                destination: group.destination,
                 state: State::Held,
                 attempts: group.attempts,
                 due: group.due,
@@ -205,7 +205,7 @@ impl Queue {
             .partition(|place| only.is_none_or(|only| only == *place));
         let id = QueueId::from_bits(self.messages[group.message].id);
         let standing = Standing {
-            site: group.destination,
+            destination: group.destination,
             state: group.state,
             attempts: group.attempts,
             due: group.due,
@@ -269,7 +269,7 @@ impl Queue {
             let group = &self.groups[index];
             let id = QueueId::from_bits(self.messages[group.message].id);
             let standing = Standing {
-                site: group.destination,
+                destination: group.destination,
                 state,
                 attempts: group.attempts,
                 due: group.due,
@@ -294,12 +294,12 @@ impl Queue {
         }
     }
 
-    /// Lets a destination that is left alone be probed at once.
+    /// Lets a destination's site that is left alone be probed at once.
     fn probe_now(&mut self, index: u32) {
-        let site = &mut self.sites.slab[index];
-        if let Phase::Blocked(_) = site.phase {
-            site.phase = Phase::Probing;
-            self.sites.enlist(index);
+        let site = self.destinations.slab[index].site;
+        if self.destinations.sites.get(site).is_some_and(|site| matches!(site.phase, Phase::Blocked(_))) {
+            self.destinations.sites[site].phase = Phase::Probing;
+            self.destinations.nominate(site);
         }
     }
 }

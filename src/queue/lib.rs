@@ -30,7 +30,9 @@ mod machine;
 mod order;
 mod redirect;
 mod schedule;
+mod site;
 mod slab;
+mod turns;
 mod view;
 mod wheel;
 
@@ -40,7 +42,7 @@ mod machine_test;
 mod simulation_test;
 
 pub use command::{Command, Progress, Selector};
-pub use destination::Destination;
+pub use destination::{Destination, Tenant, Whereabouts};
 pub use event::{
     Accepted, Kind, MessageState, Outcome, Priority, RecipientState, Restored, State, Times, Warning,
 };
@@ -48,4 +50,5 @@ pub use machine::{Limits, Queue};
 pub use order::{AttemptId, Order, Recipients, ReturnReason};
 pub use redirect::{Onward, Redirect};
 pub use schedule::Schedule;
-pub use view::{Counts, Cursor, DestinationView, Filter, GroupView, Page};
+pub use site::Site;
+pub use view::{Counts, Cursor, DestinationView, Filter, GroupView, Page, SiteView};

@@ -7,12 +7,13 @@ use mail::{QueueId, Status, Timestamp};
 
 use crate::{
     Accepted, AttemptId, Destination, Kind, MessageState, Order, Outcome, Recipients, Redirect, Restored,
-    ReturnReason, Schedule, State, Times, Warning,
+    ReturnReason, Schedule, Site, State, Tenant, Times, Warning, Whereabouts,
     ages::Ages,
-    clock::{self, Clock},
-    destination::{Phase, Site, Sites},
+    clock::{self, Clock, NEVER},
+    destination::Destinations,
     group::{self, Group, Message, Node, PackedStatus, Tagged, Vacant},
     ids::Ids,
+    site::{Phase, SiteRecord},
     slab::{Links, NIL, Slab},
     wheel::{Step, Wheel},
 };
@@ -22,8 +23,8 @@ use crate::{
 pub struct Limits {
     /// Attempts under way at once.
     pub attempts_max: u32,
-    /// Attempts under way at once for one destination, until [`Queue::set_attempts_max`] says otherwise.
-    pub destination_attempts_max: u32,
+    /// Attempts under way at once for one site, until [`Queue::set_attempts_max`] says otherwise.
+    pub site_attempts_max: u32,
     /// Recipients in one attempt. Next hops take at least 100 (RFC 5321 §4.5.3.1.8).
     pub recipients_per_attempt_max: usize,
     /// Recipients queued at once; see [`Queue::room`].
@@ -40,14 +41,16 @@ pub struct Queue {
     pub(crate) messages: Slab<Message>,
     pub(crate) groups: Slab<Group>,
     pub(crate) nodes: Slab<Node>,
-    pub(crate) sites: Sites,
+    pub(crate) destinations: Destinations,
     pub(crate) ids: Ids,
     pub(crate) ages: Ages,
     /// Deferred groups, by their next try.
     retries: Wheel,
     /// Messages, by warning and give-up time.
     deadlines: Wheel,
-    /// Destinations, by probe, or by the end of their idle time.
+    /// Destinations, by the end of their idle time.
+    idle: Wheel,
+    /// Sites, by probe.
     probes: Wheel,
     /// Recipients by [`State`].
     pub(crate) counts: [u64; 4],
@@ -88,7 +91,7 @@ enum End {
 /// What a group is made of, besides its recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Standing {
-    pub(crate) site: u32,
+    pub(crate) destination: u32,
     pub(crate) state: State,
     pub(crate) attempts: u16,
     pub(crate) due: u32,
@@ -100,13 +103,13 @@ const TICK_WORK_MAX: usize = 4096;
 /// How long an unused destination is kept.
 const IDLE: Duration = Duration::from_secs(60);
 /// With more destinations than this, an unused one is not kept.
-const IDLE_SITES_MAX: u32 = 65_536;
+const IDLE_DESTINATIONS_MAX: u32 = 65_536;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             attempts_max: 1000,
-            destination_attempts_max: 20,
+            site_attempts_max: 20,
             recipients_per_attempt_max: 100,
             recipients_max: 20_000_000,
         }
@@ -125,11 +128,12 @@ impl Queue {
             messages: Slab::new(),
             groups: Slab::new(),
             nodes: Slab::new(),
-            sites: Sites::new(seed),
+            destinations: Destinations::new(seed),
             ids: Ids::new(),
             ages: Ages::default(),
             retries: Wheel::new(),
             deadlines: Wheel::new(),
+            idle: Wheel::new(),
             probes: Wheel::new(),
             counts: [0; 4],
             attempts: 0,
@@ -139,14 +143,68 @@ impl Queue {
         }
     }
 
-    /// The number of a destination. See [`Destination`] for how long it is good.
+    /// The number of a destination that is a site of its own, for mail of nobody in particular. See [`Destination`] for how
+    /// long it is good.
     pub fn intern(&mut self, name: &str, now: Timestamp) -> Destination {
+        self.intern_for(Tenant::default(), name, Whereabouts::Own, now)
+    }
+
+    /// The number of a tenant's destination. It keeps the whereabouts that it was first interned with.
+    pub fn intern_for(
+        &mut self,
+        tenant: Tenant,
+        name: &str,
+        whereabouts: Whereabouts,
+        now: Timestamp,
+    ) -> Destination {
         let tick = self.clock.now(now);
-        let site = self.sites.intern(name, self.limits.destination_attempts_max, tick);
-        if self.sites.slab[site].is_idle() {
-            self.on_idle(site, tick);
+        let max = self.limits.site_attempts_max;
+        let index = self.destinations.intern(name, tenant, whereabouts, max, tick);
+        if self.destinations.slab[index].is_idle() {
+            self.on_idle(index, tick);
         }
-        Destination(site)
+        Destination(index)
+    }
+
+    /// The site of a destination has that name, for so long; then it is asked for again when it is to be tried.
+    pub fn on_located(
+        &mut self,
+        destination: Destination,
+        site: &str,
+        good_for: Duration,
+        now: Timestamp,
+        orders: &mut Vec<Order>,
+    ) {
+        let tick = self.clock.now(now);
+        if self.destinations.slab.get(destination.0).is_some() {
+            let until = clock::after(tick, good_for).max(tick + 1);
+            self.destinations.locate(destination.0, site, self.limits.site_attempts_max, until);
+            self.dispatch(orders);
+        }
+    }
+
+    /// A destination is not where it was said to be: it is asked for before it is tried again.
+    pub fn on_astray(&mut self, destination: Destination) {
+        let found = self.destinations.slab.get(destination.0);
+        if found.is_some_and(|found| found.located_until != NEVER) {
+            self.destinations.slab[destination.0].located_until = 0;
+        }
+    }
+
+    /// Where destinations are is to be asked anew, each before it is tried: what sites are called may have changed.
+    pub fn forget_whereabouts(&mut self) {
+        for index in 0..self.destinations.slab.end() {
+            self.on_astray(Destination(index));
+        }
+    }
+
+    /// Gives a tenant so many turns where one without a weight has one.
+    pub fn set_weight(&mut self, tenant: Tenant, weight: u32) {
+        if weight == 1 {
+            self.destinations.weights.remove(&tenant);
+        } else {
+            self.destinations.weights.insert(tenant, weight.max(1));
+        }
     }
 
     /// A message was accepted: its recipients are ready.
@@ -169,14 +227,14 @@ impl Queue {
         let release = self.release_tick(message).filter(|release| *release > tick);
         let state = if release.is_some() { State::Deferred } else { State::Ready };
         let due = release.unwrap_or(tick);
-        let standing = |site| Standing { site, state, attempts: 0, due, status: None };
+        let standing = |destination| Standing { destination, state, attempts: 0, due, status: None };
         match recipients {
             [] => {}
             [(recipient, destination)] => {
                 self.add_group(message, &standing(destination.0), &[*recipient]);
             }
             recipients => {
-                let list = recipients.iter().map(|(recipient, site)| (standing(site.0), *recipient));
+                let list = recipients.iter().map(|(recipient, to)| (standing(to.0), *recipient));
                 self.add_groups(message, list.collect());
             }
         }
@@ -205,7 +263,9 @@ impl Queue {
             let index = next;
             next = self.groups[index].sibling_after;
             match self.groups[index].state {
-                State::Ready => self.sites.unlink(&mut self.groups, restored.message.priority, index),
+                State::Ready => {
+                    self.destinations.unlink(&mut self.groups, restored.message.priority, index);
+                }
                 // A retry that is overdue came before what is new, too.
                 State::Deferred if self.groups[index].due <= tick => {
                     self.retries.remove(&mut self.groups, index);
@@ -214,7 +274,7 @@ impl Queue {
                 State::Deferred | State::Held => continue,
                 State::Running => unreachable!("an attempt of before the restart is forgotten"),
             }
-            self.sites.push_aside(&mut self.groups, restored.message.priority, index);
+            self.destinations.push_aside(&mut self.groups, restored.message.priority, index);
         }
     }
 
@@ -222,7 +282,7 @@ impl Queue {
     /// before what came meanwhile.
     pub fn end_restore(&mut self) {
         self.older = Older::In;
-        self.sites.end_aside(&mut self.groups);
+        self.destinations.end_aside(&mut self.groups);
     }
 
     /// Takes in a message from before a restart. What is due waits for the next [`Queue::on_tick`],
@@ -252,7 +312,7 @@ impl Queue {
                 (State::Held, release) => (State::Held, release.unwrap_or(due)),
             };
             let standing = Standing {
-                site: recipient.destination.0,
+                destination: recipient.destination.0,
                 state,
                 attempts: recipient.attempts,
                 due,
@@ -321,29 +381,41 @@ impl Queue {
         self.redirect(id, redirects, now, orders)
     }
 
-    /// A destination could not be reached at all: leave it alone for a while, then probe it with one
+    /// A site could not be reached at all: leave it alone for a while, then probe it with one
     /// attempt. Call this before [`Queue::on_attempted`] for the attempt that found out.
-    pub fn on_destination_failed(&mut self, destination: Destination, now: Timestamp) {
+    pub fn on_site_failed(&mut self, site: Site, now: Timestamp) {
         let tick = self.clock.now(now);
-        let Some(site) = self.sites.slab.get(destination.0) else { return };
+        let Site(index) = site;
+        let Some(site) = self.destinations.sites.get(index) else { return };
         // Attempts that began before the first of them failed tell nothing new.
         if matches!(site.phase, Phase::Blocked(until) if until > tick) {
             return;
         }
         let failures = site.failures.saturating_add(1);
-        let until = clock::after(tick, self.schedule.destination_wait(failures, destination.0, self.seed));
-        let site = &mut self.sites.slab[destination.0];
+        let until = clock::after(tick, self.schedule.destination_wait(failures, index, self.seed));
+        let site = &mut self.destinations.sites[index];
         site.failures = failures;
         site.phase = Phase::Blocked(until);
-        self.set_probe(destination.0, until);
+        if site.links != Links::NONE {
+            self.probes.remove(&mut self.destinations.sites, index);
+        }
+        self.destinations.sites[index].due = until;
+        self.probes.insert(&mut self.destinations.sites, index);
     }
 
     /// Time has passed. Does a bounded amount of work; [`Queue::wake_after`] says when to call again.
     pub fn on_tick(&mut self, now: Timestamp, orders: &mut Vec<Order>) {
         let tick = self.clock.now(now);
         for _ in 0..TICK_WORK_MAX {
-            match self.probes.step(&mut self.sites.slab, tick) {
-                Step::Due(site) => self.on_probe(site, tick),
+            match self.probes.step(&mut self.destinations.sites, tick) {
+                Step::Due(site) => self.on_probe(site),
+                Step::Moved => {}
+                Step::Nothing => break,
+            }
+        }
+        for _ in 0..TICK_WORK_MAX {
+            match self.idle.step(&mut self.destinations.slab, tick) {
+                Step::Due(destination) => self.on_idle_end(destination, tick),
                 Step::Moved => {}
                 Step::Nothing => break,
             }
@@ -365,33 +437,33 @@ impl Queue {
         self.dispatch(orders);
     }
 
-    /// Sets how many attempts may be under way at once for a destination (a lease granted, a
-    /// throttle, zero for a pause), as long as the queue knows it.
+    /// Sets how many attempts may be under way at once for a site (a lease granted, a throttle, zero for a pause), as long
+    /// as the queue knows it.
     pub fn set_attempts_max(
         &mut self,
-        destination: Destination,
+        Site(site): Site,
         attempts_max: u32,
         now: Timestamp,
         orders: &mut Vec<Order>,
     ) {
         self.clock.now(now);
-        if self.sites.slab.get(destination.0).is_some() {
-            self.sites.slab[destination.0].attempts_max = attempts_max;
-            self.sites.enlist(destination.0);
+        if self.destinations.sites.get(site).is_some() {
+            self.destinations.sites[site].attempts_max = attempts_max;
+            self.destinations.nominate(site);
             self.dispatch(orders);
         }
     }
 
     /// Takes new limits, as after a change of configuration, or to stop all attempts before a shutdown.
-    /// Destinations with a limit of their own keep it.
+    /// Sites with a limit of their own keep it.
     pub fn set_limits(&mut self, limits: Limits, now: Timestamp, orders: &mut Vec<Order>) {
         self.clock.now(now);
         let old = mem::replace(&mut self.limits, limits);
-        for site in 0..self.sites.slab.end() {
-            let has_default = |site: &Site| site.attempts_max == old.destination_attempts_max;
-            if self.sites.slab.get(site).is_some_and(has_default) {
-                self.sites.slab[site].attempts_max = limits.destination_attempts_max;
-                self.sites.enlist(site);
+        for site in 0..self.destinations.sites.end() {
+            let has_default = |site: &SiteRecord| site.attempts_max == old.site_attempts_max;
+            if self.destinations.sites.get(site).is_some_and(has_default) {
+                self.destinations.sites[site].attempts_max = limits.site_attempts_max;
+                self.destinations.nominate(site);
             }
         }
         self.dispatch(orders);
@@ -404,11 +476,13 @@ impl Queue {
 
     /// When to call [`Queue::on_tick`] next; never earlier than `now`. It may turn out that nothing is due.
     pub fn wake_after(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.sites.is_waiting() && self.attempts < self.limits.attempts_max {
+        if self.destinations.is_waiting() && self.attempts < self.limits.attempts_max {
             return Some(now);
         }
-        let next =
-            [&self.retries, &self.deadlines, &self.probes].into_iter().filter_map(Wheel::next).min()?;
+        let next = [&self.retries, &self.deadlines, &self.idle, &self.probes]
+            .into_iter()
+            .filter_map(Wheel::next)
+            .min()?;
         let mut clock = self.clock;
         clock.now(now);
         Some(clock.time(next).max(now))
@@ -421,7 +495,37 @@ impl Queue {
 
     /// The name of a destination.
     pub fn name(&self, destination: Destination) -> Option<&str> {
-        self.sites.slab.get(destination.0).map(|site| &*site.name)
+        self.destinations.slab.get(destination.0).map(|found| &*found.name)
+    }
+
+    /// The site that a destination belongs to, once it is located.
+    pub fn site_of(&self, destination: Destination) -> Option<Site> {
+        self.destinations
+            .slab
+            .get(destination.0)
+            .map(|found| found.site)
+            .filter(|site| *site != NIL)
+            .map(Site)
+    }
+
+    /// A tenant's destination of that name, if the queue knows it.
+    pub fn find(&self, tenant: Tenant, name: &str) -> Option<Destination> {
+        self.destinations.find(tenant, name).map(Destination)
+    }
+
+    /// Attempts under way at a site.
+    pub fn attempts(&self, Site(site): Site) -> u32 {
+        self.destinations.sites.get(site).map_or(0, |found| found.attempts)
+    }
+
+    /// The site of that name, if the queue knows it.
+    pub fn site(&self, name: &str) -> Option<Site> {
+        self.destinations.site(name).map(Site)
+    }
+
+    /// The name of a site.
+    pub fn site_name(&self, Site(site): Site) -> Option<&str> {
+        self.destinations.sites.get(site).map(|found| &*found.name)
     }
 }
 
@@ -429,29 +533,37 @@ impl Queue {
 impl Queue {
     /// Begins attempts as long as one may begin.
     pub(crate) fn dispatch(&mut self, orders: &mut Vec<Order>) {
+        let tick = self.clock.tick();
         while self.attempts < self.limits.attempts_max {
-            let Some(index) = self.sites.next() else { return };
+            let Some(index) = self.destinations.next(tick) else { break };
             let priority = self.messages[self.groups[index].message].priority;
-            self.sites.unlink(&mut self.groups, priority, index);
+            self.destinations.unlink(&mut self.groups, priority, index);
             self.set_state(index, State::Running);
             orders.push(self.begin_attempt(index));
-            self.sites.enlist(self.groups[index].destination);
+            self.destinations.enlist(self.groups[index].destination);
         }
+        let sought = self.destinations.sought.drain(..);
+        orders.extend(sought.map(|destination| Order::Locate { destination: Destination(destination) }));
     }
 
     /// The attempt of a group that is running from here on.
     pub(crate) fn begin_attempt(&mut self, index: u32) -> Order {
         let group = &self.groups[index];
-        let site = group.destination;
+        let destination = group.destination;
         let order = Order::Attempt {
             attempt: AttemptId(index),
             id: QueueId::from_bits(self.messages[group.message].id),
-            destination: Destination(site),
+            destination: Destination(destination),
             recipients: self.recipients(group.recipients),
             number: group.attempts.saturating_add(1),
         };
         self.attempts += 1;
-        self.sites.slab[site].attempts += 1;
+        let destination = &mut self.destinations.slab[destination];
+        destination.attempts += 1;
+        // What is held may be called for before anybody has asked where it goes.
+        if destination.site != NIL {
+            self.destinations.sites[destination.site].attempts += 1;
+        }
         order
     }
 
@@ -465,21 +577,27 @@ impl Queue {
     ) {
         let tick = self.clock.now(now);
         let group = self.groups.get(index).filter(|group| group.state == State::Running);
-        let Group { message, destination: site, attempts, status, .. } =
+        let Group { message, destination, attempts, status, .. } =
             *group.expect("an attempt ended that was not under way");
         let mut sorted = mem::take(&mut self.sorted);
         sorted.fill(group::recipients(&self.nodes, self.groups[index].recipients), outcomes);
         self.attempts -= 1;
-        self.sites.slab[site].attempts -= 1;
-        if end == End::Attempted {
-            self.sites.slab[site].on_attempted(outcomes);
+        let record = &mut self.destinations.slab[destination];
+        record.attempts -= 1;
+        let site = record.site;
+        if site != NIL {
+            let site = &mut self.destinations.sites[site];
+            site.attempts -= 1;
+            if end == End::Attempted {
+                site.on_attempted(outcomes);
+            }
         }
         self.remove_group(index, tick);
 
         let id = QueueId::from_bits(self.messages[message].id);
         let attempts = attempts.saturating_add(u16::from(end == End::Attempted));
         let status = sorted.status.or(status.get());
-        let mut standing = Standing { site, state: State::Held, attempts, due: tick, status };
+        let mut standing = Standing { destination, state: State::Held, attempts, due: tick, status };
         if !sorted.untold.is_empty() {
             orders.push(Order::Tell { id, recipients: Recipients::from(&*sorted.untold) });
         }
@@ -508,7 +626,7 @@ impl Queue {
                 let group = self.add_group(message, &standing, &sorted.kept);
                 self.set_state(group, State::Ready);
                 let priority = self.messages[message].priority;
-                self.sites.push_front(&mut self.groups, priority, group);
+                self.destinations.push_front(&mut self.groups, priority, group);
             }
             // Its deadline came during the attempt, and the clock was set back after that.
             if self.messages[message].groups != NIL && self.messages[message].links == Links::NONE {
@@ -516,7 +634,9 @@ impl Queue {
             }
         }
         self.sorted = sorted;
-        self.sites.enlist(site);
+        self.destinations.enlist(destination);
+        // Where it goes may be being asked for; others there need not wait for that.
+        self.destinations.nominate(site);
         self.retire_if_ended(message, orders);
     }
 
@@ -537,7 +657,7 @@ impl Queue {
     fn make_ready(&mut self, index: u32) {
         self.set_state(index, State::Ready);
         let priority = self.messages[self.groups[index].message].priority;
-        self.sites.push(&mut self.groups, priority, index);
+        self.destinations.push(&mut self.groups, priority, index);
     }
 
     /// Sets the next deadline of a message that is not in the wheel.
@@ -654,48 +774,52 @@ impl Queue {
         self.arm(index, tick);
     }
 
-    /// The time of a destination has come; it has left the wheel.
-    fn on_probe(&mut self, index: u32, tick: u32) {
-        let keep = self.idle_time();
-        let site = &mut self.sites.slab[index];
+    /// A site is to be left alone no longer; it has left the wheel.
+    fn on_probe(&mut self, index: u32) {
+        let site = &mut self.destinations.sites[index];
         if let Phase::Blocked(_) = site.phase {
             site.phase = Phase::Probing;
         }
-        if !site.is_idle() {
-            self.sites.enlist(index);
+        self.destinations.nominate(index);
+        self.destinations.release_site(index);
+    }
+
+    /// Perhaps a destination has been unused for long enough; it has left the wheel.
+    fn on_idle_end(&mut self, index: u32, tick: u32) {
+        let keep = self.idle_time();
+        let destination = &self.destinations.slab[index];
+        if !destination.is_idle() {
             return;
         }
-        let end = clock::after(site.idle_since, keep);
+        let end = clock::after(destination.idle_since, keep);
         if end > tick {
-            self.set_probe(index, end);
-        } else if site.is_unused() {
-            self.sites.release(index);
+            self.set_idle_end(index, end);
+        } else if destination.is_unused() {
+            self.destinations.release(index);
         } else {
-            self.set_probe(index, clock::after(tick, keep));
+            self.set_idle_end(index, clock::after(tick, keep));
         }
     }
 
     /// Nothing is queued for a destination any more, or nothing yet.
     fn on_idle(&mut self, index: u32, tick: u32) {
         let keep = self.idle_time();
-        let site = &mut self.sites.slab[index];
-        site.idle_since = tick;
+        let destination = &mut self.destinations.slab[index];
+        destination.idle_since = tick;
         // If it is in the wheel, its time is looked at again when that comes.
-        if site.links == Links::NONE {
-            self.set_probe(index, clock::after(tick, keep));
+        if destination.links == Links::NONE {
+            self.set_idle_end(index, clock::after(tick, keep));
         }
     }
 
-    fn set_probe(&mut self, index: u32, due: u32) {
-        if self.sites.slab[index].links != Links::NONE {
-            self.probes.remove(&mut self.sites.slab, index);
-        }
-        self.sites.slab[index].due = due;
-        self.probes.insert(&mut self.sites.slab, index);
+    /// Sets when a destination that is not in the wheel is looked at.
+    fn set_idle_end(&mut self, index: u32, due: u32) {
+        self.destinations.slab[index].due = due;
+        self.idle.insert(&mut self.destinations.slab, index);
     }
 
     fn idle_time(&self) -> Duration {
-        if self.sites.slab.len() > IDLE_SITES_MAX { Duration::from_millis(100) } else { IDLE }
+        if self.destinations.slab.len() > IDLE_DESTINATIONS_MAX { Duration::from_millis(100) } else { IDLE }
     }
 }
 
@@ -743,14 +867,14 @@ impl Queue {
 
     /// Makes a group, and puts it where its state says.
     pub(crate) fn add_group(&mut self, message: u32, standing: &Standing, recipients: &[u32]) -> u32 {
-        let Standing { site, state, attempts, due, status } = *standing;
+        let Standing { destination, state, attempts, due, status } = *standing;
         let recipients = self.add_recipients(recipients);
         let sibling_after = self.messages[message].groups;
         let index = self.groups.insert(Group {
             message,
             sibling_before: NIL,
             sibling_after,
-            destination: site,
+            destination,
             links: Links::NONE,
             due,
             recipients: recipients.0,
@@ -762,11 +886,14 @@ impl Queue {
             self.groups[sibling_after].sibling_before = index;
         }
         self.messages[message].groups = index;
-        assert!(self.sites.slab.get(site).is_some(), "a recipient for a destination that is not ours");
+        let is_ours = self.destinations.slab.get(destination).is_some();
+        assert!(is_ours, "a recipient for a destination that is not ours");
         self.counts[state as usize] += u64::from(recipients.1);
-        *self.sites.slab[site].count_mut(state) += recipients.1;
+        *self.destinations.slab[destination].count_mut(state) += recipients.1;
         match state {
-            State::Ready => self.sites.push(&mut self.groups, self.messages[message].priority, index),
+            State::Ready => {
+                self.destinations.push(&mut self.groups, self.messages[message].priority, index);
+            }
             State::Deferred => self.retries.insert(&mut self.groups, index),
             State::Running | State::Held => {}
         }
@@ -777,7 +904,9 @@ impl Queue {
     pub(crate) fn remove_group(&mut self, index: u32, tick: u32) {
         let (message, state) = (self.groups[index].message, self.groups[index].state);
         match state {
-            State::Ready => self.sites.unlink(&mut self.groups, self.messages[message].priority, index),
+            State::Ready => {
+                self.destinations.unlink(&mut self.groups, self.messages[message].priority, index);
+            }
             State::Deferred => self.retries.remove(&mut self.groups, index),
             State::Running | State::Held => {}
         }
@@ -791,9 +920,9 @@ impl Queue {
         }
         let recipients = self.remove_recipients(group.recipients);
         self.counts[state as usize] -= u64::from(recipients);
-        let site = &mut self.sites.slab[group.destination];
-        *site.count_mut(state) -= recipients;
-        if site.is_idle() {
+        let destination = &mut self.destinations.slab[group.destination];
+        *destination.count_mut(state) -= recipients;
+        if destination.is_idle() {
             self.on_idle(group.destination, tick);
         }
     }
@@ -819,9 +948,9 @@ impl Queue {
         let recipients = group::recipients(&self.nodes, group.recipients).count() as u32;
         self.counts[old as usize] -= u64::from(recipients);
         self.counts[state as usize] += u64::from(recipients);
-        let site = &mut self.sites.slab[group.destination];
-        *site.count_mut(old) -= recipients;
-        *site.count_mut(state) += recipients;
+        let destination = &mut self.destinations.slab[group.destination];
+        *destination.count_mut(old) -= recipients;
+        *destination.count_mut(state) += recipients;
     }
 
     /// Recipients as a group keeps them, and how many they are.
@@ -899,7 +1028,7 @@ impl Queue {
     /// What must hold between any two calls.
     pub(crate) fn check(&self) {
         let mut counts = [0_u64; 4];
-        let mut attempts = vec![0; self.sites.slab.end() as usize];
+        let mut attempts = vec![0; self.destinations.slab.end() as usize];
         let (mut ready, mut called_for) = (0, 0);
         for group in (0..self.groups.end()).filter_map(|index| self.groups.get(index)) {
             counts[group.state as usize] += group::recipients(&self.nodes, group.recipients).count() as u64;
@@ -910,12 +1039,12 @@ impl Queue {
             assert!(self.messages.get(group.message).is_some(), "a group without a message");
         }
         assert_eq!(counts, self.counts);
-        assert_eq!(self.sites.check(&self.groups), ready, "ready, but in no list");
+        assert_eq!(self.destinations.check(&self.groups), ready, "ready, but in no list");
         assert_eq!(attempts.iter().sum::<u32>(), self.attempts);
         assert!(self.attempts - called_for <= self.limits.attempts_max);
         for (index, attempts) in attempts.iter().enumerate() {
-            let site = self.sites.slab.get(index as u32);
-            assert!(site.map_or(0, |site| site.attempts) == *attempts, "attempts of a destination");
+            let found = self.destinations.slab.get(index as u32);
+            assert!(found.map_or(0, |found| found.attempts) == *attempts, "attempts of a destination");
         }
     }
 }

@@ -48,6 +48,7 @@ impl Desk {
             | Order::Warn { .. }
             | Order::Tell { .. }
             | Order::Remove { .. }
+            | Order::Locate { .. }
             | Order::Retire { .. } => None,
         };
         self.orders.drain(..).filter_map(attempt).collect()
@@ -153,7 +154,7 @@ fn another_way_keeps_the_count_and_is_tried_at_once() {
 
 #[test]
 fn an_attempt_that_was_not_made_goes_another_way() {
-    let mut desk = Desk::new(Limits { destination_attempts_max: 1, ..Limits::default() });
+    let mut desk = Desk::new(Limits { site_attempts_max: 1, ..Limits::default() });
     desk.accept(1, &["old"], Priority::Normal);
     desk.accept(2, &["old"], Priority::Normal);
     let attempts = desk.attempts();
@@ -186,6 +187,7 @@ fn warned_after_four_hours_and_given_up_after_five_days() {
                 | Order::Tell { .. }
                 | Order::Return { .. }
                 | Order::Remove { .. }
+                | Order::Locate { .. }
                 | Order::Retire { .. } => {
                     seen.push((age.as_secs() / 3600, std::mem::discriminant(&order)));
                 }
@@ -223,14 +225,16 @@ fn destinations_take_turns_and_bulk_waits_but_not_for_ever() {
 
 #[test]
 fn a_dead_destination_is_probed_by_one() {
-    let mut desk = Desk::new(Limits { destination_attempts_max: 2, ..Limits::default() });
+    let mut desk = Desk::new(Limits { site_attempts_max: 2, ..Limits::default() });
     for number in 0..10 {
         desk.accept(number, &["a"], Priority::Normal);
     }
     let destination = desk.queue.intern("a", desk.now);
+    let site = desk.queue.site_of(destination).unwrap();
+    let failures = |desk: &Desk| desk.queue.destination(destination).unwrap().site.unwrap().failures;
     let fail = |desk: &mut Desk, attempts: Vec<(AttemptId, u64, Vec<u32>)>| {
         for (attempt, ..) in attempts {
-            desk.queue.on_destination_failed(destination, desk.now);
+            desk.queue.on_site_failed(site, desk.now);
             desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]);
         }
     };
@@ -239,7 +243,7 @@ fn a_dead_destination_is_probed_by_one() {
     fail(&mut desk, attempts);
     assert_eq!(desk.attempts(), []);
     // Both failed in the same breath: that counts once.
-    assert_eq!(desk.queue.destination(destination).unwrap().failures, 1);
+    assert_eq!(failures(&desk), 1);
     desk.pass(Duration::from_secs(59));
     assert_eq!(desk.attempts(), []);
     desk.pass(Duration::from_secs(1));
@@ -252,7 +256,7 @@ fn a_dead_destination_is_probed_by_one() {
     // Greylisted is not dead: the others may go.
     desk.end(probe[0].0, &[(0, Outcome::Deferred(BUSY))]);
     assert_eq!(desk.attempts().len(), 2);
-    assert_eq!(desk.queue.destination(destination).unwrap().failures, 0);
+    assert_eq!(failures(&desk), 0);
 }
 
 #[test]
@@ -302,7 +306,7 @@ fn a_crowd_of_due_recipients_is_taken_in_steps() {
         assert_eq!(desk.queue.counts(), counts);
     }
     desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
-    assert_eq!(desk.attempts().len(), Limits::default().destination_attempts_max as usize);
+    assert_eq!(desk.attempts().len(), Limits::default().site_attempts_max as usize);
     // A message whose last recipient had ended when the server went down.
     let message = restored(20_000);
     desk.queue.restore(&Restored { message, recipients: &[] }, desk.now);
@@ -360,20 +364,20 @@ fn the_books_say_how_much_memory_there_is() {
     // A name counts with its length.
     let long = "mx:".to_owned() + &"x".repeat(250) + ".example";
     desk.queue.intern(&long, desk.now);
-    assert_eq!(desk.queue.memory() - full, long.len());
+    assert_eq!(desk.queue.memory() - full, 2 * long.len(), "its own and that of its site");
     let _ =
         desk.queue.on_command(Command::Remove, Selector::All, Cursor::default(), desk.now, &mut desk.orders);
     assert_eq!(desk.queue.messages(), 0);
     desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
     desk.pass(minutes(5));
     assert_eq!(desk.queue.destinations(), 0);
-    assert_eq!(desk.queue.memory(), full - "a".len(), "slabs keep what they have had, names go");
+    assert_eq!(desk.queue.memory(), full - 2 * "a".len(), "slabs keep what they have had, names go");
 }
 
 /// New mail is tried while older messages come back. Of these, those that are due wait for the last, and keep their order.
 #[test]
 fn older_messages_come_back_beside_new_ones() {
-    let mut desk = Desk::new(Limits { destination_attempts_max: 1, ..Limits::default() });
+    let mut desk = Desk::new(Limits { site_attempts_max: 1, ..Limits::default() });
     desk.queue.begin_restore();
     let restore = |desk: &mut Desk, number: u64, states: &[(State, Duration)]| {
         let recipients: Vec<_> = (0..)
@@ -412,7 +416,8 @@ fn older_messages_come_back_beside_new_ones() {
                 | Order::Return { .. }
                 | Order::Tell { .. }
                 | Order::Warn { .. }
-                | Order::Remove { .. } => None,
+                | Order::Remove { .. }
+                | Order::Locate { .. } => None,
             }));
             for (attempt, number, recipients) in desk.attempts() {
                 tried.push((["a", "b"][recipients[0] as usize % 2], number));
@@ -438,17 +443,9 @@ fn older_messages_come_back_beside_new_ones() {
     desk.pass(minutes(2));
     assert_eq!(deliver(&mut desk), (vec![1], vec![]));
     desk.accept(12, &["a"], Priority::Normal);
-    desk.queue.set_limits(
-        Limits { destination_attempts_max: 0, ..desk.queue.limits },
-        desk.now,
-        &mut desk.orders,
-    );
+    desk.queue.set_limits(Limits { site_attempts_max: 0, ..desk.queue.limits }, desk.now, &mut desk.orders);
     desk.queue.end_restore();
-    desk.queue.set_limits(
-        Limits { destination_attempts_max: 1, ..desk.queue.limits },
-        desk.now,
-        &mut desk.orders,
-    );
+    desk.queue.set_limits(Limits { site_attempts_max: 1, ..desk.queue.limits }, desk.now, &mut desk.orders);
     assert_eq!(deliver(&mut desk), (vec![12, 3, 4, 5], vec![5]), "12 was under way");
     retired.sort_unstable();
     assert_eq!(retired, [1, 2, 4, 5, 10, 11, 12], "3 is held");
@@ -517,4 +514,137 @@ fn who_is_called_for_is_tried_out_of_turn() {
     assert_eq!(desk.queue.counts().held, 5);
     desk.pass(Duration::from_secs(61));
     assert_eq!(call(&mut desk, 2, &[0, 1, 2]).len(), 1);
+}
+
+impl Desk {
+    /// A message of a tenant to a domain that has to be located.
+    fn accept_for(&mut self, number: u64, tenant: Tenant, name: &str) {
+        let to = self.queue.intern_for(tenant, name, Whereabouts::Asked, self.now);
+        let accepted = Accepted {
+            id: id(number),
+            received_at: self.now,
+            size: 4096,
+            priority: Priority::Normal,
+            kind: Kind::Message,
+            warning: Warning::Wanted,
+            times: Times::default(),
+            recipients: &[(0, to)],
+        };
+        self.queue.on_accepted(&accepted, self.now, &mut self.orders);
+    }
+
+    /// Whatever is sought is at this site; says how many were.
+    fn locate(&mut self, site: &str, good_for: Duration) -> usize {
+        let sought: Vec<_> =
+            self.orders.extract_if(.., |order| matches!(order, Order::Locate { .. })).collect();
+        for order in &sought {
+            let Order::Locate { destination } = order else { unreachable!("see above") };
+            self.queue.on_located(*destination, site, good_for, self.now, &mut self.orders);
+        }
+        sought.len()
+    }
+
+    /// Delivers one after the other; says who was tried in which order.
+    fn deliver_all(&mut self) -> Vec<u64> {
+        let mut order = Vec::new();
+        let mut under_way = self.attempts();
+        while !under_way.is_empty() {
+            let (attempt, number, _) = under_way.remove(0);
+            order.push(number);
+            self.end(attempt, &[(0, Outcome::Delivered)]);
+            under_way.extend(self.attempts());
+        }
+        order
+    }
+}
+
+const A: Tenant = Tenant(1);
+const B: Tenant = Tenant(2);
+
+#[test]
+fn domains_with_the_same_hosts_share_the_limit_of_their_site() {
+    let mut desk = Desk::new(Limits { site_attempts_max: 2, ..Limits::default() });
+    for (number, name) in (0..).zip(["a", "b", "c", "a", "b", "c"]) {
+        desk.accept_for(number, A, name);
+    }
+    // Nothing is tried before it is known where; each is asked for once.
+    assert_eq!(desk.locate("site", minutes(10)), 3);
+    assert_eq!(desk.queue.sites(), 1);
+    let first = desk.attempts();
+    assert_eq!(first.len(), 2);
+    let site = desk.queue.site("site").unwrap();
+    desk.queue.on_site_failed(site, desk.now);
+    for (attempt, ..) in first {
+        desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]);
+    }
+    // What is out of reach is so for all of them, and probed by one.
+    assert_eq!(desk.attempts(), []);
+    desk.pass(minutes(1));
+    assert_eq!(desk.attempts().len(), 1);
+    desk.queue.check();
+}
+
+#[test]
+fn where_a_domain_is_is_asked_again_after_a_while_and_it_moves_with_all_it_has() {
+    let mut desk = Desk::new(Limits { site_attempts_max: 1, ..Limits::default() });
+    desk.accept_for(1, A, "a");
+    desk.locate("old", minutes(1));
+    let attempts = desk.attempts();
+    desk.pass(minutes(2));
+    desk.accept_for(2, A, "a");
+    // One is under way; the next one waits for its place, and only then it is asked.
+    assert_eq!(desk.locate("new", minutes(60)), 0);
+    desk.end(attempts[0].0, &[(0, Outcome::Deferred(BUSY))]);
+    assert_eq!(desk.locate("new", minutes(60)), 1);
+    assert_eq!((desk.queue.site("old"), desk.queue.sites()), (None, 1));
+    let attempts = desk.attempts();
+    let [(attempt, 2, _)] = &attempts[..] else { panic!("{attempts:?}") };
+    // An attempt under way counts where its destination is now.
+    desk.queue.forget_whereabouts();
+    desk.accept_for(3, A, "a");
+    desk.queue.set_attempts_max(desk.queue.site("new").unwrap(), 2, desk.now, &mut desk.orders);
+    assert_eq!(desk.locate("newest", minutes(60)), 1);
+    let newest = desk.queue.site("newest").unwrap();
+    assert_eq!(desk.queue.attempts(newest), 1);
+    assert_eq!(desk.attempts(), [], "its place is taken");
+    desk.end(*attempt, &[(0, Outcome::Delivered)]);
+    assert_eq!(desk.attempts().len(), 1);
+    desk.queue.check();
+}
+
+#[test]
+fn a_crowd_of_one_tenant_is_no_concern_of_another() {
+    let mut desk = Desk::new(Limits { site_attempts_max: 1, ..Limits::default() });
+    // A newsletter to many domains of one provider.
+    for number in 0..1000 {
+        desk.accept_for(number, A, &format!("domain{}", number % 100));
+    }
+    desk.locate("provider", minutes(600));
+    let under_way = desk.attempts();
+    desk.accept_for(5000, B, "domain0");
+    desk.locate("provider", minutes(600));
+    desk.end(under_way[0].0, &[(0, Outcome::Delivered)]);
+    let order: Vec<_> = desk.deliver_all();
+    let place = order.iter().position(|number| *number == 5000).unwrap();
+    assert!(place <= 1, "after {place} of the crowd");
+    assert_eq!(order.len(), 1000);
+}
+
+#[test]
+fn tenants_share_places_among_all_sites_and_at_each_by_weight() {
+    for (attempts_max, site_attempts_max) in [(1, 20), (100, 1)] {
+        let mut desk = Desk::new(Limits { attempts_max: 0, site_attempts_max, ..Limits::default() });
+        desk.queue.set_weight(B, 3);
+        for number in 0..400 {
+            // One has many domains, the other one.
+            desk.accept_for(number, A, &format!("domain{number}"));
+            desk.accept_for(1000 + number, B, "domain0");
+        }
+        desk.locate("provider", minutes(600));
+        let limits = Limits { attempts_max, site_attempts_max, ..Limits::default() };
+        desk.queue.set_limits(limits, desk.now, &mut desk.orders);
+        let order = desk.deliver_all();
+        let of_b = order[..200].iter().filter(|number| **number >= 1000).count();
+        assert!((145..=155).contains(&of_b), "{of_b} of 200, where three of four are due");
+    }
 }

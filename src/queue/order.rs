@@ -22,6 +22,11 @@ pub enum Order {
         /// 1 for the first attempt.
         number: u16,
     },
+    /// Find out which site a destination belongs to; answer with [`crate::Queue::on_located`]. It is not tried before.
+    Locate {
+        /// Which.
+        destination: Destination,
+    },
     /// Write this state into the journal, so that a restart finds it. Losing it costs an early retry.
     Note {
         /// The message.

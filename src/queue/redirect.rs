@@ -61,7 +61,7 @@ impl Queue {
             if state == State::Running {
                 continue;
             }
-            let standing = Standing { site: destination, state, attempts, due, status: status.get() };
+            let standing = Standing { destination, state, attempts, due, status: status.get() };
             let (mut stay, mut go) = (Vec::new(), Vec::new());
             for place in group::recipients(&self.nodes, self.groups[index].recipients).map(Tagged::recipient)
             {
@@ -79,7 +79,7 @@ impl Queue {
                 self.add_group(message, &standing, &stay);
             }
             for Redirect { recipient, destination, onward } in go {
-                let standing = Standing { site: destination.0, ..standing };
+                let standing = Standing { destination: destination.0, ..standing };
                 let standing = match (state, onward, release) {
                     (_, Onward::Hold, _) => Standing { state: State::Held, ..standing },
                     (State::Held, Onward::Send, _) => standing,

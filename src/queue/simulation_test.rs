@@ -17,12 +17,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const MESSAGES: u64 = 60;
 const NAMES: [&str; 4] = ["mx:a.example", "mx:b.example", "mx:c.example", "hop:192.0.2.1:25"];
-const LIMITS: Limits = Limits {
-    attempts_max: 7,
-    destination_attempts_max: 3,
-    recipients_per_attempt_max: 3,
-    recipients_max: 10_000,
-};
+const LIMITS: Limits =
+    Limits { attempts_max: 7, site_attempts_max: 3, recipients_per_attempt_max: 3, recipients_max: 10_000 };
 /// Ticks, whole seconds, and a clock that stands still after a small step back.
 const SLACK: Duration = Duration::from_secs(3);
 /// Operators and accidents rest after this.
@@ -63,6 +59,10 @@ enum Event {
     Command,
     Redirect,
     Limit,
+    /// Somebody has found out where a destination is.
+    Located(Destination),
+    /// Sites may be called otherwise from now on.
+    Forget,
     SetClockBack,
     Restart,
     /// What another process had comes here.
@@ -76,6 +76,7 @@ enum Event {
 #[derive(Clone, Debug)]
 struct Known {
     name: &'static str,
+    tenant: Tenant,
     running: bool,
     /// An operator wants it held, removed.
     held: bool,
@@ -90,7 +91,7 @@ struct Known {
 struct Attempt {
     id: QueueId,
     recipients: Vec<u32>,
-    name: &'static str,
+    destination: Destination,
 }
 
 struct World {
@@ -110,8 +111,8 @@ struct World {
     releases: BTreeMap<QueueId, Duration>,
     recipients: BTreeMap<(QueueId, u32), Known>,
     attempts: HashMap<AttemptId, Attempt>,
-    /// Destinations that are to be left alone until then.
-    blocked: HashMap<&'static str, Duration>,
+    /// Sites that are to be left alone until then.
+    blocked: HashMap<String, Duration>,
     /// Messages from before the last restart that are still to come, the youngest last.
     older: Vec<(MessageState, Vec<(u32, Known)>)>,
     is_restoring: bool,
@@ -186,6 +187,7 @@ impl World {
             (Event::Command, 20),
             (Event::Redirect, 15),
             (Event::Limit, 6),
+            (Event::Forget, 4),
             (Event::SetClockBack, 2),
             (Event::Restart, 2),
             (Event::Adopt, 3),
@@ -251,16 +253,29 @@ impl World {
                 assert_eq!(self.queue.redirect(id, &redirects, self.now(), orders), moved);
             }
             Event::Limit => {
-                let name = NAMES[self.random.below(4) as usize];
-                let destination = self.intern(name);
+                let sites = self.queue.list_sites(Cursor::default(), 100).items;
+                let any = self.random.below(sites.len() as u64 + 1) as usize;
                 let attempts_max = self.random.below(6) as u32;
-                self.queue.set_attempts_max(destination, attempts_max, self.now(), orders);
-                let view = self.queue.destination(destination).unwrap();
-                assert_eq!((view.attempts_max, &*view.name), (attempts_max, name));
+                if let Some(SiteView { site, name, .. }) = sites.get(any) {
+                    self.queue.set_attempts_max(*site, attempts_max, self.now(), orders);
+                    assert_eq!(self.queue.site(name), Some(*site));
+                }
                 if self.elapsed > DISTURBANCES_END - HOUR {
                     self.open_all(orders);
                 }
             }
+            Event::Located(destination) => {
+                self.forget_sites();
+                let name = self.queue.name(destination).expect("it is sought").to_owned();
+                // Two of them have the same hosts, most of the time.
+                let shared = name < "mx:c".to_owned() && !self.random.one_in(4);
+                let site = if shared { "site:ab" } else { &name };
+                let good_for = Duration::from_secs(1 + self.random.below(7200));
+                self.queue.on_located(destination, site, good_for, self.now(), orders);
+                let view = self.queue.destination(destination).unwrap();
+                assert_eq!(view.site.map(|site| site.name.into_string()), Some(site.to_owned()));
+            }
+            Event::Forget => self.queue.forget_whereabouts(),
             Event::SetClockBack => {
                 let step = Duration::from_millis(self.random.below(2 * 3_600_000));
                 self.wall -= step;
@@ -280,22 +295,28 @@ impl World {
     }
 
     fn open_all(&mut self, orders: &mut Vec<Order>) {
-        for name in NAMES {
-            let known = self.recipients.values().any(|known| known.name == name && !known.ended);
-            if known {
-                let destination = self.queue.intern(name, self.now());
-                self.queue.set_attempts_max(destination, LIMITS.destination_attempts_max, self.now(), orders);
-            }
+        for SiteView { site, .. } in self.queue.list_sites(Cursor::default(), 100).items {
+            self.queue.set_attempts_max(site, LIMITS.site_attempts_max, self.now(), orders);
         }
     }
 
-    fn intern(&mut self, name: &'static str) -> Destination {
-        let sites = self.queue.list_destinations(Cursor::default(), 100).items;
-        if sites.iter().all(|site| &*site.name != name) {
-            // Forgotten for want of recipients, but not while it was to be left alone.
-            assert!(self.blocked.remove(name).is_none_or(|until| until <= self.elapsed));
-        }
-        self.queue.intern(name, self.now())
+    fn intern(&mut self, tenant: Tenant, name: &'static str) -> Destination {
+        self.forget_sites();
+        let now = self.now();
+        intern(&mut self.queue, tenant, name, now)
+    }
+
+    /// Sites are forgotten for want of destinations, but not while they are to be left alone.
+    fn forget_sites(&mut self) {
+        let (queue, elapsed) = (&self.queue, self.elapsed);
+        self.blocked.retain(|site, until| {
+            assert!(queue.site(site).is_some() || *until <= elapsed, "{site} is forgotten");
+            queue.site(site).is_some()
+        });
+    }
+
+    fn site_of(&self, destination: Destination) -> Option<String> {
+        self.queue.site_name(self.queue.site_of(destination)?).map(ToOwned::to_owned)
     }
 
     fn accept(&mut self, orders: &mut Vec<Order>) {
@@ -305,9 +326,11 @@ impl World {
         let mut recipients = Vec::new();
         for place in 0..count {
             let name = NAMES[self.random.below(4) as usize];
-            recipients.push((place, self.intern(name)));
+            let tenant = tenant_of(id);
+            recipients.push((place, self.intern(tenant, name)));
             let known = Known {
                 name,
+                tenant,
                 running: false,
                 held: false,
                 removed: false,
@@ -346,13 +369,13 @@ impl World {
         let now = self.now();
         self.queue.on_accepted(&accepted, now, orders);
         if count == 0 {
-            assert_eq!(*orders, [Order::Retire { id }]);
+            assert_eq!(orders[0], Order::Retire { id });
         }
     }
 
     fn end(&mut self, attempt: AttemptId, orders: &mut Vec<Order>) {
         // A restart has forgotten it.
-        let Some(Attempt { id, recipients, name }) = self.attempts.remove(&attempt) else { return };
+        let Some(Attempt { id, recipients, destination }) = self.attempts.remove(&attempt) else { return };
         let now = self.now();
         for place in &recipients {
             self.recipients.get_mut(&(id, *place)).unwrap().running = false;
@@ -373,15 +396,15 @@ impl World {
             return;
         }
         if self.random.one_in(20) {
-            let destination = self.queue.intern(name, now);
-            let before = self.queue.destination(destination).unwrap().attempts_max;
-            self.queue.set_attempts_max(destination, 0, now, orders);
+            let site = self.queue.destination(destination).unwrap().site.expect("it was tried");
+            self.queue.set_attempts_max(site.site, 0, now, orders);
             self.queue.on_postponed(attempt, now, orders);
-            self.queue.set_attempts_max(destination, before, now, orders);
+            self.queue.set_attempts_max(site.site, site.attempts_max, now, orders);
             return;
         }
         // A destination that is down stays so for a while.
-        let down = (now.secs() / 1200 + name.len() as u64 + self.seed).is_multiple_of(3);
+        let site = self.site_of(destination).expect("it was tried");
+        let down = (now.secs() / 1200 + site.len() as u64 + self.seed).is_multiple_of(3);
         let mut outcomes = Vec::new();
         for place in &recipients {
             let outcome = match self.random.below(if down { 3 } else { 7 }) {
@@ -400,17 +423,16 @@ impl World {
         if self.random.one_in(5) {
             outcomes.reverse();
         }
-        let destination = self.queue.intern(name, now);
         if down && !self.random.one_in(3) {
-            self.queue.on_destination_failed(destination, now);
-            let until = self.queue.destination(destination).unwrap().blocked_until;
+            self.queue.on_site_failed(self.queue.site_of(destination).unwrap(), now);
+            let until = self.queue.destination(destination).unwrap().site.unwrap().blocked_until;
             let wait = until.expect("it was just blocked").saturating_since(now);
-            self.blocked.insert(name, self.elapsed + wait);
+            self.blocked.insert(site.clone(), self.elapsed + wait);
         }
         let answered = outcomes.iter().any(|(_, outcome)| !matches!(outcome, Outcome::Deferred(_)));
         // A probe without a failure of the destination is an answer, too.
-        if answered || self.blocked.get(name).is_some_and(|until| *until <= self.elapsed) {
-            self.blocked.remove(name);
+        if answered || self.blocked.get(&site).is_some_and(|until| *until <= self.elapsed) {
+            self.blocked.remove(&site);
         }
         self.queue.on_attempted(attempt, &outcomes, now, orders);
         let returned = |order: &Order| matches!(order, Order::Return { id: other, .. } if *other == id);
@@ -427,7 +449,11 @@ impl World {
         for place in places {
             let name = NAMES[self.random.below(4) as usize];
             let onward = [Onward::Send, Onward::Release, Onward::Hold][self.random.below(3) as usize];
-            redirects.push(Redirect { recipient: place, destination: self.intern(name), onward });
+            redirects.push(Redirect {
+                recipient: place,
+                destination: self.intern(tenant_of(id), name),
+                onward,
+            });
             let known = self.recipients.get_mut(&(id, place)).unwrap();
             let is_queued = self.messages.contains_key(&id) && !known.ended && !known.running;
             if !is_queued || known.name == name || self.older.iter().any(|(message, _)| message.id == id) {
@@ -435,6 +461,8 @@ impl World {
             }
             moved += 1;
             known.name = name;
+            // Who has another way is tried at once, and so are those who stood in a group with it.
+            self.aside.retain(|(other, _)| *other != id);
             let was_held = known.held;
             known.held = match onward {
                 Onward::Send => was_held,
@@ -457,10 +485,10 @@ impl World {
         }
         let anybody = self.random.below(self.recipients.len() as u64 + 1) as usize;
         let Some(((id, place), known)) = self.recipients.iter().nth(anybody) else { return };
-        let (id, place, name) = (*id, *place, known.name);
+        let (id, place, name, tenant) = (*id, *place, known.name, known.tenant);
         let selector = match self.random.below(8) {
             0 if command != Remove => Selector::All,
-            1 if command != Remove => Selector::Destination(self.intern(name)),
+            1 if command != Remove => Selector::Destination(self.intern(tenant, name)),
             0..4 => Selector::Message(id),
             _ => Selector::Recipient(id, place),
         };
@@ -468,13 +496,16 @@ impl World {
     }
 
     fn command(&mut self, command: Command, selector: Selector, orders: &mut Vec<Order>) {
-        let mut meant = BTreeSet::new();
+        let (mut meant, mut hurried) = (BTreeSet::new(), Vec::new());
         for ((id, place), known) in &mut self.recipients {
             let is_meant = match selector {
                 Selector::All => true,
                 Selector::Message(other) => other == *id,
                 Selector::Recipient(other, only) => other == *id && only == *place,
-                Selector::Destination(destination) => self.queue.name(destination) == Some(known.name),
+                Selector::Destination(destination) => {
+                    let view = self.queue.destination(destination).unwrap();
+                    (&*view.name, view.tenant) == (known.name, known.tenant)
+                }
             };
             if !is_meant || known.ended {
                 continue;
@@ -485,10 +516,16 @@ impl World {
                 *tried = (*tried).max(self.elapsed + schedule().grace);
             }
             match command {
-                Command::Retry | Command::Hasten => drop(self.blocked.remove(known.name)),
+                Command::Retry | Command::Hasten => hurried.push((known.tenant, known.name)),
                 Command::Hold => known.held = true,
                 Command::Release => known.held = false,
                 Command::Remove => known.removed = true,
+            }
+        }
+        for (tenant, name) in hurried {
+            let destination = self.intern(tenant, name);
+            if let Some(site) = self.site_of(destination) {
+                self.blocked.remove(&site);
             }
         }
         let mut cursor = Cursor::default();
@@ -550,7 +587,7 @@ impl World {
             known.running = false;
             known.removed &= known.ended;
         }
-        self.future.retain(|_, event| !matches!(event, Event::End(_) | Event::Older));
+        self.future.retain(|_, event| !matches!(event, Event::End(_) | Event::Older | Event::Located(_)));
         self.aside.clear();
         self.is_restoring = self.random.one_in(2);
         if self.is_restoring {
@@ -593,6 +630,7 @@ impl World {
                 let state = [State::Ready, State::Deferred, State::Held][self.random.below(3) as usize];
                 let known = Known {
                     name: NAMES[self.random.below(4) as usize],
+                    tenant: tenant_of(id),
                     running: false,
                     held: state == State::Held,
                     removed: false,
@@ -656,9 +694,13 @@ impl World {
             let Counts { ready, running, deferred, held } = counts;
             assert_eq!(sum, [ready, running, deferred, held][state as usize]);
         }
-        let sites = self.queue.list_destinations(Cursor::default(), 100).items;
-        assert_eq!(sites.iter().map(|site| site.counts.total()).sum::<u64>(), counts.total());
-        assert!(sites.iter().all(|site| Some(&*site.name) == self.queue.name(site.destination)));
+        let found = self.queue.list_destinations(Cursor::default(), 100).items;
+        assert_eq!(found.iter().map(|found| found.counts.total()).sum::<u64>(), counts.total());
+        assert!(found.iter().all(|found| Some(&*found.name) == self.queue.name(found.destination)));
+        for site in self.queue.list_sites(Cursor::default(), 100).items {
+            let members = found.iter().filter(|found| found.site.as_ref() == Some(&site));
+            assert_eq!(members.map(|found| found.attempts).sum::<u32>(), site.attempts);
+        }
     }
 
     fn obey(&mut self, orders: Vec<Order>) {
@@ -667,6 +709,10 @@ impl World {
             match order {
                 Order::Attempt { attempt, id, destination, recipients, number } => {
                     self.begin(attempt, id, destination, &recipients, number);
+                }
+                Order::Locate { destination } => {
+                    let after = Duration::from_millis(self.random.below(20_000));
+                    self.plan(self.elapsed + after, Event::Located(destination));
                 }
                 Order::Note { id, recipients, state, attempts, due } => {
                     for place in &*recipients {
@@ -733,20 +779,21 @@ impl World {
         assert!(self.elapsed <= self.lives[&id].1 + SLACK, "{id} tried after its give-up time");
         let release = self.releases.get(&id).copied().unwrap_or_default();
         assert!(release <= self.elapsed + SLACK, "{id} tried before its release");
-        if let Some(until) = self.blocked.get(name) {
-            assert!(*until <= self.elapsed, "{name} is to be left alone until {until:?}");
-            let others = self.attempts.values().filter(|attempt| attempt.name == name).count();
-            assert_eq!(others, 0, "more than one probe");
+        let site = self.site_of(to).expect("it is tried");
+        let at_site = |attempt: &&Attempt| self.site_of(attempt.destination).as_ref() == Some(&site);
+        let busy = self.attempts.values().filter(at_site).count() as u32;
+        if let Some(until) = self.blocked.get(&site) {
+            assert!(*until <= self.elapsed, "{site} is to be left alone until {until:?}");
+            assert_eq!(busy, 0, "more than one probe");
         }
-        let attempt_of = Attempt { id, recipients: recipients.to_vec(), name };
+        let attempt_of = Attempt { id, recipients: recipients.to_vec(), destination: to };
         assert!(self.attempts.insert(attempt, attempt_of).is_none());
         assert!(self.attempts.len() <= LIMITS.attempts_max as usize);
         let latency = Duration::from_millis(1 + self.random.below(600_000));
         self.plan(self.elapsed + latency, Event::End(attempt));
-        let view = self.queue.destination(to).unwrap();
-        let busy = self.attempts.values().filter(|attempt| attempt.name == name).count() as u32;
+        let view = self.queue.destination(to).unwrap().site.unwrap();
         // Orders of one call are obeyed one by one.
-        assert!(busy <= view.attempts && busy <= view.attempts_max.max(LIMITS.destination_attempts_max + 2));
+        assert!(busy < view.attempts && busy < view.attempts_max.max(LIMITS.site_attempts_max + 2));
     }
 
     fn end_of(&mut self, id: QueueId, place: u32) -> &Known {
@@ -760,11 +807,21 @@ impl World {
 fn states(queue: &mut Queue, recipients: &[(u32, Known)], now: Timestamp) -> Vec<RecipientState> {
     let state = |(place, known): &(u32, Known)| RecipientState {
         recipient: *place,
-        destination: queue.intern(known.name, now),
+        destination: intern(queue, known.tenant, known.name, now),
         state: known.state,
         attempts: known.attempts,
         due: known.due,
         status: None,
     };
     recipients.iter().map(state).collect()
+}
+
+fn tenant_of(id: QueueId) -> Tenant {
+    Tenant((id.number() % 3) as u32)
+}
+
+/// Where those are that go by the DNS is asked for.
+fn intern(queue: &mut Queue, tenant: Tenant, name: &str, now: Timestamp) -> Destination {
+    let whereabouts = if name.starts_with("mx:") { Whereabouts::Asked } else { Whereabouts::Own };
+    queue.intern_for(tenant, name, whereabouts, now)
 }

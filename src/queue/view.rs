@@ -3,9 +3,10 @@
 use mail::{QueueId, Status, Timestamp};
 
 use crate::{
-    Destination, MessageState, Queue, RecipientState, State,
-    destination::{Phase, Site},
+    Destination, MessageState, Queue, RecipientState, Site, State, Tenant,
+    destination::DestinationRecord,
     group::{self, Group, Message, Tagged},
+    site::{Phase, SiteRecord},
     slab::{Entry, NIL, Slab},
 };
 
@@ -76,8 +77,25 @@ pub struct DestinationView {
     pub destination: Destination,
     /// Its name.
     pub name: Box<str>,
+    /// Whose mail it is.
+    pub tenant: Tenant,
     /// Its recipients by state.
     pub counts: Counts,
+    /// Attempts under way.
+    pub attempts: u32,
+    /// Its site, once it is located.
+    pub site: Option<SiteView>,
+}
+
+/// One site in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteView {
+    /// Its number.
+    pub site: Site,
+    /// Its name.
+    pub name: Box<str>,
+    /// Destinations that belong to it.
+    pub destinations: u32,
     /// Attempts under way.
     pub attempts: u32,
     /// How many may be under way at once.
@@ -112,7 +130,12 @@ impl Queue {
 
     /// Known destinations.
     pub const fn destinations(&self) -> u32 {
-        self.sites.slab.len()
+        self.destinations.slab.len()
+    }
+
+    /// Known sites.
+    pub const fn sites(&self) -> u32 {
+        self.destinations.sites.len()
     }
 
     /// Octets of memory that all this takes, counted in the queue's own books: what the allocator adds is its affair.
@@ -120,7 +143,12 @@ impl Queue {
     pub fn memory(&self) -> usize {
         let slabs = self.messages.memory() + self.groups.memory() + self.nodes.memory();
         let times = self.times.allocation_size();
-        size_of::<Self>() + slabs + self.sites.memory() + self.ids.memory() + self.ages.memory() + times
+        size_of::<Self>()
+            + slabs
+            + self.destinations.memory()
+            + self.ids.memory()
+            + self.ages.memory()
+            + times
     }
 
     /// When the oldest queued message was received, to the minute.
@@ -147,7 +175,12 @@ impl Queue {
     /// Destinations that the queue knows, in no order that means anything. For the largest, keep the
     /// best of all pages.
     pub fn list_destinations(&self, cursor: Cursor, limit: usize) -> Page<DestinationView> {
-        page(&self.sites.slab, cursor, limit, |index, site| Some(self.view_site(index, site)))
+        page(&self.destinations.slab, cursor, limit, |index, found| Some(self.view_destination(index, found)))
+    }
+
+    /// Sites that the queue knows, in no order that means anything.
+    pub fn list_sites(&self, cursor: Cursor, limit: usize) -> Page<SiteView> {
+        page(&self.destinations.sites, cursor, limit, |index, site| Some(self.view_site(index, site)))
     }
 
     /// What the queue knows of a message as a whole.
@@ -183,8 +216,8 @@ impl Queue {
 
     /// One destination.
     pub fn destination(&self, destination: Destination) -> Option<DestinationView> {
-        let site = self.sites.slab.get(destination.0)?;
-        Some(self.view_site(destination.0, site))
+        let found = self.destinations.slab.get(destination.0)?;
+        Some(self.view_destination(destination.0, found))
     }
 
     fn view_message(&self, index: u32, message: &Message) -> MessageState {
@@ -215,11 +248,22 @@ impl Queue {
         }
     }
 
-    fn view_site(&self, index: u32, site: &Site) -> DestinationView {
+    fn view_destination(&self, index: u32, found: &DestinationRecord) -> DestinationView {
         DestinationView {
             destination: Destination(index),
+            name: found.name.clone(),
+            tenant: found.tenant,
+            counts: found.counts(),
+            attempts: found.attempts,
+            site: self.destinations.sites.get(found.site).map(|site| self.view_site(found.site, site)),
+        }
+    }
+
+    fn view_site(&self, index: u32, site: &SiteRecord) -> SiteView {
+        SiteView {
+            site: Site(index),
             name: site.name.clone(),
-            counts: site.counts(),
+            destinations: site.members,
             attempts: site.attempts,
             attempts_max: site.attempts_max,
             failures: site.failures,

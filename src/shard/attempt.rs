@@ -39,14 +39,17 @@ pub(crate) async fn work(
     let mut turn = Turn::new(&shard, lease);
     while let Some(job) = lane.pop() {
         let settings = shard.settings();
-        let Some(index) = settings.routes.route_of_key(&lane.key) else {
+        let Some(mut route) = lane.route(&settings).cloned() else {
             hops::postpone(&shard, job);
             break;
         };
+        let shape = settings.shape(&lane.key, &route);
+        (route.options.transactions_max, route.options.idle_max) = (shape.transactions_max, shape.idle);
         let mut worker = Worker {
             shard: &shard,
             lane: &lane,
-            route: settings.routes.route(index).clone(),
+            route,
+            recipients_max: shape.recipients_max,
             settings: settings.clone(),
             flights: VecDeque::new(),
             given: 0,
@@ -72,6 +75,8 @@ struct Worker<'a> {
     shard: &'a Rc<Shard>,
     lane: &'a Rc<Lane>,
     route: Route,
+    /// Of one transaction.
+    recipients_max: usize,
     settings: Rc<Settings>,
     /// The oldest first; those at the front have been given to the client.
     flights: VecDeque<Flight>,
@@ -199,16 +204,24 @@ impl Worker<'_> {
     }
 
     fn attempt(&self) -> Attempt {
-        let domain = Routes::domain_of_key(&self.lane.key).unwrap_or_else(|| self.some_domain());
+        let domain = self.domain();
         let seed = self.shard.resolve.random();
         let attempt =
             Attempt::new(&self.route, &domain, self.settings.own.clone(), AttemptLimits::default(), seed);
         attempt.demanding(self.demand)
     }
 
-    /// Any recipient's domain: a route to named hosts does not ask.
-    fn some_domain(&self) -> Domain {
-        let first = self.flights.front().and_then(|flight| flight.message.envelope.recipients.first());
+    /// The domain whose hosts are asked for: that of the message which waits longest. Others in the lane have the same.
+    fn domain(&self) -> Domain {
+        let flight = self.flights.front();
+        let named = flight.and_then(|flight| {
+            Routes::domain_of_key(self.shard.queue.borrow().name(flight.job.destination)?)
+        });
+        if let Some(domain) = named {
+            return domain;
+        }
+        // Any recipient's: a route to named hosts does not ask.
+        let first = flight.and_then(|flight| flight.message.envelope.recipients.first());
         first.map_or_else(|| self.settings.hostname.clone(), |recipient| recipient.address.domain())
     }
 
@@ -357,7 +370,8 @@ impl Worker<'_> {
         }
         let flight = &self.flights[self.given];
         let envelope = &flight.message.envelope;
-        let recipients = flight.remaining.iter().filter_map(|place| envelope.recipients.get(*place as usize));
+        let remaining = flight.remaining.iter().take(self.recipients_max);
+        let recipients = remaining.filter_map(|place| envelope.recipients.get(*place as usize));
         let transaction = Transaction {
             reverse_path: envelope.reverse_path.clone(),
             recipients: recipients.cloned().collect(),
@@ -392,7 +406,9 @@ impl Worker<'_> {
             TransactionOutcome::Untried(_) => self.untried = Untried::Yes,
             TransactionOutcome::Answered(_) => self.progress = true,
         }
-        let places = mem::take(&mut flight.remaining);
+        // Those who were not in this transaction are in the next one.
+        let others = flight.remaining.split_off(flight.remaining.len().min(self.recipients_max));
+        let places = mem::replace(&mut flight.remaining, others);
         let teller = Teller::of(offers, &flight.message.envelope.handling, facts::now());
         for (place, fate) in places.into_iter().zip(fates(outcome, &hop.remote, teller)) {
             match fate {
@@ -421,14 +437,11 @@ impl Worker<'_> {
 
     /// No host is left to try: all that remain get this outcome.
     fn give_up(&mut self, outcome: &Outcome) {
+        if outcome.report().remote.is_none() {
+            self.part_with_others();
+        }
         if !self.connected && matches!(outcome, Outcome::Deferred(_)) {
-            // The destination as a whole is out of reach: leave it alone for a while. What waits was not tried.
-            if let Some(flight) = self.flights.front() {
-                self.shard.queue.borrow_mut().on_destination_failed(flight.job.destination, facts::now());
-            }
-            for job in self.lane.clear() {
-                hops::postpone(self.shard, job);
-            }
+            self.leave_alone(outcome);
         }
         for mut flight in mem::take(&mut self.flights) {
             let remaining = mem::take(&mut flight.remaining);
@@ -436,6 +449,47 @@ impl Worker<'_> {
             self.end(flight);
         }
         self.given = 0;
+    }
+}
+
+/// When no host was reached.
+impl Worker<'_> {
+    /// What is known of one domain alone is nothing that messages for others are to hear: they go back as they are.
+    fn part_with_others(&mut self) {
+        let Some(first) = self.flights.front().map(|flight| flight.job.destination) else { return };
+        let (same, others) =
+            mem::take(&mut self.flights).into_iter().partition(|flight| flight.job.destination == first);
+        self.flights = same;
+        for flight in Vec::from(others) {
+            let Flight { job, ended, .. } = flight;
+            self.untake(job.attempt);
+            if ended.is_empty() {
+                hops::postpone(self.shard, job);
+            } else {
+                // Some of its recipients have an outcome already; the others are tried again after their wait.
+                let ended =
+                    outcomes::Ended { outcomes: &ended, envelope: None, took: Duration::ZERO, tls: None };
+                outcomes::end(self.shard, &job, &self.lane.key, &ended);
+            }
+        }
+    }
+
+    /// A site that could not be reached is left alone for a while. What waits in its lane was not tried.
+    fn leave_alone(&self, outcome: &Outcome) {
+        let Some(destination) = self.flights.front().map(|flight| flight.job.destination) else { return };
+        {
+            let mut queue = self.shard.queue.borrow_mut();
+            let Some(site) = queue.site_of(destination) else { return };
+            let is_own = queue.name(destination) == queue.site_name(site);
+            if outcome.report().remote.is_none() && !is_own {
+                // The DNS does not say any more where this domain's hosts are; those of others are where they were.
+                return queue.on_astray(destination);
+            }
+            queue.on_site_failed(site, facts::now());
+        }
+        for job in self.lane.clear() {
+            hops::postpone(self.shard, job);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use watch::events::Operated;
 
 use crate::{
-    accept, facts, fetch, inject, release, schedule,
+    accept, facts, fetch, inject, locate, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
     upkeep::{self, IndexOrder},
@@ -137,13 +137,7 @@ async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
     let limit = listing.limit.clamp(1, STEP);
     let page = {
         let mut queue = shard.queue.borrow_mut();
-        let destination = match &filter.destination {
-            Some(name) => match known_destination(&mut queue, name) {
-                Some(destination) => Some(destination),
-                None => return Page::default(),
-            },
-            None => None,
-        };
+        let destination = filter.destination.as_ref().map(|name| known_destination(&mut queue, name));
         let wanted = queue::Filter { destination, state: filter.state.map(Into::into), due_by: None };
         let page = queue.list(&wanted, cursor, limit);
         cursor = page.next.unwrap_or_default();
@@ -160,9 +154,9 @@ async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
     Page { entries, next: page.next.map(|_| u64::from(cursor.0)) }
 }
 
-fn known_destination(queue: &mut queue::Queue, name: &str) -> Option<queue::Destination> {
-    // To intern an unknown name would make it known for a while; the listing is empty all the same.
-    Some(queue.intern(name, facts::now()))
+fn known_destination(queue: &mut queue::Queue, name: &str) -> queue::Destination {
+    // To intern an unknown name makes it known for a while; the listing is empty all the same.
+    locate::intern(queue, name, facts::now())
 }
 
 /// The entry without the recipients that the filter does not mean; none when nobody is left.
@@ -263,7 +257,7 @@ fn simple(shard: &Shard, filter: &Filter) -> Option<queue::Selector> {
         return None;
     }
     let mut queue = shard.queue.borrow_mut();
-    Some(queue::Selector::Destination(queue.intern(name, facts::now())))
+    Some(queue::Selector::Destination(known_destination(&mut queue, name)))
 }
 
 fn step(shard: &Rc<Shard>, command: Command, selector: queue::Selector, at: u64) -> Progress {
@@ -326,11 +320,12 @@ fn summary(shard: &Shard, destinations_max: usize) -> Summary {
         destinations.truncate(destinations_max);
     }
     let view = |destination: queue::DestinationView| Destination {
-        name: destination.name.into(),
+        name: destination.name.clone().into(),
         recipients: destination.counts.into(),
         attempts: destination.attempts.into(),
-        failures: destination.failures.into(),
-        blocked_until: destination.blocked_until,
+        failures: destination.site.as_ref().map_or(0, |site| site.failures.into()),
+        blocked_until: destination.site.as_ref().and_then(|site| site.blocked_until),
+        site: destination.site.map(|site| site.name).filter(|site| *site != destination.name).map(Into::into),
     };
     Summary {
         messages: queue.messages().into(),

@@ -1,6 +1,6 @@
-//! Lanes: what waits for a destination, and the workers that have connections there.
+//! Lanes: what waits for a site, and the workers that have connections there.
 //!
-//! The queue orders attempts, within its limits. Here each goes into the lane of its destination, where a worker
+//! The queue orders attempts, within its limits. Here each goes into the lane of its destination's site, where a worker
 //! with an open connection takes it, or a new worker is started for it. A worker needs a lease, of which the host has as
 //! many as connections may be open there. While the shard stands in line for one, the queue is told to order no more than
 //! its workers can send, nothing at all when it has none, and has back what waits here: it may be held, removed or given
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use delivery::{Outcome, TlsMemory, TlsMemoryLimits, Via};
+use delivery::{Outcome, Route, TlsMemory, TlsMemoryLimits, Via};
 use mail::{QueueId, Status};
 use queue::{AttemptId, Destination, Recipients};
 use ring::Event;
@@ -69,9 +69,12 @@ impl Default for Hops {
     }
 }
 
-/// What waits for one destination.
+/// What waits for one site.
 pub(crate) struct Lane {
+    /// The site.
     pub(crate) key: Arc<str>,
+    /// The destination of the job that came last: the routes of all jobs in here are alike.
+    destination: RefCell<Box<str>>,
     jobs: RefCell<VecDeque<Job>>,
     workers: Cell<u32>,
     /// A lease that has come, for the next worker.
@@ -119,7 +122,7 @@ impl Job {
     }
 }
 
-/// Gives an attempt to the lane of its destination.
+/// Gives an attempt to the lane of its destination's site.
 pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
     let hops = &shard.hops;
     hops.arrived.borrow_mut().push_back(job);
@@ -135,8 +138,13 @@ fn admit(shard: &Rc<Shard>, job: Job) {
     if shard.is_stopping() {
         return postpone(shard, job);
     }
-    let name: Option<Box<str>> = shard.queue.borrow().name(job.destination).map(Into::into);
-    let Some(name) = name else { return postpone(shard, job) };
+    let (name, site) = {
+        let queue = shard.queue.borrow();
+        let name: Option<Box<str>> = queue.name(job.destination).map(Into::into);
+        let site = queue.site_of(job.destination).and_then(|site| queue.site_name(site));
+        (name, site.map(Box::<str>::from))
+    };
+    let (Some(name), Some(site)) = (name, site) else { return postpone(shard, job) };
     let settings = shard.settings();
     let Some(index) = settings.routes.route_of_key(&name) else {
         let shard = shard.clone();
@@ -152,7 +160,10 @@ fn admit(shard: &Rc<Shard>, job: Job) {
         }
         Via::Mx(_) | Via::NextHop(_) => {}
     }
-    let lane = shard.hops.lane(&name);
+    let lane = shard.hops.lane(&site);
+    if **lane.destination.borrow() != *name {
+        lane.destination.replace(name);
+    }
     lane.jobs.borrow_mut().push_back(job);
     supply(shard, &lane);
 }
@@ -259,6 +270,7 @@ impl Hops {
         let key: Arc<str> = key.into();
         let lane = Rc::new(Lane {
             key: key.clone(),
+            destination: RefCell::default(),
             jobs: RefCell::default(),
             workers: Cell::new(0),
             granted: RefCell::default(),
@@ -278,10 +290,10 @@ impl Hops {
 
     /// The limits may be others since a reload.
     pub(crate) fn configure(&self, settings: &Settings, leases: &Leases) {
-        let keys: Vec<_> = self.lanes.borrow().keys().cloned().collect();
-        for key in keys {
-            if let Some(index) = settings.routes.route_of_key(&key) {
-                leases.set_max(&key, settings.routes.route(index).options.concurrency_max);
+        let lanes: Vec<_> = self.lanes.borrow().values().cloned().collect();
+        for lane in lanes {
+            if let Some(route) = lane.route(settings) {
+                leases.set_max(&lane.key, settings.shape(&lane.key, route).connections_max);
             }
         }
     }
@@ -306,6 +318,12 @@ impl Hops {
 }
 
 impl Lane {
+    /// The route that its mail goes by now.
+    pub(crate) fn route<'a>(&self, settings: &'a Settings) -> Option<&'a Route> {
+        let index = settings.routes.route_of_key(&self.destination.borrow())?;
+        Some(settings.routes.route(index))
+    }
+
     /// A lease for one more worker; without one, the shard stands in line from here on.
     fn take_lease(&self, shard: &Shard) -> Option<Lease> {
         if let Some(lease) = self.granted.take() {
@@ -315,8 +333,7 @@ impl Lane {
             return None;
         }
         let settings = shard.settings();
-        let index = settings.routes.route_of_key(&self.key)?;
-        let max = settings.routes.route(index).options.concurrency_max;
+        let max = settings.shape(&self.key, self.route(&settings)?).connections_max;
         let lease = shard.leases.take(&self.key, max);
         if lease.is_none() {
             shard.metrics.outbound.waits.one();
@@ -330,16 +347,17 @@ impl Lane {
         let workers = self.workers.get() + u32::from(self.granted.borrow().is_some());
         // One on its way and one that waits to follow for each connection.
         let max = match self.line.get() {
-            Line::Free => shard.settings().queue_limits.destination_attempts_max,
+            Line::Free => shard.settings().queue_limits.site_attempts_max,
             Line::Trying => workers * 2 + 1,
             Line::Standing => workers * 2,
         };
         let (mut orders, now) = (Vec::new(), facts::now());
         let excess = {
             let mut queue = shard.queue.borrow_mut();
-            let destination = queue.intern(&self.key, now);
-            queue.set_attempts_max(destination, max, now, &mut orders);
-            queue.destination(destination).map_or(0, |view| view.attempts.saturating_sub(max))
+            // One that the queue has forgotten has nothing waiting.
+            let Some(site) = queue.site(&self.key) else { return 0 };
+            queue.set_attempts_max(site, max, now, &mut orders);
+            queue.attempts(site).saturating_sub(max)
         };
         schedule::follow(shard, orders);
         excess

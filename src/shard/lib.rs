@@ -9,6 +9,7 @@
 //! - `inject`      the same for a message that the pool brings: a session without a socket
 //! - `journals`    groups written and synced; segments made and recycled
 //! - `schedule`    queue events in, orders out
+//! - `locate`      which destinations are one site
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
 //! - `attempt`     one worker: hosts, sessions, transactions
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
@@ -34,6 +35,7 @@ mod inject;
 mod intake;
 mod journals;
 mod leases;
+mod locate;
 mod outcomes;
 mod receiving;
 mod recover;

@@ -26,7 +26,12 @@ pub(crate) struct Ended<'a> {
 }
 
 /// Tells everybody.
-pub(crate) fn end(shard: &Rc<Shard>, job: &Job, destination: &str, ended: &Ended<'_>) {
+pub(crate) fn end(shard: &Rc<Shard>, job: &Job, site: &str, ended: &Ended<'_>) {
+    // Of most the site is named as they are.
+    let other_name = |name: &&str| *name != site;
+    let name: Option<Box<str>> =
+        shard.queue.borrow().name(job.destination).filter(other_name).map(Into::into);
+    let destination = Whereto { name: name.as_deref().unwrap_or(site), site };
     let now = facts::now();
     shard.metrics.delivery.attempt.record_duration(ended.took);
     let mut told = Vec::with_capacity(ended.outcomes.len());
@@ -96,10 +101,17 @@ pub(crate) fn deferred(status: Status, text: &str) -> Outcome {
     Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()) })
 }
 
+/// Where an attempt led.
+#[derive(Clone, Copy)]
+struct Whereto<'a> {
+    name: &'a str,
+    site: &'a str,
+}
+
 fn note(
     shard: &Shard,
     job: &Job,
-    destination: &str,
+    destination: Whereto<'_>,
     ended: &Ended<'_>,
     place: u32,
     outcome: &Outcome,
@@ -110,7 +122,7 @@ fn note(
         Outcome::Deferred(_) => ("deferred", Counted::Deferred),
         Outcome::Failed(_) => ("failed", Counted::Failed),
     };
-    shard.metrics.delivery.sites.borrow_mut().count(destination, counted, 1);
+    shard.metrics.delivery.sites.borrow_mut().count(destination.site, counted, 1);
     let delay = ended.envelope.map_or(Duration::ZERO, |envelope| since(envelope.received_at));
     if matches!(outcome, Outcome::Delivered(..)) {
         shard.metrics.queue.time.record_duration(delay);
@@ -133,6 +145,7 @@ fn note(
         | Order::Warn { .. }
         | Order::Tell { .. }
         | Order::Remove { .. }
+        | Order::Locate { .. }
         | Order::Retire { .. } => None,
     });
     let reply = report.diagnostic.to_string();
@@ -140,7 +153,8 @@ fn note(
         id: &job.id,
         to: recipient.map_or("", |recipient| recipient.address.as_str()),
         result,
-        destination,
+        destination: destination.name,
+        site: Some(destination.site).filter(|site| *site != destination.name),
         host: report.remote.as_ref().map(|remote| &*remote.name),
         address: report.remote.as_ref().map(|remote| std::net::SocketAddr::new(remote.address, remote.port)),
         status: Some(&report.status),

@@ -22,7 +22,7 @@ use watch::events::Rerouted;
 use crate::{
     facts,
     hops::{self, Job},
-    outcomes, schedule,
+    locate, outcomes, schedule,
     settings::Settings,
     shard::{Held, Shard},
 };
@@ -262,7 +262,7 @@ fn redirects(shard: &Shard, id: QueueId, envelope: Option<&Envelope>) -> Vec<Red
             Held::Yes => (way.key, Onward::Hold),
         };
         if *name != *key {
-            let destination = queue.intern(&name, facts::now());
+            let destination = locate::intern(&mut queue, &name, facts::now());
             redirects.push(Redirect { recipient: state.recipient, destination, onward });
         }
     }

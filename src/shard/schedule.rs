@@ -10,6 +10,7 @@ use watch::events::Retired;
 use crate::{
     facts, hops,
     journals::Note,
+    locate,
     reports::{self, Written},
     shard::{Reporting, Shard},
 };
@@ -43,6 +44,10 @@ pub(crate) async fn run(shard: Rc<Shard>) {
 /// Does what the queue orders. What is to be written of a message that is being reported on waits for the report.
 pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
     for order in orders {
+        if let Order::Locate { destination } = order {
+            locate::begin(shard, destination);
+            continue;
+        }
         // An attempt would keep its place among those of the queue while a full disk keeps the report waiting.
         let attempt = matches!(order, Order::Attempt { .. });
         if !attempt && let Some(reporting) = shard.reporting.borrow_mut().get_mut(&id_of(&order)) {
@@ -61,6 +66,7 @@ pub(crate) fn follow(shard: &Rc<Shard>, orders: Vec<Order>) {
             | Order::Retire { .. }) => {
                 settle(shard, order);
             }
+            Order::Locate { .. } => unreachable!("it was done above"),
         }
     }
 }
@@ -91,7 +97,7 @@ fn settle(shard: &Rc<Shard>, order: Order) {
         }
         Order::Remove { id, recipients } => note_end(shard, id, &recipients, Phase::Removed),
         Order::Retire { id } => retire(shard, id),
-        Order::Return { .. } | Order::Warn { .. } | Order::Tell { .. } => {
+        Order::Return { .. } | Order::Warn { .. } | Order::Tell { .. } | Order::Locate { .. } => {
             unreachable!("`follow` gives them a task")
         }
     }
@@ -128,6 +134,7 @@ async fn report(shard: Rc<Shard>, first: Order) {
             | Order::Retire { .. }) => {
                 settle(&shard, order);
             }
+            Order::Locate { .. } => unreachable!("it is about no message"),
         }
         let mut all = shard.reporting.borrow_mut();
         let reporting = all.get_mut(&id).expect("only this task ends it");
@@ -158,6 +165,7 @@ pub(crate) fn returned(order: &Order) -> &[u32] {
         | Order::Warn { .. }
         | Order::Tell { .. }
         | Order::Remove { .. }
+        | Order::Locate { .. }
         | Order::Retire { .. } => &[],
     }
 }
@@ -171,6 +179,7 @@ pub(crate) fn told(order: &Order) -> &[u32] {
         | Order::Warn { .. }
         | Order::Return { .. }
         | Order::Remove { .. }
+        | Order::Locate { .. }
         | Order::Retire { .. } => &[],
     }
 }
@@ -252,5 +261,6 @@ fn id_of(order: &Order) -> QueueId {
         | Order::Tell { id, .. }
         | Order::Remove { id, .. }
         | Order::Retire { id } => *id,
+        Order::Locate { .. } => unreachable!("it is about no message"),
     }
 }

@@ -1,7 +1,7 @@
 //! The configuration as one shard uses it: made at start and again at each reload.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -11,10 +11,11 @@ use std::{
 
 use config::{
     ClientCertificate, Config, DomainKind, DomainPattern, Host, InboundTimeouts, ListenAddress, ListenerKind,
-    ListenerTls,
+    ListenerTls, Rate,
 };
 use delivery::{
-    Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via,
+    Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, SiteRule, Sources,
+    TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
 use mail::Envelope;
@@ -76,6 +77,12 @@ pub(crate) struct Settings {
     pub(crate) client_timeouts: smtp::client::Timeouts,
     pub(crate) schedule: queue::Schedule,
     pub(crate) queue_limits: queue::Limits,
+    /// Which domains are one site, beside those that have the same hosts.
+    pub(crate) site_rules: Vec<SiteRule>,
+    /// What holds for sites that rules name.
+    shapes: HashMap<Box<str>, config::Site>,
+    /// Destinations that are located at once.
+    pub(crate) located_at_once: usize,
     /// How long a connection is busy before another core may have its place.
     pub(crate) connection_turn: Duration,
     pub(crate) resolving: Resolving,
@@ -90,6 +97,23 @@ pub(crate) struct Settings {
     doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
+}
+
+/// What holds for the connections to a site.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Open at once.
+    pub(crate) connections_max: u32,
+    /// New ones.
+    pub(crate) connection_rate: Option<Rate>,
+    /// Messages on all of them.
+    pub(crate) message_rate: Option<Rate>,
+    /// Messages on one.
+    pub(crate) transactions_max: u32,
+    /// Recipients in one transaction.
+    pub(crate) recipients_max: usize,
+    /// How long one is kept that has nothing to send.
+    pub(crate) idle: Duration,
 }
 
 struct ClientTls {
@@ -145,6 +169,9 @@ impl Settings {
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             schedule: schedule(&config.queue),
             queue_limits: queue_limits(config),
+            site_rules: config.sites.iter().map(site_rule).collect(),
+            shapes: config.sites.iter().map(|site| (site.name.as_str().into(), site.clone())).collect(),
+            located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,
             resolving: Resolving::new(&config.dns),
             spill: config.journal.spill,
@@ -175,6 +202,22 @@ impl Settings {
                 Way { key: destination.key, via: held }
             }
             None => Way { key: Routes::unrouted(domain, demand), via: Held::No },
+        }
+    }
+
+    /// What holds for the connections to a site: its rule's word, else its route's.
+    pub(crate) fn shape(&self, key: &str, route: &Route) -> Shape {
+        let rule = rule_of_site(Routes::site_of_key(key)).and_then(|rule| self.shapes.get(rule));
+        let options = &route.options;
+        Shape {
+            connections_max: rule.and_then(|rule| rule.connections_max).unwrap_or(options.concurrency_max),
+            connection_rate: rule.and_then(|rule| rule.connection_rate),
+            message_rate: rule.and_then(|rule| rule.message_rate),
+            transactions_max: rule.and_then(|rule| rule.transactions_max).unwrap_or(options.transactions_max),
+            recipients_max: rule
+                .and_then(|rule| rule.recipients_per_transaction)
+                .map_or(usize::MAX, |max| max as usize),
+            idle: rule.and_then(|rule| rule.idle).unwrap_or(options.idle_max),
         }
     }
 
@@ -393,13 +436,24 @@ fn schedule(queue: &config::Queue) -> queue::Schedule {
 /// Bounds of one shard's part of the queue.
 fn queue_limits(config: &Config) -> queue::Limits {
     let queue = &config.queue;
-    let concurrency = config.routes.iter().map(|route| route.concurrency_max).max().unwrap_or(20);
+    let of_sites = config.sites.iter().filter_map(|site| site.connections_max);
+    let of_routes = config.routes.iter().map(|route| route.concurrency_max);
+    let concurrency = of_routes.chain(of_sites).max().unwrap_or(20);
     queue::Limits {
         attempts_max: queue.attempts_max,
         // One on its way and one waiting to follow for each connection.
-        destination_attempts_max: concurrency.saturating_mul(2),
+        site_attempts_max: concurrency.saturating_mul(2),
         recipients_per_attempt_max: queue.recipients_per_transaction as usize,
         recipients_max: queue.recipients_max,
+    }
+}
+
+fn site_rule(site: &config::Site) -> SiteRule {
+    let patterns = |patterns: &[DomainPattern]| patterns.iter().map(pattern).collect();
+    SiteRule {
+        name: site.name.as_str().into(),
+        hosts: patterns(&site.hosts),
+        domains: patterns(&site.domains),
     }
 }
 
@@ -422,12 +476,15 @@ fn routes(config: &Config) -> Vec<Route> {
     routes
 }
 
-fn route(route: &config::Route) -> Route {
-    let pattern = |pattern: &DomainPattern| match pattern {
+fn pattern(pattern: &DomainPattern) -> Pattern {
+    match pattern {
         DomainPattern::Any => Pattern::Any,
         DomainPattern::Below(domain) => Pattern::Below(domain.clone()),
         DomainPattern::Exact(domain) => Pattern::Exact(domain.clone()),
-    };
+    }
+}
+
+fn route(route: &config::Route) -> Route {
     let via = match route.via {
         config::Via::Mx => Via::Mx(route.port),
         config::Via::Hop => Via::NextHop(route.hosts.iter().filter_map(hop_host).collect()),

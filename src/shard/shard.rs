@@ -25,6 +25,7 @@ use crate::{
     hops::Hops,
     journals::{Journals, Note},
     leases::Leases,
+    locate::{self, Locating},
     reroute::{self, Reroute},
     resolve::Resolve,
     restore::Return,
@@ -49,6 +50,7 @@ pub(crate) struct Shard {
     /// Messages about which a report is being written, and what is to be done with them after that.
     pub(crate) reporting: RefCell<HashMap<QueueId, Reporting>>,
     pub(crate) hops: Hops,
+    pub(crate) locating: Locating,
     pub(crate) reroute: Reroute,
     pub(crate) resolve: Rc<Resolve>,
     pub(crate) leases: Leases,
@@ -164,6 +166,7 @@ impl Shard {
             lasts: RefCell::default(),
             reporting: RefCell::default(),
             hops: Hops::default(),
+            locating: Locating::default(),
             reroute: Reroute::default(),
             resolve,
             leases,
@@ -195,6 +198,8 @@ impl Shard {
             let mut queue = self.queue.borrow_mut();
             queue.set_schedule(settings.schedule.clone());
             queue.set_limits(self.limits(&settings), facts::now(), &mut orders);
+            // Rules and routes have a part in what sites are called.
+            queue.forget_whereabouts();
         }
         self.resolve.configure(&settings.resolving);
         self.verifier.forget();
@@ -319,7 +324,7 @@ impl Shard {
         let mut orders = Vec::new();
         let mut queue = self.queue.borrow_mut();
         let destinations: Vec<(u32, Destination)> =
-            (0..).zip(ways).map(|(place, way)| (place, queue.intern(&way.key, now))).collect();
+            (0..).zip(ways).map(|(place, way)| (place, locate::intern(&mut queue, &way.key, now))).collect();
         let (kind, warning) = kind(envelope);
         let priority = priority(&envelope.handling);
         let times = times(&envelope.handling, envelope.received_at);

@@ -54,7 +54,7 @@ pub(crate) use upkeep::Origin;
 pub(crate) const SHARD: JournalShard = JournalShard(5);
 const QUEUE_LIMITS: queue::Limits = queue::Limits {
     attempts_max: 9,
-    destination_attempts_max: 4,
+    site_attempts_max: 4,
     recipients_per_attempt_max: 4,
     recipients_max: 400,
 };
@@ -386,14 +386,16 @@ impl Server {
         let attempts: u32 = sites.iter().map(|site| site.attempts).sum();
         assert!(attempts <= QUEUE_LIMITS.attempts_max, "{attempts} attempts at once");
         assert_eq!(attempts as usize, self.running.len(), "an attempt that was ordered is not made");
-        for site in sites {
-            assert!(site.attempts <= QUEUE_LIMITS.destination_attempts_max, "{site:?}");
+        for destination in sites {
+            // Each is a site of its own.
+            let site = destination.site.expect("nothing is sought");
+            assert!(site.attempts <= QUEUE_LIMITS.site_attempts_max, "{site:?}");
             let latest = now.saturating_add(schedule.destination_retry_max + SECOND);
             assert!(site.blocked_until.is_none_or(|until| until <= latest), "{site:?}");
             let free =
                 site.blocked_until.is_none() && site.attempts == 0 && attempts < QUEUE_LIMITS.attempts_max;
             let waits = self.stopping || self.has_failed() || self.missing.is_some();
-            let idle = free && site.counts.ready > 0 && !waits;
+            let idle = free && destination.counts.ready > 0 && !waits;
             assert!(!idle, "nobody tries {site:?}");
         }
         for (name, lane) in &self.lanes {

@@ -226,6 +226,8 @@ events! {
         result: &'a str,
         /// Where the route led: a next hop or a domain's MX hosts.
         destination: &'a str,
+        /// The site that this is of, where that has another name: the hosts, or the rule that knows them.
+        site: Option<&'a str>,
         /// The host that answered last.
         host: Option<&'a str>,
         /// Its address.

@@ -170,3 +170,43 @@ fn without_dns_mail_waits() {
     assert_eq!((&outcome["result"], &outcome["status"]), (&"deferred".into(), &"4.4.3".into()), "{outcome}");
     assert_eq!(back.waiting(), 0);
 }
+
+/// Domains that one provider hosts share its connections and the limit on them; another order of its hosts does not.
+#[test]
+fn domains_with_the_same_hosts_are_one_site() {
+    let (hosts, back) = (Sink::start(), Sink::start());
+    let here = hosts.address().ip();
+    let mut records: Vec<String> = (0..10).map(|number| format!("d{number}.test. MX 10 mx.test.")).collect();
+    records.extend([
+        format!("mx.test. A {here}"),
+        "known.test. MX 10 a.provider.test.".into(),
+        format!("a.provider.test. A {here}"),
+    ]);
+    let dns = Unbound::records(&records.iter().map(String::as_str).collect::<Vec<_>>());
+    let server = Server::start(&format!(
+        "[cores]\ncount = 1\n[dns]\nservers = [\"{}\"]\n\
+         [[site]]\nname = \"provider\"\nhosts = [\"*.provider.test\"]\nconnections-max = 1\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {}\nconcurrency-max = 1\n\
+         [[route]]\nname = \"back\"\ndomains = [\"example.org\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
+        dns.address,
+        hosts.address().port(),
+        back.address()
+    ));
+    let mut client = server.client();
+    for number in 0..10 {
+        client.send("ann@example.org", &[&format!("bob@d{number}.test")], "Subject: one of many\r\n\r\n");
+    }
+    for number in 0..10 {
+        let outcome = server.event("outcome", |event| event["to"] == *format!("bob@d{number}.test"));
+        assert_eq!(outcome["result"], "delivered", "{outcome}");
+        assert_eq!(outcome["destination"], *format!("mx:d{number}.test"), "{outcome}");
+        assert_eq!(outcome["site"], "hosts:mx.test", "{outcome}");
+        hosts.mail();
+    }
+    // One connection for all of them, since there may be no other.
+    assert_eq!(server.metric("ringpost_connections_total", &["side=\"out\""]), 1.0);
+    let outcome = send(&server, "known.test");
+    assert_eq!(outcome["site"], "site:provider", "{outcome}");
+    let summary = server.queue(&["summary"]).stdout;
+    assert!(summary.contains("mx:d1.test at hosts:mx.test"), "{summary}");
+}

@@ -492,7 +492,8 @@ impl Server {
         if !worker.connected && matches!(outcome, Outcome::Deferred(_)) {
             // The destination as a whole is out of reach: leave it alone for a while. What waits was not tried.
             if let Some(flight) = worker.flights.front() {
-                self.queue.on_destination_failed(flight.job.destination, world.wall());
+                let site = self.queue.site_of(flight.job.destination).expect("it was tried");
+                self.queue.on_site_failed(site, world.wall());
             }
             let waiting = self.lanes.get_mut(&worker.key).map(|lane| mem::take(&mut lane.jobs));
             for job in waiting.into_iter().flatten() {

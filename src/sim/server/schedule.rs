@@ -55,6 +55,7 @@ impl Reporting {
             | Order::Warn { .. }
             | Order::Tell { .. }
             | Order::Remove { .. }
+            | Order::Locate { .. }
             | Order::Retire { .. } => &[],
         });
         now.chain(later).copied()
@@ -89,10 +90,11 @@ impl Server {
                 world.ledger.figures.tried_meanwhile += u64::from(self.missing.is_some());
                 assert!(self.running.insert(attempt, destination).is_none(), "an attempt twice");
                 let same = self.running.values().filter(|other| **other == destination).count() as u32;
-                assert!(same <= QUEUE_LIMITS.destination_attempts_max, "{same} attempts for one destination");
+                assert!(same <= QUEUE_LIMITS.site_attempts_max, "{same} attempts for one destination");
                 assert!(self.running.len() as u32 <= QUEUE_LIMITS.attempts_max, "too many attempts");
                 self.assign(world, super::outbound::Job { attempt, id, destination, recipients, number });
             }
+            Order::Locate { .. } => unreachable!("each destination is a site of its own"),
             // All of them have ended while it waited.
             Order::Note { recipients, .. } if recipients.is_empty() => {}
             Order::Note { id, recipients, state, attempts, due } => {
@@ -389,5 +391,6 @@ fn id_of(order: &Order) -> QueueId {
         | Order::Tell { id, .. }
         | Order::Remove { id, .. }
         | Order::Retire { id } => *id,
+        Order::Locate { .. } => unreachable!("it is about no message"),
     }
 }

@@ -1,0 +1,105 @@
+//! How mail is shaped: what a site takes from us, and how fast.
+
+use std::{fmt, time::Duration};
+
+use mail::Domain;
+
+use crate::{
+    DomainPattern,
+    notation::{List, Literal, Maybe, Spelled, Text, Time, Whole},
+    schema::{Entry, section},
+};
+
+/// So many of something in so long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    /// How many.
+    pub count: u32,
+    /// In which time.
+    pub per: Duration,
+}
+
+const HOUR: u64 = 3_600_000;
+/// What a rate may be for.
+const PERIODS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+
+section! {
+    /// A site: hosts that take mail for many domains, which count what comes from us without asking for which. Domains with the
+    /// same mail hosts are one site anyway; a rule here gives it a name and limits, whatever its hosts are called. The first
+    /// rule that is for a domain counts. Limits hold for the host as a whole. What is not said is as the route says.
+    pub struct Site {
+        /// In messages, logs and metrics, and for later files to find it. Without dots, commas and semicolons.
+        name: String [Text] = String::new();
+        /// It is this site when all mail hosts of a domain are among these.
+        hosts: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// Or when the domain is one of these.
+        domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// Connections open at once. Empty: `route.concurrency-max`.
+        connections_max: Option<u32> [Maybe<Whole<1, 100_000>>] = None;
+        /// New connections: "10/s", "100/m", "1000/h", "5000/d". Empty: any number.
+        connection_rate: Option<Rate> [Maybe<Literal>] = None;
+        /// Messages, one for each transaction: "10/s", "100/m", "1000/h", "5000/d". Empty: any number.
+        message_rate: Option<Rate> [Maybe<Literal>] = None;
+        /// Messages on one connection. Empty: `route.transactions-max`.
+        transactions_max: Option<u32> [Maybe<Whole<1, 1_000_000>>] = None;
+        /// Recipients in one transaction. Empty: `queue.recipients-per-transaction`.
+        recipients_per_transaction: Option<u32> [Maybe<Whole<1, 100_000>>] = None;
+        /// How long a connection is kept for more mail. Empty: `route.idle`.
+        idle: Option<Duration> [Maybe<Time<0, { HOUR }>>] = None;
+    }
+}
+
+impl Entry for Site {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn sample() -> Self {
+        let hosts = Domain::parse("mx.example.org").map(DomainPattern::Below);
+        Self { name: "provider".into(), hosts: hosts.into_iter().collect(), ..Self::default() }
+    }
+}
+
+impl Spelled for Rate {
+    const KIND: &'static str = "rate";
+    const EXPECTED: &'static str = "a rate such as \"10/s\", \"100/m\", \"1000/h\" or \"5000/d\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (count, unit) = text.split_once('/').unwrap_or((text, ""));
+        let unit = PERIODS.iter().find(|(name, _)| *name == unit);
+        let digits = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+        match (unit, count.parse()) {
+            (Some((_, per)), Ok(count)) if count > 0 => Ok(Self { count, per: Duration::from_secs(*per) }),
+            (Some(_), _) if digits => Err("the number is from 1 to 4294967295".into()),
+            (None, Ok(count)) if count > 0 => Err(format!("say in which time: \"{count}/m\"")),
+            _ => Err(String::new()),
+        }
+    }
+
+    fn spell(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = PERIODS.iter().find(|(_, per)| Duration::from_secs(*per) == self.per);
+        write!(f, "{}/{}", self.count, unit.map_or("s", |(name, _)| name))
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        for (text, count, per) in [("10/s", 10, 1), ("1/m", 1, 60), ("5000/d", 5000, 86_400)] {
+            let rate = Rate { count, per: Duration::from_secs(per) };
+            assert_eq!((Rate::parse(text), rate.to_string()), (Ok(rate), text.to_owned()));
+        }
+        for text in ["", "10", "0/s", "10/", "10/w", "-1/s", "1.5/s", "10 / s", "99999999999/s", "/s"] {
+            assert!(Rate::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Sites: domains whose mail goes to the same hosts are one, and are treated as one.
+//!
+//! A provider has one door for all the domains it hosts, and counts what comes to it from us without asking for which of
+//! them. So connections are opened, shared and limited for the site. It is named by a rule that knows the provider, whatever its
+//! hosts are called today: `site:example`; or by its hosts, those of one preference sorted: `hosts:mx1.example,mx2.example>backup.example`.
+//! Another order of preference is another site: on a connection to one's first choice the mail of a domain that would rather
+//! go elsewhere has no business (RFC 5321 §5.1). A provider's hosts are one farm.
+
+use std::fmt::Write as _;
+
+use dns::{Answer, ExchangeHost, Name, Outcome, Records};
+use mail::Domain;
+
+use crate::{Own, Pattern};
+
+/// What a provider's hosts are called, or the domains whose mail it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteRule {
+    /// What the site is called.
+    pub name: Box<str>,
+    /// It is this one when all mail hosts of a domain are among these.
+    pub hosts: Vec<Pattern>,
+    /// Or when the domain is.
+    pub domains: Vec<Pattern>,
+}
+
+/// The mail hosts of a domain, as far as they name its site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// These, by preference, and by name where that is the same.
+    Shared(Vec<(u16, Name)>),
+    /// The domain has hosts of its own, or none that are known: it is a site of its own.
+    Own,
+}
+
+/// Before the name of a site that a rule knows.
+const SITE: &str = "site:";
+/// Before the names of its hosts.
+const HOSTS: &str = "hosts:";
+/// Octets of host names in a site's name. Of longer lists the end is a hash.
+const NAMES_MAX: usize = 200;
+
+impl SiteRule {
+    /// Whether the rule is for mail of this domain, which has these hosts.
+    pub fn is_for(&self, domain: &Domain, hosts: &[(u16, Name)]) -> bool {
+        let is_host = |(_, host): &(u16, Name)| {
+            Domain::parse(host.as_str())
+                .is_ok_and(|host| self.hosts.iter().any(|pattern| pattern.matches(&host)))
+        };
+        self.domains.iter().any(|pattern| pattern.matches(domain))
+            || !hosts.is_empty() && hosts.iter().all(is_host)
+    }
+}
+
+impl Pattern {
+    /// Whether a domain is meant.
+    pub fn matches(&self, domain: &Domain) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(exact) => exact == domain,
+            Self::Below(suffix) => {
+                let above = domain.as_str().strip_suffix(suffix.as_str());
+                above.is_some_and(|above| above.len() > 1 && above.ends_with('.'))
+            }
+        }
+    }
+}
+
+impl Hosts {
+    /// From the answer to the question for a domain's MX records.
+    ///
+    /// Where we are among its hosts ourselves, only those before us may be tried (RFC 5321 §5.1): that is another list for
+    /// each order of preferences, and such a domain stays alone.
+    pub fn of(answer: &Answer, own: &Own) -> Self {
+        let Outcome::Found(Records::Exchanges(exchanges)) = &answer.outcome else { return Self::Own };
+        let mut hosts = Vec::with_capacity(exchanges.len());
+        for exchange in exchanges {
+            match &exchange.host {
+                ExchangeHost::Name(name) if own.names.iter().any(|own| **own == *name.as_str()) => {
+                    return Self::Own;
+                }
+                ExchangeHost::Name(name) => hosts.push((exchange.preference, name.clone())),
+                ExchangeHost::Null | ExchangeHost::Malformed => {}
+            }
+        }
+        hosts.sort_unstable_by(|(one, name), (other, another)| {
+            (one, name.as_str()).cmp(&(other, another.as_str()))
+        });
+        // One that is named twice is asked at its better place.
+        let mut seen = Vec::with_capacity(hosts.len());
+        hosts.retain(|(_, name)| {
+            !seen.contains(name) && {
+                seen.push(name.clone());
+                true
+            }
+        });
+        if hosts.is_empty() { Self::Own } else { Self::Shared(hosts) }
+    }
+
+    /// The name of the site of a domain with these hosts: by the first rule that is for it, else by the hosts; none when it
+    /// is a site of its own.
+    pub fn site(&self, domain: &Domain, rules: &[SiteRule]) -> Option<String> {
+        let hosts: &[(u16, Name)] = match self {
+            Self::Shared(hosts) => hosts,
+            Self::Own => &[],
+        };
+        if let Some(rule) = rules.iter().find(|rule| rule.is_for(domain, hosts)) {
+            return Some([SITE, &rule.name].concat());
+        }
+        let ((mut preference, first), others) =
+            hosts.split_first().map(|(first, others)| (first.clone(), others))?;
+        let mut name = [HOSTS, first.as_str()].concat();
+        for (place, (next, host)) in (1..).zip(others) {
+            let mark = if *next == preference { ',' } else { '>' };
+            if name.len() + host.as_str().len() > NAMES_MAX {
+                let rest = hosts[place..].iter().fold(FNV_OFFSET, |hash, (_, host)| fnv(hash, host.as_str()));
+                let _ = write!(name, "{mark}+{}#{rest:016x}", hosts.len() - place);
+                break;
+            }
+            name.push(mark);
+            name.push_str(host.as_str());
+            preference = *next;
+        }
+        Some(name)
+    }
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a, which is the same in every process: a site keeps its name when the server is started again.
+fn fnv(hash: u64, text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    text.bytes().chain([b',']).fold(hash, step)
+}
+
+/// The name of the rule that a site is named by.
+pub fn rule_of_site(site: &str) -> Option<&str> {
+    site.strip_prefix(SITE)
+}
+
+#[cfg(test)]
+mod test {
+    use std::time::Duration;
+
+    use dns::{Exchange, Security};
+
+    use super::*;
+
+    fn answer(hosts: &[(u16, &str)]) -> Answer {
+        let exchange = |(preference, host): &(u16, &str)| Exchange {
+            preference: *preference,
+            host: match *host {
+                "." => ExchangeHost::Null,
+                host => ExchangeHost::Name(Name::parse(host).unwrap()),
+            },
+        };
+        let outcome = Outcome::Found(Records::Exchanges(hosts.iter().map(exchange).collect()));
+        Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO }
+    }
+
+    fn domain(text: &str) -> Domain {
+        Domain::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_same_hosts_are_one_site_as_long_as_they_are_preferred_alike() {
+        let check = |hosts: &[(u16, &str)], site: Option<&str>| {
+            let own = Own { names: vec!["us.example".into()], ..Own::default() };
+            let found = Hosts::of(&answer(hosts), &own).site(&domain("a.example"), &[]);
+            assert_eq!(found.as_deref(), site, "{hosts:?}");
+        };
+        check(&[(10, "mx1.example"), (20, "mx2.example")], Some("hosts:mx1.example>mx2.example"));
+        check(&[(1, "mx1.example"), (2, "mx2.example")], Some("hosts:mx1.example>mx2.example"));
+        check(&[(20, "mx1.example"), (10, "mx2.example")], Some("hosts:mx2.example>mx1.example"));
+        let equal = Some("hosts:mx1.example,mx2.example");
+        check(&[(5, "mx2.example"), (5, "mx1.example"), (7, "mx1.example")], equal);
+        check(&[(0, "mx1.example"), (0, "mx2.example")], equal);
+        check(&[(5, "mx2.example")], Some("hosts:mx2.example"));
+        check(&[(10, "mx1.example"), (20, "us.example")], None);
+        check(&[(0, ".")], None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_site_of_its_own() {
+        for outcome in [Outcome::NoData, Outcome::NxDomain, Outcome::TempFail(dns::Failure::Unusable)] {
+            let answer = Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO };
+            assert_eq!(Hosts::of(&answer, &Own::default()), Hosts::Own);
+            assert_eq!(Hosts::Own.site(&domain("a.example"), &[]), None);
+        }
+    }
+
+    #[test]
+    fn a_long_list_has_a_short_name_that_differs_with_its_end() {
+        let hosts = |last: &str| {
+            let mut names: Vec<_> = (0..20).map(|number| format!("mx{number:02}.provider.example")).collect();
+            names.push(last.to_owned());
+            let list: Vec<_> = names.iter().map(|name| (10, name.as_str())).collect();
+            Hosts::of(&answer(&list), &Own::default()).site(&domain("a.example"), &[]).unwrap()
+        };
+        let (one, other) = (hosts("y.example"), hosts("z.example"));
+        assert!(one.len() < NAMES_MAX + 40 && one != other, "{one} {other}");
+        assert_eq!(one, hosts("y.example"));
+    }
+
+    #[test]
+    fn a_rule_names_a_provider() {
+        let rule = SiteRule {
+            name: "provider".into(),
+            hosts: vec![
+                Pattern::Below(domain("provider.example")),
+                Pattern::Exact(domain("mx.other.example")),
+            ],
+            domains: vec![Pattern::Exact(domain("mail.example"))],
+        };
+        let check = |to: &str, hosts: &[(u16, &str)], site: Option<&str>| {
+            let found = Hosts::of(&answer(hosts), &Own::default()).site(&domain(to), &[rule.clone()]);
+            assert_eq!(found.as_deref(), site, "{to} {hosts:?}");
+        };
+        check("a.example", &[(1, "a.mx.provider.example"), (2, "MX.other.example")], Some("site:provider"));
+        check("a.example", &[(1, "provider.example")], Some("hosts:provider.example"));
+        check(
+            "a.example",
+            &[(1, "x.provider.example"), (2, "backup.example")],
+            Some("hosts:x.provider.example>backup.example"),
+        );
+        check("mail.example", &[(1, "anything.example")], Some("site:provider"));
+        check("mail.example", &[], Some("site:provider"));
+        assert_eq!(rule_of_site("site:provider"), Some("provider"));
+        assert_eq!(rule_of_site("hosts:provider"), None);
+    }
+}
