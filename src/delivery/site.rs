@@ -213,7 +213,8 @@ mod test {
             domains: vec![Pattern::Exact(domain("mail.example"))],
         };
         let check = |to: &str, hosts: &[(u16, &str)], site: Option<&str>| {
-            let found = Hosts::of(&answer(hosts), &Own::default()).site(&domain(to), &[rule.clone()]);
+            let found =
+                Hosts::of(&answer(hosts), &Own::default()).site(&domain(to), std::slice::from_ref(&rule));
             assert_eq!(found.as_deref(), site, "{to} {hosts:?}");
         };
         check("a.example", &[(1, "a.mx.provider.example"), (2, "MX.other.example")], Some("site:provider"));

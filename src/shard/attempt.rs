@@ -22,7 +22,9 @@ use crate::{
     facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
-    outcomes, reroute,
+    outcomes,
+    paces::Counted,
+    reroute,
     settings::Settings,
     shard::{Message, Shard},
     socket::Socket,
@@ -50,6 +52,7 @@ pub(crate) async fn work(
             lane: &lane,
             route,
             recipients_max: shape.recipients_max,
+            connection_rate: shape.connection_rate,
             settings: settings.clone(),
             flights: VecDeque::new(),
             given: 0,
@@ -77,6 +80,7 @@ struct Worker<'a> {
     route: Route,
     /// Of one transaction.
     recipients_max: usize,
+    connection_rate: Option<config::Rate>,
     settings: Rc<Settings>,
     /// The oldest first; those at the front have been given to the client.
     flights: VecDeque<Flight>,
@@ -227,6 +231,11 @@ impl Worker<'_> {
 
     async fn connect(&self, hop: &Hop) -> Result<Socket, ConnectFailure> {
         let to = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
+        if let Some(rate) = self.connection_rate {
+            // The first one waited until there was one. Those to other hosts, and to one that ended, are counted.
+            let paces = self.shard.leases.paces();
+            paces.charge(Counted::Connections, &self.lane.key, rate, ring::clock::now());
+        }
         let options = ConnectOptions { local: hop.source, timeout: self.settings.client_timeouts.connect };
         let stream = Stream::connect(to, options).await.map_err(|error| {
             let kind = error.kind();

@@ -24,6 +24,7 @@ use crate::{
     attempt, facts,
     leases::{Lease, Leases, Letter, Use},
     outcomes,
+    paces::Counted,
     reroute::{self, Generation},
     schedule,
     settings::Settings,
@@ -80,9 +81,14 @@ pub(crate) struct Lane {
     /// A lease that has come, for the next worker.
     granted: RefCell<Option<Lease>>,
     line: Cell<Line>,
+    pace: Cell<Pace>,
+    /// Until when no connection is opened: its rate says so.
+    unopened_until: Cell<Duration>,
     /// Workers that have a connection and nothing to do.
     idle: Cell<u32>,
     arrived: Event,
+    /// Its pace may be another.
+    resumed: Event,
 }
 
 /// Whether there are leases enough.
@@ -94,6 +100,17 @@ enum Line {
     Trying,
     /// No: the shard waits for one, and the queue orders no more than has a place.
     Standing,
+}
+
+/// How many messages more may be ordered now, where there is a rate for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// Any number.
+    Free,
+    /// So many.
+    Drip(u32),
+    /// None before that time.
+    Paused(Duration),
 }
 
 /// An attempt that the queue has ordered.
@@ -164,13 +181,67 @@ fn admit(shard: &Rc<Shard>, job: Job) {
     if **lane.destination.borrow() != *name {
         lane.destination.replace(name);
     }
+    if let Some(rate) = settings.shape(&lane.key, route).message_rate {
+        let (paces, now) = (shard.leases.paces(), ring::clock::now());
+        if let Err(wait) = paces.take(Counted::Messages, &lane.key, rate, now) {
+            pause(shard, &lane, wait);
+            return postpone(shard, job);
+        }
+        let wait = paces.wait(Counted::Messages, &lane.key, rate, now);
+        if !wait.is_zero() {
+            pause(shard, &lane, wait);
+        }
+    }
     lane.jobs.borrow_mut().push_back(job);
     supply(shard, &lane);
+}
+
+/// Nothing more is ordered of a lane for so long.
+fn pause(shard: &Rc<Shard>, lane: &Rc<Lane>, wait: Duration) {
+    let until = ring::clock::now() + wait;
+    let before = lane.pace.replace(Pace::Paused(until));
+    lane.curb(shard);
+    if matches!(before, Pace::Paused(_)) {
+        // It is waited for already; whoever does looks at the time again.
+        return;
+    }
+    shard.metrics.outbound.paced.one();
+    let (shard, lane) = (shard.clone(), lane.clone());
+    ring::spawn(async move {
+        while let Pace::Paused(until) = lane.pace.get() {
+            let left = until.saturating_sub(ring::clock::now());
+            if left.is_zero() {
+                break;
+            }
+            // A reload ends it.
+            let ended = lane.resumed.wait();
+            let _ = ring::timeout(left, ended).await;
+        }
+        resume(&shard, &lane);
+    });
+}
+
+/// A lane may go on: as fast as it may.
+fn resume(shard: &Rc<Shard>, lane: &Rc<Lane>) {
+    let settings = shard.settings();
+    let rate = lane.route(&settings).and_then(|route| settings.shape(&lane.key, route).message_rate);
+    lane.pace.set(match rate {
+        None => Pace::Free,
+        Some(rate) => {
+            let now = ring::clock::now();
+            Pace::Drip(shard.leases.paces().available(Counted::Messages, &lane.key, rate, now).max(1))
+        }
+    });
+    lane.curb(shard);
+    shard.hops.tidy(shard, lane);
 }
 
 /// Sees to it that there are workers for what is in the lane.
 fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
     if lane.jobs.borrow().len() <= lane.idle.get() as usize {
+        return lane.arrived.notify_one();
+    }
+    if lane.wait_to_open(shard) {
         return lane.arrived.notify_one();
     }
     if let Some(lease) = lane.take_lease(shard) {
@@ -275,6 +346,9 @@ impl Hops {
             workers: Cell::new(0),
             granted: RefCell::default(),
             line: Cell::new(Line::Free),
+            pace: Cell::new(Pace::Free),
+            unopened_until: Cell::default(),
+            resumed: Event::new(),
             idle: Cell::new(0),
             arrived: Event::new(),
         });
@@ -295,18 +369,25 @@ impl Hops {
             if let Some(route) = lane.route(settings) {
                 leases.set_max(&lane.key, settings.shape(&lane.key, route).connections_max);
             }
+            if let Pace::Paused(_) = lane.pace.get() {
+                lane.pace.set(Pace::Paused(Duration::ZERO));
+                lane.resumed.notify_all();
+            }
         }
     }
 
     /// Forgets a lane that nobody needs.
     fn tidy(&self, shard: &Rc<Shard>, lane: &Rc<Lane>) {
-        let is_needed =
-            lane.workers.get() > 0 || !lane.jobs.borrow().is_empty() || lane.line.get() == Line::Standing;
+        let is_needed = lane.workers.get() > 0
+            || !lane.jobs.borrow().is_empty()
+            || lane.line.get() == Line::Standing
+            || matches!(lane.pace.get(), Pace::Paused(_));
         if is_needed {
             return;
         }
         self.lanes.borrow_mut().remove(&lane.key);
-        if lane.line.replace(Line::Free) == Line::Trying {
+        let is_curbed = lane.line.replace(Line::Free) == Line::Trying;
+        if lane.pace.replace(Pace::Free) != Pace::Free || is_curbed {
             lane.curb(shard);
         }
     }
@@ -322,6 +403,35 @@ impl Lane {
     pub(crate) fn route<'a>(&self, settings: &'a Settings) -> Option<&'a Route> {
         let index = settings.routes.route_of_key(&self.destination.borrow())?;
         Some(settings.routes.route(index))
+    }
+
+    /// Whether no connection is to be opened yet. Whoever has one goes on; if nobody has, what waits here does so until the
+    /// time has come.
+    fn wait_to_open(self: &Rc<Self>, shard: &Rc<Shard>) -> bool {
+        let settings = shard.settings();
+        let Some(rate) =
+            self.route(&settings).and_then(|route| settings.shape(&self.key, route).connection_rate)
+        else {
+            return false;
+        };
+        let now = ring::clock::now();
+        let wait = shard.leases.paces().wait(Counted::Connections, &self.key, rate, now);
+        if wait.is_zero() {
+            return false;
+        }
+        let is_waited_for = self.unopened_until.replace(now + wait) > now;
+        if !is_waited_for {
+            let (shard, lane) = (shard.clone(), self.clone());
+            ring::spawn(async move {
+                while let Some(left) = lane.unopened_until.get().checked_sub(ring::clock::now()) {
+                    ring::sleep(left.max(Duration::from_millis(1))).await;
+                }
+                if !lane.jobs.borrow().is_empty() && !shard.is_stopping() {
+                    supply(&shard, &lane);
+                }
+            });
+        }
+        true
     }
 
     /// A lease for one more worker; without one, the shard stands in line from here on.
@@ -356,8 +466,14 @@ impl Lane {
             let mut queue = shard.queue.borrow_mut();
             // One that the queue has forgotten has nothing waiting.
             let Some(site) = queue.site(&self.key) else { return 0 };
-            queue.set_attempts_max(site, max, now, &mut orders);
-            queue.attempts(site).saturating_sub(max)
+            let attempts = queue.attempts(site);
+            let paced = match self.pace.get() {
+                Pace::Free => max,
+                Pace::Drip(more) => attempts.saturating_add(more),
+                Pace::Paused(_) => 0,
+            };
+            queue.set_attempts_max(site, max.min(paced), now, &mut orders);
+            attempts.saturating_sub(max)
         };
         schedule::follow(shard, orders);
         excess

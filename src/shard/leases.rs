@@ -28,6 +28,8 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use crate::paces::Paces;
+
 /// One shard's way to the leases of the host.
 #[derive(Debug)]
 pub struct Leases {
@@ -72,6 +74,7 @@ pub(crate) enum Use {
 struct Table {
     hasher: RandomState,
     parts: Box<[Mutex<Part>]>,
+    paces: Paces,
     /// To each shard. No longer than the destinations it has to do with: at one time there is one lease on its way to it
     /// for each that it stands in line for, and one word that others wait.
     mail: Box<[mpsc::UnboundedSender<Letter>]>,
@@ -111,7 +114,8 @@ impl Leases {
     pub fn of_host(shards: usize) -> Vec<Self> {
         let (mail, letters): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        let table = Arc::new(Table { hasher: RandomState::new(), parts, mail: mail.into() });
+        let table =
+            Arc::new(Table { hasher: RandomState::new(), parts, paces: Paces::default(), mail: mail.into() });
         let of_shard =
             |(shard, letters)| Self { table: table.clone(), shard, letters: Mutex::new(Some(letters)) };
         letters.into_iter().enumerate().map(of_shard).collect()
@@ -141,6 +145,11 @@ impl Leases {
         };
         self.table.post(posted);
         lease
+    }
+
+    /// How fast the host may go.
+    pub(crate) fn paces(&self) -> &Paces {
+        &self.table.paces
     }
 
     /// The shard has read that somebody would like a lease.

@@ -15,7 +15,7 @@
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
 //! - `reports`     notifications to senders
 //!
-//! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` and `restore` (after
+//! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces` and `budget` (limits of the whole host), `recover` and `restore` (after
 //! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's
 //! requests), `release` (mail that a client asks for), `fetch` (mail that a client has come for), `settings` (the configuration).
 
@@ -37,6 +37,7 @@ mod journals;
 mod leases;
 mod locate;
 mod outcomes;
+mod paces;
 mod receiving;
 mod recover;
 mod release;

@@ -77,6 +77,8 @@ pub struct Outbound {
     pub waits: Counter,
     /// Connections closed so that another shard may have one.
     pub yields: Counter,
+    /// Times that mail had to wait since as much was sent there as a rate lets.
+    pub paced: Counter,
     /// Transactions a next hop took responsibility for.
     pub messages: Counter,
     /// Recipients delivered.
@@ -473,6 +475,7 @@ impl ShardMetrics {
                 failed: b.counter(&n::CONNECTIONS_FAILED, &[]),
                 waits: b.counter(&n::CONNECTION_WAITS, &[]),
                 yields: b.counter(&n::CONNECTION_YIELDS, &[]),
+                paced: b.counter(&n::MESSAGE_WAITS, &[]),
                 messages: b.counter(&n::MESSAGES, &["out"]),
                 recipients: b.counter(&n::RECIPIENTS, &["out"]),
                 bytes: b.counter(&n::CONTENT_BYTES, &["out"]),

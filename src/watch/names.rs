@@ -124,6 +124,8 @@ list! {
         "Times that mail waited for another connection, since the host had as many there as it may";
     CONNECTION_YIELDS: "ringpost_connection_yields_total", Kind::Counter, Count, ["shard"],
         "Connections to a next hop that were closed so that another shard could have one";
+    MESSAGE_WAITS: "ringpost_message_waits_total", Kind::Counter, Count, ["shard"],
+        "Times that mail began to wait, since a site's message rate lets no more of it go";
     SESSIONS_PANICKED: "ringpost_sessions_panicked_total", Kind::Counter, Count, ["shard"],
         "Sessions ended by a fault of ours; the log has the place";
     COMMANDS: "ringpost_commands_total", Kind::Counter, Count, ["shard", "verb"],

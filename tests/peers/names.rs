@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use end_to_end::{Place, Program, Server, Sink, free_address, tool};
+use end_to_end::{Place, Program, Server, Sink, free_address, tool, until};
 
 /// unbound with these records and refusals, and no other knowledge.
 struct Unbound {
@@ -209,4 +209,54 @@ fn domains_with_the_same_hosts_are_one_site() {
     assert_eq!(outcome["site"], "site:provider", "{outcome}");
     let summary = server.queue(&["summary"]).stdout;
     assert!(summary.contains("mx:d1.test at hosts:mx.test"), "{summary}");
+}
+
+/// A site's rates hold for all cores together. Only how fast it is not can be asserted: a busy machine may be slower.
+#[test]
+fn a_site_is_sent_to_at_its_pace() {
+    let (hosts, back) = (Sink::start(), Sink::start());
+    let here = hosts.address().ip();
+    let dns = Unbound::records(&[
+        "slow.test. MX 10 mx.slow.test.",
+        "few.test. MX 10 mx.few.test.",
+        &format!("mx.slow.test. A {here}"),
+        &format!("mx.few.test. A {here}"),
+    ]);
+    let server = Server::start(&format!(
+        "[cores]\ncount = 2\n[dns]\nservers = [\"{}\"]\n\
+         [[site]]\nname = \"slow\"\nhosts = [\"*.slow.test\"]\nmessage-rate = \"5/s\"\n\
+         [[site]]\nname = \"few\"\nhosts = [\"*.few.test\"]\nconnection-rate = \"2/s\"\ntransactions-max = 1\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {}\n\
+         [[route]]\nname = \"back\"\ndomains = [\"example.org\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
+        dns.address,
+        hosts.address().port(),
+        back.address()
+    ));
+    let deliver = |domain: &str, count: usize| {
+        let began = std::time::Instant::now();
+        for number in 0..count {
+            let to = format!("bob{number}@{domain}");
+            server.client().send("ann@example.org", &[&to], "Subject: one of many\r\n\r\n");
+        }
+        for number in 0..count {
+            let to = format!("bob{number}@{domain}");
+            // Each core has an order of its own.
+            let outcome =
+                until("an outcome", || server.events("outcome").into_iter().find(|event| event["to"] == *to));
+            assert_eq!(
+                (&outcome["result"], &outcome["attempt"]),
+                (&"delivered".into(), &1.into()),
+                "{outcome}"
+            );
+            hosts.mail();
+        }
+        began.elapsed()
+    };
+    // Five at once, and then five a second.
+    let took = deliver("slow.test", 20);
+    assert!(took >= std::time::Duration::from_millis(2_900), "{took:?}");
+    assert!(server.metric("ringpost_message_waits_total", &[]) >= 1.0);
+    // Two at once, and then two a second, each for one message.
+    let took = deliver("few.test", 6);
+    assert!(took >= std::time::Duration::from_millis(1_900), "{took:?}");
 }
