@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bridge::{Action, Entry, Filter, Page, Pattern, Progress, Selector, State, Summary};
+use bridge::{Action, Entry, Explained, Filter, Page, Pattern, Progress, Selector, State, Summary};
 use clap::{Args, Subcommand};
 use mail::{QueueId, Timestamp};
 
@@ -36,6 +36,8 @@ Examples:
   ringpost queue summary                               how much, how old, for whom
   ringpost queue list --state deferred --recipient example.org
   ringpost queue show 0G00000000A1C                    one message, every recipient, last replies
+  ringpost queue why 0G00000000A1C                     what holds it, until when
+  ringpost queue why site:google                       what holds all mail for a provider
   ringpost queue retry --destination mx:example.org    try again now
   ringpost queue hold --sender news@example.org        keep back, until release
   ringpost queue remove 0G00000000A1C                  forget a message, without a DSN
@@ -59,6 +61,11 @@ pub enum QueueCommand {
     Show {
         /// The queue id, from a listing or the log
         id: QueueId,
+    },
+    /// Say why something waits: which limit holds it, until when, and what set that
+    Why {
+        /// A queue id, or a site or destination as the summary names it: "site:google", "mx:example.org"
+        subject: String,
     },
     /// Show the queue in figures
     Summary,
@@ -148,6 +155,7 @@ pub fn run(args: &QueueArgs, data_dir: &Path, now: Timestamp, out: &mut dyn Writ
     match &args.command {
         QueueCommand::List { filter, limit } => session.list(filter, *limit, out),
         QueueCommand::Show { id } => session.show(*id, out),
+        QueueCommand::Why { subject } => session.why(subject, out),
         QueueCommand::Summary => session.summary(out),
         QueueCommand::Retry(choice) => session.change(Action::Retry, choice, out),
         QueueCommand::Hold(choice) => session.change(Action::Hold, choice, out),
@@ -222,6 +230,18 @@ impl Session<'_> {
         match self.shown {
             Shown::Json => json(out, &entry)?,
             Shown::Table(now) => table::message(out, &entry, now)?,
+        }
+        Ok(())
+    }
+
+    fn why(&self, subject: &str, out: &mut dyn Write) -> Result<(), QueueError> {
+        let path = with_query("/api/v1/queue/why", &[("subject", Some(subject.to_owned()))]);
+        let explained: Vec<Explained> = self.client.get(&path)?;
+        for one in &explained {
+            match self.shown {
+                Shown::Json => json(out, one)?,
+                Shown::Table(now) => table::explained(out, one, now)?,
+            }
         }
         Ok(())
     }

@@ -75,6 +75,17 @@ fn summaries_have_figures() {
 }
 
 #[test]
+fn what_holds_mail_is_explained() {
+    let text = ringpost_queue("why site:slow").unwrap();
+    assert_eq!(
+        text,
+        "site:slow (shard 0)\n  as much as its rate lets\n    for another 10m\n    set by site.slow.message-rate\n"
+    );
+    let error = ringpost_queue("why mx:a.test").unwrap_err().to_string();
+    assert!(error.contains("nothing is queued that is called mx:a.test"), "{error}");
+}
+
+#[test]
 fn changes_say_how_many() {
     let id = entry().id;
     for (line, text) in [

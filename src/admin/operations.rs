@@ -17,7 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bridge::{Action, Door, Entry, Filter, Page, Progress, Selector, ShardHealth, Summary};
+use bridge::{Action, Door, Entry, Explained, Filter, Page, Progress, Selector, ShardHealth, Summary};
 use config::Secret;
 use mail::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -143,6 +143,7 @@ fn api() -> Router<Operations> {
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.
+        .route("/api/v1/queue/why", get(why))
         .route("/api/v1/queue/{name}", get(show).post(change))
 }
 
@@ -259,6 +260,22 @@ async fn list(
 async fn show(State(operations): State<Operations>, Path(id): Path<String>) -> Result<Json<Entry>, Problem> {
     let id = id.parse()?;
     operations.0.door.show(id).await?.map(Json).ok_or(Problem::NotQueued(id))
+}
+
+/// What is asked about.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhyQuery {
+    subject: String,
+}
+
+async fn why(
+    State(operations): State<Operations>,
+    query: Result<Query<WhyQuery>, QueryRejection>,
+) -> Result<Json<Vec<Explained>>, Problem> {
+    let Query(WhyQuery { subject }) = query.map_err(|rejection| Problem::Query(rejection.body_text()))?;
+    let explained = operations.0.door.explain(&subject).await?;
+    if explained.is_empty() { Err(Problem::NotKnown(subject)) } else { Ok(Json(explained)) }
 }
 
 async fn summary(State(operations): State<Operations>) -> Result<Json<Summary>, Problem> {

@@ -1,7 +1,7 @@
 //! The operations without a socket: requests into the router, scripted shards behind the door.
 
 use axum::body::{Body, to_bytes};
-use bridge::{Counts, Hatch, JournalHealth, Limits, Recipient, Stage};
+use bridge::{Counts, Hatch, JournalHealth, Limits, Reason, Recipient, Stage};
 use mail::{JournalShard, QueueId, Status};
 use tower::ServiceExt as _;
 
@@ -20,6 +20,17 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
                 reply.send(Page { entries, next: None });
             }
             bridge::Request::Show(id, reply) => reply.send(Some(entry()).filter(|entry| entry.id == id)),
+            bridge::Request::Explain(subject, reply) => {
+                let reason = Reason {
+                    cause: "rate".into(),
+                    text: "as much as its rate lets".into(),
+                    until: Some(Timestamp::from_secs(1_000_600)),
+                    set_by: Some("site.slow.message-rate".into()),
+                };
+                let known = subject == "site:slow";
+                let explained = Explained { subject, shard: 0, reasons: vec![reason] };
+                reply.send(Some(explained).filter(|_| known).into_iter().collect());
+            }
             bridge::Request::Change { selector, cursor, reply, .. } => {
                 // Everything takes two steps.
                 let next = Some(1).filter(|_| selector == Selector::All && cursor == 0);
@@ -159,6 +170,9 @@ async fn everything_answers_on_the_control_socket() {
         ("GET", "/api/v1/queue?sender=example.net", "", 200, r#"{"entries":[],"next":null}"#),
         ("GET", &show, "", 200, r#""recipients_total":2"#),
         ("GET", "/api/v1/queue/summary", "", 200, r#""messages":1"#),
+        ("GET", "/api/v1/queue/why?subject=site%3Aslow", "", 200, r#""set_by":"site.slow.message-rate""#),
+        ("GET", "/api/v1/queue/why?subject=mx%3Aa.test", "", 404, "name a queue id, or a site"),
+        ("GET", "/api/v1/queue/why", "", 400, "subject"),
         ("POST", "/api/v1/queue/retry", r#"{"selector":"all"}"#, 200, r#"{"changed":2,"next":null}"#),
         (
             "POST",

@@ -18,6 +18,9 @@ pub enum Problem {
     /// No such message.
     #[error("message {0} is not in the queue: every recipient has ended, or it was never here")]
     NotQueued(QueueId),
+    /// Nothing of that name waits.
+    #[error("nothing is queued that is called {0}")]
+    NotKnown(String),
     /// The id is not one.
     #[error(transparent)]
     Id(#[from] QueueIdError),
@@ -79,7 +82,7 @@ impl Problem {
             | Self::Query(_)
             | Self::Body(_)
             | Self::NothingChosen => StatusCode::BAD_REQUEST,
-            Self::NotQueued(_) | Self::Path => StatusCode::NOT_FOUND,
+            Self::NotQueued(_) | Self::NotKnown(_) | Self::Path => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoToken => StatusCode::FORBIDDEN,
             Self::WrongToken => StatusCode::UNAUTHORIZED,
@@ -99,6 +102,7 @@ impl Problem {
             }
             Self::Shard(AskError::Cursor) => "start again without the cursor",
             Self::NotQueued(_) => "search the log for its id",
+            Self::NotKnown(_) => "name a queue id, or a site or destination as `ringpost queue summary` does",
             Self::Id(_) => "copy the id from a listing or the log",
             Self::Pattern(_) => "write it in one of these forms",
             Self::Query(_) => {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bridge::{Counts, Entry, Recipient, Summary};
+use bridge::{Counts, Entry, Explained, Reason, Recipient, Summary};
 use mail::{Span, Timestamp};
 
 /// One entry of a listing: a line, and under it why it still waits.
@@ -60,6 +60,22 @@ pub(crate) fn message(out: &mut dyn Write, entry: &Entry, now: Timestamp) -> io:
         if let Some(why) = why(recipient) {
             writeln!(out, "  last reply   {why}")?;
         }
+    }
+    Ok(())
+}
+
+/// Why something waits.
+pub(crate) fn explained(out: &mut dyn Write, explained: &Explained, now: Timestamp) -> io::Result<()> {
+    writeln!(out, "{} (shard {})", printable(&explained.subject), explained.shard)?;
+    for Reason { text, until, set_by, .. } in &explained.reasons {
+        write!(out, "  {}", printable(text))?;
+        if let Some(until) = until.filter(|until| *until > now) {
+            write!(out, "\n    for another {}", age(until.saturating_since(now)))?;
+        }
+        if let Some(set_by) = set_by {
+            write!(out, "\n    set by {}", printable(set_by))?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }

@@ -16,8 +16,9 @@ use tokio::{
 };
 
 use crate::{
-    Action, Cause, Declined, Entry, Filter, Hatch, Injected, Injection, Listing, Neighbours, Page, Progress,
-    Reply, Request, Returning, Selector, ShardHealth, Stranded, Summary, hatches, request::Answered,
+    Action, Cause, Declined, Entry, Explained, Filter, Hatch, Injected, Injection, Listing, Neighbours, Page,
+    Progress, Reply, Request, Returning, Selector, ShardHealth, Stranded, Summary, hatches,
+    request::Answered,
 };
 
 /// The way to all shards. Clones are the same door.
@@ -116,6 +117,15 @@ impl Door {
         // Which core has taken a journal shard over is the shards' affair: ask them all.
         let answers = self.ask_all(|reply| Request::Show(id, reply)).await?;
         Ok(answers.into_iter().flatten().next())
+    }
+
+    /// Why something waits: a queue id, or the name of a site or destination; nothing where it is not known.
+    ///
+    /// # Errors
+    /// [`AskError`] when a shard does not answer.
+    pub async fn explain(&self, subject: &str) -> Result<Vec<Explained>, AskError> {
+        let answers = self.ask_all(|reply| Request::Explain(subject.to_owned(), reply)).await?;
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// Changes what becomes of recipients. The progress has a cursor when there is more to do than one

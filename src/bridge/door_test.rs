@@ -63,6 +63,10 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 Stranded { destination: "mx:one.example".into(), recipients: 2 },
                 Stranded { destination: format!("mx:{number}.example"), recipients: 3 },
             ]),
+            Request::Explain(subject, reply) => {
+                let explained = Explained { subject, shard: number, reasons: Vec::new() };
+                reply.send(if number == 1 { Vec::new() } else { vec![explained] });
+            }
             Request::LetGo(reply) => reply.send(vec![JournalShard(number as u16)]),
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
@@ -113,6 +117,12 @@ async fn what_is_collected_comes_from_all_shards() {
     let (any, mut coming) = shards(&[0, 0]).neighbours().collect(&call).await.unwrap();
     assert!(!any && coming.recv().await.is_none());
     assert!(shards(&[1, 1, 1]).neighbours().collect(&call).await.is_none(), "one of them cannot tell");
+}
+
+#[tokio::test]
+async fn every_shard_says_why() {
+    let explained = house(&[1, 1, 1]).explain("mx:a.test").await.unwrap();
+    assert_eq!(explained.iter().map(|one| one.shard).collect::<Vec<_>>(), [0, 2]);
 }
 
 #[tokio::test]

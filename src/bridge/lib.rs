@@ -18,6 +18,6 @@ pub use filter::{Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use request::{Action, Hatch, Listing, Neighbours, Progress, Released, Reply, Request, hatches};
 pub use view::{
-    Counts, Destination, Entry, JournalHealth, Page, Recipient, Returning, ShardHealth, Stage, State,
-    Stranded, Summary,
+    Counts, Destination, Entry, Explained, JournalHealth, Page, Reason, Recipient, Returning, ShardHealth,
+    Stage, State, Stranded, Summary,
 };

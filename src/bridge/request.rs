@@ -6,8 +6,8 @@ use mail::{JournalShard, Node, QueueId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Call, Entry, Filter, Injected, Injection, Page, Parcel, Returning, Selector, ShardHealth, Stranded,
-    Summary,
+    Call, Entry, Explained, Filter, Injected, Injection, Page, Parcel, Returning, Selector, ShardHealth,
+    Stranded, Summary,
 };
 
 /// What the pool asks. Every step is bounded: long work is asked for again with a cursor.
@@ -17,6 +17,8 @@ pub enum Request {
     List(Listing, Reply<Page>),
     /// All that is known of a message; `None` when it is not queued here.
     Show(QueueId, Reply<Option<Entry>>),
+    /// Why something waits: a queue id, or the name of a site or destination.
+    Explain(String, Reply<Vec<Explained>>),
     /// One step of a change; ask again with [`Progress::next`] until there is none.
     Change {
         /// What is to become of them.

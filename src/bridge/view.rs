@@ -129,6 +129,32 @@ pub struct Destination {
     pub blocked_until: Option<Timestamp>,
 }
 
+/// Why something waits: a recipient, or all mail for a site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The recipient's address, or the site's name.
+    pub subject: String,
+    /// On which shard.
+    pub shard: usize,
+    /// What holds it there, each alone sufficient.
+    pub reasons: Vec<Reason>,
+}
+
+/// One thing that holds mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What kind, in a word for programs.
+    pub cause: String,
+    /// In words for people.
+    pub text: String,
+    /// When that ends, if it is known.
+    #[serde(with = "text::time_option", default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What set it: keys of the configuration, or who.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_by: Option<String>,
+}
+
 /// How a shard is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardHealth {

@@ -40,6 +40,7 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
                 }));
             }
             bridge::Request::List(..)
+            | bridge::Request::Explain(..)
             | bridge::Request::Change { .. }
             | bridge::Request::Release(..)
             | bridge::Request::Collect(..)

@@ -268,7 +268,7 @@ impl World {
                 self.forget_sites();
                 let name = self.queue.name(destination).expect("it is sought").to_owned();
                 // Two of them have the same hosts, most of the time.
-                let shared = name < "mx:c".to_owned() && !self.random.one_in(4);
+                let shared = *name < *"mx:c" && !self.random.one_in(4);
                 let site = if shared { "site:ab" } else { &name };
                 let good_for = Duration::from_secs(1 + self.random.below(7200));
                 self.queue.on_located(destination, site, good_for, self.now(), orders);

@@ -180,7 +180,7 @@ impl Queue {
 
     /// Sites that the queue knows, in no order that means anything.
     pub fn list_sites(&self, cursor: Cursor, limit: usize) -> Page<SiteView> {
-        page(&self.destinations.sites, cursor, limit, |index, site| Some(self.view_site(index, site)))
+        page(&self.destinations.sites, cursor, limit, |index, site| Some(self.view_record(index, site)))
     }
 
     /// What the queue knows of a message as a whole.
@@ -248,6 +248,11 @@ impl Queue {
         }
     }
 
+    /// One site.
+    pub fn view_site(&self, Site(index): Site) -> Option<SiteView> {
+        self.destinations.sites.get(index).map(|site| self.view_record(index, site))
+    }
+
     fn view_destination(&self, index: u32, found: &DestinationRecord) -> DestinationView {
         DestinationView {
             destination: Destination(index),
@@ -255,11 +260,11 @@ impl Queue {
             tenant: found.tenant,
             counts: found.counts(),
             attempts: found.attempts,
-            site: self.destinations.sites.get(found.site).map(|site| self.view_site(found.site, site)),
+            site: self.destinations.sites.get(found.site).map(|site| self.view_record(found.site, site)),
         }
     }
 
-    fn view_site(&self, index: u32, site: &SiteRecord) -> SiteView {
+    fn view_record(&self, index: u32, site: &SiteRecord) -> SiteView {
         SiteView {
             site: Site(index),
             name: site.name.clone(),

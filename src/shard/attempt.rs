@@ -65,7 +65,8 @@ pub(crate) async fn work(
         };
         worker.take(job).await;
         worker.deliver().await;
-        if turn.ends(&shard) {
+        // The next message needs a new connection, for which it may have to wait.
+        if turn.ends(&shard) || lane.wait_to_open(&shard) {
             break;
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     settings::{Settings, Snapshot},
     shard::Shard,
     upkeep::{self, IndexOrder},
+    why,
 };
 
 /// Answers for as long as the pool asks.
@@ -48,6 +49,11 @@ pub(crate) async fn answer(
                         Err(returning) => reply.put_off(returning),
                     }
                 });
+            }
+            Request::Explain(subject, reply) => {
+                let shard = shard.clone();
+                // What is on its way back says so itself.
+                ring::spawn(async move { reply.send(why::explain(&shard, &subject).await) });
             }
             Request::Change { action, selector, cursor, reply } => {
                 let shard = shard.clone();

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use bridge::Reason;
 use delivery::{Outcome, Route, TlsMemory, TlsMemoryLimits, Via};
 use mail::{QueueId, Status};
 use queue::{AttemptId, Destination, Recipients};
@@ -29,6 +30,7 @@ use crate::{
     schedule,
     settings::Settings,
     shard::Shard,
+    why,
 };
 
 /// All lanes of one core.
@@ -376,6 +378,39 @@ impl Hops {
         }
     }
 
+    /// What holds mail for a site back.
+    pub(crate) fn reasons(&self, shard: &Shard, site: &str) -> Vec<Reason> {
+        let Some(lane) = self.lanes.borrow().get(site).cloned() else { return Vec::new() };
+        let settings = shard.settings();
+        let Some(route) = lane.route(&settings) else { return Vec::new() };
+        let (shape, mut reasons, now) = (settings.shape(site, route), Vec::new(), ring::clock::now());
+        if let (Pace::Paused(until), Some(rate)) = (lane.pace.get(), shape.message_rate) {
+            let text =
+                format!("as many messages have gone there as its rate lets: {rate}, all cores together");
+            let set_by = Some(settings.set_by(site, "message-rate"));
+            reasons.push(Reason { until: Some(why::wall(until)), set_by, ..why::plain("rate", text) });
+        }
+        if let Some(rate) = shape.connection_rate.filter(|_| lane.unopened_until.get() > now) {
+            let text = format!(
+                "as many connections were opened there as their rate lets: {rate}, all cores together"
+            );
+            let (until, set_by) =
+                (why::wall(lane.unopened_until.get()), settings.set_by(site, "connection-rate"));
+            let plain = why::plain("connection-rate", text);
+            reasons.push(Reason { until: Some(until), set_by: Some(set_by), ..plain });
+        }
+        if lane.line.get() == Line::Standing {
+            let text = format!(
+                "the host has as many connections there as it may, {}, and other cores have them; one of them gives one up \
+                 within its turn",
+                shape.connections_max
+            );
+            let set_by = Some(settings.set_by(site, "connections-max"));
+            reasons.push(Reason { set_by, ..why::plain("connections", text) });
+        }
+        reasons
+    }
+
     /// Forgets a lane that nobody needs.
     fn tidy(&self, shard: &Rc<Shard>, lane: &Rc<Lane>) {
         let is_needed = lane.workers.get() > 0
@@ -407,7 +442,7 @@ impl Lane {
 
     /// Whether no connection is to be opened yet. Whoever has one goes on; if nobody has, what waits here does so until the
     /// time has come.
-    fn wait_to_open(self: &Rc<Self>, shard: &Rc<Shard>) -> bool {
+    pub(crate) fn wait_to_open(self: &Rc<Self>, shard: &Rc<Shard>) -> bool {
         let settings = shard.settings();
         let Some(rate) =
             self.route(&settings).and_then(|route| settings.shape(&self.key, route).connection_rate)

@@ -17,7 +17,7 @@
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces` and `budget` (limits of the whole host), `recover` and `restore` (after
 //! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's
-//! requests), `release` (mail that a client asks for), `fetch` (mail that a client has come for), `settings` (the configuration).
+//! requests), `why` (explanations), `release` (mail that a client asks for), `fetch` (mail that a client has come for), `settings` (the configuration).
 
 mod accept;
 mod admission;
@@ -53,6 +53,7 @@ mod socket;
 mod trace;
 mod upkeep;
 mod verify;
+mod why;
 
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 

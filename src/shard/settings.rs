@@ -221,6 +221,18 @@ impl Settings {
         }
     }
 
+    /// The key that says so of a site: its rule's, where that says anything, else its route's.
+    pub(crate) fn set_by(&self, key: &str, what: &str) -> String {
+        let rule = rule_of_site(Routes::site_of_key(key)).and_then(|rule| self.shapes.get(rule));
+        match (rule, what) {
+            (Some(rule), "connections-max") if rule.connections_max.is_none() => {
+                "route.concurrency-max".into()
+            }
+            (None, _) => "route.concurrency-max".into(),
+            (Some(rule), what) => format!("site.{}.{what}", rule.name),
+        }
+    }
+
     /// The TLS configuration for a level, where there is one.
     pub(crate) fn client_tls(&self, level: TlsLevel) -> Option<Arc<ClientConfig>> {
         match level {

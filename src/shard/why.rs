@@ -1,0 +1,147 @@
+//! Why something waits: which limit holds it, until when, and what set that.
+
+use std::{rc::Rc, time::Duration};
+
+use bridge::{Explained, Reason};
+use delivery::Routes;
+use mail::{QueueId, Timestamp};
+use queue::{Destination, SiteView, State};
+
+use crate::{facts, shard::Shard};
+
+/// Explains a message by its queue id, else a site or a destination by its name; nothing when it is not here.
+pub(crate) async fn explain(shard: &Rc<Shard>, subject: &str) -> Vec<Explained> {
+    match subject.parse::<QueueId>() {
+        Ok(id) => message(shard, id).await,
+        Err(_) => site(shard, subject),
+    }
+}
+
+async fn message(shard: &Rc<Shard>, id: QueueId) -> Vec<Explained> {
+    if shard.queue.borrow().message(id).is_none() {
+        return Vec::new();
+    }
+    let envelope = shard.envelope(id).await.ok();
+    let states = shard.queue.borrow().states(id).unwrap_or_default();
+    let explained = |state: queue::RecipientState| {
+        let recipient =
+            envelope.as_ref().and_then(|envelope| envelope.recipients.get(state.recipient as usize));
+        Explained {
+            subject: recipient.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
+            shard: shard.number,
+            reasons: recipient_reasons(shard, id, &state),
+        }
+    };
+    states.into_iter().map(explained).collect()
+}
+
+fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
+    let sites: Vec<SiteView> = {
+        let queue = shard.queue.borrow();
+        let of_destination =
+            queue.find(queue::Tenant::default(), name).and_then(|found| queue.destination(found)?.site);
+        let of_name = queue.site(name).and_then(|site| queue.view_site(site));
+        of_name.or(of_destination).into_iter().collect()
+    };
+    let explained = |site: SiteView| Explained {
+        subject: site.name.to_string(),
+        shard: shard.number,
+        reasons: site_reasons(shard, &site),
+    };
+    sites.into_iter().map(explained).collect()
+}
+
+fn recipient_reasons(shard: &Rc<Shard>, id: QueueId, state: &queue::RecipientState) -> Vec<Reason> {
+    let last = shard.last(id, state.recipient).map(|last| last.text);
+    let reason = |cause: &str, text: String| Reason { cause: cause.into(), text, until: None, set_by: None };
+    match state.state {
+        State::Running => vec![reason("running", "an attempt is under way".into())],
+        State::Held if is_held_by_route(shard, state.destination) => {
+            let text = "its route holds mail until somebody comes for it, or a reload gives it another route";
+            vec![Reason { set_by: Some("route.via".into()), ..reason("held", text.into()) }]
+        }
+        State::Held => {
+            let text = "an operator holds it; `ringpost queue release` lets it go";
+            vec![Reason { set_by: Some("an operator".into()), ..reason("held", text.into()) }]
+        }
+        State::Deferred => {
+            let times = match state.attempts {
+                0 => "it is not to be sent before (RFC 4865)".into(),
+                1 => "one attempt has ended without success".to_owned(),
+                more => format!("{more} attempts have ended without success"),
+            };
+            let set_by = if state.attempts == 0 { "the sender" } else { "queue.retry" };
+            let text = match &last {
+                Some(last) => format!("{times}; the last time: {last}"),
+                None => times,
+            };
+            vec![Reason { until: Some(state.due), set_by: Some(set_by.into()), ..reason("deferred", text) }]
+        }
+        State::Ready => ready_reasons(shard, state.destination),
+    }
+}
+
+fn is_held_by_route(shard: &Shard, destination: Destination) -> bool {
+    shard.queue.borrow().name(destination).is_some_and(Routes::is_hold_key)
+}
+
+fn ready_reasons(shard: &Rc<Shard>, destination: Destination) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let mut add = |cause: &str, text: String| {
+        reasons.push(Reason { cause: cause.into(), text, until: None, set_by: None });
+    };
+    if let Some(progress) = shard.returning.progress() {
+        add("returning", format!("what was queued before the start is tried when all is back: {progress}"));
+    }
+    let view = shard.queue.borrow().destination(destination).and_then(|found| found.site);
+    match view {
+        Some(site) => reasons.extend(site_reasons(shard, &site)),
+        None => add("sought", "its mail hosts are being looked up".into()),
+    }
+    reasons
+}
+
+fn site_reasons(shard: &Rc<Shard>, site: &SiteView) -> Vec<Reason> {
+    let now = facts::now();
+    let mut reasons = Vec::new();
+    if shard.is_stopping() {
+        reasons.push(plain("stopping", "this server stops, and begins nothing any more".into()));
+    } else if shard.journals.has_failed() {
+        let text = "the journal has failed: what is delivered could not be written down; restart".into();
+        reasons.push(plain("journal", text));
+    }
+    if let Some(until) = site.blocked_until.filter(|until| *until > now) {
+        let text = format!(
+            "{} could not be reached {} in a row; then one attempt probes it",
+            site.name,
+            if site.failures == 1 { "once".to_owned() } else { format!("{} times", site.failures) }
+        );
+        let set_by = Some("queue.destination-retry-min, -max".into());
+        reasons.push(Reason { until: Some(until), set_by, ..plain("unreachable", text) });
+    }
+    reasons.extend(shard.hops.reasons(shard, &site.name));
+    let limits = shard.settings().queue_limits;
+    let running = shard.queue.borrow().counts().running;
+    if site.attempts_max > 0 && site.attempts >= site.attempts_max {
+        let text =
+            format!("{} attempts are under way there: as many as its connections can take", site.attempts);
+        reasons.push(plain("busy", text));
+    } else if running >= u64::from(limits.attempts_max) {
+        let text = format!("{running} attempts are under way on this core");
+        reasons.push(Reason { set_by: Some("queue.attempts-max".into()), ..plain("core-busy", text) });
+    }
+    if reasons.is_empty() {
+        reasons.push(plain("free", "nothing holds it".into()));
+    }
+    reasons
+}
+
+/// A reason of which no end is known.
+pub(crate) fn plain(cause: &str, text: String) -> Reason {
+    Reason { cause: cause.into(), text, until: None, set_by: None }
+}
+
+/// A moment of the process's clock, as people read it.
+pub(crate) fn wall(at: Duration) -> Timestamp {
+    facts::now().saturating_add(at.saturating_sub(ring::clock::now()))
+}
