@@ -73,6 +73,7 @@ fn lines(c: &mut Criterion) {
                 tls,
                 cert: None,
                 msgid,
+                tenant: None,
             };
             line.emit(at);
         });

@@ -29,6 +29,7 @@ impl Config {
         self.check_relay(reader);
         self.check_routes(reader);
         self.check_sites(reader);
+        self.check_tenants(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
         self.check_times(reader);
@@ -427,6 +428,21 @@ impl Config {
             if site.name.contains(['.', ',', ';']) {
                 let problem = "a site's name has no dots, commas and semicolons: names of hosts do".into();
                 reader.conflict(&[&format!("{key}.name")], problem, "name it by one word");
+            }
+        }
+    }
+
+    fn check_tenants(&self, reader: &mut Reader<'_>) {
+        for tenant in &self.tenants {
+            let key = format!("tenant.{}", tenant.name.to_ascii_lowercase());
+            if tenant.networks.is_empty() && tenant.certificates.is_empty() && tenant.api_keys.is_empty() {
+                reader.missing(&key, "networks = [\"192.0.2.0/24\"]", "say which clients are its");
+            }
+            for name in &tenant.api_keys {
+                if !self.api_keys.iter().any(|key| key.name.eq_ignore_ascii_case(name)) {
+                    let problem = format!("there is no `[[api-key]]` with the name {name}");
+                    reader.conflict(&[&format!("{key}.api-keys")], problem, "name one that there is");
+                }
             }
         }
     }

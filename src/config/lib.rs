@@ -47,7 +47,7 @@ pub use serving::{
     TlsVersion, Tolerance,
 };
 
-pub use shaping::{Rate, Site};
+pub use shaping::{Rate, Site, Tenant};
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
 use schema::section;
@@ -106,6 +106,8 @@ section! {
         routes "route": Vec<Route> [Entries] = Vec::new();
         /// Sites.
         sites "site": Vec<Site> [Entries] = Vec::new();
+        /// Tenants.
+        tenants "tenant": Vec<Tenant> [Entries] = Vec::new();
         /// Certificates of next hops.
         outbound_tls: OutboundTls [Table] = OutboundTls::default();
         /// DNS.

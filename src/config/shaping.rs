@@ -2,10 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    DomainPattern,
+    DomainPattern, Fingerprint,
     notation::{List, Literal, Maybe, Spelled, Text, Time, Whole},
     schema::{Entry, section},
 };
@@ -46,6 +47,40 @@ section! {
         recipients_per_transaction: Option<u32> [Maybe<Whole<1, 100_000>>] = None;
         /// How long a connection is kept for more mail. Empty: `route.idle`.
         idle: Option<Duration> [Maybe<Time<0, { HOUR }>>] = None;
+    }
+}
+
+section! {
+    /// A tenant: mail of some clients of ours, which shares the queue with that of others by its weight. Where places are few, at a
+    /// provider or on a core, each tenant that waits has as many turns as its weight says, however much it has. The first
+    /// tenant counts whose clients and senders a message has. All other mail is that of one more, with the weight 1.
+    pub struct Tenant {
+        /// In logs and metrics, and for later files to find it.
+        name: String [Text] = String::new();
+        /// So many turns, where one without a weight has one.
+        weight: u32 [Whole<1, 1000>] = 1;
+        /// Its clients, by their networks: of those that may relay.
+        networks: Vec<IpNet> [List<Literal>] = Vec::new();
+        /// Its clients, by the SHA-256 of the certificates that they show: of those that may relay.
+        certificates: Vec<Fingerprint> [List<Literal>] = Vec::new();
+        /// Its programs, by the names of their `[[api-key]]`.
+        api_keys: Vec<String> [List<Text>] = Vec::new();
+        /// Only mail with these domains in the reverse-path. Empty: any.
+        senders: Vec<DomainPattern> [List<Literal>] = Vec::new();
+    }
+}
+
+impl Entry for Tenant {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn sample() -> Self {
+        Self {
+            name: "shop".into(),
+            networks: "192.0.2.0/24".parse().into_iter().collect(),
+            ..Self::default()
+        }
     }
 }
 

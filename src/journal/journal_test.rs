@@ -61,6 +61,7 @@ pub(crate) fn envelope() -> Envelope {
             hold_until: Some(Timestamp(1_700_000_050_000_000)),
             hold_for: Some(mail::HoldFor(50)),
             tls: TlsDemand::Required,
+            tenant: mail::TenantId::of("shop"),
         },
         upstream: Some(
             mail::Upstream { address: Some([192, 0, 2, 7].into()), ..mail::Upstream::default() }.into(),

@@ -56,7 +56,7 @@ impl Askers {
     }
 }
 
-fn is_of(pattern: &DomainPattern, domain: &Domain) -> bool {
+pub(crate) fn is_of(pattern: &DomainPattern, domain: &Domain) -> bool {
     match pattern {
         DomainPattern::Any => true,
         DomainPattern::Exact(exact) => exact == domain,

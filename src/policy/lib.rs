@@ -11,6 +11,7 @@ mod names;
 mod network;
 mod recipient;
 mod stranger;
+mod tenant;
 
 use std::{
     collections::HashMap,
@@ -48,6 +49,7 @@ pub struct Policy {
     deny_senders: Addresses,
     allow_senders: Addresses,
     askers: Vec<Askers>,
+    tenants: Vec<tenant::Rule>,
 }
 
 /// Whether the client is one of ours.
@@ -109,6 +111,7 @@ impl Policy {
             deny_senders: Addresses::new(&config.senders.deny),
             allow_senders: Addresses::new(&config.senders.allow),
             askers: config.etrn.iter().map(Askers::new).collect(),
+            tenants: config.tenants.iter().map(tenant::Rule::new).collect(),
         }
     }
 

@@ -28,7 +28,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Destination(pub(crate) u32);
 
-/// Whose mail it is: those who share the queue have turns by their weights ([`crate::Queue::set_weight`]). The shard
+/// Whose mail it is: those who share the queue have turns by their weights ([`crate::Queue::set_weights`]). The shard
 /// gives out the numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(pub u32);
@@ -96,6 +96,8 @@ pub(crate) struct Destinations {
     served: [u32; PRIORITIES - 1],
     /// Of tenants whose weight is not 1.
     pub(crate) weights: HashMap<Tenant, u32>,
+    /// Tenants that have destinations, and how many.
+    pub(crate) tenants: HashMap<Tenant, u32>,
     /// Destinations that are to be located.
     pub(crate) sought: Vec<u32>,
 }
@@ -146,6 +148,7 @@ impl Destinations {
             turns: Default::default(),
             served: [0; PRIORITIES - 1],
             weights: HashMap::new(),
+            tenants: HashMap::new(),
             sought: Vec::new(),
         }
     }
@@ -169,6 +172,7 @@ impl Destinations {
         };
         let index = self.slab.insert(DestinationRecord::new(name.into(), tenant, site, now));
         self.names_len += name.len();
+        *self.tenants.entry(tenant).or_default() += 1;
         let slab = &self.slab;
         let hash_of = |index: &u32| self::hash(seed, &slab[*index].name, slab[*index].tenant);
         self.names.insert_unique(hash, index, hash_of);
@@ -255,6 +259,12 @@ impl Destinations {
         self.names_len -= name.len();
         let entry = self.names.find_entry(hash(self.seed, &name, tenant), |other| *other == index);
         entry.expect("an interned name is in the table").remove();
+        if let Some(count) = self.tenants.get_mut(&tenant) {
+            *count -= 1;
+            if *count == 0 {
+                self.tenants.remove(&tenant);
+            }
+        }
         if site != NIL {
             self.leave(site);
         }

@@ -198,13 +198,9 @@ impl Queue {
         }
     }
 
-    /// Gives a tenant so many turns where one without a weight has one.
-    pub fn set_weight(&mut self, tenant: Tenant, weight: u32) {
-        if weight == 1 {
-            self.destinations.weights.remove(&tenant);
-        } else {
-            self.destinations.weights.insert(tenant, weight.max(1));
-        }
+    /// Gives tenants so many turns where one without a weight has one.
+    pub fn set_weights(&mut self, weights: impl IntoIterator<Item = (Tenant, u32)>) {
+        self.destinations.weights = weights.into_iter().collect();
     }
 
     /// A message was accepted: its recipients are ready.
@@ -516,6 +512,17 @@ impl Queue {
     /// Attempts under way at a site.
     pub fn attempts(&self, Site(site): Site) -> u32 {
         self.destinations.sites.get(site).map_or(0, |found| found.attempts)
+    }
+
+    /// All tenants' destinations of that name.
+    pub fn find_all(&self, name: &str) -> Vec<Destination> {
+        let tenants = self.destinations.tenants.keys();
+        tenants.filter_map(|tenant| self.find(*tenant, name)).collect()
+    }
+
+    /// Whose mail goes to a destination.
+    pub fn tenant(&self, destination: Destination) -> Option<Tenant> {
+        self.destinations.slab.get(destination.0).map(|found| found.tenant)
     }
 
     /// The site of that name, if the queue knows it.

@@ -634,7 +634,7 @@ fn a_crowd_of_one_tenant_is_no_concern_of_another() {
 fn tenants_share_places_among_all_sites_and_at_each_by_weight() {
     for (attempts_max, site_attempts_max) in [(1, 20), (100, 1)] {
         let mut desk = Desk::new(Limits { attempts_max: 0, site_attempts_max, ..Limits::default() });
-        desk.queue.set_weight(B, 3);
+        desk.queue.set_weights([(B, 3)]);
         for number in 0..400 {
             // One has many domains, the other one.
             desk.accept_for(number, A, &format!("domain{number}"));

@@ -38,9 +38,9 @@ pub struct Page<T> {
 
 /// What a listing shows; a field that is `None` lets everything pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Only this destination.
-    pub destination: Option<Destination>,
+pub struct Filter<'a> {
+    /// Only these destinations.
+    pub destinations: Option<&'a [Destination]>,
     /// Only this state.
     pub state: Option<State>,
     /// Only deferred recipients that are due by then.
@@ -157,12 +157,13 @@ impl Queue {
     }
 
     /// Groups, in no order that means anything.
-    pub fn list(&self, filter: &Filter, cursor: Cursor, limit: usize) -> Page<GroupView> {
+    pub fn list(&self, filter: &Filter<'_>, cursor: Cursor, limit: usize) -> Page<GroupView> {
         let due_by = filter.due_by.map(|time| self.clock.at(time));
         page(&self.groups, cursor, limit, |_, group| {
-            let meant = filter.destination.is_none_or(|meant| meant.0 == group.destination)
-                && filter.state.is_none_or(|meant| meant == group.state)
-                && due_by.is_none_or(|due_by| group.state == State::Deferred && group.due <= due_by);
+            let meant =
+                filter.destinations.is_none_or(|meant| meant.contains(&Destination(group.destination)))
+                    && filter.state.is_none_or(|meant| meant == group.state)
+                    && due_by.is_none_or(|due_by| group.state == State::Deferred && group.due <= due_by);
             meant.then(|| self.view_group(group))
         })
     }

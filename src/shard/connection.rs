@@ -5,7 +5,7 @@ use std::{collections::VecDeque, fmt::Display, io, mem, rc::Rc, time::Duration};
 use bridge::{Call, Parcel};
 use dns::Name;
 use mail::{Domain, Envelope, ForwardPath, Node, Upstream};
-use policy::{Listing, Query, Reverse};
+use policy::{Listing, Query, Reverse, Standing};
 use ring::{Peer, Task};
 use smtp::{Action, Claim, Claims, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
 use tls::Fingerprint;
@@ -648,16 +648,26 @@ impl Connection<'_> {
     }
 
     /// Makes the message durable; only then is there a 250.
-    async fn commit(&mut self, envelope: Envelope) -> Action {
+    async fn commit(&mut self, mut envelope: Envelope) -> Action {
+        self.assign_tenant(&mut envelope);
         let receiving = self.receiving.take().expect("mail data was received");
         let committed = receiving.commit(self.shard, envelope, Keep::WhileRoom).await;
         self.note(&committed);
         self.session.on_commit(committed.outcome)
     }
 
+    /// Whose a client's mail is.
+    fn assign_tenant(&self, envelope: &mut Envelope) {
+        let (caller, settings) = (self.socket.caller(), self.shard.settings());
+        if caller.standing(&settings.policy) == Standing::Own {
+            envelope.handling.tenant = settings.policy.tenant(caller.asker(), None, &envelope.reverse_path);
+        }
+    }
+
     /// Begins to make the message durable. The client has sent more already, and what it sent is read meanwhile: so
     /// the messages of one client share a group as well.
-    fn begin_commit(&mut self, envelope: Envelope) -> Action {
+    fn begin_commit(&mut self, mut envelope: Envelope) -> Action {
+        self.assign_tenant(&mut envelope);
         let receiving = self.receiving.take().expect("mail data was received");
         let shard = self.shard.clone();
         let commit = async move { receiving.commit(&shard, envelope, Keep::WhileRoom).await };

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use watch::events::Operated;
 
 use crate::{
-    accept, facts, fetch, inject, locate, release, schedule,
+    accept, facts, fetch, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
     upkeep::{self, IndexOrder},
@@ -142,9 +142,11 @@ async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
     let mut entries = Vec::new();
     let limit = listing.limit.clamp(1, STEP);
     let page = {
-        let mut queue = shard.queue.borrow_mut();
-        let destination = filter.destination.as_ref().map(|name| known_destination(&mut queue, name));
-        let wanted = queue::Filter { destination, state: filter.state.map(Into::into), due_by: None };
+        let queue = shard.queue.borrow();
+        // Each tenant has one of its own.
+        let destinations = filter.destination.as_ref().map(|name| queue.find_all(name));
+        let state = filter.state.map(Into::into);
+        let wanted = queue::Filter { destinations: destinations.as_deref(), state, due_by: None };
         let page = queue.list(&wanted, cursor, limit);
         cursor = page.next.unwrap_or_default();
         page
@@ -158,11 +160,6 @@ async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
         entries.extend(show(shard, group.id).await.and_then(|entry| matching(entry, filter)));
     }
     Page { entries, next: page.next.map(|_| u64::from(cursor.0)) }
-}
-
-fn known_destination(queue: &mut queue::Queue, name: &str) -> queue::Destination {
-    // To intern an unknown name makes it known for a while; the listing is empty all the same.
-    locate::intern(queue, name, facts::now())
 }
 
 /// The entry without the recipients that the filter does not mean; none when nobody is left.
@@ -262,8 +259,10 @@ fn simple(shard: &Shard, filter: &Filter) -> Option<queue::Selector> {
     if !only(Filter { destination: Some(name.clone()), ..Filter::default() }) {
         return None;
     }
-    let mut queue = shard.queue.borrow_mut();
-    Some(queue::Selector::Destination(known_destination(&mut queue, name)))
+    match shard.queue.borrow().find_all(name)[..] {
+        [only] => Some(queue::Selector::Destination(only)),
+        _ => None,
+    }
 }
 
 fn step(shard: &Rc<Shard>, command: Command, selector: queue::Selector, at: u64) -> Progress {

@@ -107,7 +107,8 @@ fn holding(shard: &Shard) -> Vec<Destination> {
 /// Messages of a page that somebody is held of.
 fn held(shard: &Shard, destination: Destination, cursor: Cursor) -> (Vec<QueueId>, Option<Cursor>) {
     const PAGE: usize = 256;
-    let filter = Filter { destination: Some(destination), state: Some(State::Held), due_by: None };
+    let destinations = [destination];
+    let filter = Filter { destinations: Some(&destinations), state: Some(State::Held), due_by: None };
     let page = shard.queue.borrow().list(&filter, cursor, PAGE);
     let mut seen = HashSet::new();
     let ids = page.items.into_iter().map(|group| group.id).filter(|id| seen.insert(*id)).collect();

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bridge::{Cause, Declined, Injected, Injection, Reply as Answer};
 use mail::{BodyType, Utf8};
 use message::trace::address_literal;
+use policy::Asker;
 use smtp::{Action, Refusal, Session, Stage, Verdict};
 use watch::events::{Refused, SessionPanicked};
 
@@ -88,7 +89,11 @@ impl Entry<'_> {
                     let verdict = self.receive().await;
                     self.session.on_data_end(verdict)
                 }
-                Action::Commit(envelope) => {
+                Action::Commit(mut envelope) => {
+                    let asker = Asker { address: None, certificate: None };
+                    let key = Some(&*self.injection.bringer);
+                    let policy = &self.shard.settings().policy;
+                    envelope.handling.tenant = policy.tenant(asker, key, &envelope.reverse_path);
                     self.progress = Progress::Commit;
                     let receiving = self.receiving.take().expect("mail data was received");
                     let committed = receiving.commit(self.shard, envelope, Keep::Not).await;

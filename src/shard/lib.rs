@@ -172,6 +172,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     let now = facts::now();
     let seed = ring::clock::unix_micros() ^ (number as u64) << 48;
     let mut queue = Queue::new(settings.queue_limits, settings.schedule.clone(), seed, now);
+    queue.set_weights(settings.weights.iter().copied());
     queue.begin_restore();
     let began = ring::clock::now();
     let (mut committers, mut missing, mut segments) = (Vec::new(), Vec::new(), 0);

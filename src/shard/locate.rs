@@ -13,7 +13,7 @@ use std::{
 
 use delivery::{Hosts, Routes};
 use dns::{Kind, Name, Question};
-use mail::Timestamp;
+use mail::{TenantId, Timestamp};
 use queue::{Destination, Queue, Tenant, Whereabouts};
 
 use crate::{facts, schedule, shard::Shard};
@@ -30,13 +30,18 @@ const GOOD_FOR_MIN: Duration = Duration::from_secs(60);
 /// And at most.
 const GOOD_FOR_MAX: Duration = Duration::from_secs(3600);
 
-/// The number of the destination that has this key, and that routes have given.
-pub(crate) fn intern(queue: &mut Queue, key: &str, now: Timestamp) -> Destination {
+/// Under which number the queue knows a tenant. Two that have the same would share their turns, and nothing else.
+pub(crate) const fn tenant(TenantId(id): TenantId) -> Tenant {
+    Tenant(id as u32)
+}
+
+/// The number of a tenant's destination that has this key, and that routes have given.
+pub(crate) fn intern(queue: &mut Queue, tenant: Tenant, key: &str, now: Timestamp) -> Destination {
     let whereabouts = match Routes::domain_of_key(key) {
         Some(_) => Whereabouts::Asked,
         None => Whereabouts::Own,
     };
-    queue.intern_for(Tenant::default(), key, whereabouts, now)
+    queue.intern_for(tenant, key, whereabouts, now)
 }
 
 /// Finds out where a destination is, and tells the queue.

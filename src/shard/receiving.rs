@@ -264,6 +264,7 @@ impl Committed {
             return;
         }
         let tls = bringer.tls.map(ToString::to_string);
+        let tenants = &shard.settings().tenants;
         let certificate = bringer.certificate.as_ref().map(|certificate| certificate as &dyn Display);
         let upstream = envelope.upstream.as_deref().filter(|_| self.told == Told::Yes);
         let upstream_client = upstream.and_then(Upstream::client);
@@ -281,6 +282,7 @@ impl Committed {
             tls: tls.as_deref(),
             cert: certificate,
             msgid: msgid.as_deref(),
+            tenant: tenants.get(&envelope.handling.tenant).map(|name| &**name),
         }
         .emit(envelope.received_at.0);
     }

@@ -262,7 +262,8 @@ fn redirects(shard: &Shard, id: QueueId, envelope: Option<&Envelope>) -> Vec<Red
             Held::Yes => (way.key, Onward::Hold),
         };
         if *name != *key {
-            let destination = locate::intern(&mut queue, &name, facts::now());
+            let tenant = queue.tenant(state.destination).unwrap_or_default();
+            let destination = locate::intern(&mut queue, tenant, &name, facts::now());
             redirects.push(Redirect { recipient: state.recipient, destination, onward });
         }
     }

@@ -278,7 +278,8 @@ fn put(shard: &Shard, settings: &Settings, id: QueueId, entry: &Entry, now: Time
         let way = settings.way(&domain, demand);
         // A route that holds now holds what was not tried yet.
         let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
-        let destination = locate::intern(&mut queue, &way.key, now);
+        let destination =
+            locate::intern(&mut queue, locate::tenant(entry.facts.handling.tenant), &way.key, now);
         recipients.push(RecipientState { recipient: place, destination, state, attempts, due, status });
     }
     let warned = entry.states.iter().any(|(_, state)| state.delay_notice == DelayNotice::Sent);

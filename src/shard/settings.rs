@@ -18,7 +18,7 @@ use delivery::{
     TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
-use mail::Envelope;
+use mail::{Envelope, TenantId};
 use policy::Listing;
 use policy::Networks;
 use smtp::{
@@ -29,6 +29,7 @@ use tls::{ClientConfig, Credentials, ServerConfig};
 
 use crate::{
     crowd::{Prefixes, Rates},
+    locate,
     resolve::Resolving,
     shard::{Held, Way},
 };
@@ -81,6 +82,10 @@ pub(crate) struct Settings {
     pub(crate) site_rules: Vec<SiteRule>,
     /// What holds for sites that rules name.
     shapes: HashMap<Box<str>, config::Site>,
+    /// Turns of tenants.
+    pub(crate) weights: Vec<(queue::Tenant, u32)>,
+    /// What tenants are called.
+    pub(crate) tenants: HashMap<TenantId, Rc<str>>,
     /// Destinations that are located at once.
     pub(crate) located_at_once: usize,
     /// How long a connection is busy before another core may have its place.
@@ -171,6 +176,16 @@ impl Settings {
             queue_limits: queue_limits(config),
             site_rules: config.sites.iter().map(site_rule).collect(),
             shapes: config.sites.iter().map(|site| (site.name.as_str().into(), site.clone())).collect(),
+            weights: config
+                .tenants
+                .iter()
+                .map(|tenant| (locate::tenant(TenantId::of(&tenant.name)), tenant.weight))
+                .collect(),
+            tenants: config
+                .tenants
+                .iter()
+                .map(|tenant| (TenantId::of(&tenant.name), tenant.name.as_str().into()))
+                .collect(),
             located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,
             resolving: Resolving::new(&config.dns),

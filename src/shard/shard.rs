@@ -198,6 +198,7 @@ impl Shard {
             let mut queue = self.queue.borrow_mut();
             queue.set_schedule(settings.schedule.clone());
             queue.set_limits(self.limits(&settings), facts::now(), &mut orders);
+            queue.set_weights(settings.weights.iter().copied());
             // Rules and routes have a part in what sites are called.
             queue.forget_whereabouts();
         }
@@ -322,9 +323,12 @@ impl Shard {
     fn enqueue(self: &Rc<Self>, id: QueueId, envelope: &Envelope, size: u64, ways: &[Way]) {
         let now = facts::now();
         let mut orders = Vec::new();
+        let tenant = locate::tenant(envelope.handling.tenant);
         let mut queue = self.queue.borrow_mut();
-        let destinations: Vec<(u32, Destination)> =
-            (0..).zip(ways).map(|(place, way)| (place, locate::intern(&mut queue, &way.key, now))).collect();
+        let destinations: Vec<(u32, Destination)> = (0..)
+            .zip(ways)
+            .map(|(place, way)| (place, locate::intern(&mut queue, tenant, &way.key, now)))
+            .collect();
         let (kind, warning) = kind(envelope);
         let priority = priority(&envelope.handling);
         let times = times(&envelope.handling, envelope.received_at);

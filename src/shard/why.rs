@@ -39,7 +39,7 @@ fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
     let sites: Vec<SiteView> = {
         let queue = shard.queue.borrow();
         let of_destination =
-            queue.find(queue::Tenant::default(), name).and_then(|found| queue.destination(found)?.site);
+            queue.find_all(name).into_iter().find_map(|found| queue.destination(found)?.site);
         let of_name = queue.site(name).and_then(|site| queue.view_site(site));
         of_name.or(of_destination).into_iter().collect()
     };

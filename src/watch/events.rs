@@ -184,6 +184,8 @@ events! {
         cert: Option<&'a dyn Display>,
         /// The Message-ID, when one was read.
         msgid: Option<&'a str>,
+        /// Whose it is, when it is a tenant's.
+        tenant: Option<&'a str>,
     }
     /// A request about mail by HTTP was refused, whole or in part.
     Info inject request_refused = RequestRefused<'a> {

@@ -135,6 +135,7 @@ fn events_tracing_and_libraries_share_the_log() {
         tls: None,
         cert: None,
         msgid: None,
+        tenant: None,
     };
     accepted.emit(AT);
     Connected { client, listener: "smtp", proxy: None }.emit(AT);

@@ -279,3 +279,55 @@ fn a_site_is_sent_to_at_its_pace() {
     let took = deliver("few.test", 6);
     assert!(took >= 1.9, "{took}");
 }
+
+/// A crowd of one tenant, with one connection to send it on, does not keep the mail of another waiting; not after a restart, either.
+#[test]
+fn a_crowd_of_one_tenant_does_not_keep_another_waiting() {
+    const CROWD: usize = 200;
+    let (hosts, back) = (Sink::start(), Sink::start());
+    let here = hosts.address().ip();
+    let dns = Unbound::records(&["crowd.test. MX 10 mx.test.", &format!("mx.test. A {here}")]);
+    let server = Server::start(&format!(
+        "[cores]\ncount = 1\n[dns]\nservers = [\"{}\"]\n\
+         [[tenant]]\nname = \"news\"\nnetworks = [\"127.0.0.0/8\"]\nsenders = [\"news.example\"]\n\
+         [[tenant]]\nname = \"shop\"\nnetworks = [\"127.0.0.0/8\"]\nsenders = [\"shop.example\"]\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {}\nconcurrency-max = 1\n\
+         [[route]]\nname = \"back\"\ndomains = [\"example.org\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
+        dns.address,
+        hosts.address().port(),
+        back.address()
+    ));
+    hosts.answer(|command| command.starts_with("RCPT").then(|| "450 4.2.0 not yet".to_owned()));
+    let mut client = server.client();
+    for number in 0..CROWD {
+        client.send("ann@news.example", &[&format!("bob{number}@crowd.test")], "Subject: news\r\n\r\n");
+        // In the middle, whichever way a restart counts them.
+        if number == CROWD / 2 {
+            client.send("ann@shop.example", &["carl@crowd.test"], "Subject: reset\r\n\r\n");
+        }
+    }
+    until("all are accepted, and whose they are is told", || {
+        let accepted = server.events("accepted");
+        let of = |tenant: &str| accepted.iter().filter(|event| event["tenant"] == tenant).count();
+        (of("news") == CROWD && of("shop") == 1).then_some(())
+    });
+    until("all are deferred", || {
+        let deferred = |event: &serde_json::Value| event["result"] == "deferred";
+        (server.events("outcome").iter().filter(|event| deferred(event)).count() == CROWD + 1).then_some(())
+    });
+    // After a restart they are whose they were.
+    let server = Server::restarted(server);
+    hosts.answer(|_| None);
+    let retry = server.queue(&["retry", "--all"]);
+    assert!(retry.status.success(), "{retry:?}");
+    let order = until("all are delivered", || {
+        let delivered = |event: &serde_json::Value| event["result"] == "delivered";
+        let outcomes = server.events("outcome");
+        let order: Vec<_> =
+            outcomes.into_iter().filter(delivered).map(|event| event["to"].to_string()).collect();
+        (order.len() == CROWD + 1).then_some(order)
+    });
+    let place = order.iter().position(|to| to.contains("carl@")).unwrap();
+    // As many as were in the one connection's hands, and a turn of the crowd.
+    assert!(place <= 5, "after {place} of the crowd");
+}
