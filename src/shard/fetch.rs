@@ -5,7 +5,7 @@
 //! the message is in an attempt of its own core. Whoever has not got it when the attempt ends, however it ends, is held
 //! again; the journal has never said anything else. So nothing is lost whichever moment the connection dies, or the server.
 
-use std::{cell::RefCell, collections::HashSet, io, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashSet, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bridge::{Call, Parcel, Receipt, Reply};
 use bytes::Bytes;
@@ -14,20 +14,18 @@ use mail::{Envelope, QueueId, Status, TlsDemand};
 use queue::{Cursor, Destination, Filter, Order, State};
 use smtp::{
     Refusal,
-    client::{
-        Action, Channel, Chunking, Client, ReplyLimits, ReplyReader, Stage, Transaction, TransactionOutcome,
-    },
+    client::{Action, Channel, Chunking, Client, Stage, Transaction, TransactionOutcome},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     accept::client_address,
-    attempt::{OpenConnection, send},
     facts,
     hops::Job,
     outcomes, schedule,
     shard::Shard,
     socket::Socket,
+    talk::{OpenConnection, Talk, transaction},
 };
 
 /// How long the cores may take to look whether something waits: a client waits for "at least 10 minutes" (RFC 2645
@@ -220,47 +218,33 @@ pub(crate) async fn carry(
         errand: None,
         fetched: Fetched::default(),
     };
-    let (mut reader, mut out) = (ReplyReader::new(ReplyLimits::default()), Vec::new());
+    let mut talk = Talk::new();
     let timeout = |stage| settings.client_timeouts.of(stage);
     let mut action = client.on_connected(channel);
     loop {
         action = match action {
-            Action::Read(stage) => read(&mut client, socket, &mut reader, &mut out, timeout(stage)).await,
+            Action::Read(stage) => talk.read(&mut client, socket, timeout(stage)).await,
             Action::StartTls => unreachable!("TLS is not asked for"),
             Action::SendContent(framing) => {
-                let content = carrier.content(socket);
-                let mut slices = Vec::with_capacity(8);
-                if !out.is_empty() {
-                    slices.push(Bytes::from(mem::take(&mut out)));
-                }
-                framing.frame(&content, &mut slices);
-                let next = client.on_content_sent(&mut out);
-                if !out.is_empty() {
-                    slices.push(Bytes::from(mem::take(&mut out)));
-                }
-                match send(socket, &slices, timeout(Stage::Content)).await {
-                    Ok(()) => next,
-                    Err(error) if error.kind() == io::ErrorKind::TimedOut => client.on_timeout(),
-                    Err(_) => client.on_closed(),
-                }
+                let slices = talk.frame(framing, carrier.content(socket));
+                let next = client.on_content_sent(&mut talk.out);
+                talk.send(&mut client, socket, slices, next, timeout(Stage::Content)).await
             }
             Action::Finished(outcome) => {
                 let offers = client.offers().copied().unwrap_or_default();
                 let teller = |envelope: &Envelope| Teller::of(&offers, &envelope.handling, facts::now());
                 carrier.finished(&outcome, teller);
-                client.on_finished(&mut out)
+                client.on_finished(&mut talk.out)
             }
             Action::Ready => match carrier.next().await {
-                Some(transaction) => client.on_transaction(transaction, &mut out),
-                None => client.on_quit(&mut out),
+                Some(transaction) => client.on_transaction(transaction, &mut talk.out),
+                None => client.on_quit(&mut talk.out),
             },
             Action::Close(_) => break,
         };
     }
     carrier.give_back();
-    socket.send(|output| output.append(&mut out));
-    socket.stream().deadline().set_after(timeout(Stage::Quit));
-    let _ = socket.flush().await;
+    talk.end(socket, timeout(Stage::Quit)).await;
     drop(open);
     carrier.fetched
 }
@@ -312,30 +296,18 @@ impl Carrier<'_> {
         let errand = self.errand.as_mut()?;
         errand.given += 1;
         let envelope = &errand.parcel.envelope;
-        let recipients = errand.remaining.iter().filter_map(|place| envelope.recipients.get(*place as usize));
-        Some(Transaction {
-            reverse_path: envelope.reverse_path.clone(),
-            recipients: recipients.cloned().collect(),
-            size: errand.parcel.size,
-            body: envelope.body,
-            utf8: envelope.utf8,
-            ret: envelope.ret,
-            envelope_id: envelope.envelope_id.clone(),
-            by: smtp::By::left(&envelope.handling, facts::now()),
-            priority: envelope.handling.priority,
-            tls: match Demand::of(envelope.handling.tls, &envelope.reverse_path) {
-                Demand::Required => envelope.handling.tls,
-                Demand::None | Demand::Preferred => TlsDemand::None,
-            },
-            upstream: None,
-        })
+        let tls = match Demand::of(envelope.handling.tls, &envelope.reverse_path) {
+            Demand::Required => envelope.handling.tls,
+            Demand::None | Demand::Preferred => TlsDemand::None,
+        };
+        Some(transaction(envelope, &errand.remaining, errand.parcel.size, tls, None))
     }
 
-    fn content(&mut self, socket: &Socket) -> Vec<Bytes> {
+    fn content(&mut self, socket: &Socket) -> &[Bytes] {
         let errand = self.errand.as_mut().expect("its content is asked for");
         errand.tls = socket.tls_session().map(|tls| tls.to_string());
         self.shard.metrics.outbound.bytes.add(errand.parcel.size);
-        errand.parcel.content.clone()
+        &errand.parcel.content
     }
 
     fn finished(&mut self, outcome: &TransactionOutcome, teller: impl Fn(&Envelope) -> Teller) {
@@ -369,39 +341,5 @@ impl Carrier<'_> {
         let took = ring::clock::now().saturating_sub(began);
         // Whoever keeps it is there as long as the server is.
         let _ = parcel.receipt.send(Receipt { outcomes: ended, took, tls });
-    }
-}
-
-/// Sends what the client said and reads one reply.
-async fn read(
-    client: &mut Client,
-    socket: &mut Socket,
-    reader: &mut ReplyReader,
-    out: &mut Vec<u8>,
-    patience: Duration,
-) -> Action {
-    socket.send(|output| output.append(out));
-    let until = ring::clock::now() + patience;
-    loop {
-        let input = socket.input();
-        let mut bytes = input.bytes();
-        let before = bytes.len();
-        let read = reader.read(&mut bytes);
-        let consumed = before - bytes.len();
-        input.consume(consumed);
-        match read {
-            Ok(Some(reply)) => return client.on_reply(reply, out),
-            Ok(None) => {}
-            Err(error) => return client.on_garbage(error),
-        }
-        socket.stream().deadline().set(until);
-        match socket.fill().await {
-            Ok(0) => return client.on_closed(),
-            Ok(_) => {}
-            // Woken to stop: what is under way ends first.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && ring::clock::now() < until => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return client.on_timeout(),
-            Err(_) => return client.on_closed(),
-        }
     }
 }
