@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     accept::client_address,
     facts,
-    hops::Job,
-    outcomes, schedule,
+    hops::{self, Job},
+    outcomes,
     shard::Shard,
     socket::Socket,
     talk::{OpenConnection, Talk, transaction},
@@ -53,7 +53,7 @@ pub(crate) async fn here(
     parcels: mpsc::Sender<Parcel>,
     answer: Reply<Option<bool>>,
 ) {
-    if !shard.returning.is_over() || shard.is_stopping() {
+    if !shard.returning.is_over() || hands_out_nothing(shard) {
         return answer.send(None);
     }
     let _working = Working::begin(shard);
@@ -77,7 +77,7 @@ pub(crate) async fn here(
                 say(true);
                 // Room first: content that nobody has asked for yet takes no memory.
                 let Ok(room) = parcels.reserve().await else { return };
-                if shard.is_stopping() {
+                if hands_out_nothing(shard) {
                     return;
                 }
                 hand_out(shard, id, destination, &meant, room).await;
@@ -86,6 +86,11 @@ pub(crate) async fn here(
         }
     }
     say(false);
+}
+
+/// Whether it is too late to hand out: the core stops, or its journal has failed, and what is taken could not be written down.
+fn hands_out_nothing(shard: &Shard) -> bool {
+    shard.is_stopping() || shard.journals.has_failed()
 }
 
 /// Where routes hold mail.
@@ -157,11 +162,7 @@ async fn hand_out(
             };
             outcomes::end(shard, &job, &key, &ended);
         }
-        Ok(_) | Err(_) => {
-            let mut orders = Vec::new();
-            shard.queue.borrow_mut().on_postponed(job.attempt, facts::now(), &mut orders);
-            schedule::follow(shard, orders);
-        }
+        Ok(_) | Err(_) => hops::postpone(shard, job),
     }
 }
 

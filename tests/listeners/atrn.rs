@@ -484,6 +484,28 @@ fn a_reload_in_the_middle() {
     }
 }
 
+/// What nobody has taken when the visit ends goes by the routes of that time.
+#[test]
+fn a_reload_before_a_visit_that_takes_nothing() {
+    let sink = Sink::start();
+    for dies in ["MAIL", "RCPT", "END"] {
+        let server = server("");
+        send(&server, 10..22);
+        let mail = thread::scope(|scope| {
+            let (paying, word) = begun(scope, &server, Visit { waits: "EHLO", dies, ..VISIT });
+            let configured = fs::read_to_string(server.place().join("conf.d/test.toml")).unwrap();
+            server.configure(&configured.replace(HOLD, &sink.route()));
+            assert_eq!(server.reload()["event"], "reloaded");
+            drop(word);
+            paying.join().unwrap().1
+        });
+        assert!(mail.is_empty(), "{mail:?}");
+        server.queue(&["retry", "--all"]).good();
+        (0..12).for_each(|_| drop(sink.mail()));
+        until("the queue is empty", || queued(&server).is_empty().then_some(()));
+    }
+}
+
 /// Who may not have it any more is sent no other message.
 #[test]
 fn a_reload_that_takes_a_domain_away() {
