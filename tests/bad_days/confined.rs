@@ -137,6 +137,34 @@ fn root_gives_up_what_it_does_not_need() {
     assert_eq!(server.queue_json(&["list"]).len(), 1);
 }
 
+/// Whatever the umask says: what the server keeps is for its own user. The files of the index are sled's, in a directory that
+/// is ours.
+#[test]
+fn what_is_kept_is_kept_from_others() {
+    let mut server = Server::prepare(HOLD);
+    let mut command = through(&["sh", "-c", "umask 0; exec \"$@\"", "sh"], &server);
+    server.resume_by(&mut command);
+    server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+    let data = server.place().join("data");
+    let (mut open, mut files) = (Vec::new(), 0);
+    let mut folders = vec![data.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()) {
+            let (path, found) = (entry.path(), entry.metadata().unwrap());
+            if found.permissions().mode() & 0o77 != 0 {
+                open.push(format!("{} {:o}", path.display(), found.permissions().mode()));
+            }
+            files += usize::from(found.is_file());
+            // As far as somebody else would get.
+            if found.is_dir() && path.parent().and_then(|parent| parent.file_name()) != Some("index".as_ref())
+            {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(open.is_empty() && files > 4, "{files} files, open to others: {open:#?}");
+}
+
 /// What root has given up nobody gets back who is started by the server, were there a way to start somebody.
 #[test]
 fn nothing_is_left_to_get_back() {
