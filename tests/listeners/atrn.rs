@@ -1,9 +1,9 @@
 //! Hosts that come for their mail and are the server on the connection they have made (RFC 2645).
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io::ErrorKind,
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
     path::PathBuf,
     thread::{self, Scope, ScopedJoinHandle},
 };
@@ -153,12 +153,12 @@ fn word(server: &Server) -> PathBuf {
 
 type Paying<'scope> = ScopedJoinHandle<'scope, (String, Vec<String>)>;
 
-/// A visit that has come to where it waits, and goes on when the file is closed.
+/// A visit that has come to where it waits, and goes on when that is closed.
 fn begun<'scope>(
     scope: &'scope Scope<'scope, '_>,
     server: &'scope Server,
     visit: Visit<'scope>,
-) -> (Paying<'scope>, File) {
+) -> (Paying<'scope>, OwnedFd) {
     const NONBLOCK: i32 = 0o4000;
     let paying = scope.spawn(move || visit.pay(server));
     let word = until("a visit is under way", || {
@@ -168,7 +168,7 @@ fn begun<'scope>(
             |error: &std::io::Error| error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(6);
         assert!(open.as_ref().err().is_none_or(early), "{open:?}");
         assert!(!paying.is_finished(), "it has not come so far");
-        open.ok()
+        open.ok().map(OwnedFd::from)
     });
     (paying, word)
 }

@@ -1,6 +1,8 @@
 //! Keys that are agreed on with ML-KEM (draft-ietf-tls-ecdhe-mlkem), both sides, with one that knows nothing else: the
 //! openssl of the other tests does not know it.
 
+#![expect(clippy::disallowed_types, reason = "a client of the server under test, and a next hop")]
+
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
