@@ -100,29 +100,36 @@ fn holding(shard: &Shard) -> Vec<Destination> {
     while let Some(cursor) = next {
         let page = shard.queue.borrow().list_destinations(cursor, PAGE);
         next = page.next;
-        let held =
-            page.items.into_iter().filter(|view| view.counts.held > 0 && Routes::is_hold_key(&view.name));
+        let held = page
+            .items
+            .into_iter()
+            .filter(|view| view.counts.held + view.counts.deferred > 0 && Routes::is_hold_key(&view.name));
         found.extend(held.map(|view| view.destination));
     }
     found
 }
 
-/// Messages of a page that somebody is held of.
+/// Whoever waits: those who have been released are deferred, for there is nobody else to be sent to.
+const fn waits(state: State) -> bool {
+    matches!(state, State::Held | State::Deferred)
+}
+
+/// Messages of a page that somebody waits of.
 fn held(shard: &Shard, destination: Destination, cursor: Cursor) -> (Vec<QueueId>, Option<Cursor>) {
     const PAGE: usize = 256;
-    let filter = Filter { destination: Some(destination), state: Some(State::Held), due_by: None };
+    let filter = Filter { destination: Some(destination), state: None, due_by: None };
     let page = shard.queue.borrow().list(&filter, cursor, PAGE);
     let mut seen = HashSet::new();
-    let ids = page.items.into_iter().map(|group| group.id).filter(|id| seen.insert(*id)).collect();
+    let waiting = page.items.into_iter().filter(|group| waits(group.state)).map(|group| group.id);
+    let ids = waiting.filter(|id| seen.insert(*id)).collect();
     (ids, page.next)
 }
 
-/// Who of a message's recipients is held, and is whose mail is asked for.
+/// Who of a message's recipients waits, and is whose mail is asked for.
 fn meant(shard: &Shard, call: &Call, id: QueueId, destination: Destination, envelope: &Envelope) -> Vec<u32> {
     let settings = shard.settings();
     let states = shard.queue.borrow().states(id).unwrap_or_default();
-    let held =
-        states.into_iter().filter(|state| state.state == State::Held && state.destination == destination);
+    let held = states.into_iter().filter(|state| waits(state.state) && state.destination == destination);
     held.map(|state| state.recipient)
         .filter(|place| {
             envelope.recipients.get(*place as usize).is_some_and(|recipient| {

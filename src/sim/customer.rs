@@ -8,7 +8,7 @@ use smtp::client::{ReplyClass, ReplyLimits, ReplyReader};
 use crate::{
     hop::Hop,
     names,
-    world::{Event, LinkId, MINUTE, Party, Side, World},
+    world::{CALM, Event, HOUR, LinkId, MINUTE, Party, Side, World},
 };
 
 pub(crate) struct Customer {
@@ -36,6 +36,10 @@ impl Customer {
     }
 
     pub(crate) fn come(&mut self, world: &mut World) {
+        // What nobody wants, for its mailbox is full, would be held for ever.
+        if world.now > CALM + HOUR {
+            return;
+        }
         let next = world.within(MINUTE / 2, 30 * MINUTE);
         world.after(next, Event::Fetch(self.number));
         let again = 1 + world.below(2) as usize;

@@ -337,6 +337,22 @@ fn each_recipient_has_an_outcome_of_its_own() {
     until("the queue is empty", || queued(&server).is_empty().then_some(()));
 }
 
+/// A release has nobody to send it to, and does not keep it from whoever comes.
+#[test]
+fn what_was_released_is_there_for_whoever_comes() {
+    let server = server("");
+    send(&server, 0..2);
+    server.queue(&["release", "--all"]).good();
+    until("it was tried", || {
+        let states: Vec<_> = queued(&server).into_iter().map(|(_, state)| state).collect();
+        (states == ["deferred", "deferred"]).then_some(())
+    });
+    let answers = &[("bob@branch.example", "450 4.2.1 not now")][..];
+    assert_eq!(Visit { answers, ..VISIT }.pay(&server).1, [""; 0]);
+    until_held(&server, &["bob@branch.example"; 2]);
+    assert_eq!(VISIT.pay(&server).1, sent(0..2));
+}
+
 #[test]
 fn what_its_sender_holds_back_stays() {
     let server = server("");

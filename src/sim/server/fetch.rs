@@ -196,10 +196,11 @@ impl Server {
             names::CUSTOMERS.contains(&domain.as_str()) && (domains.is_empty() || domains.contains(domain))
         };
         let sites = self.queue.list_destinations(Cursor::default(), 100).items;
-        let holding =
-            sites.into_iter().filter(|site| site.counts.held > 0 && Routes::is_hold_key(&site.name));
+        let holding = sites
+            .into_iter()
+            .filter(|site| site.counts.held + site.counts.deferred > 0 && Routes::is_hold_key(&site.name));
         for destination in holding.map(|site| site.destination) {
-            let filter = Filter { destination: Some(destination), state: Some(State::Held), due_by: None };
+            let filter = Filter { destination: Some(destination), state: None, due_by: None };
             let mut next = Some(Cursor::default());
             while let Some(cursor) = next {
                 let page = self.queue.list(&filter, cursor, 100);
@@ -209,7 +210,8 @@ impl Server {
                     let states = self.queue.states(id).unwrap_or_default();
                     let held = states
                         .into_iter()
-                        .filter(|state| state.state == State::Held && state.destination == destination);
+                        .filter(|state| matches!(state.state, State::Held | State::Deferred))
+                        .filter(|state| state.destination == destination);
                     let meant: Vec<_> = held
                         .map(|state| state.recipient)
                         .filter(|place| theirs(&envelope.recipients[*place as usize].address.domain()))
