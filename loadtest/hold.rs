@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser};
+use clap::Args;
 use ring::{ConnectOptions, Semaphore, Stream};
 use serde::Serialize;
 
 use crate::report::{Progress, Shared, table, watch};
-use crate::source::{Security, duration, resolve};
+use crate::source::{Security, defaults, duration, resolve};
 use crate::wire::Wire;
 
 /// How many to hold, and how far each goes.
@@ -64,13 +64,7 @@ pub struct Options {
 impl Options {
     /// Defaults, for that server.
     pub fn to(server: SocketAddr) -> Self {
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            options: Options,
-        }
-        let line = Line::parse_from(["hold"]);
-        Self { server, ..line.options }
+        Self { server, ..defaults() }
     }
 
     /// Where a connection comes from.

@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser};
+use clap::Args;
 use ring::{BoundListener, ListenAddress, ListenOptions, Listener};
 use serde::Serialize;
 
 use crate::message::{Mark, Verdict};
 use crate::random::Random;
 use crate::report::{Progress, Shared, cpu_time, rate, table, watch};
-use crate::source::duration;
+use crate::source::{defaults, duration};
 
 /// Where to listen, and how to behave.
 #[derive(Args, Clone, Debug)]
@@ -91,13 +91,7 @@ pub struct Options {
 impl Options {
     /// Defaults, for that address.
     pub fn at(listen: SocketAddr) -> Self {
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            options: Options,
-        }
-        let line = Line::parse_from(["sink"]);
-        Self { listen, ..line.options }
+        Self { listen, ..defaults() }
     }
 }
 

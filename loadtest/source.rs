@@ -111,14 +111,18 @@ pub struct Options {
 impl Options {
     /// Defaults, for that server.
     pub fn to(server: SocketAddr) -> Self {
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            options: Options,
-        }
-        let line = Line::parse_from(["source"]);
-        Self { server, ..line.options }
+        Self { server, ..defaults() }
     }
+}
+
+/// What holds of a command when its line says nothing.
+pub(crate) fn defaults<O: Args>() -> O {
+    #[derive(Parser)]
+    struct Line<O: Args> {
+        #[command(flatten)]
+        options: O,
+    }
+    Line::parse_from(["loadtest"]).options
 }
 
 pub(crate) fn resolve(text: &str) -> Result<SocketAddr, String> {

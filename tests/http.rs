@@ -347,6 +347,8 @@ fn who_is_denied_by_smtp_is_denied_by_http() {
     let denied = house.send(&message);
     assert_eq!((denied.status, &denied.body["type"]), (403, &json!("urn:ringpost:problem:client-denied")));
     assert_eq!(denied.body["smtp"]["reason"], "connection_refused", "{}", denied.body);
+    let looked = house.curl(&[&house.url("/api/v1/messages/0000000000000")], "");
+    assert_eq!((looked.status, &looked.body["type"]), (403, &denied.body["type"]), "to look is not let in");
     house.server.configure(&lists("\"127.0.0.0/8\"", "\"127.0.0.1\""));
     house.server.reload();
     assert_eq!(house.send(&message).status, 202, "who is allowed is let in");

@@ -8,6 +8,8 @@ mod activation;
 mod atrn;
 #[path = "listeners/certificates.rs"]
 mod certificates;
+#[path = "listeners/groups.rs"]
+mod groups;
 #[path = "listeners/lmtp.rs"]
 mod lmtp;
 #[path = "listeners/proxy.rs"]

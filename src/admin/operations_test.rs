@@ -99,6 +99,7 @@ fn reloads() -> mpsc::Sender<ReloadRequest> {
             Ok(crate::Reloaded {
                 pending: vec!["cores.count".into(), "listener.smtp.address".into()],
                 stranded: vec![bridge::Stranded { destination: "hop:192.0.2.1:25".into(), recipients: 3 }],
+                warnings: vec!["c.toml:3:1: clients.deny: replaces the list".into()],
             }),
             Err("c.toml:3:1: limits.x: unknown key".to_owned()),
             Ok(crate::Reloaded::default()),
@@ -247,10 +248,10 @@ async fn a_reload_says_what_came_of_it() {
     for (status, part) in [
         (
             200,
-            r#"{"pending":["cores.count","listener.smtp.address"],"stranded":[{"destination":"hop:192.0.2.1:25","recipients":3}]}"#,
+            r#"{"pending":["cores.count","listener.smtp.address"],"stranded":[{"destination":"hop:192.0.2.1:25","recipients":3}],"warnings":["c.toml:3:1: clients.deny: replaces the list"]}"#,
         ),
         (422, "the configuration stays as it was: c.toml:3:1: limits.x: unknown key"),
-        (200, r#"{"pending":[],"stranded":[]}"#),
+        (200, r#"{"pending":[],"stranded":[],"warnings":[]}"#),
         (503, "the server stops"),
     ] {
         let answer = ask(router.clone(), "POST", "/api/v1/reload", None, "{}").await;

@@ -22,6 +22,9 @@ pub struct Reloaded {
     pub pending: Vec<String>,
     /// Queued mail that no route is for any more: it waits for one.
     pub stranded: Vec<Stranded>,
+    /// What is in force, and perhaps not meant: lists of one file that another has replaced.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// The reload could not be asked for, or was refused.
@@ -49,6 +52,9 @@ pub fn reload(data_dir: &Path, out: &mut dyn Write) -> Result<(), ReloadError> {
     }
     if let Some(stranded) = reloaded.stranded() {
         writeln!(out, "queued mail that no route is for waits for one: {stranded}")?;
+    }
+    for warning in &reloaded.warnings {
+        writeln!(out, "warning: {warning}")?;
     }
     Ok(())
 }

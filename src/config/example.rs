@@ -118,8 +118,8 @@ This page is printed from the types in `src/config`; `UPDATE_GOLDEN=1 cargo test
 `ringpost serve` reads one TOML file, and then whatever ends in `.toml` in the folder `conf.d` beside it, by
 name. A later file overrides keys of an earlier one, adds sections to lists of sections (`[[…]]`), and changes
 those that have the same `name`. A list of anything else is a value like others: the later one replaces it and does
-not add to it. Where `clients.allow`, `clients.deny` or `senders.deny` loses an entry in that way, `ringpost check` and
-the start warn of it and name both places. A key that is not listed here is a mistake, and a mistake keeps the server
+not add to it. Where `clients.allow`, `clients.deny` or `senders.deny` loses an entry in that way, `ringpost check`,
+the start and a reload warn of it and name both places. A key that is not listed here is a mistake, and a mistake keeps the server
 from starting: `ringpost check` shows all of them with file, line and what to do. `ringpost init` makes a file
 with every key in it.
 

@@ -99,6 +99,12 @@ impl Loaded {
         Ok(Self { config, places: reader.places, replaced })
     }
 
+    /// Lists of an earlier file that a later one replaced, and not with all that was in them. A reload tells of these: whoever
+    /// was turned away is not any more.
+    pub fn replaced(&self) -> &[Warning] {
+        &self.replaced
+    }
+
     /// What works, but not as somebody may think: [`Config::warnings`], and what is known of the files alone.
     pub fn warnings(&self, cpus_usable: usize) -> Vec<Warning> {
         let mut warnings = self.config.warnings(cpus_usable);

@@ -313,7 +313,9 @@ section! {
 }
 
 section! {
-    /// Upper bounds for those who come to us.
+    /// Upper bounds for those who come to us. Rates of connections, messages and recipients are none unless they are set here:
+    /// what a large sender brings in a minute, and somebody who floods us, is the same at other sites, and whoever is over a
+    /// rate sends later, or not at all. What is open at once is bounded instead.
     pub struct Limits {
         /// Connections open at once on one listener, over all cores. Over it: 421.
         connections_max: u32 [Whole<1, 10_000_000>] = 50_000;

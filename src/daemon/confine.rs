@@ -118,6 +118,7 @@ fn give_up_capabilities() -> Result<(), caps::errors::CapsError> {
         // Root that stays root reads keys and writes a data directory that are not its own.
         needed.push(Capability::CAP_DAC_OVERRIDE);
     }
+    empty_bounding_set()?;
     let had = caps::read(None, CapSet::Permitted)?;
     let kept: CapsHashSet = had.iter().copied().filter(|capability| needed.contains(capability)).collect();
     let inherited = caps::read(None, CapSet::Inheritable)?;
@@ -129,6 +130,15 @@ fn give_up_capabilities() -> Result<(), caps::errors::CapsError> {
     caps::clear(None, CapSet::Inheritable)?;
     caps::set(None, CapSet::Effective, &kept)?;
     caps::set(None, CapSet::Permitted, &kept)
+}
+
+/// Nothing that is started from here on can have a capability again, whoever owns the file. It takes a right that goes with
+/// the first of them, so it comes before.
+pub(crate) fn empty_bounding_set() -> Result<(), caps::errors::CapsError> {
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
+        caps::clear(None, CapSet::Bounding)?;
+    }
+    Ok(())
 }
 
 /// Which folders may be used, and how.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use config::{Config, Places};
 use nix::unistd::{Group, Uid, User, initgroups, setresgid, setresuid};
 
-use crate::{say::say, serve::Begin};
+use crate::{confine::empty_bounding_set, say::say, serve::Begin};
 
 /// What root is told that names nobody to become.
 pub(crate) const ROOT: &str = "root does not serve mail: name a user to become (`useradd --system ringpost`), start it as \
@@ -44,6 +44,7 @@ pub(crate) fn drop(config: &Config, places: &Places, begin: Begin) -> anyhow::Re
     if begin == Begin::Alone {
         give(&config.data_directory, user.uid.as_raw(), group.as_raw())?;
     }
+    empty_bounding_set().context("cannot give up capabilities for good")?;
     let become_user = || -> nix::Result<()> {
         initgroups(&std::ffi::CString::new(name.as_str()).map_err(|_| nix::errno::Errno::EINVAL)?, group)?;
         setresgid(group, group, group)?;

@@ -246,7 +246,13 @@ impl Reloader<'_> {
         self.crowd.set_tracked_max(ours.clients_tracked_max);
         (self.papers, self.stamps, self.ours) = (papers, stamps, ours);
         let stranded = self.door.reload(0).await?;
-        Ok(Reloaded { pending, stranded })
+        let told =
+            |warning: &config::Warning| format!("{}: {}", loaded.places.name(&warning.key), warning.text);
+        let warnings: Vec<_> = loaded.replaced().iter().map(told).collect();
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(Reloaded { pending, stranded, warnings })
     }
 
     /// Waits until a file of certificates is another than the one that was read, or was tried to be.

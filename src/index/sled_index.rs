@@ -7,6 +7,7 @@
 
 use std::{
     fmt, fs, io,
+    os::unix::fs::DirBuilderExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     thread,
@@ -186,6 +187,9 @@ impl Index for SledIndex {
 }
 
 fn open(path: &Path, cache_bytes: u64) -> Result<SledIndex, IndexError> {
+    // Its files are made by the umask: nobody else gets as far as them.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| IndexError::Store(error.to_string()))?;
     let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
     let db = guarded(|| config.open())?;
     let mut index = SledIndex { db, digest: Digest::default() };

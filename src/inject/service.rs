@@ -21,6 +21,7 @@ use bytes::Bytes;
 use config::Config;
 use http_body_util::BodyExt as _;
 use mail::{Address, QueueId, Timestamp};
+use policy::{Lists, Turned};
 use serde::Serialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -67,6 +68,7 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     keys: Keys,
+    lists: Lists,
     request_size_max: usize,
     body_timeout: Duration,
     limits: decode::Limits,
@@ -204,6 +206,7 @@ impl Settings {
         let size = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
         Self {
             keys: Keys::new(&config.api_keys, &config.limits),
+            lists: Lists::new(config),
             request_size_max: size(http.request_size_max),
             body_timeout: http.body_timeout,
             limits: decode::Limits {
@@ -283,6 +286,10 @@ impl Injections {
         let key = self.key(head);
         let key = key.ok_or_else(|| Problem::new(Kind::Unauthorized, "the key is missing or unknown"))?;
         let address = address(head);
+        // A shard asks the same of whoever brings a message; here it is asked of all, before anything is read or looked up.
+        if let Err(turned) = self.settings().lists.bring(address.ip()) {
+            return Err(denied(turned));
+        }
         if !key.may_come_from(address.ip()) {
             let detail = format!("the key {:?} may not be used from {}", key.name, address.ip());
             return Err(Problem::new(Kind::Network, detail));
@@ -772,6 +779,12 @@ fn declined_problem(declined: &Declined, draft: &Draft, copy: &Copy, recipients:
         | Cause::Denied => Vec::new(),
     };
     Problem { kind, detail, errors, retry_after: wait, smtp }
+}
+
+fn denied(turned: Turned) -> Problem {
+    let refusal = turned.refusal();
+    let smtp = Smtp { code: refusal.code(), status: refusal.status().to_string(), reason: refusal.label() };
+    Problem { smtp: Some(smtp), ..Problem::new(Kind::Client, refusal.text()) }
 }
 
 /// The field that names a recipient.

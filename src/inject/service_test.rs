@@ -76,7 +76,7 @@ struct House {
     taken: Arc<Mutex<Vec<Injection>>>,
 }
 
-fn house(change: impl FnOnce(&mut Config)) -> House {
+fn config() -> Config {
     let mut config = Config::default();
     let domain = config::DomainPattern::Exact(mail::Domain::parse("example.org").unwrap());
     let key = config::ApiKey {
@@ -86,6 +86,11 @@ fn house(change: impl FnOnce(&mut Config)) -> House {
         ..config::ApiKey::default()
     };
     config.api_keys.push(key);
+    config
+}
+
+fn house(change: impl FnOnce(&mut Config)) -> House {
+    let mut config = config();
     change(&mut config);
     let (door, hatches) = Door::new(1, bridge::Limits::default());
     let taken = Arc::<Mutex<Vec<Injection>>>::default();
@@ -176,6 +181,37 @@ async fn who_has_no_key_gets_nothing() {
     }
     problem(&house.send(&message("ann"), &[]).await, 403, "network");
     assert_eq!(house.taken(), 0);
+}
+
+/// The lists hold for whoever asks, be it for an answer that was given before.
+#[tokio::test]
+async fn who_is_denied_gets_nothing() {
+    let networks = |text: &str| vec![text.parse().unwrap()];
+    let lists = |deny: &str, allow: Option<&str>| {
+        let mut config = config();
+        config.clients.deny = networks(deny);
+        config.clients.allow = allow.map(networks).unwrap_or_default();
+        Settings::new(&config)
+    };
+    let house = house(|_| ());
+    let repeated = [("idempotency-key", "once")];
+    assert_eq!(house.send(&message("ann"), &repeated).await.status, 202);
+    let path = format!("/api/v1/messages/{}", QueueId::new(JournalShard(0), 1));
+    let bearer = [("authorization", format!("Bearer {KEY}"))];
+    let bearer = bearer.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let look = || house.ask(Method::GET, &path, &bearer, Body::empty());
+    house.injections.configure(lists("0.0.0.0/0", None));
+    for reply in
+        [look().await, house.send(&message("ann"), &[]).await, house.send(&message("ann"), &repeated).await]
+    {
+        problem(&reply, 403, "client-denied");
+        assert_eq!(reply.body["smtp"]["reason"], "connection_refused");
+    }
+    // Whoever has no key is not told of the lists.
+    problem(&house.ask(Method::GET, &path, &[], Body::empty()).await, 401, "unauthorized");
+    house.injections.configure(lists("0.0.0.0/0", Some("0.0.0.0/0")));
+    assert_eq!(look().await.status, 200);
+    assert_eq!(house.taken(), 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use config::Limits;
 use smtp::Refusal;
 
-use crate::{Policy, Standing};
+use crate::{Networks, Policy, Standing};
 
 /// What the site's lists say of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,13 +81,37 @@ impl Turned {
     }
 }
 
+/// Clients that are allowed and denied, whoever else they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lists {
+    allow: Networks,
+    deny: Networks,
+}
+
+impl Lists {
+    /// Those of a configuration.
+    pub fn new(config: &config::Config) -> Self {
+        let config::Clients { allow, deny, .. } = &config.clients;
+        Self { allow: Networks::new(allow), deny: Networks::new(deny) }
+    }
+
+    /// As [`Policy::bring`].
+    ///
+    /// # Errors
+    /// [`Turned::Denied`] when it is on the list.
+    pub fn bring(&self, address: IpAddr) -> Result<(), Turned> {
+        let denied = self.deny.contains(address) && !self.allow.contains(address);
+        if denied { Err(Turned::Denied) } else { Ok(()) }
+    }
+}
+
 impl Policy {
     /// What the lists say of a client; `None`: it came by a Unix socket. Our own are spared unless they are denied.
     pub fn listing(&self, address: Option<IpAddr>) -> Listing {
         let Some(address) = address else { return Listing::Spared };
-        if self.allow.contains(address) {
+        if self.lists.allow.contains(address) {
             Listing::Spared
-        } else if self.deny.contains(address) {
+        } else if self.lists.deny.contains(address) {
             Listing::Denied
         } else {
             match self.standing(Some(address)) {
@@ -102,10 +126,7 @@ impl Policy {
     /// # Errors
     /// [`Turned::Denied`] when it is on the list.
     pub fn bring(&self, address: IpAddr) -> Result<(), Turned> {
-        match self.listing(Some(address)) {
-            Listing::Denied => Err(Turned::Denied),
-            Listing::Spared | Listing::Unlisted => Ok(()),
-        }
+        self.lists.bring(address)
     }
 
     /// May this client connect?

@@ -27,7 +27,7 @@ use crate::{
     names::{Addresses, Domains},
 };
 
-pub use admission::{Connections, Listing, Pace, Turned};
+pub use admission::{Connections, Listing, Lists, Pace, Turned};
 pub use content::{Completion, Presence};
 pub use etrn::Asker;
 pub use network::Networks;
@@ -42,8 +42,7 @@ pub struct Policy {
     domains: HashMap<Domain, recipient::Domain>,
     /// Whether one of them does not take whatever comes.
     choosy: bool,
-    allow: Networks,
-    deny: Networks,
+    lists: Lists,
     connections_max: u32,
     deny_names: Domains,
     deny_senders: Addresses,
@@ -104,8 +103,7 @@ impl Policy {
                 .map(|domain| (domain.name.clone(), recipient::Domain::new(domain)))
                 .collect(),
             choosy: config.domains.iter().any(|domain| recipient::Domain::new(domain).is_choosy()),
-            allow: Networks::new(&config.clients.allow),
-            deny: Networks::new(&config.clients.deny),
+            lists: Lists::new(config),
             connections_max: config.clients.connections_max,
             deny_names: Domains::new(&config.clients.deny_names),
             deny_senders: Addresses::new(&config.senders.deny),

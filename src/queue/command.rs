@@ -79,9 +79,10 @@ impl Queue {
         progress
     }
 
-    /// Begins an attempt for held recipients of a message out of turn, whatever the limits: somebody has come for them.
-    /// Who has not got the message when it ends is held again. `None` when none of them is held for this destination, or
-    /// when their time has not come (RFC 4865).
+    /// Begins an attempt for recipients of a message who wait for this destination, out of turn and whatever the limits:
+    /// somebody has come for them. They are held there, or deferred, since nobody else is to be had there when they are
+    /// released. Who has not got the message when it ends is held again. `None` when none of them waits there, or when
+    /// their time has not come (RFC 4865).
     pub fn on_called_for(
         &mut self,
         id: QueueId,
@@ -98,7 +99,7 @@ impl Queue {
         while next != NIL {
             let group = self.groups[next].clone();
             let index = std::mem::replace(&mut next, group.sibling_after);
-            if group.state != State::Held || group.destination != destination.0 {
+            if !matches!(group.state, State::Held | State::Deferred) || group.destination != destination.0 {
                 continue;
             }
             let (meant, others): (Vec<u32>, Vec<u32>) = group::recipients(&self.nodes, group.recipients)
@@ -109,7 +110,7 @@ impl Queue {
             }
             let standing = Standing {
                 destination: group.destination,
-                state: State::Held,
+                state: group.state,
                 attempts: group.attempts,
                 due: group.due,
                 status: group.status.get(),

@@ -516,6 +516,31 @@ fn who_is_called_for_is_tried_out_of_turn() {
     assert_eq!(call(&mut desk, 2, &[0, 1, 2]).len(), 1);
 }
 
+/// An operator has released what waits for somebody to come: it was tried, and there was nobody to be sent to. Who comes gets
+/// it all the same, and from then on it is held as before.
+#[test]
+fn who_was_released_is_called_for_as_well() {
+    let mut desk = Desk::new(Limits::default());
+    desk.accept(1, &["hold", "hold"], Priority::Normal);
+    let [(attempt, 1, _)] = desk.attempts()[..] else { panic!("it is tried") };
+    let held = desk.queue.intern("hold", desk.now);
+    desk.end(attempt, &[(0, Outcome::Deferred(BUSY)), (1, Outcome::Deferred(BUSY))]);
+    let call = |desk: &mut Desk, places: &[u32]| {
+        let order = desk.queue.on_called_for(id(1), held, places, desk.now);
+        desk.orders.extend(order);
+        desk.queue.check();
+        desk.attempts()
+    };
+    let [(attempt, 1, ref places)] = call(&mut desk, &[1])[..] else { panic!("it is tried") };
+    assert_eq!(places, &[1]);
+    let counts = desk.queue.counts();
+    assert_eq!((counts.running, counts.deferred), (1, 1));
+    desk.end(attempt, &[(1, Outcome::Deferred(BUSY))]);
+    desk.queue.check();
+    let counts = desk.queue.counts();
+    assert_eq!((counts.held, counts.deferred), (1, 1), "the other is still tried in its turn");
+}
+
 impl Desk {
     /// A message of a tenant to a domain that has to be located.
     fn accept_for(&mut self, number: u64, tenant: Tenant, name: &str) {

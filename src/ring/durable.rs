@@ -36,7 +36,7 @@ impl Writing {
         let path = directory.as_ref().join(format!(".direct-{}", std::process::id()));
         blocking(move || {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
-            let cached = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))?;
+            let cached = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))?;
             let direct = rustix::fs::open(&path, flags | OFlags::DIRECT | OFlags::DSYNC, Mode::empty());
             let _ = std::fs::remove_file(&path);
             drop(cached);

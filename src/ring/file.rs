@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use glommio::io::{BufferedFile, OpenOptions};
@@ -43,7 +44,7 @@ impl File {
     pub async fn open(path: impl Into<PathBuf>, mode: OpenMode) -> io::Result<Self> {
         let path = path.into();
         let mut options = OpenOptions::new();
-        options.read(true).mode(0o640);
+        options.read(true).mode(0o600);
         match mode {
             OpenMode::Read => {}
             OpenMode::ReadWrite => _ = options.write(true),
@@ -167,7 +168,7 @@ fn write_zeros(path: &Path, size: u64, writing: Writing) -> io::Result<()> {
     let direct = writing == Writing::Direct && size.is_multiple_of(BLOCK as u64);
     let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     flags.set(OFlags::DIRECT, direct);
-    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o640))?;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
     let zeros = vec![0; ZEROS_IN_FLIGHT + BLOCK];
     let zeros = &zeros[zeros.as_ptr().align_offset(BLOCK)..][..ZEROS_IN_FLIGHT];
     let result = (|| {
@@ -226,10 +227,10 @@ pub async fn list(path: impl Into<PathBuf>) -> io::Result<Vec<Entry>> {
     .await
 }
 
-/// Makes a directory and those above it; fine if they exist.
+/// Makes a directory and those above it, for nobody but us; fine if they exist.
 pub async fn create_directory(path: impl Into<PathBuf>) -> io::Result<()> {
     let path = path.into();
-    blocking(move || fs::create_dir_all(path)).await
+    blocking(move || fs::DirBuilder::new().recursive(true).mode(0o700).create(path)).await
 }
 
 /// Makes names in the directory durable: of files created, renamed and removed in it.
@@ -295,7 +296,7 @@ impl DirectoryLock {
         let failed = |error: io::Error| LockError::Failed { directory: directory.to_owned(), error };
         let path = directory.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640))
+        let file = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600))
             .map_err(|error| failed(error.into()))?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}

@@ -42,6 +42,11 @@ impl Admitted {
         Self { open, shard: shard.clone(), session, listener, _seat: seat }
     }
 
+    /// A stop does not wake it any more, for what it does ends well by itself.
+    pub(crate) fn leave_alone(&self) {
+        self.shard.leave_alone(self.session);
+    }
+
     /// Whether there is no room for it on the listener, whoever it is.
     pub(crate) fn is_one_too_many(&self, door: &Door) -> bool {
         self.listener > door.limits.connections_max

@@ -4,7 +4,6 @@
 
 use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration};
 
-use bytes::Bytes;
 use delivery::{
     Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes, Step,
     Teller, TlsLevel, fates,
@@ -13,8 +12,7 @@ use mail::{Domain, Status, TlsDemand};
 use queue::AttemptId;
 use ring::{ConnectOptions, Stream};
 use smtp::client::{
-    Action, Channel, Client, Ending, Offers, ReplyLimits, ReplyReader, Stage, TlsFailure, Transaction,
-    TransactionOutcome,
+    Action, Channel, Client, Ending, Offers, Stage, TlsFailure, Transaction, TransactionOutcome,
 };
 use watch::events::TlsFailed;
 
@@ -28,6 +26,7 @@ use crate::{
     settings::Settings,
     shard::{Message, Shard},
     socket::Socket,
+    talk::{OpenConnection, Talk, transaction},
 };
 
 /// Sends what is in the lane until there is nothing left, or another core is to have the connection.
@@ -116,8 +115,6 @@ enum Untried {
 
 /// How often a message that was never tried is given to a fresh connection.
 const RESTARTS_MAX: u32 = 3;
-/// Content is written in blocks of this size, each with its own time (RFC 5321 §4.5.3.2.5).
-const BLOCK: usize = 256 << 10;
 
 impl Worker<'_> {
     /// Takes a message on; one that cannot be read ends here.
@@ -261,7 +258,7 @@ impl Worker<'_> {
         let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
         let hostname = self.settings.hostname.as_str();
         let mut client = Client::new(self.route.options.client(hostname, level));
-        let mut talk = Talk { reader: ReplyReader::new(ReplyLimits::default()), out: Vec::new() };
+        let mut talk = Talk::new();
         let mut action = client.on_connected(Channel::Clear);
         let ending = loop {
             action = match action {
@@ -270,11 +267,7 @@ impl Worker<'_> {
                 Action::SendContent(framing) => {
                     let flight = &mut self.flights[self.given - 1];
                     flight.tls = socket.tls_session().map(|tls| tls.to_string());
-                    let mut slices = Vec::with_capacity(8);
-                    if !talk.out.is_empty() {
-                        slices.push(Bytes::from(mem::take(&mut talk.out)));
-                    }
-                    framing.frame(&flight.message.content, &mut slices);
+                    let slices = talk.frame(framing, &flight.message.content);
                     self.shard.metrics.outbound.bytes.add(flight.message.size);
                     let mut next = client.on_content_sent(&mut talk.out);
                     if client.takes_next()
@@ -282,14 +275,8 @@ impl Worker<'_> {
                     {
                         next = client.on_transaction(transaction, &mut talk.out);
                     }
-                    if !talk.out.is_empty() {
-                        slices.push(Bytes::from(mem::take(&mut talk.out)));
-                    }
-                    match send(&mut socket, &slices, self.timeout(Stage::Content)).await {
-                        Ok(()) => next,
-                        Err(error) if error.kind() == io::ErrorKind::TimedOut => client.on_timeout(),
-                        Err(_) => client.on_closed(),
-                    }
+                    let patience = self.timeout(Stage::Content);
+                    talk.send(&mut client, &mut socket, slices, next, patience).await
                 }
                 Action::Finished(outcome) => {
                     let offers = client.offers().copied().unwrap_or_default();
@@ -307,9 +294,7 @@ impl Worker<'_> {
                 Action::Close(ending) => break ending,
             };
         };
-        socket.send(|output| output.append(&mut talk.out));
-        socket.stream().deadline().set_after(self.timeout(Stage::Quit));
-        let _ = socket.flush().await;
+        talk.end(&mut socket, self.timeout(Stage::Quit)).await;
         drop(open);
         ending
     }
@@ -380,30 +365,19 @@ impl Worker<'_> {
         }
         let flight = &self.flights[self.given];
         let envelope = &flight.message.envelope;
-        let remaining = flight.remaining.iter().take(self.recipients_max);
-        let recipients = remaining.filter_map(|place| envelope.recipients.get(*place as usize));
-        let transaction = Transaction {
-            reverse_path: envelope.reverse_path.clone(),
-            recipients: recipients.cloned().collect(),
-            size: flight.message.size,
-            body: envelope.body,
-            utf8: envelope.utf8,
-            ret: envelope.ret,
-            envelope_id: envelope.envelope_id.clone(),
-            by: smtp::By::left(&envelope.handling, facts::now()),
-            priority: envelope.handling.priority,
-            tls: match self.demand {
-                Demand::None => TlsDemand::None,
-                Demand::Required | Demand::Preferred => envelope.handling.tls,
-            },
-            upstream: match self.route.options.forwarding {
-                Forwarding::Off => None,
-                Forwarding::On => envelope.upstream.clone().map(|mut upstream| {
-                    upstream.ident.get_or_insert_with(|| flight.job.id.to_string().into());
-                    upstream
-                }),
-            },
+        let tls = match self.demand {
+            Demand::None => TlsDemand::None,
+            Demand::Required | Demand::Preferred => envelope.handling.tls,
         };
+        let upstream = match self.route.options.forwarding {
+            Forwarding::Off => None,
+            Forwarding::On => envelope.upstream.clone().map(|mut upstream| {
+                upstream.ident.get_or_insert_with(|| flight.job.id.to_string().into());
+                upstream
+            }),
+        };
+        let places = &flight.remaining[..flight.remaining.len().min(self.recipients_max)];
+        let transaction = transaction(envelope, places, flight.message.size, tls, upstream);
         self.given += 1;
         Some(transaction)
     }
@@ -500,68 +474,5 @@ impl Worker<'_> {
         for job in self.lane.clear() {
             hops::postpone(self.shard, job);
         }
-    }
-}
-
-/// What goes over the wire, besides content.
-struct Talk {
-    reader: ReplyReader,
-    out: Vec<u8>,
-}
-
-impl Talk {
-    /// Sends what the client said and reads one reply.
-    async fn read(&mut self, client: &mut Client, socket: &mut Socket, patience: Duration) -> Action {
-        socket.send(|output| output.append(&mut self.out));
-        socket.stream().deadline().set_after(patience);
-        loop {
-            let input = socket.input();
-            let mut bytes = input.bytes();
-            let before = bytes.len();
-            let read = self.reader.read(&mut bytes);
-            let consumed = before - bytes.len();
-            input.consume(consumed);
-            match read {
-                Ok(Some(reply)) => return client.on_reply(reply, &mut self.out),
-                Ok(None) => {}
-                Err(error) => return client.on_garbage(error),
-            }
-            match socket.fill().await {
-                Ok(0) => return client.on_closed(),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::TimedOut => return client.on_timeout(),
-                Err(_) => return client.on_closed(),
-            }
-        }
-    }
-}
-
-pub(crate) async fn send(socket: &mut Socket, slices: &[Bytes], patience: Duration) -> io::Result<()> {
-    let (mut first, mut gathered) = (0, 0);
-    for (next, slice) in (1..).zip(slices) {
-        gathered += slice.len();
-        if gathered >= BLOCK || next == slices.len() {
-            socket.stream().deadline().set_after(patience);
-            socket.send_slices(&slices[first..next]).await?;
-            (first, gathered) = (next, 0);
-        }
-    }
-    Ok(())
-}
-
-/// Counts a connection as open until it is dropped.
-pub(crate) struct OpenConnection<'a>(&'a Shard);
-
-impl<'a> OpenConnection<'a> {
-    pub(crate) fn new(shard: &'a Shard) -> Self {
-        shard.metrics.outbound.open.up();
-        shard.metrics.outbound.connections.one();
-        Self(shard)
-    }
-}
-
-impl Drop for OpenConnection<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.outbound.open.down();
     }
 }

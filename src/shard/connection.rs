@@ -847,6 +847,8 @@ impl Connection<'_> {
             return ending;
         }
         let Some(parcels) = self.parcels.take() else { return Ending::Dismissed };
+        // What is under way when we are to stop is sent to its end, as on other connections on which we are the client.
+        self.admitted.leave_alone();
         let fetched = fetch::carry(self.shard, &mut self.socket, parcels).await;
         let (client, messages, nrcpt) =
             (client_address(self.socket.peer()), fetched.messages, fetched.delivered);

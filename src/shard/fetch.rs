@@ -5,7 +5,7 @@
 //! the message is in an attempt of its own core. Whoever has not got it when the attempt ends, however it ends, is held
 //! again; the journal has never said anything else. So nothing is lost whichever moment the connection dies, or the server.
 
-use std::{cell::RefCell, collections::HashSet, io, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::HashSet, mem, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bridge::{Call, Parcel, Receipt, Reply};
 use bytes::Bytes;
@@ -14,20 +14,18 @@ use mail::{Envelope, QueueId, Status, TlsDemand};
 use queue::{Cursor, Destination, Filter, Order, State};
 use smtp::{
     Refusal,
-    client::{
-        Action, Channel, Chunking, Client, ReplyLimits, ReplyReader, Stage, Transaction, TransactionOutcome,
-    },
+    client::{Action, Channel, Chunking, Client, Stage, Transaction, TransactionOutcome},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     accept::client_address,
-    attempt::{OpenConnection, send},
     facts,
-    hops::Job,
-    outcomes, schedule,
+    hops::{self, Job},
+    outcomes,
     shard::Shard,
     socket::Socket,
+    talk::{OpenConnection, Talk, transaction},
 };
 
 /// How long the cores may take to look whether something waits: a client waits for "at least 10 minutes" (RFC 2645
@@ -55,7 +53,7 @@ pub(crate) async fn here(
     parcels: mpsc::Sender<Parcel>,
     answer: Reply<Option<bool>>,
 ) {
-    if !shard.returning.is_over() || shard.is_stopping() {
+    if !shard.returning.is_over() || hands_out_nothing(shard) {
         return answer.send(None);
     }
     let _working = Working::begin(shard);
@@ -79,7 +77,7 @@ pub(crate) async fn here(
                 say(true);
                 // Room first: content that nobody has asked for yet takes no memory.
                 let Ok(room) = parcels.reserve().await else { return };
-                if shard.is_stopping() {
+                if hands_out_nothing(shard) {
                     return;
                 }
                 hand_out(shard, id, destination, &meant, room).await;
@@ -90,6 +88,11 @@ pub(crate) async fn here(
     say(false);
 }
 
+/// Whether it is too late to hand out: the core stops, or its journal has failed, and what is taken could not be written down.
+fn hands_out_nothing(shard: &Shard) -> bool {
+    shard.is_stopping() || shard.journals.has_failed()
+}
+
 /// Where routes hold mail.
 fn holding(shard: &Shard) -> Vec<Destination> {
     const PAGE: usize = 1000;
@@ -97,30 +100,37 @@ fn holding(shard: &Shard) -> Vec<Destination> {
     while let Some(cursor) = next {
         let page = shard.queue.borrow().list_destinations(cursor, PAGE);
         next = page.next;
-        let held =
-            page.items.into_iter().filter(|view| view.counts.held > 0 && Routes::is_hold_key(&view.name));
+        let held = page
+            .items
+            .into_iter()
+            .filter(|view| view.counts.held + view.counts.deferred > 0 && Routes::is_hold_key(&view.name));
         found.extend(held.map(|view| view.destination));
     }
     found
 }
 
-/// Messages of a page that somebody is held of.
+/// Whoever waits: those who have been released are deferred, for there is nobody else to be sent to.
+const fn waits(state: State) -> bool {
+    matches!(state, State::Held | State::Deferred)
+}
+
+/// Messages of a page that somebody waits of.
 fn held(shard: &Shard, destination: Destination, cursor: Cursor) -> (Vec<QueueId>, Option<Cursor>) {
     const PAGE: usize = 256;
     let destinations = [destination];
-    let filter = Filter { destinations: Some(&destinations), state: Some(State::Held), due_by: None };
+    let filter = Filter { destinations: Some(&destinations), state: None, due_by: None };
     let page = shard.queue.borrow().list(&filter, cursor, PAGE);
     let mut seen = HashSet::new();
-    let ids = page.items.into_iter().map(|group| group.id).filter(|id| seen.insert(*id)).collect();
+    let waiting = page.items.into_iter().filter(|group| waits(group.state)).map(|group| group.id);
+    let ids = waiting.filter(|id| seen.insert(*id)).collect();
     (ids, page.next)
 }
 
-/// Who of a message's recipients is held, and is whose mail is asked for.
+/// Who of a message's recipients waits, and is whose mail is asked for.
 fn meant(shard: &Shard, call: &Call, id: QueueId, destination: Destination, envelope: &Envelope) -> Vec<u32> {
     let settings = shard.settings();
     let states = shard.queue.borrow().states(id).unwrap_or_default();
-    let held =
-        states.into_iter().filter(|state| state.state == State::Held && state.destination == destination);
+    let held = states.into_iter().filter(|state| waits(state.state) && state.destination == destination);
     held.map(|state| state.recipient)
         .filter(|place| {
             envelope.recipients.get(*place as usize).is_some_and(|recipient| {
@@ -160,11 +170,7 @@ async fn hand_out(
             };
             outcomes::end(shard, &job, &key, &ended);
         }
-        Ok(_) | Err(_) => {
-            let mut orders = Vec::new();
-            shard.queue.borrow_mut().on_postponed(job.attempt, facts::now(), &mut orders);
-            schedule::follow(shard, orders);
-        }
+        Ok(_) | Err(_) => hops::postpone(shard, job),
     }
 }
 
@@ -221,47 +227,33 @@ pub(crate) async fn carry(
         errand: None,
         fetched: Fetched::default(),
     };
-    let (mut reader, mut out) = (ReplyReader::new(ReplyLimits::default()), Vec::new());
+    let mut talk = Talk::new();
     let timeout = |stage| settings.client_timeouts.of(stage);
     let mut action = client.on_connected(channel);
     loop {
         action = match action {
-            Action::Read(stage) => read(&mut client, socket, &mut reader, &mut out, timeout(stage)).await,
+            Action::Read(stage) => talk.read(&mut client, socket, timeout(stage)).await,
             Action::StartTls => unreachable!("TLS is not asked for"),
             Action::SendContent(framing) => {
-                let content = carrier.content(socket);
-                let mut slices = Vec::with_capacity(8);
-                if !out.is_empty() {
-                    slices.push(Bytes::from(mem::take(&mut out)));
-                }
-                framing.frame(&content, &mut slices);
-                let next = client.on_content_sent(&mut out);
-                if !out.is_empty() {
-                    slices.push(Bytes::from(mem::take(&mut out)));
-                }
-                match send(socket, &slices, timeout(Stage::Content)).await {
-                    Ok(()) => next,
-                    Err(error) if error.kind() == io::ErrorKind::TimedOut => client.on_timeout(),
-                    Err(_) => client.on_closed(),
-                }
+                let slices = talk.frame(framing, carrier.content(socket));
+                let next = client.on_content_sent(&mut talk.out);
+                talk.send(&mut client, socket, slices, next, timeout(Stage::Content)).await
             }
             Action::Finished(outcome) => {
                 let offers = client.offers().copied().unwrap_or_default();
                 let teller = |envelope: &Envelope| Teller::of(&offers, &envelope.handling, facts::now());
                 carrier.finished(&outcome, teller);
-                client.on_finished(&mut out)
+                client.on_finished(&mut talk.out)
             }
             Action::Ready => match carrier.next().await {
-                Some(transaction) => client.on_transaction(transaction, &mut out),
-                None => client.on_quit(&mut out),
+                Some(transaction) => client.on_transaction(transaction, &mut talk.out),
+                None => client.on_quit(&mut talk.out),
             },
             Action::Close(_) => break,
         };
     }
     carrier.give_back();
-    socket.send(|output| output.append(&mut out));
-    socket.stream().deadline().set_after(timeout(Stage::Quit));
-    let _ = socket.flush().await;
+    talk.end(socket, timeout(Stage::Quit)).await;
     drop(open);
     carrier.fetched
 }
@@ -313,30 +305,18 @@ impl Carrier<'_> {
         let errand = self.errand.as_mut()?;
         errand.given += 1;
         let envelope = &errand.parcel.envelope;
-        let recipients = errand.remaining.iter().filter_map(|place| envelope.recipients.get(*place as usize));
-        Some(Transaction {
-            reverse_path: envelope.reverse_path.clone(),
-            recipients: recipients.cloned().collect(),
-            size: errand.parcel.size,
-            body: envelope.body,
-            utf8: envelope.utf8,
-            ret: envelope.ret,
-            envelope_id: envelope.envelope_id.clone(),
-            by: smtp::By::left(&envelope.handling, facts::now()),
-            priority: envelope.handling.priority,
-            tls: match Demand::of(envelope.handling.tls, &envelope.reverse_path) {
-                Demand::Required => envelope.handling.tls,
-                Demand::None | Demand::Preferred => TlsDemand::None,
-            },
-            upstream: None,
-        })
+        let tls = match Demand::of(envelope.handling.tls, &envelope.reverse_path) {
+            Demand::Required => envelope.handling.tls,
+            Demand::None | Demand::Preferred => TlsDemand::None,
+        };
+        Some(transaction(envelope, &errand.remaining, errand.parcel.size, tls, None))
     }
 
-    fn content(&mut self, socket: &Socket) -> Vec<Bytes> {
+    fn content(&mut self, socket: &Socket) -> &[Bytes] {
         let errand = self.errand.as_mut().expect("its content is asked for");
         errand.tls = socket.tls_session().map(|tls| tls.to_string());
         self.shard.metrics.outbound.bytes.add(errand.parcel.size);
-        errand.parcel.content.clone()
+        &errand.parcel.content
     }
 
     fn finished(&mut self, outcome: &TransactionOutcome, teller: impl Fn(&Envelope) -> Teller) {
@@ -370,39 +350,5 @@ impl Carrier<'_> {
         let took = ring::clock::now().saturating_sub(began);
         // Whoever keeps it is there as long as the server is.
         let _ = parcel.receipt.send(Receipt { outcomes: ended, took, tls });
-    }
-}
-
-/// Sends what the client said and reads one reply.
-async fn read(
-    client: &mut Client,
-    socket: &mut Socket,
-    reader: &mut ReplyReader,
-    out: &mut Vec<u8>,
-    patience: Duration,
-) -> Action {
-    socket.send(|output| output.append(out));
-    let until = ring::clock::now() + patience;
-    loop {
-        let input = socket.input();
-        let mut bytes = input.bytes();
-        let before = bytes.len();
-        let read = reader.read(&mut bytes);
-        let consumed = before - bytes.len();
-        input.consume(consumed);
-        match read {
-            Ok(Some(reply)) => return client.on_reply(reply, out),
-            Ok(None) => {}
-            Err(error) => return client.on_garbage(error),
-        }
-        socket.stream().deadline().set(until);
-        match socket.fill().await {
-            Ok(0) => return client.on_closed(),
-            Ok(_) => {}
-            // Woken to stop: what is under way ends first.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && ring::clock::now() < until => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return client.on_timeout(),
-            Err(_) => return client.on_closed(),
-        }
     }
 }

@@ -11,7 +11,7 @@
 //! - `schedule`    queue events in, orders out
 //! - `locate`      which destinations are one site
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
-//! - `attempt`     one worker: hosts, sessions, transactions
+//! - `attempt`     one worker: hosts, sessions, transactions; `talk` what goes over a connection of which we are the client
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
 //! - `reports`     notifications to senders
 //!
@@ -50,6 +50,7 @@ mod schedule;
 mod settings;
 mod shard;
 mod socket;
+mod talk;
 mod trace;
 mod upkeep;
 mod verify;

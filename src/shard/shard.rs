@@ -255,6 +255,11 @@ impl Shard {
         number
     }
 
+    /// A stop does not wake this session any more: it sees by itself that we are stopping.
+    pub(crate) fn leave_alone(&self, number: u64) {
+        self.sessions.borrow_mut().insert(number, std::rc::Weak::new());
+    }
+
     pub(crate) fn leave_session(&self, number: u64) {
         self.sessions.borrow_mut().remove(&number);
         if self.is_stopping() {

@@ -1,4 +1,4 @@
-//! A next hop: a server like ours, in a mood.
+//! A next hop: a server like ours, in a mood. A client that comes for its mail is one, on a connection of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,12 @@ use crate::{
 };
 
 pub(crate) struct Hop {
-    number: usize,
+    /// Its number among those that are called; `None` where it is the one that calls.
+    number: Option<usize>,
+    /// Whose mail it takes.
+    domains: Vec<&'static str>,
+    /// Its end of the connections.
+    side: Side,
     mood: Mood,
     options: Arc<smtp::Options>,
     sessions: BTreeMap<LinkId, Session>,
@@ -78,6 +83,16 @@ enum At {
 
 impl Hop {
     pub(crate) fn new(number: usize, world: &mut World) -> Self {
+        world.after(Duration::ZERO, Event::Mood(number));
+        Self::of(Some(number), vec![names::domain(number)], Side::Answerer, world)
+    }
+
+    /// One that comes for its mail.
+    pub(crate) fn customer(world: &mut World) -> Self {
+        Self::of(None, names::CUSTOMERS.to_vec(), Side::Caller, world)
+    }
+
+    fn of(number: Option<usize>, domains: Vec<&'static str>, side: Side, world: &mut World) -> Self {
         let mut options = smtp::Options::new(Domain::parse("mx.example").expect("our own text"));
         for extension in [Extension::Pipelining, Extension::Chunking, Extension::EightBitMime] {
             if world.one_in(4) {
@@ -85,29 +100,37 @@ impl Hop {
             }
         }
         options.limits.recipients_max = world.pick(&[2, 100]);
-        world.after(Duration::ZERO, Event::Mood(number));
+        let (mood, options) = (Mood::Well, options.shared());
         let (sessions, seen) = (BTreeMap::new(), BTreeSet::new());
-        Self { number, mood: Mood::Well, options: options.shared(), sessions, seen, taken: 0 }
+        Self { number, domains, side, mood, options, sessions, seen, taken: 0 }
     }
 
     pub(crate) fn change_mood(&mut self, world: &mut World) {
+        let Some(number) = self.number else { return };
         if world.is_calm() {
             self.mood = Mood::Well;
-            world.hops[self.number] = self.listens();
+            world.hops[number] = Ok(Party::Hop(number));
             return;
         }
         self.mood = world.pick(&[Mood::Well, Mood::Well, Mood::Ill, Mood::Ill, Mood::Down, Mood::Silent]);
-        world.hops[self.number] = self.listens();
-        let wait = world.within(MINUTE, 50 * MINUTE);
-        world.after(wait, Event::Mood(self.number));
-    }
-
-    const fn listens(&self) -> Result<Party, ConnectFailure> {
-        match self.mood {
-            Mood::Well | Mood::Ill => Ok(Party::Hop(self.number)),
+        world.hops[number] = match self.mood {
+            Mood::Well | Mood::Ill => Ok(Party::Hop(number)),
             Mood::Down => Err(ConnectFailure::Refused),
             Mood::Silent => Err(ConnectFailure::TimedOut),
-        }
+        };
+        let wait = world.within(MINUTE, 50 * MINUTE);
+        world.after(wait, Event::Mood(number));
+    }
+
+    /// It has come for its mail and is the server now.
+    pub(crate) fn on_visit(&mut self, world: &mut World, link: LinkId) {
+        self.mood = if world.is_calm() { Mood::Well } else { world.pick(&[Mood::Well, Mood::Ill]) };
+        self.on_connected(world, link);
+    }
+
+    /// Connections that it serves.
+    pub(crate) fn open(&self) -> usize {
+        self.sessions.len()
     }
 
     pub(crate) fn on_connected(&mut self, world: &mut World, link: LinkId) {
@@ -135,7 +158,7 @@ impl Hop {
 
     pub(crate) fn on_closed(&mut self, world: &mut World, link: LinkId) {
         self.sessions.remove(&link);
-        world.leave(link, Side::Answerer);
+        world.leave(link, self.side);
     }
 
     fn answer(&mut self, world: &mut World, link: LinkId, mut session: Session, mut asked: Asked) {
@@ -146,16 +169,17 @@ impl Hop {
                 Asked::Close => {
                     self.reply(world, link, session);
                     self.sessions.remove(&link);
-                    return world.close(link, Side::Answerer);
+                    return world.close(link, self.side);
                 }
                 Asked::Judge(stage) => {
                     let verdict = self.judge(session.fault, &stage);
                     self.note_refusal(world, verdict);
                     serving.on_verdict(stage, verdict)
                 }
+                Asked::Fetch(_) | Asked::Reverse => unreachable!("a next hop keeps no mail"),
                 Asked::Content => serving.on_content(Ok(())),
                 Asked::Commit(_) if session.fault == Fault::ForgetsMessage => {
-                    return world.close(link, Side::Answerer);
+                    return world.close(link, self.side);
                 }
                 Asked::Commit(envelope) => {
                     if let Fault::Refuses(At::End, refusal) = session.fault {
@@ -165,7 +189,7 @@ impl Hop {
                         world.ledger.taken(&envelope, &serving.intake.content.concat());
                         self.taken += 1;
                         if session.fault == Fault::ForgetsReply {
-                            return world.close(link, Side::Answerer);
+                            return world.close(link, self.side);
                         }
                         serving.on_commit(Ok(QueueId::new(JournalShard(99), self.taken)))
                     }
@@ -181,13 +205,13 @@ impl Hop {
             session.replies += 1;
             match session.fault {
                 Fault::Hangs(after) if session.replies > after => {}
-                Fault::Drops(after) if session.replies > after => return world.close(link, Side::Answerer),
+                Fault::Drops(after) if session.replies > after => return world.close(link, self.side),
                 Fault::Babbles(after) if session.replies > after => {
-                    world.send(link, Side::Answerer, Bytes::from_static(b"what?\r\n"));
+                    world.send(link, self.side, Bytes::from_static(b"what?\r\n"));
                 }
                 Fault::Slow(wait) => {
                     // As if it had been on the way all the time.
-                    world.after(wait, Event::Bytes { link, to: Side::Caller, bytes: out.into() });
+                    world.after(wait, Event::Bytes { link, to: self.side.other(), bytes: out.into() });
                 }
                 Fault::None
                 | Fault::Hangs(_)
@@ -196,7 +220,7 @@ impl Hop {
                 | Fault::ForgetsReply
                 | Fault::ForgetsMessage
                 | Fault::Refuses(..)
-                | Fault::ShutsDown => world.send(link, Side::Answerer, out),
+                | Fault::ShutsDown => world.send(link, self.side, out),
             }
         }
         self.sessions.insert(link, session);
@@ -204,7 +228,7 @@ impl Hop {
 
     fn note_refusal(&self, world: &mut World, verdict: Result<(), Refusal>) {
         if verdict == Err(Refusal::Policy) {
-            world.ledger.refused_for_good(names::domain(self.number));
+            self.domains.iter().for_each(|domain| world.ledger.refused_for_good(domain));
         }
     }
 

@@ -40,6 +40,12 @@ pub struct Figures {
     pub rerouted: u64,
     /// Recipients nobody wanted to hear of.
     pub silent: u64,
+    /// Attempts that were made for clients that had come for their mail.
+    pub called_for: u64,
+    /// Recipients who were delivered to by these.
+    pub fetched: u64,
+    /// Visits that began while another was under way.
+    pub visits_at_once: u64,
     /// Times the server was started.
     pub starts: u64,
     /// Starts from an index.
@@ -76,6 +82,9 @@ impl std::ops::AddAssign for Figures {
         self.removed += other.removed;
         self.rerouted += other.rerouted;
         self.silent += other.silent;
+        self.called_for += other.called_for;
+        self.fetched += other.fetched;
+        self.visits_at_once += other.visits_at_once;
         self.starts += other.starts;
         self.starts_from_index += other.starts_from_index;
         self.returned += other.returned;
@@ -105,6 +114,11 @@ impl fmt::Display for Figures {
             f,
             "  {} reported, {} warned, {} removed, {} silent, {} rerouted",
             self.reported, self.warned, self.removed, self.silent, self.rerouted
+        )?;
+        writeln!(
+            f,
+            "  {} messages called for, {} delivered so; {} visits during another",
+            self.called_for, self.fetched, self.visits_at_once
         )?;
         writeln!(
             f,

@@ -8,7 +8,7 @@
 //! - `life`      the loop, the troubles, the end
 //! - `world`     clock, network, disk, and what is still to happen
 //! - `names`     who there is, and the DNS servers that say so
-//! - `visitor`   a client with mail for us; `hop` a next hop in a mood
+//! - `visitor`   a client with mail for us; `hop` a next hop in a mood; `customer` a client that comes for held mail
 //! - `serving`   the server's end of a connection; `calling` the client's
 //! - `server`    one run of our server
 //! - `ledger`    what must be true, at every step and at the end
@@ -16,6 +16,7 @@
 //! `cargo run -p sim -- 17` lives the life of seed 17.
 
 mod calling;
+mod customer;
 mod hop;
 mod ledger;
 mod life;
@@ -81,6 +82,8 @@ mod test {
                 "nobody came while a queue came back"
             );
             assert!(all.returned < all.starts, "no run ended before all were back");
+            assert!(all.called_for > 0 && all.fetched > 0, "nobody came for mail");
+            assert!(all.visits_at_once > 0, "nobody came while another was served");
         }
     }
 }

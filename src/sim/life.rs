@@ -7,6 +7,7 @@ use queue::{Command, Selector};
 
 use crate::{
     Trail,
+    customer::Customer,
     hop::{self, Hop},
     ledger::Figures,
     server::{Origin, Roads, Server, schedule},
@@ -33,6 +34,7 @@ struct Life {
     world: World,
     server: Option<Server>,
     visitors: Vec<Visitor>,
+    customers: Vec<Customer>,
     hops: Vec<Hop>,
     runs: u64,
     ended_by: Exit,
@@ -69,6 +71,7 @@ impl Life {
         let hops = hop::all(&mut world);
         let count = 2 + world.below(8) as usize;
         let visitors = (0..count).map(|number| Visitor::new(number, &mut world)).collect();
+        let customers = (0..2).map(|number| Customer::new(number, &mut world)).collect();
         world.at(Duration::ZERO, Event::Trouble(Trouble::Start));
         world.at(CALM, Event::Trouble(Trouble::Calm));
         world.at(CALM + DEADLINE, Event::Trouble(Trouble::Deadline));
@@ -91,7 +94,16 @@ impl Life {
                 world.at(at, Event::Trouble(trouble));
             }
         }
-        Self { world, server: None, visitors, hops, runs: 0, ended_by: Exit::Killed, roads: Roads::Usual }
+        Self {
+            world,
+            server: None,
+            visitors,
+            customers,
+            hops,
+            runs: 0,
+            ended_by: Exit::Killed,
+            roads: Roads::Usual,
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -118,11 +130,14 @@ impl Life {
                                 );
                             }
                         }
-                        Party::Visitor(_) | Party::Worker(_) | Party::Nobody => {}
+                        Party::Visitor(_) | Party::Customer(_) | Party::Worker(_) | Party::Nobody => {}
                     }
                 }
                 match self.world.party(link, Side::Caller) {
                     Party::Visitor(visitor) => self.visitors[visitor].on_connected(&mut self.world, outcome),
+                    Party::Customer(customer) => {
+                        self.customers[customer].on_connected(&mut self.world, link, &outcome);
+                    }
                     party @ Party::Worker(_) => {
                         if let Some(server) = &mut self.server {
                             server.on_connected(&mut self.world, link, Side::Caller, party, outcome);
@@ -137,6 +152,7 @@ impl Life {
                 }
                 match self.world.party(link, side) {
                     Party::Visitor(visitor) => self.visitors[visitor].on_timeout(&mut self.world),
+                    Party::Customer(customer) => self.customers[customer].on_timeout(&mut self.world, link),
                     party @ (Party::Door | Party::Worker(_)) => {
                         if let Some(server) = &mut self.server {
                             server.on_patience(&mut self.world, link, party);
@@ -145,6 +161,7 @@ impl Life {
                     Party::Hop(_) | Party::Nobody => {}
                 }
             }
+            Event::Fetch(customer) => self.customers[customer].come(&mut self.world),
             Event::Visit(visitor) => self.visitors[visitor].visit(&mut self.world),
             Event::Mood(hop) => self.hops[hop].change_mood(&mut self.world),
             Event::Server(run, task) => {
@@ -169,6 +186,7 @@ impl Life {
     fn on_bytes(&mut self, link: LinkId, to: Side, bytes: &[u8]) {
         match self.world.party(link, to) {
             Party::Visitor(visitor) => self.visitors[visitor].on_bytes(&mut self.world, bytes),
+            Party::Customer(customer) => self.customers[customer].on_bytes(&mut self.world, link, bytes),
             Party::Hop(hop) => self.hops[hop].on_bytes(&mut self.world, link, bytes),
             party @ (Party::Door | Party::Worker(_)) => {
                 if let Some(server) = &mut self.server {
@@ -182,6 +200,7 @@ impl Life {
     fn on_closed(&mut self, link: LinkId, party: Party) {
         match party {
             Party::Visitor(visitor) => self.visitors[visitor].on_closed(&mut self.world),
+            Party::Customer(customer) => self.customers[customer].on_closed(&mut self.world, link),
             Party::Hop(hop) => self.hops[hop].on_closed(&mut self.world, link),
             Party::Door | Party::Worker(_) => {
                 if let Some(server) = &mut self.server {

@@ -23,6 +23,13 @@ pub(crate) const HUB: [usize; 2] = [6, 7];
 pub(crate) const FRIEND: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
 pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 66));
 
+/// A simulated client that comes for held mail, and what it says then.
+pub(crate) const CUSTOMER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77));
+pub(crate) const CALLS: [&str; 5] =
+    ["ATRN", "ATRN", "ATRN held.example", "ATRN b.example,held.example", "ATRN a.example,held.example"];
+/// Whose mail it may have, if that is held.
+pub(crate) const CUSTOMERS: [&str; 2] = ["held.example", "b.example"];
+
 /// The address of a next hop.
 pub(crate) const fn address(hop: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, 0, hop as u8 + 1))

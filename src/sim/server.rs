@@ -4,6 +4,7 @@
 //! - `committer`  groups written and synced; segments made and recycled
 //! - `schedule`   queue orders obeyed, reports written
 //! - `outbound`   lanes and workers: hosts, sessions, transactions
+//! - `fetch`      visits of clients that come for held mail
 //! - `reroute`    what a reload does to queued mail
 //! - `restore`    what was queued before the start
 //! - `upkeep`     the start, checkpoints, survivors
@@ -12,6 +13,7 @@
 
 mod committer;
 mod door;
+mod fetch;
 mod outbound;
 mod reroute;
 mod restore;
@@ -34,7 +36,7 @@ use index::Batch;
 use journal::{Group, Journal, Last, Position, virtual_disk::Random};
 use mail::{Domain, Envelope, JournalShard, QueueId};
 use policy::Policy;
-use queue::{AttemptId, Cursor, Queue, State};
+use queue::{AttemptId, Cursor, Queue, Recipients, State};
 use smtp::client::Chaining;
 
 use crate::{
@@ -44,6 +46,7 @@ use crate::{
 
 use committer::{Note, Stuck, Waiting};
 use door::Door;
+use fetch::Visit;
 use outbound::{Lane, Worker};
 use restore::Missing;
 use schedule::Reporting;
@@ -88,6 +91,24 @@ pub(crate) enum Task {
     Older,
 }
 
+/// An attempt under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    id: QueueId,
+    destination: queue::Destination,
+    places: Recipients,
+    by: By,
+}
+
+/// Who has an attempt made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The queue, within its limits.
+    Queue,
+    /// A client that has come for its mail.
+    Client,
+}
+
 /// A message in memory.
 #[derive(Debug)]
 pub(crate) struct Message {
@@ -115,7 +136,9 @@ pub(crate) struct Server {
     next_worker: u64,
     /// Workers that have work to begin or to go on with.
     wakes: VecDeque<u64>,
-    running: HashMap<AttemptId, queue::Destination>,
+    running: HashMap<AttemptId, Running>,
+    /// Connections whose client has come for mail and is the server now.
+    visits: BTreeMap<LinkId, Visit>,
     /// Attempts that were ordered by routes before.
     before: HashSet<AttemptId>,
     contents: BTreeMap<QueueId, Rc<Message>>,
@@ -223,7 +246,10 @@ impl Server {
         match (side, party) {
             (Side::Answerer, _) => self.open_door(world, link),
             (Side::Caller, Party::Worker(worker)) => self.worker_connected(world, worker, outcome),
-            (Side::Caller, Party::Visitor(_) | Party::Door | Party::Hop(_) | Party::Nobody) => {}
+            (
+                Side::Caller,
+                Party::Visitor(_) | Party::Customer(_) | Party::Door | Party::Hop(_) | Party::Nobody,
+            ) => {}
         }
         self.settle(world);
     }
@@ -231,7 +257,7 @@ impl Server {
     pub(crate) fn on_bytes(&mut self, world: &mut World, link: LinkId, party: Party, bytes: &[u8]) {
         match party {
             Party::Worker(worker) => self.worker_heard(world, worker, bytes),
-            Party::Door | Party::Visitor(_) | Party::Hop(_) | Party::Nobody => {
+            Party::Door | Party::Visitor(_) | Party::Customer(_) | Party::Hop(_) | Party::Nobody => {
                 self.door_heard(world, link, bytes);
             }
         }
@@ -241,7 +267,9 @@ impl Server {
     pub(crate) fn on_closed(&mut self, world: &mut World, link: LinkId, party: Party) {
         match party {
             Party::Worker(worker) => self.worker_closed(world, worker),
-            Party::Door | Party::Visitor(_) | Party::Hop(_) | Party::Nobody => self.door_closed(world, link),
+            Party::Door | Party::Visitor(_) | Party::Customer(_) | Party::Hop(_) | Party::Nobody => {
+                self.door_closed(world, link)
+            }
         }
         self.settle(world);
     }
@@ -249,7 +277,7 @@ impl Server {
     pub(crate) fn on_patience(&mut self, world: &mut World, link: LinkId, party: Party) {
         match party {
             Party::Worker(worker) => self.worker_timed_out(world, worker),
-            Party::Door | Party::Visitor(_) | Party::Hop(_) | Party::Nobody => {
+            Party::Door | Party::Visitor(_) | Party::Customer(_) | Party::Hop(_) | Party::Nobody => {
                 self.door_timed_out(world, link);
             }
         }
@@ -384,12 +412,14 @@ impl Server {
         self.look_at_ways(world);
         let sites = self.queue.list_destinations(Cursor::default(), 100).items;
         let attempts: u32 = sites.iter().map(|site| site.attempts).sum();
-        assert!(attempts <= QUEUE_LIMITS.attempts_max, "{attempts} attempts at once");
+        let visits = self.running.values().filter(|running| running.by == By::Client).count() as u32;
+        assert!(attempts <= QUEUE_LIMITS.attempts_max + visits, "{attempts} attempts at once");
+        assert!(visits as usize <= self.visits.len(), "a visit has ended, and what it was sending has not");
         assert_eq!(attempts as usize, self.running.len(), "an attempt that was ordered is not made");
         for destination in sites {
             // Each is a site of its own.
             let site = destination.site.expect("nothing is sought");
-            assert!(site.attempts <= QUEUE_LIMITS.site_attempts_max, "{site:?}");
+            assert!(site.attempts <= QUEUE_LIMITS.site_attempts_max + visits, "{site:?}");
             let latest = now.saturating_add(schedule.destination_retry_max + SECOND);
             assert!(site.blocked_until.is_none_or(|until| until <= latest), "{site:?}");
             let free =

@@ -3,7 +3,7 @@
 //! Bytes go in, replies come out, and what neither the session nor the scanners can know is asked of the owner.
 
 use bytes::{Bytes, BytesMut};
-use mail::{Envelope, QueueId};
+use mail::{Domain, Envelope, QueueId};
 use message::{HeaderLimits, HeaderScan, HeaderSummary};
 use smtp::{
     Action, ChunkScanner, Findings, Line, LineScanner, MailDataScanner, Piece, Progress, Refusal, Session,
@@ -22,6 +22,10 @@ pub(crate) enum Asked {
     Content,
     /// Make it durable, then [`Serving::on_commit`].
     Commit(Box<Envelope>),
+    /// See whether mail waits, then [`Serving::on_called_for`].
+    Fetch(Vec<Domain>),
+    /// Send what is to be sent; the client is the server from here on.
+    Reverse,
     /// Close.
     Close,
 }
@@ -92,6 +96,11 @@ impl Serving {
         self.follow(action)
     }
 
+    pub(crate) fn on_called_for(&mut self, outcome: Result<(), Refusal>) -> Asked {
+        let action = self.session.on_called_for(outcome);
+        self.follow(action)
+    }
+
     pub(crate) fn on_timeout(&mut self) -> Asked {
         let action = self.session.on_timeout();
         self.follow(action)
@@ -145,9 +154,16 @@ impl Serving {
                     self.reads = Reads::Nothing;
                     return Asked::Close;
                 }
-                Action::Release(_) | Action::Fetch(_) | Action::Reverse(_) | Action::Impersonate(_) => {
-                    unreachable!("nobody may ask for that")
+                Action::Fetch(domains) => {
+                    self.reads = Reads::Nothing;
+                    return Asked::Fetch(domains);
                 }
+                Action::Reverse(reply) => {
+                    reply.write_to(&mut self.out);
+                    self.reads = Reads::Nothing;
+                    return Asked::Reverse;
+                }
+                Action::Release(_) | Action::Impersonate(_) => unreachable!("nobody may ask for that"),
                 Action::StartTls(_) => unreachable!("TLS is offered nowhere"),
             };
             action = match self.read() {

@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Patience { link: LinkId, side: Side, serial: u64 },
     /// A simulated client has something to send.
     Visit(usize),
+    /// A simulated client comes for held mail.
+    Fetch(usize),
     /// A next hop changes its ways.
     Mood(usize),
     /// Something that this run of the server waits for.
@@ -101,7 +103,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
-    const fn other(self) -> Self {
+    pub(crate) const fn other(self) -> Self {
         match self {
             Self::Caller => Self::Answerer,
             Self::Answerer => Self::Caller,
@@ -113,6 +115,7 @@ impl Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Party {
     Visitor(usize),
+    Customer(usize),
     Door,
     Worker(u64),
     Hop(usize),

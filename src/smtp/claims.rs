@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::{Hello, command::is_name};
+use mail::Utf8;
+
+use crate::{Hello, command::is_name, parameters::xtext};
 
 /// All that one XCLIENT says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,33 +36,36 @@ pub enum Claim<T> {
 }
 
 /// Octets of a value, before it is decoded.
-pub(crate) const VALUE_MAX: usize = 255;
+const VALUE_MAX: usize = 255;
 
 impl Claims {
     /// What follows the keyword in the reply to EHLO. Not `LOGIN`, for there are no accounts, and not our own side of
     /// the connection (`DESTADDR`, `DESTPORT`), for nothing depends on it.
     pub const NAMES: &str = "NAME ADDR PORT PROTO HELO";
 
-    /// Reads `1*( SP attribute-name"="attribute-value )`.
+    /// Reads what follows the verb.
     pub(crate) fn parse(argument: &str) -> Option<Self> {
         let mut claims = Self::default();
-        let mut attributes = argument.split(' ').filter(|word| !word.is_empty()).peekable();
-        attributes.peek()?;
-        for attribute in attributes {
-            let (name, value) = attribute.split_once('=').filter(|(_, value)| value.len() <= VALUE_MAX)?;
-            let value = &*crate::parameters::xtext(value, mail::Utf8::NotNeeded)?;
-            let name = name.to_ascii_uppercase();
-            match name.as_str() {
-                "NAME" => claims.name.set(value, named)?,
-                "ADDR" => claims.address.set(value, address)?,
-                "PORT" => claims.port.set(value, |value| value.parse().ok())?,
-                "HELO" => claims.helo.set(value, named)?,
-                "PROTO" => claims.hello.set(value, hello)?,
-                _ => return None,
-            }
-        }
+        attributes(argument, |name, value| match name {
+            "NAME" => claims.name.set(value, named),
+            "ADDR" => claims.address.set(value, address),
+            "PORT" => claims.port.set(value, |value| value.parse().ok()),
+            "HELO" => claims.helo.set(value, named),
+            "PROTO" => claims.hello.set(value, hello),
+            _ => None,
+        })?;
         Some(claims)
     }
+}
+
+/// Reads `1*( SP attribute-name"="attribute-value )`, where a value is xtext. Each is taken with its name in capitals.
+pub(crate) fn attributes(argument: &str, mut take: impl FnMut(&str, &str) -> Option<()>) -> Option<()> {
+    let mut attributes = argument.split(' ').filter(|word| !word.is_empty()).peekable();
+    attributes.peek()?;
+    attributes.try_for_each(|attribute| {
+        let (name, value) = attribute.split_once('=').filter(|(_, value)| value.len() <= VALUE_MAX)?;
+        take(&name.to_ascii_uppercase(), &xtext(value, Utf8::NotNeeded)?)
+    })
 }
 
 impl<T> Claim<T> {

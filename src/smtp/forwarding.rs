@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use mail::{Source, Upstream, Utf8};
+use mail::{Source, Upstream};
 
 use crate::{
     Claim,
-    claims::{VALUE_MAX, address},
+    claims::{address, attributes},
     command::is_plain,
 };
 
@@ -30,30 +30,20 @@ impl Forwarding {
     /// What follows the keyword in the reply to EHLO.
     pub const NAMES: &str = "NAME ADDR PORT PROTO HELO IDENT SOURCE";
 
-    /// Reads `1*( SP attribute-name"="attribute-value )`.
+    /// Reads what follows the verb.
     pub(crate) fn parse(argument: &str) -> Option<Self> {
         let mut forwarding = Self::default();
-        let mut attributes = argument.split(' ').filter(|word| !word.is_empty()).peekable();
-        attributes.peek()?;
-        for attribute in attributes {
-            let (name, value) = attribute.split_once('=').filter(|(_, value)| value.len() <= VALUE_MAX)?;
-            let value = &*crate::parameters::xtext(value, Utf8::NotNeeded)?;
-            let name = name.to_ascii_uppercase();
-            match name.as_str() {
-                "NAME" => forwarding.name.set(value, text)?,
-                "ADDR" => forwarding.address.set(value, address)?,
-                "PORT" => forwarding.port.set(value, |value| value.parse().ok())?,
-                "PROTO" => {
-                    forwarding
-                        .protocol
-                        .set(value, |value| text(value).filter(|t| t.len() <= PROTOCOL_MAX))?;
-                }
-                "HELO" => forwarding.helo.set(value, text)?,
-                "IDENT" => forwarding.ident.set(value, text)?,
-                "SOURCE" => forwarding.source.set(value, source)?,
-                _ => return None,
-            }
-        }
+        let protocol = |value: &str| text(value).filter(|text| text.len() <= PROTOCOL_MAX);
+        attributes(argument, |name, value| match name {
+            "NAME" => forwarding.name.set(value, text),
+            "ADDR" => forwarding.address.set(value, address),
+            "PORT" => forwarding.port.set(value, |value| value.parse().ok()),
+            "PROTO" => forwarding.protocol.set(value, protocol),
+            "HELO" => forwarding.helo.set(value, text),
+            "IDENT" => forwarding.ident.set(value, text),
+            "SOURCE" => forwarding.source.set(value, source),
+            _ => None,
+        })?;
         Some(forwarding)
     }
 

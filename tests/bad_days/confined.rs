@@ -137,6 +137,56 @@ fn root_gives_up_what_it_does_not_need() {
     assert_eq!(server.queue_json(&["list"]).len(), 1);
 }
 
+/// Whatever the umask says: what the server keeps is for its own user. The files of the index are sled's, in a directory that
+/// is ours.
+#[test]
+fn what_is_kept_is_kept_from_others() {
+    let mut server = Server::prepare(HOLD);
+    let mut command = through(&["sh", "-c", "umask 0; exec \"$@\"", "sh"], &server);
+    server.resume_by(&mut command);
+    server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+    let data = server.place().join("data");
+    let (mut open, mut files) = (Vec::new(), 0);
+    let mut folders = vec![data.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap()) {
+            let (path, found) = (entry.path(), entry.metadata().unwrap());
+            if found.permissions().mode() & 0o77 != 0 {
+                open.push(format!("{} {:o}", path.display(), found.permissions().mode()));
+            }
+            files += usize::from(found.is_file());
+            // As far as somebody else would get.
+            if found.is_dir() && path.parent().and_then(|parent| parent.file_name()) != Some("index".as_ref())
+            {
+                folders.push(path);
+            }
+        }
+    }
+    assert!(open.is_empty() && files > 4, "{files} files, open to others: {open:#?}");
+}
+
+/// What root has given up nobody gets back who is started by the server, were there a way to start somebody.
+#[test]
+fn nothing_is_left_to_get_back() {
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    const SETPCAP: u64 = 1 << 8;
+    if u64::from_str_radix(own.trim(), 16).unwrap() & SETPCAP == 0 {
+        return eprintln!("not root, or not all of it: the bounding set stays as it is");
+    }
+    const NONE: &str = "0000000000000000";
+    let server = Server::start(HOLD);
+    assert_eq!(of_threads(server.program().pid(), "CapBnd"), NONE);
+    let mut server = Server::prepare(&format!("user = \"nobody\"\n{HOLD}"));
+    for file in ["certificate.pem", "key.pem", "ringpost.toml"] {
+        chown(server.place().join(file), Some(65534), None).unwrap();
+    }
+    server.resume();
+    for set in ["CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb"] {
+        assert_eq!(of_threads(server.program().pid(), set), NONE, "{set}");
+    }
+}
+
 /// At the start root reads them for everybody. The server that it becomes has to read them again.
 #[test]
 fn what_the_user_cannot_read_again_is_named_before_it_matters() {

@@ -53,6 +53,26 @@ fn sigterm_lets_transactions_finish() {
     assert_eq!(server.queue_json(&["list"]).len(), 3);
 }
 
+/// A later file that has a list anew lets in whom an earlier one has kept out: a reload says so, as the start does.
+#[test]
+fn a_reload_tells_of_lists_that_are_replaced() {
+    let denied = format!("clients.deny = [\"192.0.2.0/24\", \"198.51.100.0/24\"]\n{HOLD}");
+    let server = Server::start(&denied);
+    let told =
+        |said: &str| said.contains("clients.deny: replaces the list at ") && said.contains("192.0.2.0/24");
+    server.place().write("conf.d/z.toml", "clients.deny = [\"198.51.100.0/24\"]\n");
+    assert_eq!(server.reload()["event"], "reloaded");
+    let lines = server.program().lines();
+    assert_eq!(lines.iter().filter(|line| told(line)).count(), 1, "{lines:#?}");
+    let config = server.place().join("ringpost.toml");
+    let reload =
+        || run(&built("ringpost"), &["reload", "--config", config.to_str().unwrap()], "").good().stdout;
+    let said = reload();
+    assert!(told(&said) && said.contains("warning: ") && said.contains("z.toml:1:9"), "{said}");
+    server.place().write("conf.d/z.toml", "");
+    assert_eq!(reload(), "reloaded\n");
+}
+
 /// Who does not finish within the grace is cut off, and its message is not taken.
 #[test]
 fn sigterm_does_not_wait_for_ever() {

@@ -1,6 +1,14 @@
 //! Hosts that come for their mail and are the server on the connection they have made (RFC 2645).
 
-use end_to_end::{Client, Server, Signal, Sink, run, tool, until};
+use std::{
+    fs::{self, OpenOptions},
+    io::ErrorKind,
+    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
+    path::PathBuf,
+    thread::{self, Scope, ScopedJoinHandle},
+};
+
+use end_to_end::{Client, Process, Server, Signal, Sink, run, tool, until};
 use serde_json::Value;
 
 use super::certificates::Papers;
@@ -15,6 +23,9 @@ struct Visit<'a> {
     dies: &'a str,
     /// The command of ours that it does not answer for as long as we stay.
     hangs: &'a str,
+    /// The command of ours, the first of its kind, that it does not answer before it is told to; `TEXT` is the content,
+    /// which it does not read before.
+    waits: &'a str,
     /// What it answers to RCPT, by address.
     answers: &'a [(&'a str, &'a str)],
 }
@@ -28,11 +39,12 @@ impl Visit<'_> {
             format!("context.load_cert_chain({certificate:?}, {key:?})")
         });
         let answers: Vec<_> = self.answers.iter().map(|(to, reply)| format!("{to:?}: {reply:?}")).collect();
-        let Self { says, dies, hangs, .. } = self;
+        let Self { says, dies, hangs, waits, .. } = self;
+        let word = word(server);
         let answers = answers.join(", ");
         let script = format!(
             r#"
-import socket, ssl
+import os, socket, ssl
 context = ssl._create_unverified_context()
 {chain}
 connection = socket.create_connection(("{host}", {port}))
@@ -44,6 +56,14 @@ def reply():
             return line.strip()
 def say(text):
     connection.sendall(text.encode() + b"\r\n")
+waits = "{waits}"
+def wait(verb):
+    global waits
+    if verb == waits:
+        waits = ""
+        os.mkfifo({word:?})
+        open({word:?}).read()
+        os.unlink({word:?})
 reply()
 say("EHLO customer.test"); reply()
 say("STARTTLS"); reply()
@@ -66,6 +86,7 @@ def serve():
         if verb == "{hangs}":
             lines.read()
             return
+        wait(verb)
         if verb == "EHLO":
             say("250-customer.test\r\n250-PIPELINING\r\n250 8BITMIME")
         elif verb == "MAIL":
@@ -82,6 +103,7 @@ def serve():
                 say("503 nobody")
                 continue
             say("354 go")
+            wait("TEXT")
             subject = ""
             while True:
                 text = lines.readline().decode().rstrip("\r\n")
@@ -99,7 +121,10 @@ def serve():
         else:
             say("500 what")
 if answer[:3] == "250":
-    serve()
+    try:
+        serve()
+    except OSError:
+        pass
 connection.close()
 "#
         );
@@ -112,8 +137,56 @@ connection.close()
     }
 }
 
-const VISIT: Visit<'_> =
-    Visit { certificate: Some("branch"), says: "ATRN branch.example", dies: "-", hangs: "-", answers: &[] };
+const VISIT: Visit<'_> = Visit {
+    certificate: Some("branch"),
+    says: "ATRN branch.example",
+    dies: "-",
+    hangs: "-",
+    waits: "-",
+    answers: &[],
+};
+
+/// A pipe: who opens it for reading waits until it has been opened for writing and closed.
+fn word(server: &Server) -> PathBuf {
+    server.place().join("word")
+}
+
+type Paying<'scope> = ScopedJoinHandle<'scope, (String, Vec<String>)>;
+
+/// A visit that has come to where it waits, and goes on when that is closed.
+fn begun<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    server: &'scope Server,
+    visit: Visit<'scope>,
+) -> (Paying<'scope>, OwnedFd) {
+    const NONBLOCK: i32 = 0o4000;
+    let paying = scope.spawn(move || visit.pay(server));
+    let word = until("a visit is under way", || {
+        let open = OpenOptions::new().write(true).custom_flags(NONBLOCK).open(word(server));
+        // Nobody has made it, or nobody reads from it yet.
+        let early =
+            |error: &std::io::Error| error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(6);
+        assert!(open.as_ref().err().is_none_or(early), "{open:?}");
+        assert!(!paying.is_finished(), "it has not come so far");
+        open.ok().map(OwnedFd::from)
+    });
+    (paying, word)
+}
+
+/// Messages for the branch, of which each is called by its number.
+fn send(server: &Server, numbers: std::ops::Range<u32>) {
+    for number in numbers {
+        server.client().send(
+            "ann@example.org",
+            &["bob@branch.example"],
+            &format!("Subject: {number}\r\n\r\n"),
+        );
+    }
+}
+
+fn sent(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|number| format!("ann@example.org bob@branch.example {number}")).collect()
+}
 
 const HOLD: &str = "[[route]]\nname = \"held\"\ndomains = [\"branch.example\", \"*.branch.example\", \"other.example\"]\n\
                     via = \"hold\"\n";
@@ -209,13 +282,7 @@ fn who_may_not_have_it_gets_none_of_it() {
 #[test]
 fn nothing_is_lost_whenever_the_connection_dies() {
     let mut server = server("");
-    for number in 0..3 {
-        server.client().send(
-            "ann@example.org",
-            &["bob@branch.example"],
-            &format!("Subject: {number}\r\n\r\n"),
-        );
-    }
+    send(&server, 0..3);
     for dies in ["220", "EHLO", "MAIL", "RCPT", "DATA", "END"] {
         let (answer, mail) = Visit { dies, ..VISIT }.pay(&server);
         assert_eq!((&answer[..3], &mail[..]), ("250", &[][..]), "{dies}");
@@ -270,6 +337,22 @@ fn each_recipient_has_an_outcome_of_its_own() {
     until("the queue is empty", || queued(&server).is_empty().then_some(()));
 }
 
+/// A release has nobody to send it to, and does not keep it from whoever comes.
+#[test]
+fn what_was_released_is_there_for_whoever_comes() {
+    let server = server("");
+    send(&server, 0..2);
+    server.queue(&["release", "--all"]).good();
+    until("it was tried", || {
+        let states: Vec<_> = queued(&server).into_iter().map(|(_, state)| state).collect();
+        (states == ["deferred", "deferred"]).then_some(())
+    });
+    let answers = &[("bob@branch.example", "450 4.2.1 not now")][..];
+    assert_eq!(Visit { answers, ..VISIT }.pay(&server).1, [""; 0]);
+    until_held(&server, &["bob@branch.example"; 2]);
+    assert_eq!(VISIT.pay(&server).1, sent(0..2));
+}
+
 #[test]
 fn what_its_sender_holds_back_stays() {
     let server = server("");
@@ -286,4 +369,172 @@ fn what_its_sender_holds_back_stays() {
     let (answer, mail) = VISIT.pay(&server);
     assert_eq!((&answer[..3], &mail[..]), ("250", &[][..]));
     until_held(&server, &["bob@branch.example"]);
+}
+
+/// Whoever comes while another is being served is sent what that one is not, and nobody anything twice.
+#[test]
+fn two_come_at_once() {
+    for waits in ["MAIL", "TEXT"] {
+        let server = server("");
+        send(&server, 10..22);
+        let ((first, mail), second) = thread::scope(|scope| {
+            let (paying, word) = begun(scope, &server, Visit { waits, ..VISIT });
+            let second = VISIT.pay(&server);
+            // What the first has not taken yet is not there for a third.
+            assert_eq!(VISIT.pay(&server).0, "453 4.0.0 you have no mail");
+            drop(word);
+            (paying.join().unwrap(), second)
+        });
+        assert_eq!((&first[..3], &second.0[..3]), ("250", "250"));
+        assert!(!mail.is_empty() && !second.1.is_empty(), "{waits}: {mail:?} {second:?}");
+        let mut all = [mail, second.1].concat();
+        all.sort();
+        assert_eq!(all, sent(10..22), "{waits}");
+        until("the queue is empty", || queued(&server).is_empty().then_some(()));
+    }
+}
+
+/// Many at once, some of whom go away in the middle.
+#[test]
+fn a_crowd_comes() {
+    let server = server("");
+    send(&server, 10..40);
+    let dies = ["-", "END", "-", "RCPT", "-", "DATA"];
+    let mut all: Vec<_> = thread::scope(|scope| {
+        let visits = dies.map(|dies| {
+            let server = &server;
+            scope.spawn(move || Visit { dies, ..VISIT }.pay(server).1)
+        });
+        visits.into_iter().flat_map(|visit| visit.join().unwrap()).collect()
+    });
+    until("nothing is under way", || queued(&server).iter().all(|(_, state)| state == "held").then_some(()));
+    all.extend(VISIT.pay(&server).1);
+    all.sort();
+    assert_eq!(all, sent(10..40));
+    until("the queue is empty", || queued(&server).is_empty().then_some(()));
+}
+
+/// What is under way when the server is to stop is sent to its end, a large message too; the rest waits for the next visit.
+#[test]
+fn a_stop_in_the_middle() {
+    for waits in ["MAIL", "TEXT", "QUIT"] {
+        let mut server = server("[shutdown]\ngrace = \"60s\"\n[limits]\nmessage-size-max = \"64MiB\"\n");
+        // More than sockets hold.
+        let line = format!("{}\r\n", "x".repeat(98));
+        let text = format!("Subject: 1\r\n\r\n{}", line.repeat(200_000));
+        server.client().send("ann@example.org", &["bob@branch.example"], &text);
+        if waits != "QUIT" {
+            server.client().send("ann@example.org", &["bob@branch.example"], &text);
+            server.client().send("ann@example.org", &["bob@branch.example"], &text);
+        }
+        let (answer, mail) = thread::scope(|scope| {
+            let (paying, word) = begun(scope, &server, Visit { waits, ..VISIT });
+            server.program().signal(Signal::TERM);
+            server.event("draining", |_| true);
+            drop(word);
+            paying.join().unwrap()
+        });
+        assert_eq!((&answer[..3], &mail[..]), ("250", &sent(1..2)[..]), "{waits}");
+        assert!(server.program_mut().wait().success());
+        let lines = server.kill();
+        let stopped = lines.iter().find(|line| line.contains("\"event\":\"stopped\"")).unwrap();
+        assert!(stopped.contains("\"cut\":0"), "{stopped}");
+        server.resume();
+        let left = if waits == "QUIT" { 0 } else { 2 };
+        until_held(&server, &["bob@branch.example"; 3][..left]);
+        assert_eq!(VISIT.pay(&server).1.len(), left);
+    }
+}
+
+/// A visit that does not end within the grace is cut off, and what it had not taken is held.
+#[test]
+fn a_stop_does_not_wait_for_ever() {
+    let mut server = server("[shutdown]\ngrace = \"1s\"\n");
+    send(&server, 0..2);
+    thread::scope(|scope| {
+        let (paying, word) = begun(scope, &server, Visit { waits: "TEXT", ..VISIT });
+        server.program().signal(Signal::TERM);
+        Process::of(server.program().pid().into()).wait();
+        drop(word);
+        // It has got all of the message, and nobody hears that it takes it.
+        assert_eq!(paying.join().unwrap().1.len(), 1);
+    });
+    assert_eq!(server.event("stopped", |_| true)["cut"], 1);
+    assert!(server.program_mut().wait().success());
+    server.kill();
+    server.resume();
+    until_held(&server, &["bob@branch.example"; 2]);
+}
+
+/// A reload in the middle of a visit: the visit goes on, and what has another route by now goes by that, once.
+#[test]
+fn a_reload_in_the_middle() {
+    let sink = Sink::start();
+    for (holds, waits) in [(true, "MAIL"), (false, "MAIL"), (false, "TEXT")] {
+        let server = server("");
+        send(&server, 10..22);
+        let mail = thread::scope(|scope| {
+            let (paying, word) = begun(scope, &server, Visit { waits, ..VISIT });
+            let configured = fs::read_to_string(server.place().join("conf.d/test.toml")).unwrap();
+            let changed = if holds { configured } else { configured.replace(HOLD, &sink.route()) };
+            server.configure(&changed);
+            assert_eq!(server.reload()["event"], "reloaded");
+            drop(word);
+            paying.join().unwrap().1
+        });
+        assert!(!mail.is_empty());
+        let mut all = mail;
+        if !holds {
+            let by_sink = 12 - all.len();
+            all.extend((0..by_sink).map(|_| {
+                let content = sink.mail().content;
+                let subject = content.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap();
+                format!("ann@example.org bob@branch.example {subject}")
+            }));
+            assert!(by_sink > 0);
+        }
+        all.sort();
+        assert_eq!(all, sent(10..22), "{holds} {waits}");
+        until("the queue is empty", || queued(&server).is_empty().then_some(()));
+        assert_eq!(sink.waiting(), 0);
+    }
+}
+
+/// What nobody has taken when the visit ends goes by the routes of that time.
+#[test]
+fn a_reload_before_a_visit_that_takes_nothing() {
+    let sink = Sink::start();
+    for dies in ["MAIL", "RCPT", "END"] {
+        let server = server("");
+        send(&server, 10..22);
+        let mail = thread::scope(|scope| {
+            let (paying, word) = begun(scope, &server, Visit { waits: "EHLO", dies, ..VISIT });
+            let configured = fs::read_to_string(server.place().join("conf.d/test.toml")).unwrap();
+            server.configure(&configured.replace(HOLD, &sink.route()));
+            assert_eq!(server.reload()["event"], "reloaded");
+            drop(word);
+            paying.join().unwrap().1
+        });
+        assert!(mail.is_empty(), "{mail:?}");
+        server.queue(&["retry", "--all"]).good();
+        (0..12).for_each(|_| drop(sink.mail()));
+        until("the queue is empty", || queued(&server).is_empty().then_some(()));
+    }
+}
+
+/// Who may not have it any more is sent no other message.
+#[test]
+fn a_reload_that_takes_a_domain_away() {
+    let server = server("[cores]\ncount = 1\n");
+    send(&server, 10..22);
+    let mail = thread::scope(|scope| {
+        let (paying, word) = begun(scope, &server, Visit { waits: "TEXT", ..VISIT });
+        let configured = fs::read_to_string(server.place().join("conf.d/test.toml")).unwrap();
+        server.configure(&configured.replacen("domains = [\"branch.example\", ", "domains = [", 1));
+        assert_eq!(server.reload()["event"], "reloaded");
+        drop(word);
+        paying.join().unwrap().1
+    });
+    assert_eq!(mail.len(), 1, "{mail:?}");
+    until_held(&server, &["bob@branch.example"; 11]);
 }

@@ -12,28 +12,11 @@ TOML is laid over a small configuration, ";" ends a line in it: `'off=[cores];co
 on ports 3525 and 3080, in a directory of its own, which is removed. What is taken in is made durable and then discarded.
 """
 
-import argparse, collections, ctypes, json, os, pathlib, re, shlex, shutil, signal, socket, statistics, struct, subprocess
-import sys, tempfile, time, urllib.request
+import argparse, collections, ctypes, json, re, shlex, socket, statistics, struct, subprocess, time
 
-HERE = pathlib.Path(__file__).resolve().parents[2]
-RINGPOST = os.environ.get("RINGPOST", HERE / "target/release/ringpost")
-LOADTEST = os.environ.get("LOADTEST", HERE / "target/release/loadtest")
-BASE = """allow-root = true
-hostname = "mx.example.test"
-data-directory = "data"
-[[listener]]
-name = "smtp"
-address = ["127.0.0.1:3525"]
-tls = "none"
-[[route]]
-name = "load"
-domains = ["*"]
-via = "discard"
-[http]
-address = ["127.0.0.1:3080"]
-[log]
-output = "log"
-"""
+from trial import LOADTEST, Server, cases, samples, scrape, value
+
+ROUTE = 'via = "discard"\n'
 SO_ATTACH_REUSEPORT_CBPF = 51
 
 
@@ -90,59 +73,15 @@ def kernel(options):
                 print(f"{how:7}{shards} sockets, {connections:3} connections:", summary(trials, shards, connections))
 
 
-def scrape():
-    try:
-        with urllib.request.urlopen("http://127.0.0.1:3080/metrics", timeout=5) as answer:
-            return answer.read().decode()
-    except OSError:
-        return ""
-
-
 def by_shard(metrics, name, label=""):
-    lines = (line for line in metrics.splitlines() if re.match(name + r"[{ ]", line) and label in line)
     counts = collections.Counter()
-    for line in lines:
-        counts[int(re.search(r'shard="(\d+)"', line)[1])] += float(line.rsplit(" ", 1)[1])
+    for line in samples(metrics, name, label):
+        counts[int(re.search(r'shard="(\d+)"', line)[1])] += value(line)
     return [counts[shard] for shard in sorted(counts)]
 
 
 def open_by_shard():
     return [int(count) for count in by_shard(scrape(), "ringpost_connections_open", 'side="in"')]
-
-
-class Server:
-    def __init__(self, options, extra):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="spread-", dir=options.directory))
-        (self.folder / "conf.d").mkdir()
-        (self.folder / "ringpost.toml").write_text(BASE)
-        (self.folder / "conf.d/trial.toml").write_text(extra.replace(";", "\n"))
-        self.errors = open(self.folder / "errors", "w")
-        command = [RINGPOST, "serve", "--config", self.folder / "ringpost.toml"]
-        self.process = subprocess.Popen(command, stdout=self.errors, stderr=self.errors)
-
-    def __enter__(self):
-        for _ in range(300):
-            time.sleep(0.1)
-            if self.process.poll() is not None:
-                sys.exit((self.folder / "errors").read_text()[-2000:])
-            if "ringpost_build_info" in scrape():
-                break
-        time.sleep(0.5)
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.errors.close()
-        shutil.rmtree(self.folder)
-
-    def cpu_seconds(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def until_idle():
@@ -154,7 +93,7 @@ def until_idle():
 
 def server(options):
     for name, extra in cases(options):
-        with Server(options, extra):
+        with Server(ROUTE, extra, options.directory):
             for connections in options.connections:
                 trials = []
                 for _ in range(options.trials):
@@ -180,8 +119,8 @@ def load(options):
     results = collections.defaultdict(list)
     source = [LOADTEST, "source", "127.0.0.1:3525", "-q", "--json", *shlex.split(options.source), "-t", options.time]
     for name, extra in cases(options):
-        with Server(options, extra) as running:
-            subprocess.run([*source[:-1], "500ms"], stdout=subprocess.DEVNULL, stderr=running.errors, timeout=60)
+        with Server(ROUTE, extra, options.directory) as running:
+            running.run(*source[:-1], "500ms")
             for _ in range(options.trials):
                 until_idle()
                 before, used = scrape(), running.cpu_seconds()
@@ -204,10 +143,6 @@ def load(options):
             for column, values in zip(("messages/s", "CPU us", "p50 ms", "p99 ms", "handed over"), columns)
         ]
         print(f"{name:7}{counts:9}{len(runs):3} runs:", "  ".join(cells))
-
-
-def cases(options):
-    return [case.split("=", 1) for case in options.cases]
 
 
 def main():

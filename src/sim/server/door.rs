@@ -1,8 +1,9 @@
 //! One inbound connection, from greeting to close.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
+use config::Config;
 use journal::{AppendError, Class, Draft, Phase, RecipientState};
 use mail::{BodyType, Domain, Envelope, ForwardPath, QueueId, Timestamp, Utf8};
 use message::{
@@ -10,7 +11,7 @@ use message::{
     trace::{Login, Protocol, Received, received_field},
 };
 use policy::{Client, Routed, Storage};
-use smtp::{ContentRules, Refusal, Stage, Tolerance, Verdict};
+use smtp::{ContentRules, Extension, Extensions, Refusal, Stage, Tolerance, Verdict};
 
 use super::{
     Message, SPILL, Server,
@@ -18,6 +19,7 @@ use super::{
     schedule::{Held, Kept},
 };
 use crate::{
+    names,
     serving::{Asked, Serving},
     world::{LinkId, Party, Side, World},
 };
@@ -28,6 +30,8 @@ pub(super) struct Door {
     receiving: Option<Receiving>,
     /// The spill that waits for the journal: nothing is read before it is done.
     stuck: bool,
+    /// Whose mail it has come for.
+    asks_for: Vec<Domain>,
 }
 
 /// A message on its way in.
@@ -43,16 +47,26 @@ struct Receiving {
     envelope: Option<Envelope>,
 }
 
+/// What our sessions are like.
+pub(super) fn options(config: &Config) -> Arc<smtp::Options> {
+    let mut options = smtp::Options::new(config.hostname.clone());
+    options.extensions = options.extensions.with(Extension::Atrn);
+    options.shared()
+}
+
 impl Server {
     pub(super) fn open_door(&mut self, world: &mut World, link: LinkId) {
         let Some(peer) = world.peer(link) else { return };
-        let (serving, asked) = Serving::open(self.options.clone());
-        self.doors.insert(link, Door { serving, peer, receiving: None, stuck: false });
+        let (mut serving, asked) = Serving::open(self.options.clone());
+        if peer == names::CUSTOMER {
+            serving.session.grant(Extensions::NONE.with(Extension::Atrn));
+        }
+        self.doors.insert(link, Door { serving, peer, receiving: None, stuck: false, asks_for: Vec::new() });
         self.serve(world, link, asked);
     }
 
     pub(super) fn door_heard(&mut self, world: &mut World, link: LinkId, bytes: &[u8]) {
-        let Some(door) = self.doors.get_mut(&link) else { return };
+        let Some(door) = self.doors.get_mut(&link) else { return self.visit_heard(world, link, bytes) };
         door.serving.on_bytes(bytes);
         self.door_goes_on(world, link);
     }
@@ -68,6 +82,7 @@ impl Server {
 
     pub(super) fn door_closed(&mut self, world: &mut World, link: LinkId) {
         world.leave(link, Side::Answerer);
+        self.visit_closed(world, link);
         // What is being committed is committed all the same.
         let waits = self.doors.get(&link).is_some_and(Door::commits);
         if !waits {
@@ -76,7 +91,7 @@ impl Server {
     }
 
     pub(super) fn door_timed_out(&mut self, world: &mut World, link: LinkId) {
-        let Some(door) = self.doors.get_mut(&link) else { return };
+        let Some(door) = self.doors.get_mut(&link) else { return self.visit_timed_out(world, link) };
         if !door.commits() && !door.stuck {
             let asked = door.serving.on_timeout();
             self.serve(world, link, asked);
@@ -101,6 +116,17 @@ impl Server {
                     let verdict = self.judge(link, &stage);
                     let Some(door) = self.doors.get_mut(&link) else { return };
                     door.serving.on_verdict(stage, verdict)
+                }
+                Asked::Fetch(domains) => {
+                    let outcome = self.called_for(world, &domains);
+                    let Some(door) = self.doors.get_mut(&link) else { return };
+                    door.asks_for = domains;
+                    door.serving.on_called_for(outcome)
+                }
+                Asked::Reverse => {
+                    self.reply(world, link);
+                    let domains = self.doors.remove(&link).map(|door| door.asks_for).unwrap_or_default();
+                    return self.begin_visit(world, link, domains);
                 }
                 Asked::Content => {
                     let outcome = self.judge_content(world, link);

@@ -138,7 +138,7 @@ impl Server {
         self.wakes.push_back(number);
     }
 
-    fn postpone(&mut self, world: &mut World, job: Job) {
+    pub(super) fn postpone(&mut self, world: &mut World, job: Job) {
         let before = self.before.remove(&job.attempt) && !self.stopping;
         let job = if before { self.try_divert(world, job) } else { Some(job) };
         let Some(job) = job else { return };
@@ -154,7 +154,7 @@ impl Server {
     }
 
     /// Tells queue and journal what became of an attempt.
-    fn end(&mut self, world: &mut World, job: &Job, outcomes: &[(u32, Outcome)]) {
+    pub(super) fn end(&mut self, world: &mut World, job: &Job, outcomes: &[(u32, Outcome)]) {
         self.running.remove(&job.attempt).expect("it was under way");
         let (mut told, mut delivered) = (Vec::new(), Vec::new());
         for (place, outcome) in outcomes {
@@ -522,7 +522,7 @@ impl Worker {
     }
 }
 
-fn deferred(status: Status, text: &str) -> Outcome {
+pub(super) fn deferred(status: Status, text: &str) -> Outcome {
     Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()) })
 }
 

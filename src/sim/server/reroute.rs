@@ -65,8 +65,8 @@ impl Server {
                 let key = self.queue.name(state.destination).expect("a recipient is there");
                 let (way, held) = self.way(&domain);
                 let kept_back = held == Held::Yes && *key == *Routes::unrouted(&domain, Demand::None);
-                let tagged =
-                    state.state == State::Held && self.running.values().any(|to| *to == state.destination);
+                let tagged = state.state == State::Held
+                    && self.running.values().any(|running| running.destination == state.destination);
                 assert!(
                     *key == *way || kept_back || tagged,
                     "{id} {state:?} waits for {key} and goes to {way}"

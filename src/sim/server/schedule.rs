@@ -5,13 +5,14 @@ use std::{collections::VecDeque, rc::Rc, sync::Arc};
 use journal::{AppendError, DelayNotice, Last, Phase, RecipientState, Start, virtual_disk};
 use mail::{Domain, Envelope, QueueId, ReversePath, Status};
 use queue::{
-    Accepted, Destination, Kind, MessageState, Order, Priority, Restored, ReturnReason, State, Times, Warning,
+    Accepted, AttemptId, Destination, Kind, MessageState, Order, Priority, Restored, ReturnReason, State,
+    Times, Warning,
 };
 use report::{Diagnostic, Facts, RecipientFacts};
 use smtp::Refusal;
 
 use super::{
-    Message, QUEUE_LIMITS, SHARD, Server, Task,
+    By, Message, QUEUE_LIMITS, Running, SHARD, Server, Task,
     committer::{Note, Stuck, Waiting},
     journal_limits,
 };
@@ -74,6 +75,15 @@ impl Server {
         }
     }
 
+    /// Takes note of an attempt.
+    pub(super) fn begin_attempt(&mut self, attempt: AttemptId, running: Running) {
+        let twice = self.running.values().find(|other| {
+            other.id == running.id && other.places.iter().any(|place| running.places.contains(place))
+        });
+        assert!(twice.is_none(), "twice at once: {running:?} and {twice:?}");
+        assert!(self.running.insert(attempt, running).is_none(), "an attempt twice");
+    }
+
     /// What has waited for a report, without those who have ended meanwhile: that is written already.
     fn still_true(&self, order: Order) -> Order {
         let Order::Note { id, recipients, state, attempts, due } = order else { return order };
@@ -88,10 +98,14 @@ impl Server {
             Order::Attempt { attempt, id, destination, recipients, number } => {
                 world.ledger.attempted(id, &recipients);
                 world.ledger.figures.tried_meanwhile += u64::from(self.missing.is_some());
-                assert!(self.running.insert(attempt, destination).is_none(), "an attempt twice");
-                let same = self.running.values().filter(|other| **other == destination).count() as u32;
+                self.begin_attempt(
+                    attempt,
+                    Running { id, destination, places: recipients.clone(), by: By::Queue },
+                );
+                let ordered = self.running.values().filter(|running| running.by == By::Queue);
+                let same = ordered.clone().filter(|other| other.destination == destination).count() as u32;
                 assert!(same <= QUEUE_LIMITS.site_attempts_max, "{same} attempts for one destination");
-                assert!(self.running.len() as u32 <= QUEUE_LIMITS.attempts_max, "too many attempts");
+                assert!(ordered.count() as u32 <= QUEUE_LIMITS.attempts_max, "too many attempts");
                 self.assign(world, super::outbound::Job { attempt, id, destination, recipients, number });
             }
             Order::Locate { .. } => unreachable!("each destination is a site of its own"),

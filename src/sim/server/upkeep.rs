@@ -22,7 +22,7 @@ use smtp::Refusal;
 use super::{
     Message, QUEUE_LIMITS, Roads, SHARD, Server, Task,
     committer::{Stuck, Waiting},
-    config, journal_limits, resolver,
+    config, door, journal_limits, resolver,
     restore::Missing,
     routes,
     schedule::Held,
@@ -105,7 +105,7 @@ impl Server {
         let mut server = Self {
             run,
             policy: Policy::new(&config),
-            options: smtp::Options::new(config.hostname.clone()).shared(),
+            options: door::options(&config),
             config,
             routes: routes(roads),
             own: Arc::new(own),
@@ -120,6 +120,7 @@ impl Server {
             next_worker: 0,
             wakes: VecDeque::new(),
             running: HashMap::new(),
+            visits: BTreeMap::new(),
             before: HashSet::new(),
             contents: BTreeMap::new(),
             moving: BTreeMap::new(),
