@@ -236,14 +236,19 @@ impl Door {
         Ok(self.ask_all(Request::LetGo).await?.into_iter().flatten().collect())
     }
 
-    /// Ends the sessions of every shard within the grace; says how many had to be cut off.
+    /// Has a shard end as soon as nobody is served there any more; what is under way to next hops gets so long then.
     ///
     /// # Errors
-    /// [`AskError`] when a shard does not answer.
-    pub async fn drain(&self, grace: Duration) -> Result<u64, AskError> {
+    /// [`AskError`] when it cannot be told.
+    pub async fn depart(&self, shard: usize, rest: Duration) -> Result<(), AskError> {
+        self.tell(shard, Request::Depart(rest)).await
+    }
+
+    /// Ends the sessions of every shard within the grace; says how many each had to cut off.
+    pub async fn drain(&self, grace: Duration) -> Vec<Result<u64, AskError>> {
         let answer_max = self.limits.answer_max.saturating_add(grace);
         let patient = Self { limits: Limits { answer_max, ..self.limits }, ..self.clone() };
-        Ok(patient.ask_all(|reply| Request::Drain(grace, reply)).await?.into_iter().sum())
+        patient.answers(|reply| Request::Drain(grace, reply)).await
     }
 
     /// Asks one shard.
@@ -288,9 +293,13 @@ impl Door {
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<Answered<T>, AskError> {
         let (reply, answer) = oneshot::channel();
-        let sending = self.shards[shard].send(request(Reply(reply)));
-        match timeout(self.limits.answer_max, sending).await {
-            Ok(Ok(())) => Ok(answer),
+        self.tell(shard, request(Reply(reply))).await?;
+        Ok(answer)
+    }
+
+    async fn tell(&self, shard: usize, request: Request) -> Result<(), AskError> {
+        match timeout(self.limits.answer_max, self.shards[shard].send(request)).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(AskError::Gone(shard)),
             Err(_) => Err(AskError::Late(shard)),
         }

@@ -64,6 +64,7 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 Stranded { destination: format!("mx:{number}.example"), recipients: 3 },
             ]),
             Request::LetGo(reply) => reply.send(vec![JournalShard(number as u16)]),
+            Request::Depart(_) => return,
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
     }
@@ -113,6 +114,39 @@ async fn what_is_collected_comes_from_all_shards() {
     let (any, mut coming) = shards(&[0, 0]).neighbours().collect(&call).await.unwrap();
     assert!(!any && coming.recv().await.is_none());
     assert!(shards(&[1, 1, 1]).neighbours().collect(&call).await.is_none(), "one of them cannot tell");
+}
+
+/// What one that has ended had is another process's by now: those that are left are asked, and nobody is told that there
+/// is nothing.
+#[tokio::test]
+async fn a_shard_that_has_departed_is_passed_over() {
+    let call = Call { certificate: [1; 32], domains: vec![mail::Domain::parse("x.example").unwrap()] };
+    let node = mail::Node::parse("x.example").unwrap();
+    let departed = async |entries: &[u64]| {
+        let (door, hatches) = Door::new(entries.len(), LIMITS);
+        let mut shards = Vec::new();
+        for (number, (hatch, entries)) in hatches.into_iter().zip(entries).enumerate() {
+            shards.push(tokio::spawn(shard(number, *entries, hatch)));
+        }
+        door.depart(1, Duration::ZERO).await.unwrap();
+        shards.remove(1).await.unwrap();
+        door
+    };
+    let door = departed(&[3, 2]).await;
+    let (any, mut coming) = door.neighbours().collect(&call).await.unwrap();
+    assert!(any);
+    for _ in 0..3 {
+        let parcel = coming.recv().await.unwrap();
+        parcel.receipt.send(Receipt { outcomes: Vec::new(), took: Duration::ZERO, tls: None }).unwrap();
+    }
+    assert!(coming.recv().await.is_none());
+    let found = Released { recipients: 3, searching: true };
+    assert_eq!(door.neighbours().release(&node).await, Some(found));
+    for turn in 0..4 {
+        assert_eq!(door.inject(injection("ann")).await.unwrap().unwrap().shard().0, 0, "turn {turn}");
+    }
+    assert_eq!(door.drain(Duration::ZERO).await, [Ok(0), Err(AskError::Gone(1))]);
+    assert!(departed(&[0, 2]).await.neighbours().collect(&call).await.is_none());
 }
 
 #[tokio::test]
@@ -290,7 +324,7 @@ async fn answers_are_put_together() {
     let id = QueueId::new(JournalShard(1), 6);
     assert_eq!(door.show(id).await.unwrap().map(|entry| entry.id), Some(id));
     assert_eq!(door.show(QueueId::new(JournalShard(1), 7)).await, Ok(None));
-    assert_eq!(door.drain(Duration::ZERO).await, Ok(1));
+    assert_eq!(door.drain(Duration::ZERO).await, [Ok(0), Ok(1)]);
 }
 
 #[tokio::test(start_paused = true)]

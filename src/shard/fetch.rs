@@ -55,7 +55,11 @@ pub(crate) async fn here(
     parcels: mpsc::Sender<Parcel>,
     answer: Reply<Option<bool>>,
 ) {
-    if !shard.returning.is_over() || shard.is_stopping() {
+    // What a core that ends has to say is not waited for.
+    if shard.is_stopping() {
+        return drop(answer);
+    }
+    if !shard.returning.is_over() {
         return answer.send(None);
     }
     let _working = Working::begin(shard);

@@ -114,10 +114,10 @@ pub struct Setup {
 }
 
 /// Whether connections are taken: a server that takes over from another waits for its word, and that one takes none
-/// after it.
+/// between this word and the answer to it, nor after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// Not yet. Who comes waits in the backlog.
+    /// Not now. Who comes waits in the backlog.
     Closed,
     /// Yes.
     Open,
@@ -137,7 +137,8 @@ pub struct JournalSetup {
     pub share: DiskShare,
 }
 
-/// Opens the journal, says that it serves, and does so until told to stop; what was queued before comes back meanwhile.
+/// Opens the journal, says that it serves, and does so until told to stop, or to depart when nobody is served; what was
+/// queued before comes back meanwhile.
 ///
 /// # Errors
 /// When the journal cannot be read back.
@@ -207,7 +208,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     }
     shard.journals.active().prepare().await;
     ring::spawn(schedule::run(shard.clone()));
-    ring::spawn(hops::read_letters(shard.clone()));
+    let letters = ring::spawn_task(hops::read_letters(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));
     let (failing, failed) = oneshot::channel();
@@ -239,6 +240,12 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         for committer in shard.journals.all() {
             upkeep::save(&shard, &committer, &index).await;
         }
+    }
+    if shard.has_departed() {
+        // Whoever has these journal shards next finds files that nobody is at work on.
+        shard.journals.close().await;
+        // Leases that come for this core are somebody else's at once.
+        letters.cancel().await;
     }
     Ok(())
 }

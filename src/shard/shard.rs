@@ -68,6 +68,8 @@ pub(crate) struct Shard {
     /// A session or an attempt ended, or the core begins to stop.
     pub(crate) changed: Event,
     stopping: Cell<bool>,
+    /// All is done that was to be done before the end, and the core ends by itself.
+    departed: Cell<bool>,
     /// No attempt is begun.
     paused: Cell<bool>,
     /// The queue of before the start.
@@ -179,6 +181,7 @@ impl Shard {
             next_session: Cell::new(0),
             changed: Event::new(),
             stopping: Cell::new(false),
+            departed: Cell::new(false),
             paused: Cell::new(false),
             returning: Return::new(),
         })
@@ -239,6 +242,27 @@ impl Shard {
         self.changed.notify_all();
         self.due.notify_all();
         self.returning.on_stop();
+    }
+
+    /// Nothing is under way any more: the core ends, though others go on.
+    pub(crate) fn depart(&self) {
+        self.departed.set(true);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn has_departed(&self) -> bool {
+        self.departed.get()
+    }
+
+    /// Waits for [`Shard::depart`].
+    pub(crate) async fn departure(&self) {
+        loop {
+            let changed = self.changed.wait();
+            if self.departed.get() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Keeps a session reachable for [`Shard::stop`] until [`Shard::leave_session`].

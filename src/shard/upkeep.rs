@@ -124,7 +124,7 @@ pub(crate) async fn let_go(shard: &Rc<Shard>, orders: &mpsc::Sender<IndexOrder>)
     if !matches!(is_whole, Ok(true)) || shard.is_stopping() {
         return gone;
     }
-    for committer in shard.journals.take_idle().await {
+    for committer in shard.journals.take_idle(|kept| begin_commits(shard, kept)).await {
         let number = committer.number();
         save(shard, &committer, orders).await;
         let (closed, closing) = oneshot::channel();
