@@ -197,6 +197,33 @@ fn a_core_that_has_no_session_left_hands_over_while_others_serve() {
     assert_eq!(server.events("predecessor_lost").len(), 0);
 }
 
+/// Both have one disk: what the old one has is taken off what the new one may use, and counted once when it is there.
+#[test]
+fn what_the_old_one_has_on_the_disk_counts() {
+    const ASIDE: f64 = (2 * 8 * (8 << 20)) as f64;
+    let (mut server, _successor, mut one, mut other) = beside_each_other();
+    let segments = server.place().join("data/segments");
+    let of_old = || {
+        let folders =
+            ["0000", "0001"].into_iter().flat_map(|folder| fs::read_dir(segments.join(folder)).unwrap());
+        let files = folders.map(|file| file.unwrap().path());
+        let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "segment"));
+        files.map(|file| fs::metadata(file).unwrap().len()).sum::<u64>() as f64
+    };
+    assert!(of_old() >= ((2 * 8) << 20) as f64, "a segment of each core");
+    let counted = |server: &Server, what: &str| {
+        until(what, || (server.metric("ringpost_journal_disk_bytes", &[]) == ASIDE + of_old()).then_some(()));
+    };
+    counted(&server, "both are counted");
+    assert!(one.ask("QUIT").is_positive());
+    said(&server, "took_part", |_| true);
+    counted(&server, "what is here and what is not");
+    assert!(other.ask("QUIT").is_positive());
+    assert!(server.program_mut().wait().success());
+    said(&server, "took_over", |_| true);
+    counted(&server, "what is here");
+}
+
 #[test]
 fn an_old_one_that_is_killed_with_a_core_left_loses_nothing() {
     let (mut server, _successor, mut one, mut other) = beside_each_other();

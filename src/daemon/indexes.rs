@@ -14,7 +14,7 @@ use config::Config;
 use index::{Index, Loaded, OpenReport, SledIndex};
 use mail::JournalShard;
 use ring::{DirectoryLock, LockError};
-use shard::{DiskBudget, IndexChange, IndexOrder, JournalSetup};
+use shard::{DiskBudget, DiskElsewhere, IndexChange, IndexOrder, JournalSetup};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::open;
@@ -238,6 +238,24 @@ impl Indexes {
     ) -> anyhow::Result<Vec<JournalSetup>> {
         self.read(shards, 1)?;
         shards.iter().map(|shard| self.journal(*shard, 0, budget)).collect()
+    }
+
+    /// What journal shards take that another process has.
+    ///
+    /// # Errors
+    /// When the segments of one cannot be listed.
+    pub(crate) fn elsewhere(
+        &self,
+        shards: &BTreeSet<JournalShard>,
+        budget: &DiskBudget,
+    ) -> anyhow::Result<BTreeMap<JournalShard, DiskElsewhere>> {
+        let measured = |shard: &JournalShard| {
+            let directory = open::segments(&self.config.data_directory, *shard);
+            let elsewhere = budget.elsewhere(&directory);
+            let elsewhere = elsewhere.with_context(|| format!("cannot list {}", directory.display()))?;
+            Ok((*shard, elsewhere))
+        };
+        shards.iter().map(measured).collect()
     }
 
     fn journal(&self, shard: JournalShard, aside: u64, budget: &DiskBudget) -> anyhow::Result<JournalSetup> {

@@ -166,6 +166,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             budget.taken()
         );
     }
+    // Before any segment is made here.
+    let disk = match &predecessor {
+        Some(predecessor) => indexes.elsewhere(&predecessor.borrow().journals, &budget)?,
+        None => BTreeMap::new(),
+    };
     let mut leases = Leases::of_host(shards);
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
@@ -232,7 +237,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             // All that can go wrong comes before the word: until then the old one would go on.
             pool.listen().map_err(|error| misplaced(&loaded, error))?;
             let mut before =
-                still_there.then(|| Before::new(predecessor, &operations, &process)).transpose()?;
+                still_there.then(|| Before::new(predecessor, disk, (&operations, &process))).transpose()?;
             lock.sign();
             // Whoever watches the process knows the new one before the old one can end.
             notify.ready();

@@ -1,8 +1,15 @@
 //! What the main thread does while shards and pool serve: signals, wishes of operators, a new server in the place of this.
 
 use std::{
-    cell::RefCell, collections::BTreeSet, convert::Infallible, future, process::ExitCode, rc::Rc, sync::Arc,
-    thread, time::Duration,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    future,
+    process::ExitCode,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use admin::{Operations, ReloadRequest, UpgradeRequest, Upgraded};
@@ -10,7 +17,7 @@ use anyhow::{Context, anyhow};
 use bridge::AskError;
 use mail::JournalShard;
 use ring::{DirectoryLock, MessageSocket};
-use shard::{DiskBudget, Gate, JournalSetup};
+use shard::{DiskBudget, DiskElsewhere, Gate, JournalSetup};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, watch as watch_channel},
@@ -104,6 +111,9 @@ pub(crate) struct Before {
     began: Duration,
     /// Journal shards of it that are here already.
     taken: u64,
+    /// What those take of the disk that are still to come, and when that was looked at.
+    disk: BTreeMap<JournalShard, DiskElsewhere>,
+    measured: Duration,
 }
 
 /// A new server that is on its way, and who wishes to hear of it.
@@ -186,8 +196,8 @@ impl Before {
     /// When no thread can be started.
     pub(crate) fn new(
         predecessor: &Rc<RefCell<Predecessor>>,
-        operations: &Operations,
-        process: &Arc<ProcessMetrics>,
+        disk: BTreeMap<JournalShard, DiskElsewhere>,
+        (operations, process): (&Operations, &Arc<ProcessMetrics>),
     ) -> std::io::Result<Self> {
         let (words, began) = (predecessor.borrow().listen()?, ring::clock::now());
         {
@@ -196,7 +206,8 @@ impl Before {
             TakingOver { version, pid }.emit(ring::clock::unix_micros());
         }
         let (operations, process) = (operations.clone(), process.clone());
-        let before = Self { predecessor: predecessor.clone(), words, operations, process, began, taken: 0 };
+        let (predecessor, taken, measured) = (predecessor.clone(), 0, began);
+        let before = Self { predecessor, words, operations, process, began, taken, disk, measured };
         before.tell(0);
         Ok(before)
     }
@@ -214,6 +225,21 @@ impl Before {
         // Whoever watches the process is told first that it is the other one again.
         thread::sleep(LAST_WRITES);
         Err(error).context("the running server did not wait for this one")
+    }
+
+    /// It takes mail of its sessions, and sends what it has.
+    fn measure(&mut self) {
+        const EVERY: Duration = Duration::from_secs(2);
+        let now = ring::clock::now();
+        if now.saturating_sub(self.measured) < EVERY {
+            return;
+        }
+        self.measured = now;
+        for (shard, disk) in &mut self.disk {
+            if let Err(error) = disk.measure() {
+                tracing::warn!(%shard, %error, "its segments cannot be listed");
+            }
+        }
     }
 
     fn tell(&self, sessions: u64) {
@@ -700,9 +726,12 @@ impl Server<'_> {
 
     /// The server before this one has said something, or is gone: then what it had is taken over.
     async fn on_predecessor(&mut self, word: Option<Word>) {
-        let Some(before) = &self.before else { return };
+        let Some(before) = &mut self.before else { return };
         match word {
-            Some(Word::Left { sessions }) => return before.tell(sessions),
+            Some(Word::Left { sessions }) => {
+                before.measure();
+                return before.tell(sessions);
+            }
             Some(Word::Parted { journals }) => return self.take_part(&journals).await,
             Some(Word::Released) => {}
             Some(word) => return tracing::debug!(?word, "out of turn"),
@@ -756,6 +785,10 @@ impl Server<'_> {
                 "mail of the server before this one waits for a restart"
             );
             return;
+        }
+        if let Some(before) = &mut self.before {
+            // They count as this one's now.
+            before.disk.retain(|shard, _| !journals.contains(shard));
         }
         TookPart { journals: journals.len() as u64, left }.emit(ring::clock::unix_micros());
     }

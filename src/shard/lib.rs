@@ -65,7 +65,7 @@ use watch::{ShardMetrics, events::JournalOpened};
 
 pub use accept::ListenerSocket;
 pub use balance::Balance;
-pub use budget::{DiskBudget, DiskShare};
+pub use budget::{DiskBudget, DiskElsewhere, DiskShare};
 pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::Leases;
