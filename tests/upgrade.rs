@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
 /// Enough for servers with two cores beside each other, and for mail of two before them.
 const MANY_JOURNALS: &str = "[journal]\nshards = 8\n";
+/// As many as two programs with two cores need.
+const FOUR_JOURNALS: &str = "[journal]\nshards = 4\n";
 const ETRN: &str = "[[etrn]]\nname = \"all\"\nnetworks = [\"127.0.0.0/8\"]\ndomains = [\"example.net\"]\n";
 /// A next hop that was not there for a moment is to be tried again soon.
 const HASTE: &str = "[queue]\nretry = [\"1s\"]\nretry-max = \"2s\"\ndestination-retry-min = \"1s\"\n";
@@ -110,6 +112,95 @@ fn with_few_journal_shards_the_old_one_ends_first_and_clients_wait() {
     assert_eq!((&report["damaged"], &report["foreign"]), (&0.into(), &0.into()), "{report}");
     // A session of an old one is told 421 between two transactions. Nobody is kept from connecting.
     let errors: Vec<_> = reports[0]["errors"].as_object().unwrap().keys().cloned().collect();
+    assert!(errors.iter().all(|error| !error.starts_with("connect")), "{errors:?}");
+}
+
+/// Held mail on both cores of a server with four journal shards, which was upgraded once: all four have mail in them.
+fn mail_in_all_journal_shards() -> (Server, Process) {
+    let server = Server::start(&format!("{FOUR_JOURNALS}{HOLD}"));
+    mail_on_each_core(&server);
+    server.upgrade(&[]).good();
+    let successor = server.successor(1);
+    mail_on_each_core(&server);
+    queued(&server, 4);
+    (server, successor)
+}
+
+/// Journal shards that were let go with mail in them, once it is so many.
+fn spared(server: &Server, count: usize) -> Vec<Value> {
+    until("journal shards are let go", || {
+        Some(server.events("journal_spared")).filter(|events| events.len() == count)
+    })
+}
+
+fn mail_on_each_core(server: &Server) {
+    // The second one that comes goes where there is none.
+    let mut clients = [server.client(), server.client()];
+    clients.iter_mut().for_each(|client| mail(client, "one"));
+}
+
+/// With twice as many journal shards as cores, and mail that stays for long in all of them, no client ever waits.
+#[test]
+fn mail_that_waits_long_keeps_no_new_program_waiting() {
+    let (mut server, mut last) = mail_in_all_journal_shards();
+    for number in 2..=5 {
+        server.upgrade(&[]).good();
+        last = server.successor(number);
+        mail_on_each_core(&server);
+        queued(&server, 2 + 2 * number);
+    }
+    let lines = server.program().lines();
+    assert!(!lines.iter().any(|line| line.contains("which leaves too few")), "no server has waited");
+    let spared = spared(&server, 2 * 4);
+    assert!(spared.iter().all(|event| event["messages"].as_u64() >= Some(1)), "{spared:?}");
+    last.signal(Signal::KILL);
+    last.wait();
+    server.kill();
+    server.resume();
+    queued(&server, 12);
+}
+
+#[test]
+fn mail_that_was_let_go_for_a_new_program_which_fails_is_taken_back() {
+    let (server, _successor) = mail_in_all_journal_shards();
+    server.configure("hostname = 7\n");
+    // It does not come so far as to take any of it.
+    let refused = server.upgrade(&[]);
+    assert!(!refused.status.success() && refused.stderr.contains("hostname"), "{refused:?}");
+    spared(&server, 2);
+    queued(&server, 4);
+    server.configure(&format!("{FOUR_JOURNALS}{HOLD}"));
+    server.upgrade(&[]).good();
+    let _next = server.successor(2);
+    queued(&server, 4);
+    spared(&server, 4);
+}
+
+/// Mail is deferred and tried again all the time, and journal shards go from one to the next with it.
+#[test]
+fn under_load_mail_that_waits_goes_over_and_nothing_is_lost_or_sent_twice() {
+    let place = Place::new();
+    let mut sink = LoadSink::start(&place, &["--fail", "rcpt:450:25"]);
+    let server = Server::start(&format!("{FOUR_JOURNALS}{HASTE}{}", sink.route()));
+    let load = ["--rate", "100", "--sessions", "8", "--per-connection", "20", "--size", "1k-8k"];
+    let mut sources = [LoadSource::start(&place, "source", server.smtp(), &load)];
+    let mut last = None;
+    for number in 1..=4 {
+        for _ in 0..100 {
+            server.event("outcome", |event| event["result"] == "deferred");
+        }
+        server.upgrade(&[]).good();
+        last = Some(server.successor(number));
+    }
+    let report = sources[0].finish();
+    drain(&server);
+    assert!(!server.events("journal_spared").is_empty());
+    drop(last);
+    let (sunk, compared) = (sink.finish(), compare(&sources, &sink));
+    eprintln!("{compared}; source: {report}");
+    assert_eq!((compared.missing, compared.twice, compared.unacknowledged), (0, 0, 0), "{compared}");
+    assert_eq!((&sunk["damaged"], &sunk["foreign"]), (&0.into(), &0.into()), "{sunk}");
+    let errors: Vec<_> = report["errors"].as_object().unwrap().keys().cloned().collect();
     assert!(errors.iter().all(|error| !error.starts_with("connect")), "{errors:?}");
 }
 

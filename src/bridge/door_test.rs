@@ -64,6 +64,7 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 Stranded { destination: format!("mx:{number}.example"), recipients: 3 },
             ]),
             Request::LetGo(reply) => reply.send(vec![JournalShard(number as u16)]),
+            Request::Spare(reply) => reply.send(Some((JournalShard(number as u16 + 2), entries))),
             Request::Depart(_) => return,
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
@@ -153,6 +154,7 @@ async fn a_shard_that_has_departed_is_passed_over() {
 async fn every_shard_is_asked_what_it_lets_go() {
     let door = house(&[1, 1]);
     assert_eq!(door.let_go().await, Ok(vec![JournalShard(0), JournalShard(1)]));
+    assert_eq!(door.spare(&[1]).await, [Ok(Some((JournalShard(3), 1)))]);
 }
 
 #[tokio::test]

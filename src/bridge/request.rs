@@ -45,6 +45,9 @@ pub enum Request {
     /// Give up the journal shards that hold nothing and take no new mail, so that another process may have them; answer
     /// with which these are.
     LetGo(Reply<Vec<JournalShard>>),
+    /// Give up the journal shard that takes no new mail and holds the least, with the mail in it, so that another process may
+    /// have it; answer with which that is, and how many messages it holds. `None` when there is none that can be given up.
+    Spare(Reply<Option<(JournalShard, u64)>>),
     /// End when nobody is served here any more: what is under way to next hops gets so long then. Nothing is answered; the
     /// hatch is closed when it is done.
     Depart(Duration),

@@ -26,8 +26,8 @@ use watch::{
     ProcessMetrics, Reload,
     events::{
         CertificatesRefused, CertificatesRenewed, CoreEnded, Draining, HandedOver, HandingOver,
-        PredecessorLost, ReloadRefused, Reloaded, Stopped, Stopping, TakingOver, TookOver, TookPart,
-        UpgradeBegun, UpgradeRefused, WentOn,
+        JournalSpared, PredecessorLost, ReloadRefused, Reloaded, Stopped, Stopping, TakingOver, TookOver,
+        TookPart, UpgradeBegun, UpgradeRefused, WentOn,
     },
 };
 
@@ -567,8 +567,34 @@ impl Server<'_> {
             Ok(idle) => self.holding.remove(&idle),
             Err(error) => tracing::warn!(%error, "the new server has fewer journal shards to choose from"),
         }
+        self.make_room().await;
         Successor::offer(ours, VERSION, &self.holding.all(), self.lock, &self.estate)
             .context("the new program ended at once; see what it has printed")
+    }
+
+    /// Sees to it that each core of the new server finds a journal shard, if it has as many as this one: where all are in use,
+    /// for mail that waits, one is let go with that mail.
+    async fn make_room(&mut self) {
+        let (cores, shards) = (self.heirs.len(), self.reloader.started.journal.shards);
+        let of_core = |core| (0..shards).filter(|shard| core_of(JournalShard(*shard), cores) == core).count();
+        let needy: Vec<_> =
+            (0..cores).filter(|core| of_core(*core) == self.holding.of_core(*core).len()).collect();
+        for (core, spared) in needy.iter().zip(self.reloader.door.spare(&needy).await) {
+            match spared {
+                Ok(Some((journal, messages))) => {
+                    self.holding.remove(&[journal]);
+                    JournalSpared { journal: journal.0.into(), messages }.emit(ring::clock::unix_micros());
+                }
+                Ok(None) => tracing::warn!(
+                    core,
+                    "none of its journal shards can be let go now: clients will wait for the upgrade; with more of them \
+                     (`journal.shards`, when a data directory is made) they would not"
+                ),
+                Err(error) => {
+                    tracing::warn!(core, %error, "the new server has fewer journal shards to choose from");
+                }
+            }
+        }
     }
 
     /// The new server has said something: hands over when it can serve, else stays.

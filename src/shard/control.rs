@@ -17,6 +17,7 @@ use crate::{
     accept, facts, fetch, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
+    spare,
     upkeep::{self, IndexOrder},
 };
 
@@ -94,6 +95,10 @@ pub(crate) async fn answer(
             Request::LetGo(reply) => {
                 let (shard, index) = (shard.clone(), index.clone());
                 ring::spawn(async move { reply.send(upkeep::let_go(&shard, &index).await) });
+            }
+            Request::Spare(reply) => {
+                let (shard, index) = (shard.clone(), index.clone());
+                ring::spawn(async move { reply.send(spare::spare(&shard, &index).await) });
             }
             Request::Depart(rest) => ring::spawn(depart(shard.clone(), rest)),
             Request::Drain(grace, reply) => {

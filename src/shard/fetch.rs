@@ -143,6 +143,9 @@ async fn hand_out(
     room: mpsc::Permit<'_, Parcel>,
 ) {
     let Ok(message) = shard.message(id).await else { return };
+    if shard.is_still() {
+        return;
+    }
     let order = shard.queue.borrow_mut().on_called_for(id, destination, meant, facts::now());
     // It may have been taken by another meanwhile, or its time has not come.
     let Some(Order::Attempt { attempt, id, destination, recipients, number }) = order else { return };

@@ -94,6 +94,26 @@ impl Journals {
         taken
     }
 
+    /// Those that take no new mail, the one with the least in it first.
+    pub(crate) fn spare(&self) -> Vec<Rc<Committer>> {
+        let mut spare = self.all();
+        spare.retain(|committer| committer.number != self.active.number && !committer.has_failed());
+        spare.sort_by_key(|committer| committer.with(Journal::usage).messages);
+        spare
+    }
+
+    /// Takes one out; says whether whoever was at work on it has ended.
+    pub(crate) async fn take(&self, committer: Rc<Committer>) -> bool {
+        const TIMES: u32 = 15;
+        drop(self.remove(committer.number));
+        for _ in 0..TIMES {
+            if committer.close(1).await {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Ends all work on all of them, as far as that can be waited for.
     pub(crate) async fn close(&self) {
         for committer in self.all.take() {
@@ -166,6 +186,8 @@ pub(crate) struct Committer {
     share: DiskShare,
     /// The budget had no room for another segment, of that size.
     denied: Cell<Option<u64>>,
+    /// Its messages are on their way out of the queue: a checkpoint would make whoever has it next forget them.
+    leaving: Cell<bool>,
     /// Messages that were moved to a place that is not durable yet.
     moving: RefCell<HashMap<QueueId, Position>>,
     /// For the index.
@@ -248,6 +270,7 @@ impl Committer {
             writes: Cell::new(false),
             share,
             denied: Cell::new(None),
+            leaving: Cell::new(false),
             moving: RefCell::default(),
             changes: RefCell::default(),
         })
@@ -271,6 +294,15 @@ impl Committer {
             self.work.notify_one();
             room.await;
         }
+    }
+
+    /// No checkpoint of it is saved any more.
+    pub(crate) fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     /// Nothing lives here, and nothing waits to be written.

@@ -15,7 +15,8 @@
 //! - `reports`     notifications to senders
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` and `restore` (after
-//! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's
+//! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `spare` (a journal shard
+//! given up with its mail), `control` (the pool's
 //! requests), `release` (mail that a client asks for), `fetch` (mail that a client has come for), `settings` (the configuration).
 
 mod accept;
@@ -47,6 +48,7 @@ mod schedule;
 mod settings;
 mod shard;
 mod socket;
+mod spare;
 mod trace;
 mod upkeep;
 mod verify;

@@ -22,7 +22,7 @@ use crate::{
     balance::Balance,
     crowd::Crowd,
     facts,
-    hops::Hops,
+    hops::{self, Hops},
     journals::{Journals, Note},
     leases::Leases,
     reroute::{self, Reroute},
@@ -72,6 +72,8 @@ pub(crate) struct Shard {
     departed: Cell<bool>,
     /// No attempt is begun.
     paused: Cell<bool>,
+    /// Nor is one for now, and nothing is given up either: messages are on their way out of the queue.
+    still: Cell<bool>,
     /// The queue of before the start.
     pub(crate) returning: Return,
 }
@@ -183,6 +185,7 @@ impl Shard {
             stopping: Cell::new(false),
             departed: Cell::new(false),
             paused: Cell::new(false),
+            still: Cell::new(false),
             returning: Return::new(),
         })
     }
@@ -221,9 +224,36 @@ impl Shard {
         self.queue.borrow_mut().set_limits(limits, facts::now(), &mut Vec::new());
     }
 
+    /// Lets the queue stand still: no attempt is begun, whoever comes for mail, and no time is up.
+    pub(crate) fn stand_still(self: &Rc<Self>) {
+        self.still.set(true);
+        self.set_limits();
+        // What waits for a connection has not begun.
+        for job in self.hops.take_jobs(|_| true) {
+            hops::postpone(self, job);
+        }
+    }
+
+    pub(crate) fn go_on(self: &Rc<Self>) {
+        self.still.set(false);
+        self.set_limits();
+        self.due.notify_all();
+    }
+
+    pub(crate) fn is_still(&self) -> bool {
+        self.still.get()
+    }
+
+    fn set_limits(self: &Rc<Self>) {
+        let mut orders = Vec::new();
+        let limits = self.limits(&self.settings());
+        self.queue.borrow_mut().set_limits(limits, facts::now(), &mut orders);
+        schedule::follow(self, orders);
+    }
+
     /// What the queue may do. A reload does not end a pause.
     fn limits(&self, settings: &Settings) -> queue::Limits {
-        if self.paused.get() {
+        if self.paused.get() || self.still.get() {
             queue::Limits { attempts_max: 0, ..settings.queue_limits }
         } else {
             settings.queue_limits

@@ -473,6 +473,13 @@ events! {
         /// The program.
         program: &'a str,
     }
+    /// A journal shard is let go with the mail in it, so that each core of the new program has one for new mail.
+    Info daemon journal_spared = JournalSpared {
+        /// Its number.
+        journal: u64,
+        /// Messages in it.
+        messages: u64,
+    }
     /// The new program did not come so far as to serve; this one stays.
     Error daemon upgrade_refused = UpgradeRefused<'a> {
         /// Why.
