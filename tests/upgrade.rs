@@ -7,7 +7,9 @@ use std::{
     path::PathBuf,
 };
 
-use end_to_end::{Client, LoadSink, LoadSource, Place, Process, Server, Signal, Sink, compare, drain, until};
+use end_to_end::{
+    Client, LoadSink, LoadSource, Place, Process, Server, Signal, Sink, built, compare, drain, run, until,
+};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
@@ -286,6 +288,9 @@ fn a_core_that_has_no_session_left_hands_over_while_others_serve() {
     said(&server, "took_over", |event| event["journals"] == 2);
     queued(&server, 4);
     assert_eq!(server.events("predecessor_lost").len(), 0);
+    // Each index was closed before it was opened.
+    let lines = server.program().lines();
+    assert!(!lines.iter().any(|line| line.contains("there is no index")));
 }
 
 /// Both have one disk: what the old one has is taken off what the new one may use, and counted once when it is there.
@@ -313,6 +318,34 @@ fn what_the_old_one_has_on_the_disk_counts() {
     assert!(server.program_mut().wait().success());
     said(&server, "took_over", |_| true);
     counted(&server, "what is here");
+}
+
+/// Whoever is in the middle of a request to the old one may bring its mail to any core of it.
+#[test]
+fn mail_on_its_way_in_by_http_keeps_the_cores() {
+    let made = run(&built("ringpost"), &["key", "shop", "--domain", "example.org"], "").good();
+    let key = made.stderr.split_whitespace().find(|word| word.starts_with("ringpost_")).unwrap();
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{}{HOLD}", made.stdout));
+    let body = json!({"from": "ann@example.org", "to": ["bob@example.net"], "subject": "one", "text": "one"});
+    let body = body.to_string();
+    let head = format!(
+        "POST /api/v1/messages HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    let mut brings = Client::connect(server.http());
+    brings.put(head.as_bytes());
+    until("it is to go on", || brings.has_input().then_some(()));
+    server.upgrade(&["--no-wait"]).good();
+    let _successor = server.successor(1);
+    until("the old one waits for it", || {
+        (server.metric("ringpost_predecessor_sessions", &[]) == 1.0).then_some(())
+    });
+    brings.put(body.as_bytes());
+    let answer = brings.rest();
+    assert!(answer.contains("HTTP/1.1 202"), "{answer}");
+    assert!(server.program_mut().wait().success());
+    queued(&server, 1);
 }
 
 #[test]
