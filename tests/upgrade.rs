@@ -138,7 +138,13 @@ fn spared(server: &Server, count: usize) -> Vec<Value> {
 fn mail_on_each_core(server: &Server) {
     // The second one that comes goes where there is none.
     let mut clients = [server.client(), server.client()];
-    clients.iter_mut().for_each(|client| mail(client, "one"));
+    for client in &mut clients {
+        client.send(
+            "ann@example.org",
+            &["bob@example.net", "carol@example.net"],
+            "Subject: one\r\n\r\none\r\n",
+        );
+    }
 }
 
 /// With twice as many journal shards as cores, and mail that stays for long in all of them, no client ever waits.
@@ -146,10 +152,14 @@ fn mail_on_each_core(server: &Server) {
 fn mail_that_waits_long_keeps_no_new_program_waiting() {
     let (mut server, mut last) = mail_in_all_journal_shards();
     for number in 2..=5 {
-        // There is news of all of them that no checkpoint tells yet.
-        server.queue(&["release", "--all"]).good();
+        // There is news of all of them that no checkpoint tells yet: it goes over with them.
+        server.queue(&["remove", "--yes", "--recipient", "carol@example.net"]).good();
         server.upgrade(&[]).good();
         last = server.successor(number);
+        queued(&server, 2 * number);
+        for message in server.queue_json(&["list"]) {
+            assert_eq!(message["recipients"].as_array().unwrap().len(), 1, "{message}");
+        }
         mail_on_each_core(&server);
         queued(&server, 2 + 2 * number);
     }
@@ -638,10 +648,14 @@ fn sockets_do_not_become_more() {
     let mut last = server.successor(1);
     let first = sockets(last.pid());
     for number in 2..=5 {
-        // There is news of all of them that no checkpoint tells yet.
-        server.queue(&["release", "--all"]).good();
+        // There is news of all of them that no checkpoint tells yet: it goes over with them.
+        server.queue(&["remove", "--yes", "--recipient", "carol@example.net"]).good();
         server.upgrade(&[]).good();
         last = server.successor(number);
+        queued(&server, 2 * number);
+        for message in server.queue_json(&["list"]) {
+            assert_eq!(message["recipients"].as_array().unwrap().len(), 1, "{message}");
+        }
     }
     let now = sockets(last.pid());
     assert!(now <= first + 2, "{first} sockets after the first upgrade, {now} after the fifth");
