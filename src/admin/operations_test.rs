@@ -66,6 +66,8 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
             bridge::Request::Reload(_, reply) => reply.send(Vec::new()),
             bridge::Request::LetGo(reply) => reply.send(Vec::new()),
             bridge::Request::Drain(_, reply) => reply.send(0),
+            bridge::Request::Spare(reply) => reply.send(None),
+            bridge::Request::Depart(_) => return,
         }
     }
 }

@@ -246,14 +246,39 @@ impl Door {
         Ok(self.ask_all(Request::LetGo).await?.into_iter().flatten().collect())
     }
 
-    /// Ends the sessions of every shard within the grace; says how many had to be cut off.
+    /// Has each of these shards give up the journal shard that it needs least, with the mail in it; says which that is, and how
+    /// many messages it holds.
+    pub async fn spare(&self, shards: &[usize]) -> Vec<Result<Option<(JournalShard, u64)>, AskError>> {
+        let mut waiting = Vec::with_capacity(shards.len());
+        for shard in shards {
+            waiting.push((*shard, self.send(*shard, Request::Spare).await));
+        }
+        // What is given up must not be forgotten about: it would be nobody's.
+        let limits = Limits { answer_max: self.limits.inject_max, ..self.limits };
+        let patient = Self { limits, ..self.clone() };
+        let mut answers = Vec::with_capacity(waiting.len());
+        for (shard, answer) in waiting {
+            answers.push(match answer {
+                Ok(answer) => patient.receive(shard, answer).await,
+                Err(error) => Err(error),
+            });
+        }
+        answers
+    }
+
+    /// Has a shard end as soon as nobody is served there any more; what is under way to next hops gets so long then.
     ///
     /// # Errors
-    /// [`AskError`] when a shard does not answer.
-    pub async fn drain(&self, grace: Duration) -> Result<u64, AskError> {
+    /// [`AskError`] when it cannot be told.
+    pub async fn depart(&self, shard: usize, rest: Duration) -> Result<(), AskError> {
+        self.tell(shard, Request::Depart(rest)).await
+    }
+
+    /// Ends the sessions of every shard within the grace; says how many each had to cut off.
+    pub async fn drain(&self, grace: Duration) -> Vec<Result<u64, AskError>> {
         let answer_max = self.limits.answer_max.saturating_add(grace);
         let patient = Self { limits: Limits { answer_max, ..self.limits }, ..self.clone() };
-        Ok(patient.ask_all(|reply| Request::Drain(grace, reply)).await?.into_iter().sum())
+        patient.answers(|reply| Request::Drain(grace, reply)).await
     }
 
     /// Asks one shard.
@@ -298,9 +323,13 @@ impl Door {
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<Answered<T>, AskError> {
         let (reply, answer) = oneshot::channel();
-        let sending = self.shards[shard].send(request(Reply(reply)));
-        match timeout(self.limits.answer_max, sending).await {
-            Ok(Ok(())) => Ok(answer),
+        self.tell(shard, request(Reply(reply))).await?;
+        Ok(answer)
+    }
+
+    async fn tell(&self, shard: usize, request: Request) -> Result<(), AskError> {
+        match timeout(self.limits.answer_max, self.shards[shard].send(request)).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(AskError::Gone(shard)),
             Err(_) => Err(AskError::Late(shard)),
         }

@@ -68,6 +68,8 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 reply.send(if number == 1 { Vec::new() } else { vec![explained] });
             }
             Request::LetGo(reply) => reply.send(vec![JournalShard(number as u16)]),
+            Request::Spare(reply) => reply.send(Some((JournalShard(number as u16 + 2), entries))),
+            Request::Depart(_) => return,
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
     }
@@ -119,6 +121,39 @@ async fn what_is_collected_comes_from_all_shards() {
     assert!(shards(&[1, 1, 1]).neighbours().collect(&call).await.is_none(), "one of them cannot tell");
 }
 
+/// What one that has ended had is another process's by now: those that are left are asked, and nobody is told that there
+/// is nothing.
+#[tokio::test]
+async fn a_shard_that_has_departed_is_passed_over() {
+    let call = Call { certificate: [1; 32], domains: vec![mail::Domain::parse("x.example").unwrap()] };
+    let node = mail::Node::parse("x.example").unwrap();
+    let departed = async |entries: &[u64]| {
+        let (door, hatches) = Door::new(entries.len(), LIMITS);
+        let mut shards = Vec::new();
+        for (number, (hatch, entries)) in hatches.into_iter().zip(entries).enumerate() {
+            shards.push(tokio::spawn(shard(number, *entries, hatch)));
+        }
+        door.depart(1, Duration::ZERO).await.unwrap();
+        shards.remove(1).await.unwrap();
+        door
+    };
+    let door = departed(&[3, 2]).await;
+    let (any, mut coming) = door.neighbours().collect(&call).await.unwrap();
+    assert!(any);
+    for _ in 0..3 {
+        let parcel = coming.recv().await.unwrap();
+        parcel.receipt.send(Receipt { outcomes: Vec::new(), took: Duration::ZERO, tls: None }).unwrap();
+    }
+    assert!(coming.recv().await.is_none());
+    let found = Released { recipients: 3, searching: true };
+    assert_eq!(door.neighbours().release(&node).await, Some(found));
+    for turn in 0..4 {
+        assert_eq!(door.inject(injection("ann")).await.unwrap().unwrap().shard().0, 0, "turn {turn}");
+    }
+    assert_eq!(door.drain(Duration::ZERO).await, [Ok(0), Err(AskError::Gone(1))]);
+    assert!(departed(&[0, 2]).await.neighbours().collect(&call).await.is_none());
+}
+
 #[tokio::test]
 async fn every_shard_says_why() {
     let explained = house(&[1, 1, 1]).explain("mx:a.test").await.unwrap();
@@ -129,6 +164,7 @@ async fn every_shard_says_why() {
 async fn every_shard_is_asked_what_it_lets_go() {
     let door = house(&[1, 1]);
     assert_eq!(door.let_go().await, Ok(vec![JournalShard(0), JournalShard(1)]));
+    assert_eq!(door.spare(&[1]).await, [Ok(Some((JournalShard(3), 1)))]);
 }
 
 #[tokio::test]
@@ -301,7 +337,7 @@ async fn answers_are_put_together() {
     let id = QueueId::new(JournalShard(1), 6);
     assert_eq!(door.show(id).await.unwrap().map(|entry| entry.id), Some(id));
     assert_eq!(door.show(QueueId::new(JournalShard(1), 7)).await, Ok(None));
-    assert_eq!(door.drain(Duration::ZERO).await, Ok(1));
+    assert_eq!(door.drain(Duration::ZERO).await, [Ok(0), Ok(1)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -47,6 +47,12 @@ pub enum Request {
     /// Give up the journal shards that hold nothing and take no new mail, so that another process may have them; answer
     /// with which these are.
     LetGo(Reply<Vec<JournalShard>>),
+    /// Give up the journal shard that takes no new mail and holds the least, with the mail in it, so that another process may
+    /// have it; answer with which that is, and how many messages it holds. `None` when there is none that can be given up.
+    Spare(Reply<Option<(JournalShard, u64)>>),
+    /// End when nobody is served here any more: what is under way to next hops gets so long then. Nothing is answered; the
+    /// hatch is closed when it is done.
+    Depart(Duration),
     /// Take no more connections, let transactions end within the grace, and answer with the number
     /// of sessions that had to be cut off.
     Drain(Duration, Reply<u64>),
@@ -114,20 +120,24 @@ pub struct Released {
 pub struct Neighbours(pub(crate) Vec<mpsc::WeakSender<Request>>);
 
 impl Neighbours {
-    /// Has all shards try what waits for a node; `None` when one of them does not.
+    /// Has all shards try what waits for a node; `None` when one of them does not. What one that has ended had is another
+    /// process's: there may be more.
     pub async fn release(&self, node: &Node) -> Option<Released> {
         let mut answers = Vec::with_capacity(self.0.len());
         for shard in &self.0 {
             let (reply, answer) = oneshot::channel();
-            let request = Request::Release(node.clone(), Reply(reply));
-            let sent = shard.upgrade().and_then(|shard| shard.try_send(request).ok());
-            answers.push(sent.map(|()| answer));
+            let asked = ask(shard, Request::Release(node.clone(), Reply(reply)));
+            answers.push((asked, answer));
+        }
+        if answers.iter().all(|(asked, _)| *asked == Asked::Ended) {
+            return None;
         }
         let mut all = Some(Released::default());
-        for answer in answers {
-            let one = match answer {
-                Some(answer) => answer.await.ok().and_then(Result::ok).flatten(),
-                None => None,
+        for (asked, answer) in answers {
+            let one = match asked {
+                Asked::Yes => answer.await.ok().and_then(Result::ok).flatten(),
+                Asked::Ended => Some(Released { recipients: 0, searching: true }),
+                Asked::No => None,
             };
             all = all.zip(one).map(|(all, one)| Released {
                 recipients: all.recipients + one.recipients,
@@ -138,21 +148,47 @@ impl Neighbours {
     }
 
     /// Has all shards hand out what waits for somebody who has come for it: whether anything does, and where it comes;
-    /// `None` when one of them cannot tell. What comes ends when all has come.
+    /// `None` when one of them cannot tell, or nothing waits and one of them has ended: what that had is another process's.
+    /// What comes ends when all has come.
     pub async fn collect(&self, call: &Call) -> Option<(bool, mpsc::Receiver<Parcel>)> {
         let (parcels, coming) = mpsc::channel(1);
-        let mut answers = Vec::with_capacity(self.0.len());
+        let (mut answers, mut is_whole) = (Vec::with_capacity(self.0.len()), true);
         for shard in &self.0 {
             let (reply, answer) = oneshot::channel();
-            let request = Request::Collect(call.clone(), parcels.clone(), Reply(reply));
-            shard.upgrade().and_then(|shard| shard.try_send(request).ok())?;
-            answers.push(answer);
+            match ask(shard, Request::Collect(call.clone(), parcels.clone(), Reply(reply))) {
+                Asked::Yes => answers.push(answer),
+                Asked::Ended => is_whole = false,
+                Asked::No => return None,
+            }
         }
         let mut any = false;
         for answer in answers {
-            any |= answer.await.ok().and_then(Result::ok).flatten()?;
+            match answer.await {
+                Ok(answer) => any |= answer.ok().flatten()?,
+                // It ends just now.
+                Err(_) => is_whole = false,
+            }
         }
-        Some((any, coming))
+        (any || is_whole).then_some((any, coming))
+    }
+}
+
+/// Whether a shard was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Yes,
+    /// It has no room to note it down.
+    No,
+    /// It takes no questions any more.
+    Ended,
+}
+
+fn ask(shard: &mpsc::WeakSender<Request>, request: Request) -> Asked {
+    let Some(shard) = shard.upgrade() else { return Asked::Ended };
+    match shard.try_send(request) {
+        Ok(()) => Asked::Yes,
+        Err(mpsc::error::TrySendError::Full(_)) => Asked::No,
+        Err(mpsc::error::TrySendError::Closed(_)) => Asked::Ended,
     }
 }
 

@@ -6,12 +6,17 @@
 //!   listeners, with their sockets ─────▶   reads the configuration, opens what is free of the journal
 //!   complete ──────────────────────────▶
 //!                         ◀───────────── ready        (or failed: nothing has changed)
-//!   takes nobody any more; go ─────────▶   takes who comes
-//!                         ◀───────────── serving      (the ports of the pool are its own, too)
+//!   takes nobody for a moment; go ─────▶   opens what can go wrong when it is opened
+//!                         ◀───────────── serving      (from here on it takes who comes)
 //!   left: so many sessions ────────────▶
 //!                         ◀───────────── hurry        (the new one is told to stop)
-//!   released: journal shards ──────────▶   reads them as after a start
+//!   parted: journal shards of a core ──▶   reads them as after a start
+//!   released: all that is left ────────▶   and the others
 //! ```
+//!
+//! Until `serving` the old one can go on as if nothing had been: it does when the new one is gone, or does not say it in time.
+//! In that case it says `stay`, and nothing is heard any more: so a new one that cannot say `serving` knows whether it is
+//! alone.
 //!
 //! Where too few journal shards are free, the new one says `wait` in place of `ready`: then the old one takes nobody any more, and
 //! the next that is heard is `released`, of all of them. An end that is gone is as good as a word: what the old one
@@ -61,11 +66,18 @@ pub(crate) enum Word {
         pid: u32,
     },
     Go,
+    /// The old one goes on.
+    Stay,
     Serving,
     Left {
         sessions: u64,
     },
     Hurry,
+    /// Nobody has these any more.
+    Parted {
+        journals: BTreeSet<u16>,
+    },
+    /// Nor all others.
     Released,
     /// One that this version does not know.
     #[serde(skip)]
@@ -274,6 +286,7 @@ impl Predecessor {
     pub(crate) fn ready(&self, version: &str) -> anyhow::Result<()> {
         let (version, pid) = (version.to_owned(), std::process::id());
         self.link.say(&Word::Ready { version, pid }, &[])?;
+        tracing::debug!("this server can serve, and waits for the word");
         match self.link.hear()? {
             Some((Word::Go, _)) => Ok(()),
             Some((word, _)) => bail!("the running server says {word:?} in place of go"),
@@ -281,9 +294,12 @@ impl Predecessor {
         }
     }
 
-    /// Says that it does.
-    pub(crate) fn serving(&self) {
-        self.link.tell(&Word::Serving);
+    /// Says that it does. From here on nothing may go wrong.
+    ///
+    /// # Errors
+    /// When nobody hears it.
+    pub(crate) fn serving(&self) -> io::Result<()> {
+        self.link.say(&Word::Serving, &[])
     }
 
     /// Says why this one cannot serve.
@@ -361,6 +377,26 @@ mod test {
         assert_eq!(successor.words.blocking_recv(), Some(Word::Unknown));
         assert_eq!(successor.words.blocking_recv(), Some(Word::Failed { reason: "no".into() }));
         assert_eq!(successor.words.blocking_recv(), None);
+    }
+
+    /// Whoever is given up knows that it is not alone, and who has spoken before that is heard.
+    #[test]
+    fn who_is_given_up_learns_it_and_is_heard_to_the_end() {
+        let (mut successor, link, _directory) = link();
+        link.tell(&Word::Serving);
+        successor.link.tell(&Word::Stay);
+        successor.link.end();
+        assert!(link.say(&Word::Serving, &[]).is_err(), "too late");
+        assert_eq!(successor.words.blocking_recv(), Some(Word::Serving));
+        assert_eq!(successor.words.blocking_recv(), None);
+        let last = std::iter::from_fn(|| link.hear().unwrap()).last();
+        assert_eq!(last.map(|(word, _)| word), Some(Word::Stay));
+        let (successor, link, _directory) = self::link();
+        // As its process does when it ends: nobody has a copy then.
+        successor.link.end();
+        assert!(link.say(&Word::Serving, &[]).is_err());
+        let last = std::iter::from_fn(|| link.hear().unwrap()).last();
+        assert_eq!(last.map(|(word, _)| word), Some(Word::Complete), "it is gone, and has said nothing");
     }
 
     #[test]

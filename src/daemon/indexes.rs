@@ -14,7 +14,7 @@ use config::Config;
 use index::{Index, Loaded, OpenReport, SledIndex};
 use mail::JournalShard;
 use ring::{DirectoryLock, LockError};
-use shard::{DiskBudget, IndexChange, IndexOrder, JournalSetup};
+use shard::{DiskBudget, DiskElsewhere, IndexChange, IndexOrder, JournalSetup};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::open;
@@ -73,9 +73,42 @@ impl Holding {
         self.locks.keys().copied().collect()
     }
 
+    /// Those of a core.
+    pub(crate) fn of_core(&self, core: usize) -> BTreeSet<JournalShard> {
+        let cores = self.active.len();
+        self.locks.keys().copied().filter(|shard| core_of(*shard, cores) == core).collect()
+    }
+
     /// Some are not needed here, and closed.
-    pub(crate) fn remove(&mut self, shards: &[JournalShard]) {
-        self.locks.retain(|shard, _| !shards.contains(shard));
+    pub(crate) fn remove<'a>(&mut self, shards: impl IntoIterator<Item = &'a JournalShard>) {
+        for shard in shards {
+            self.locks.remove(shard);
+        }
+    }
+
+    /// Takes all that hold anything and that nobody has. Answers which these are, and whether somebody has others.
+    ///
+    /// # Errors
+    /// When the directory of one cannot be used.
+    pub(crate) fn take_strays(
+        &mut self,
+        config: &Config,
+    ) -> anyhow::Result<(BTreeSet<JournalShard>, Elsewhere)> {
+        let (mut taken, mut elsewhere) = (BTreeSet::new(), Elsewhere::None);
+        for shard in (0..config.journal.shards).map(JournalShard) {
+            let directory = open::segments(&config.data_directory, shard);
+            if self.locks.contains_key(&shard) || !directory.is_dir() {
+                continue;
+            }
+            match claim(config, shard)? {
+                Some(lock) => {
+                    self.locks.insert(shard, lock);
+                    taken.insert(shard);
+                }
+                None => elsewhere = Elsewhere::Some,
+            }
+        }
+        Ok((taken, elsewhere))
     }
 
     /// Takes those of another process, all or none: none as long as it has one of them.
@@ -95,6 +128,13 @@ impl Holding {
         self.locks.append(&mut taken);
         Ok(true)
     }
+}
+
+/// Whether another process has journal shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elsewhere {
+    None,
+    Some,
 }
 
 /// Keeps everybody else from a journal shard; none when somebody has it.
@@ -200,6 +240,24 @@ impl Indexes {
         shards.iter().map(|shard| self.journal(*shard, 0, budget)).collect()
     }
 
+    /// What journal shards take that another process has.
+    ///
+    /// # Errors
+    /// When the segments of one cannot be listed.
+    pub(crate) fn elsewhere(
+        &self,
+        shards: &BTreeSet<JournalShard>,
+        budget: &DiskBudget,
+    ) -> anyhow::Result<BTreeMap<JournalShard, DiskElsewhere>> {
+        let measured = |shard: &JournalShard| {
+            let directory = open::segments(&self.config.data_directory, *shard);
+            let elsewhere = budget.elsewhere(&directory);
+            let elsewhere = elsewhere.with_context(|| format!("cannot list {}", directory.display()))?;
+            Ok((*shard, elsewhere))
+        };
+        shards.iter().map(measured).collect()
+    }
+
     fn journal(&self, shard: JournalShard, aside: u64, budget: &DiskBudget) -> anyhow::Result<JournalSetup> {
         let directory = open::segments(&self.config.data_directory, shard);
         let share = budget
@@ -207,6 +265,18 @@ impl Indexes {
             .with_context(|| format!("cannot list {}", directory.display()))?;
         let loaded = self.loading.borrow_mut().remove(&shard).context("its index is not being read")?;
         Ok(JournalSetup { shard, directory, loaded, share })
+    }
+
+    /// Closes those of journal shards whose last order is behind us, so that another process can open them.
+    pub(crate) async fn release(&self, shards: &BTreeSet<JournalShard>) {
+        for shard in shards {
+            let (closed, closing) = oneshot::channel();
+            let order = IndexOrder { shard: *shard, change: IndexChange::Release(closed) };
+            // The thread that keeps them ends only when the program does.
+            if self.orders.send(order).await.is_ok() {
+                let _ = closing.await;
+            }
+        }
     }
 
     /// Where shards send what is to be stored.
@@ -347,5 +417,21 @@ mod test {
         assert!(next.extend(&config, &shards(&[0, 3])).unwrap());
         next.remove(&[JournalShard(4)]);
         assert_eq!(next.all(), shards(&[0, 3, 5]));
+        assert_eq!((next.of_core(0), next.of_core(1)), (shards(&[0]), shards(&[3, 5])));
+    }
+
+    /// What was meant for a new server that failed, and what it has begun.
+    #[test]
+    fn what_nobody_has_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = config(&directory);
+        let mut ours = Holding::choose(&config, 2, &BTreeSet::new()).unwrap().unwrap();
+        assert_eq!(ours.take_strays(&config).unwrap(), (shards(&[]), Elsewhere::None), "none are there");
+        let failed = Holding::choose(&config, 2, &ours.all()).unwrap().unwrap();
+        ours.remove(&[JournalShard(1)]);
+        assert_eq!(ours.take_strays(&config).unwrap(), (shards(&[1]), Elsewhere::Some));
+        drop(failed);
+        assert_eq!(ours.take_strays(&config).unwrap(), (shards(&[2, 3]), Elsewhere::None));
+        assert_eq!(ours.all(), shards(&[0, 1, 2, 3]));
     }
 }

@@ -54,7 +54,7 @@ use crate::{
     open, privileges,
     reload::{Ours, Reloader},
     say::say,
-    server::{Asked, Before, Server},
+    server::{Asked, Before, Cores, Ending, Server},
     sockets,
     watch_files::Stamps,
 };
@@ -166,6 +166,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             budget.taken()
         );
     }
+    // Before any segment is made here.
+    let disk = match &predecessor {
+        Some(predecessor) => indexes.elsewhere(&predecessor.borrow().journals, &budget)?,
+        None => BTreeMap::new(),
+    };
     let mut leases = Leases::of_host(shards);
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
@@ -174,7 +179,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         None => Gate::Open,
     });
     if predecessor.is_none() {
-        pool.open().map_err(|error| misplaced(&loaded, error))?;
+        pool.listen().map_err(|error| misplaced(&loaded, error))?;
+        pool.open();
     }
     let (ended, mut endings) = mpsc::unbounded_channel();
     let (mut waiting, mut heirs) = (Vec::new(), Vec::new());
@@ -205,7 +211,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let served = pool.runtime().block_on(async {
         for served in waiting {
             if served.await.is_err() {
-                return Err(endings.recv().await.unwrap_or_else(|| "a shard ended".to_owned()));
+                let reason = endings.recv().await.and_then(|ending: Ending| ending.failure);
+                return Err(reason.unwrap_or_else(|| "a shard ended".to_owned()));
             }
         }
         Ok(())
@@ -227,13 +234,18 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             if still_there {
                 predecessor.borrow().ready(VERSION)?;
             }
-            pool.open().map_err(|error| misplaced(&loaded, error))?;
-            gate.send_replace(Gate::Open);
+            // All that can go wrong comes before the word: until then the old one would go on.
+            pool.listen().map_err(|error| misplaced(&loaded, error))?;
+            let mut before =
+                still_there.then(|| Before::new(predecessor, disk, (&operations, &process))).transpose()?;
             lock.sign();
-            // Whoever watches the process knows the new one before the old one can end, and who asks hears of both.
-            let before = still_there.then(|| Before::new(predecessor, &operations, &process)).transpose()?;
+            // Whoever watches the process knows the new one before the old one can end.
             notify.ready();
-            predecessor.borrow().serving();
+            if let Some(before) = &mut before {
+                before.serving()?;
+            }
+            gate.send_replace(Gate::Open);
+            pool.open();
             before
         }
         None => {
@@ -273,6 +285,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         estate,
         gate,
         before,
+        cores: Cores::all(shards),
+        strays: None,
     };
     let asked = Asked { reloads, upgrades };
     let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));
@@ -557,13 +571,13 @@ fn refusals() -> Vec<&'static str> {
     smtp::Refusal::ALL.iter().map(|refusal| refusal.label()).collect()
 }
 
-/// Starts a shard on its CPU; when it ends, `ended` is told why.
+/// Starts a shard on its CPU; when its thread has ended, `ended` is told.
 fn start_shard(
     config: &Config,
     cpus: &[usize],
     setup: Setup,
     serving: oneshot::Sender<()>,
-    ended: mpsc::UnboundedSender<String>,
+    ended: mpsc::UnboundedSender<Ending>,
 ) -> anyhow::Result<()> {
     let number = setup.number;
     let mut options = ring::Options::new(format!("shard-{number}"));
@@ -584,13 +598,13 @@ fn start_shard(
     }));
     let handle = ring::start(options, move || shard::run(setup, serving))?;
     thread::Builder::new().name(format!("watch-{number}")).spawn(move || {
-        let reason = match handle.join() {
-            Ok(Ok(())) => return,
-            Ok(Err(error)) => describe(number, &error),
-            Err(stopped) => format!("shard {number} {stopped}"),
+        let failure = match handle.join() {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(describe(number, &error)),
+            Err(stopped) => Some(format!("shard {number} {stopped}")),
         };
         // Nobody listens only when the process ends anyway.
-        let _ = ended.send(reason);
+        let _ = ended.send(Ending { core: number, failure });
     })?;
     Ok(())
 }

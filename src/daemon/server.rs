@@ -1,15 +1,23 @@
 //! What the main thread does while shards and pool serve: signals, wishes of operators, a new server in the place of this.
 
 use std::{
-    cell::RefCell, collections::BTreeSet, convert::Infallible, future, process::ExitCode, rc::Rc, sync::Arc,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    future,
+    process::ExitCode,
+    rc::Rc,
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
 use admin::{Operations, ReloadRequest, UpgradeRequest, Upgraded};
 use anyhow::{Context, anyhow};
+use bridge::AskError;
 use mail::JournalShard;
 use ring::{DirectoryLock, MessageSocket};
-use shard::{DiskBudget, Gate, JournalSetup};
+use shard::{DiskBudget, DiskElsewhere, Gate, JournalSetup};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, watch as watch_channel},
@@ -17,14 +25,15 @@ use tokio::{
 use watch::{
     ProcessMetrics, Reload,
     events::{
-        CertificatesRefused, CertificatesRenewed, Draining, HandedOver, HandingOver, PredecessorLost,
-        ReloadRefused, Reloaded, Stopped, Stopping, TakingOver, TookOver, UpgradeBegun, UpgradeRefused,
+        CertificatesRefused, CertificatesRenewed, CoreEnded, Draining, HandedOver, HandingOver,
+        JournalSpared, PredecessorLost, ReloadRefused, Reloaded, Stopped, Stopping, TakingOver, TookOver,
+        TookPart, UpgradeBegun, UpgradeRefused, WentOn,
     },
 };
 
 use crate::{
     handover::{Estate, LAST_WRITES, Link, Predecessor, Successor, Word, Words},
-    indexes::{Holding, Indexes, core_of},
+    indexes::{Elsewhere, Holding, Indexes, core_of},
     launcher::Launcher,
     notify::Notify,
     reload::Reloader,
@@ -52,6 +61,39 @@ pub(crate) struct Server<'a> {
     pub(crate) gate: watch_channel::Sender<Gate>,
     /// The server that this one has taken over from, as long as it has not ended.
     pub(crate) before: Option<Before>,
+    pub(crate) cores: Cores,
+    /// When to look for journal shards that were meant for a new server which has failed.
+    pub(crate) strays: Option<tokio::time::Instant>,
+}
+
+/// The thread of a core has ended: in order, or why not.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub(crate) core: usize,
+    pub(crate) failure: Option<String>,
+}
+
+/// How far each core has come. Those of a server that hands over end one by one.
+#[derive(Debug)]
+pub(crate) struct Cores(Vec<Core>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Core {
+    Serving,
+    /// It ends when it has no session left.
+    Departing,
+    Ended,
+}
+
+impl Cores {
+    /// So many, which all serve.
+    pub(crate) fn all(cores: usize) -> Self {
+        Self(vec![Core::Serving; cores])
+    }
+
+    fn have_ended(&self) -> bool {
+        self.0.iter().all(|core| *core == Core::Ended)
+    }
 }
 
 /// Where the wishes of operators come in.
@@ -67,6 +109,11 @@ pub(crate) struct Before {
     operations: Operations,
     process: Arc<ProcessMetrics>,
     began: Duration,
+    /// Journal shards of it that are here already.
+    taken: u64,
+    /// What those take of the disk that are still to come, and when that was looked at.
+    disk: BTreeMap<JournalShard, DiskElsewhere>,
+    measured: Duration,
 }
 
 /// A new server that is on its way, and who wishes to hear of it.
@@ -79,10 +126,34 @@ struct Upgrade {
 /// A new server that has been given the word, and who is to hear of it when it serves.
 struct Handing {
     successor: Successor,
+    first: First,
     /// How long this one serves the sessions that it has.
     patience: Duration,
     asked: Option<UpgradeRequest>,
     upgraded: Upgraded,
+    began: Duration,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    /// The new one takes who comes, and this one ends by and by.
+    New,
+    /// This one ends, and then the new one begins.
+    Old,
+}
+
+/// The signals that end a server.
+struct Ends<'a>([&'a mut Signal; 2]);
+
+impl Ends<'_> {
+    async fn recv(&mut self) {
+        let [terminate, interrupt] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
 }
 
 /// How the end came.
@@ -125,8 +196,8 @@ impl Before {
     /// When no thread can be started.
     pub(crate) fn new(
         predecessor: &Rc<RefCell<Predecessor>>,
-        operations: &Operations,
-        process: &Arc<ProcessMetrics>,
+        disk: BTreeMap<JournalShard, DiskElsewhere>,
+        (operations, process): (&Operations, &Arc<ProcessMetrics>),
     ) -> std::io::Result<Self> {
         let (words, began) = (predecessor.borrow().listen()?, ring::clock::now());
         {
@@ -135,9 +206,40 @@ impl Before {
             TakingOver { version, pid }.emit(ring::clock::unix_micros());
         }
         let (operations, process) = (operations.clone(), process.clone());
-        let before = Self { predecessor: predecessor.clone(), words, operations, process, began };
+        let (predecessor, taken, measured) = (predecessor.clone(), 0, began);
+        let before = Self { predecessor, words, operations, process, began, taken, disk, measured };
         before.tell(0);
         Ok(before)
+    }
+
+    /// Says that this one serves, and that the other one is to take nobody any more.
+    ///
+    /// # Errors
+    /// When the other one has given this one up and goes on.
+    pub(crate) fn serving(&mut self) -> anyhow::Result<()> {
+        let Err(error) = self.predecessor.borrow().serving() else { return Ok(()) };
+        if self.words.blocking_recv() != Some(Word::Stay) {
+            // It is gone: somebody has to serve.
+            return Ok(());
+        }
+        // Whoever watches the process is told first that it is the other one again.
+        thread::sleep(LAST_WRITES);
+        Err(error).context("the running server did not wait for this one")
+    }
+
+    /// It takes mail of its sessions, and sends what it has.
+    fn measure(&mut self) {
+        const EVERY: Duration = Duration::from_secs(2);
+        let now = ring::clock::now();
+        if now.saturating_sub(self.measured) < EVERY {
+            return;
+        }
+        self.measured = now;
+        for (shard, disk) in &mut self.disk {
+            if let Err(error) = disk.measure() {
+                tracing::warn!(%shard, %error, "its segments cannot be listed");
+            }
+        }
     }
 
     fn tell(&self, sessions: u64) {
@@ -160,93 +262,151 @@ impl Server<'_> {
         &mut self,
         [mut terminate, mut interrupt, mut hangup, mut user2]: [Signal; 4],
         Asked { mut reloads, mut upgrades }: Asked,
-        endings: &mut mpsc::UnboundedReceiver<String>,
+        endings: &mut mpsc::UnboundedReceiver<Ending>,
     ) -> End {
         let mut upgrade: Option<Upgrade> = None;
-        let reason = loop {
-            tokio::select! {
-                _ = terminate.recv() => break Ok("SIGTERM"),
-                _ = interrupt.recv() => break Ok("SIGINT"),
-                _ = hangup.recv() => drop(self.reload().await),
-                _ = user2.recv() => upgrade = self.begin_upgrade(upgrade, None).await,
-                () = self.reloader.files_change() => self.renew().await,
-                Some(reply) = reloads.recv() => {
-                    // Who asked may be gone.
-                    let _ = reply.send(self.reload().await);
-                }
-                Some(asked) = upgrades.recv() => upgrade = self.begin_upgrade(upgrade, Some(asked)).await,
-                word = next_of(&mut upgrade) => {
-                    match self.on_successor(upgrade.take(), word) {
-                        Ok(successor) => break Err(successor),
-                        Err(still) => upgrade = still,
+        loop {
+            let reason = loop {
+                tokio::select! {
+                    _ = terminate.recv() => break Ok("SIGTERM"),
+                    _ = interrupt.recv() => break Ok("SIGINT"),
+                    _ = hangup.recv() => drop(self.reload().await),
+                    _ = user2.recv() => upgrade = self.begin_upgrade(upgrade, None).await,
+                    () = self.reloader.files_change() => self.renew().await,
+                    Some(reply) = reloads.recv() => {
+                        // Who asked may be gone.
+                        let _ = reply.send(self.reload().await);
                     }
-                }
-                word = next_before(&mut self.before) => self.on_predecessor(word).await,
-                reason = endings.recv() => failed(self, reason),
-            }
-        };
-        // Whoever wishes for something from now on is told that we stop.
-        drop((reloads, upgrades));
-        match reason {
-            Ok(reason) => {
-                if let Some(upgrade) = upgrade {
-                    self.refuse(upgrade, "this server was told to stop meanwhile");
-                }
-                self.notify.stopping();
-                let stopping = self.stop(reason);
-                tokio::select! {
-                    () = stopping => return End::Stopped,
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                    reason = endings.recv() => failed(self, reason),
-                }
-                tracing::warn!(
-                    "stopped at once by a second signal; what was under way is done again after the next start"
-                );
-                End::Stopped
-            }
-            Err(Handing { successor, patience, asked, upgraded }) => {
-                let began = ring::clock::now();
-                let Successor { link, mut words } = successor;
-                if !patience.is_zero() {
-                    // Until then the control socket is ours, and whoever asks finds somebody.
-                    const TURN: Duration = Duration::from_secs(10);
-                    let _ = tokio::time::timeout(TURN, wait_for(Word::Serving, &mut words)).await;
-                }
-                self.pool.leave();
-                // As long as anybody has them, they take connections.
-                self.estate = Estate::default();
-                if let Some(asked) = asked {
-                    // Who asked may be gone.
-                    let _ = asked.send(Ok(upgraded));
-                }
-                let (mut heard, mut rest) = (true, self.reloader.ours.grace);
-                tokio::select! {
-                    // An attempt that is cut off would be made again, and might have come through.
-                    left = self.outlast(&link, patience) => rest = rest.max(left),
-                    hurry = wait_for(Word::Hurry, &mut words) => heard = hurry,
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                    reason = endings.recv() => failed(self, reason),
-                }
-                if !heard {
-                    tracing::error!("the new server has ended; this one finishes what it has");
-                }
-                // What waits behind an attempt that hangs is not to wait for ever.
-                let rest = rest.min(REST_MAX.max(self.reloader.ours.grace));
-                let cut = tokio::select! {
-                    cut = self.drain(rest) => cut,
-                    () = soon(&mut words, (&mut terminate, &mut interrupt)) => {
-                        tokio::select! {
-                            cut = self.drain(self.reloader.ours.grace) => cut,
-                            _ = terminate.recv() => 0,
-                            _ = interrupt.recv() => 0,
+                    Some(asked) = upgrades.recv() => upgrade = self.begin_upgrade(upgrade, Some(asked)).await,
+                    word = next_of(&mut upgrade) => {
+                        match self.on_successor(upgrade.take(), word) {
+                            Ok(successor) => break Err(successor),
+                            Err(still) => upgrade = still,
                         }
                     }
-                };
-                End::HandedOver { link, began, cut, heard }
+                    word = next_before(&mut self.before) => self.on_predecessor(word).await,
+                    () = due(self.strays), if upgrade.is_none() => self.take_back().await,
+                    ending = endings.recv() => failed(self, ending),
+                }
+            };
+            let mut ends = Ends([&mut terminate, &mut interrupt]);
+            let handing = match reason {
+                Ok(reason) => {
+                    // Whoever wishes for something from now on is told that we stop.
+                    drop((reloads, upgrades));
+                    if let Some(upgrade) = upgrade {
+                        self.refuse(upgrade, "this server was told to stop meanwhile");
+                    }
+                    return self.end_by(reason, &mut ends, endings).await;
+                }
+                Err(handing) => self.give_way(handing, &mut ends, endings).await,
+            };
+            if let Some(handing) = handing {
+                drop((reloads, upgrades));
+                return self.end_handing(handing, &mut ends, endings).await;
             }
         }
+    }
+
+    /// A signal has told this server to end.
+    async fn end_by(
+        &mut self,
+        reason: &str,
+        ends: &mut Ends<'_>,
+        endings: &mut mpsc::UnboundedReceiver<Ending>,
+    ) -> End {
+        self.notify.stopping();
+        let stopping = self.stop(reason);
+        tokio::select! {
+            () = stopping => return End::Stopped,
+            () = ends.recv() => {}
+            ending = endings.recv() => failed(self, ending),
+        }
+        tracing::warn!(
+            "stopped at once by a second signal; what was under way is done again after the next start"
+        );
+        End::Stopped
+    }
+
+    /// Waits until the new server serves. If it turns out that it does not, this one goes on, and nothing is handed over.
+    async fn give_way(
+        &mut self,
+        mut handing: Handing,
+        ends: &mut Ends<'_>,
+        endings: &mut mpsc::UnboundedReceiver<Ending>,
+    ) -> Option<Handing> {
+        if handing.first == First::Old {
+            return Some(handing);
+        }
+        let Successor { link, words } = &mut handing.successor;
+        tokio::select! {
+            serves = tokio::time::timeout(TURN, wait_for(Word::Serving, words)) => {
+                let serves = serves.unwrap_or_else(|_| {
+                    link.tell(&Word::Stay);
+                    link.end();
+                    false
+                });
+                // It can say nothing any more. What it has said before holds: it serves by now.
+                if !serves && !wait_for(Word::Serving, words).await {
+                    self.go_on(handing);
+                    return None;
+                }
+            }
+            // This one is to end, and whoever says so knows that another one is there.
+            () = ends.recv() => handing.patience = Duration::ZERO,
+            ending = endings.recv() => failed(self, ending),
+        }
+        Some(handing)
+    }
+
+    /// The new server was given the word, and does not serve: this one takes who comes again.
+    fn go_on(&mut self, Handing { successor, asked, upgraded, began, .. }: Handing) {
+        successor.link.end();
+        // It may have made itself known already.
+        if let Err(error) = self.pool.reclaim() {
+            tracing::error!(%error, "commands cannot reach this server; it tries again");
+        }
+        self.lock.sign();
+        self.notify.ready();
+        self.gate.send_replace(Gate::Open);
+        let paused = ring::clock::now().saturating_sub(began);
+        let Upgraded { version, pid } = upgraded;
+        WentOn { version: &version, pid, paused }.emit(ring::clock::unix_micros());
+        self.tell_refusal(asked, "the new program ended before it served; see what it has printed");
+    }
+
+    /// The new server serves: this one ends, core by core.
+    async fn end_handing(
+        &mut self,
+        Handing { successor, patience, asked, upgraded, began, .. }: Handing,
+        ends: &mut Ends<'_>,
+        endings: &mut mpsc::UnboundedReceiver<Ending>,
+    ) -> End {
+        let Successor { link, mut words } = successor;
+        self.gate.send_replace(Gate::Left);
+        HandingOver { version: &upgraded.version, pid: upgraded.pid }.emit(ring::clock::unix_micros());
+        self.process.upgraded(Reload::Done);
+        self.pool.leave();
+        // As long as anybody has them, they take connections.
+        self.estate = Estate::default();
+        if let Some(asked) = asked {
+            // Who asked may be gone.
+            let _ = asked.send(Ok(upgraded));
+        }
+        let mut heard = true;
+        tokio::select! {
+            () = self.outlast(&link, patience, endings) => {}
+            hurry = wait_for(Word::Hurry, &mut words) => heard = hurry,
+            () = ends.recv() => {}
+        }
+        if !heard {
+            tracing::error!("the new server has ended; this one finishes what it has");
+        }
+        let cut = tokio::select! {
+            cut = self.drain(self.reloader.ours.grace) => cut,
+            () = ends.recv() => 0,
+        };
+        End::HandedOver { link, began, cut, heard }
     }
 
     async fn stop(&mut self, reason: &str) {
@@ -288,16 +448,25 @@ impl Server<'_> {
 
     /// Ends what is under way, within the grace; says how many sessions were cut off.
     async fn drain(&self, grace: Duration) -> u64 {
-        self.reloader.door.drain(grace).await.unwrap_or_else(|error| {
-            tracing::error!(%error, "not every shard has stopped in order");
-            0
-        })
+        let mut cut = 0;
+        for (drained, core) in self.reloader.door.drain(grace).await.into_iter().zip(&self.cores.0) {
+            match (drained, core) {
+                (Ok(sessions), _) => cut += sessions,
+                // It has ended, or does just now, and nobody was served there.
+                (Err(AskError::Gone(_)), Core::Departing | Core::Ended) => {}
+                (Err(error), _) => tracing::error!(%error, "not every shard has stopped in order"),
+            }
+        }
+        cut
     }
 }
 
 /// A shard has ended that should not have: what was acknowledged is in the journal, and a supervisor starts us again.
-fn failed(server: &Server<'_>, reason: Option<String>) -> ! {
-    let reason = reason.unwrap_or_else(|| "every shard ended".to_owned());
+fn failed(server: &Server<'_>, ending: Option<Ending>) -> ! {
+    let reason = match ending {
+        Some(Ending { core, failure }) => failure.unwrap_or_else(|| format!("shard {core} ended")),
+        None => "every shard ended".to_owned(),
+    };
     tracing::error!(reason, "a shard failed; the process ends");
     server.reloader.log.flush();
     say(&format!("ringpost: {reason}"));
@@ -332,21 +501,21 @@ async fn wait_for(word: Word, words: &mut Words) -> bool {
     }
 }
 
-/// Waits until somebody wants the end of this server soon.
-async fn soon(words: &mut Words, (terminate, interrupt): (&mut Signal, &mut Signal)) {
-    let hurry = async {
-        if !wait_for(Word::Hurry, words).await {
-            future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = hurry => {}
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Waits for a moment; for ever when there is none.
+async fn due(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => future::pending().await,
     }
 }
 
-/// After the last session of a server that hands over, its attempts have so long; its queue stands still meanwhile.
+/// How long the new server may take to open its doors once it was given the word.
+const TURN: Duration = Duration::from_secs(10);
+
+/// After a new server has failed, it is left alone for so long before what it was to have is taken back.
+const STRAYS_AFTER: Duration = Duration::from_secs(2);
+
+/// After the last session on a core of a server that hands over, its attempts have so long; its queue stands still meanwhile.
 const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Another server in the place of this one.
@@ -398,8 +567,34 @@ impl Server<'_> {
             Ok(idle) => self.holding.remove(&idle),
             Err(error) => tracing::warn!(%error, "the new server has fewer journal shards to choose from"),
         }
+        self.make_room().await;
         Successor::offer(ours, VERSION, &self.holding.all(), self.lock, &self.estate)
             .context("the new program ended at once; see what it has printed")
+    }
+
+    /// Sees to it that each core of the new server finds a journal shard, if it has as many as this one: where all are in use,
+    /// for mail that waits, one is let go with that mail.
+    async fn make_room(&mut self) {
+        let (cores, shards) = (self.heirs.len(), self.reloader.started.journal.shards);
+        let of_core = |core| (0..shards).filter(|shard| core_of(JournalShard(*shard), cores) == core).count();
+        let needy: Vec<_> =
+            (0..cores).filter(|core| of_core(*core) == self.holding.of_core(*core).len()).collect();
+        for (core, spared) in needy.iter().zip(self.reloader.door.spare(&needy).await) {
+            match spared {
+                Ok(Some((journal, messages))) => {
+                    self.holding.remove(&[journal]);
+                    JournalSpared { journal: journal.0.into(), messages }.emit(ring::clock::unix_micros());
+                }
+                Ok(None) => tracing::warn!(
+                    core,
+                    "none of its journal shards can be let go now: clients will wait for the upgrade; with more of them \
+                     (`journal.shards`, when a data directory is made) they would not"
+                ),
+                Err(error) => {
+                    tracing::warn!(core, %error, "the new server has fewer journal shards to choose from");
+                }
+            }
+        }
     }
 
     /// The new server has said something: hands over when it can serve, else stays.
@@ -411,11 +606,11 @@ impl Server<'_> {
         let Some(upgrade) = upgrade else { return Err(None) };
         match word {
             Some(Word::Ready { version, pid }) => {
-                Ok(self.hand_over(upgrade, Upgraded { version, pid }, self.reloader.ours.upgrade_patience))
+                Ok(self.hand_over(upgrade, Upgraded { version, pid }, First::New))
             }
             // It takes nobody in before this one has ended.
             Some(Word::Wait { version, pid }) => {
-                Ok(self.hand_over(upgrade, Upgraded { version, pid }, Duration::ZERO))
+                Ok(self.hand_over(upgrade, Upgraded { version, pid }, First::Old))
             }
             Some(Word::Failed { reason }) => {
                 self.refuse(upgrade, &reason);
@@ -436,22 +631,26 @@ impl Server<'_> {
         }
     }
 
-    /// From here on the new server takes who comes.
-    fn hand_over(&self, upgrade: Upgrade, upgraded: Upgraded, patience: Duration) -> Handing {
+    /// The new server is given the word: this one takes nobody until it is clear which of them serves.
+    fn hand_over(&self, upgrade: Upgrade, upgraded: Upgraded, first: First) -> Handing {
         let Upgrade { successor, asked, .. } = upgrade;
-        self.gate.send_replace(Gate::Left);
+        self.gate.send_replace(Gate::Closed);
         successor.link.tell(&Word::Go);
-        HandingOver { version: &upgraded.version, pid: upgraded.pid }.emit(ring::clock::unix_micros());
-        self.process.upgraded(Reload::Done);
-        Handing { successor, patience, asked, upgraded }
+        tracing::debug!("the new server has the word");
+        let patience = match first {
+            First::New => self.reloader.ours.upgrade_patience,
+            First::Old => Duration::ZERO,
+        };
+        Handing { successor, first, patience, asked, upgraded, began: ring::clock::now() }
     }
 
-    fn refuse(&self, upgrade: Upgrade, reason: &str) {
+    fn refuse(&mut self, upgrade: Upgrade, reason: &str) {
         upgrade.successor.link.end();
         self.tell_refusal(upgrade.asked, reason);
     }
 
-    fn tell_refusal(&self, asked: Option<UpgradeRequest>, reason: &str) {
+    fn tell_refusal(&mut self, asked: Option<UpgradeRequest>, reason: &str) {
+        self.strays = Some(tokio::time::Instant::now() + STRAYS_AFTER);
         UpgradeRefused { error: reason }.emit(ring::clock::unix_micros());
         self.process.upgraded(Reload::Refused);
         if let Some(asked) = asked {
@@ -459,31 +658,107 @@ impl Server<'_> {
         }
     }
 
-    /// Serves the sessions that there are until the last one has ended, or patience is at its end. Answers what is left of
-    /// it.
-    async fn outlast(&self, link: &Link, patience: Duration) -> Duration {
+    /// Serves the sessions that there are until the last one has ended, or patience is at its end. A core that has none left
+    /// ends, and what it had of the journal is the new server's, while others still serve.
+    async fn outlast(
+        &mut self,
+        link: &Link,
+        patience: Duration,
+        endings: &mut mpsc::UnboundedReceiver<Ending>,
+    ) {
         const ROUND: Duration = Duration::from_millis(250);
         let until = ring::clock::now() + patience;
         loop {
-            let health = self.reloader.door.health().await;
-            // One that does not answer in time may have any number.
-            let inbound =
-                |shard: &Result<bridge::ShardHealth, _>| shard.as_ref().map_or(1, |shard| shard.inbound);
-            let sessions = health.iter().map(inbound).sum::<u64>() + self.pool.connections();
-            link.tell(&Word::Left { sessions });
+            link.tell(&Word::Left { sessions: self.sessions().await });
             let left = until.saturating_sub(ring::clock::now());
-            if sessions == 0 || left.is_zero() {
-                return left;
+            if self.cores.have_ended() || left.is_zero() {
+                return;
             }
-            tokio::time::sleep(ROUND).await;
+            // Whoever is still connected to the pool may ask any core, or bring it mail.
+            if self.pool.is_deserted() {
+                self.depart().await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(ROUND.min(left)) => {}
+                ending = endings.recv() => match ending {
+                    Some(Ending { core, failure: None }) => self.part_with(core, link).await,
+                    failure => failed(self, failure),
+                }
+            }
+        }
+    }
+
+    /// How many there still are.
+    async fn sessions(&self) -> u64 {
+        let health = self.reloader.door.health().await;
+        let inbound = health.iter().zip(&self.cores.0).map(|(shard, core)| match (shard, core) {
+            (Ok(shard), _) => shard.inbound,
+            (Err(AskError::Gone(_)), Core::Departing | Core::Ended) => 0,
+            // One that does not answer in time may have any number.
+            (Err(_), _) => 1,
+        });
+        inbound.sum::<u64>() + self.pool.connections()
+    }
+
+    /// Has each core end that has not been told to.
+    async fn depart(&mut self) {
+        // An attempt that is cut off would be made again, and might have come through. What waits behind one that hangs is
+        // not to wait for ever.
+        let rest = REST_MAX.max(self.reloader.ours.grace);
+        for core in 0..self.cores.0.len() {
+            if self.cores.0[core] == Core::Serving {
+                match self.reloader.door.depart(core, rest).await {
+                    Ok(()) => self.cores.0[core] = Core::Departing,
+                    // The next round asks again.
+                    Err(error) => tracing::warn!(%error, "a core goes on for a moment"),
+                }
+            }
+        }
+    }
+
+    /// The thread of a core has ended: nobody writes its journal shards any more. The new server may have them once their
+    /// indexes are closed and their locks let go.
+    async fn part_with(&mut self, core: usize, link: &Link) {
+        self.cores.0[core] = Core::Ended;
+        let journals = self.holding.of_core(core);
+        self.indexes.release(&journals).await;
+        self.holding.remove(&journals);
+        CoreEnded { shard: core, journals: journals.len() as u64 }.emit(ring::clock::unix_micros());
+        link.tell(&Word::Parted { journals: journals.into_iter().map(|shard| shard.0).collect() });
+    }
+
+    /// Takes back what was meant for a new server that has failed, and what that one has begun.
+    async fn take_back(&mut self) {
+        if let Err(error) = self.pool.reclaim() {
+            tracing::error!(%error, "commands cannot reach this server; it tries again");
+            return self.strays = Some(tokio::time::Instant::now() + STRAYS_AFTER);
+        }
+        let taken = match self.holding.take_strays(&self.reloader.started) {
+            Ok((taken, elsewhere)) => {
+                // One that hangs has them until it is ended.
+                let again = elsewhere == Elsewhere::Some && self.before.is_none();
+                self.strays = again.then(|| tokio::time::Instant::now() + STRAYS_AFTER);
+                taken
+            }
+            Err(error) => {
+                self.strays = None;
+                return tracing::error!(error = format!("{error:#}"), "journal shards cannot be taken back");
+            }
+        };
+        if let Err(error) = self.adopt(&taken).await {
+            tracing::error!(error = format!("{error:#}"), "the mail of journal shards waits for a restart");
         }
     }
 
     /// The server before this one has said something, or is gone: then what it had is taken over.
     async fn on_predecessor(&mut self, word: Option<Word>) {
-        let Some(before) = &self.before else { return };
+        let Some(before) = &mut self.before else { return };
         match word {
-            Some(Word::Left { sessions }) => return before.tell(sessions),
+            Some(Word::Left { sessions }) => {
+                before.measure();
+                return before.tell(sessions);
+            }
+            Some(Word::Parted { journals }) => return self.take_part(&journals).await,
             Some(Word::Released) => {}
             Some(word) => return tracing::debug!(?word, "out of turn"),
             None => {
@@ -492,14 +767,12 @@ impl Server<'_> {
             }
         }
         let journals = before.predecessor.borrow().journals.clone();
-        match self.holding.extend(&self.reloader.started, &journals) {
-            Ok(true) => {}
+        let claimed = match self.holding.extend(&self.reloader.started, &journals) {
+            Ok(true) => Ok(()),
             // It says nothing any more, and lives: the next look is a moment later.
             Ok(false) => return,
-            Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "journal shards cannot be taken over")
-            }
-        }
+            Err(error) => Err(error),
+        };
         let Some(before) = self.before.take() else { return };
         if word.is_none() {
             let pid = before.predecessor.borrow().pid;
@@ -507,7 +780,11 @@ impl Server<'_> {
         }
         let took = ring::clock::now().saturating_sub(before.began);
         before.end();
-        if let Err(error) = self.adopt(&journals).await {
+        let adopted = match claimed {
+            Ok(()) => self.adopt(&journals).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = adopted {
             // It is all there, and the next start reads it; but it must not wait for that unseen.
             tracing::error!(
                 error = format!("{error:#}"),
@@ -515,7 +792,48 @@ impl Server<'_> {
             );
             return;
         }
-        TookOver { journals: journals.len() as u64, took }.emit(ring::clock::unix_micros());
+        TookOver { journals: before.taken + journals.len() as u64, took }.emit(ring::clock::unix_micros());
+    }
+
+    /// A core of the server before this one has ended: what it had is taken over while others still serve.
+    async fn take_part(&mut self, journals: &BTreeSet<u16>) {
+        let (journals, left) = match self.claim_part(journals) {
+            Ok(Some(claimed)) => claimed,
+            // They are taken over with the others.
+            Ok(None) => return tracing::warn!("journal shards that were let go are not free"),
+            Err(error) => {
+                return tracing::warn!(error = format!("{error:#}"), "journal shards are not taken over yet");
+            }
+        };
+        if let Err(error) = self.adopt(&journals).await {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "mail of the server before this one waits for a restart"
+            );
+            return;
+        }
+        if let Some(before) = &mut self.before {
+            // They count as this one's now.
+            before.disk.retain(|shard, _| !journals.contains(shard));
+        }
+        TookPart { journals: journals.len() as u64, left }.emit(ring::clock::unix_micros());
+    }
+
+    /// Takes those of the server before this one; answers which, and how many are still to come. None when they are not free.
+    fn claim_part(
+        &mut self,
+        journals: &BTreeSet<u16>,
+    ) -> anyhow::Result<Option<(BTreeSet<JournalShard>, u64)>> {
+        let Some(before) = &mut self.before else { return Ok(None) };
+        let mut predecessor = before.predecessor.borrow_mut();
+        let mut journals: BTreeSet<_> = journals.iter().copied().map(JournalShard).collect();
+        journals.retain(|shard| predecessor.journals.contains(shard));
+        if !self.holding.extend(&self.reloader.started, &journals)? {
+            return Ok(None);
+        }
+        predecessor.journals.retain(|shard| !journals.contains(shard));
+        before.taken += journals.len() as u64;
+        Ok(Some((journals, predecessor.journals.len() as u64)))
     }
 
     async fn adopt(&mut self, journals: &BTreeSet<JournalShard>) -> anyhow::Result<()> {

@@ -48,6 +48,8 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
             | bridge::Request::Health(_)
             | bridge::Request::Reload(..)
             | bridge::Request::LetGo(_)
+            | bridge::Request::Spare(_)
+            | bridge::Request::Depart(_)
             | bridge::Request::Drain(..) => panic!("nobody asks for that here"),
         }
     }

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -37,27 +37,29 @@ pub(crate) struct Place {
     pub(crate) stage: Receiver<Stage>,
     /// Those of all listeners.
     pub(crate) connections: Arc<AtomicU64>,
+    /// Held as long as it takes any.
+    pub(crate) taking: Counted,
 }
 
-/// Counts a connection for as long as it lasts.
-struct Counted(Arc<AtomicU64>);
+/// Counts something for as long as it lasts.
+pub(crate) struct Counted(Arc<AtomicU64>);
 
 impl Counted {
-    fn new(connections: &Arc<AtomicU64>) -> Self {
-        connections.fetch_add(1, Relaxed);
-        Self(connections.clone())
+    pub(crate) fn new(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, SeqCst);
+        Self(count.clone())
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
 /// Serves a socket until the pool stops, then until its connections have ended.
 pub(crate) async fn serve<L: Listener<Addr: 'static>>(mut listener: L, router: Router, place: Place) {
-    let Place { limits, mut stage, connections } = place;
+    let Place { limits, mut stage, connections, taking } = place;
     let request_max = limits.request_max;
     let router = router.layer(middleware::from_fn(move |request, next| bounded(request_max, request, next)));
     let places = Arc::new(Semaphore::new(limits.connections_max));
@@ -90,6 +92,7 @@ pub(crate) async fn serve<L: Listener<Addr: 'static>>(mut listener: L, router: R
             drop((place, counted));
         });
     }
+    drop(taking);
     // Who has just come has not asked anything yet, and is not to be hung up on for that.
     const MOMENT: Duration = Duration::from_secs(1);
     let _ = timeout(MOMENT, stage.wait_for(|stage| *stage == Stage::Stopping)).await;

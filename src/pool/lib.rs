@@ -14,7 +14,10 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread,
     time::Duration,
@@ -22,7 +25,7 @@ use std::{
 
 use axum::Router;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     runtime::{self, Runtime},
     sync::watch::{self as signal, Sender},
     task::JoinSet,
@@ -97,20 +100,34 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Handle {
     runtime: Runtime,
-    listeners: JoinSet<()>,
+    listeners: Mutex<JoinSet<()>>,
     stop: Sender<Stage>,
     limits: Limits,
     /// Bound, and not served yet.
     waiting: Vec<(TcpListener, Router)>,
-    everything: Option<Router>,
+    everything: Router,
+    control: Mutex<Control>,
     http: Vec<SocketAddr>,
     mail: Vec<SocketAddr>,
     /// The sockets of both, for somebody else to serve.
     listening: Mutex<Vec<OwnedFd>>,
     connections: Arc<AtomicU64>,
+    /// Listeners that still take connections.
+    taking: Arc<AtomicU64>,
     control_socket: PathBuf,
     /// Whether the path of the control socket is ours, and not that of another process.
     has_control: AtomicBool,
+}
+
+/// The control socket.
+#[derive(Debug)]
+enum Control {
+    /// Nobody listens.
+    Closed,
+    /// Whoever asks waits.
+    Listening(UnixListener, listen::FileId),
+    /// The file is ours as long as it is this one.
+    Served(listen::FileId),
 }
 
 /// What the pool does.
@@ -132,7 +149,7 @@ impl Default for Limits {
     }
 }
 
-/// Starts the threads and binds every port; [`Handle::open`] begins to serve. Call it from the main thread.
+/// Starts the threads and binds every port; [`Handle::listen`] and [`Handle::open`] begin to serve. Call it from the main thread.
 ///
 /// # Errors
 /// [`StartError`]; its text names the address and what to do.
@@ -165,40 +182,81 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
     drop(entered);
     Ok(Handle {
         runtime,
-        listeners: JoinSet::new(),
+        listeners: Mutex::default(),
         stop: signal::Sender::new(Stage::Serving),
         limits: options.limits,
         waiting,
-        everything: Some(services.everything),
+        everything: services.everything,
+        control: Mutex::new(Control::Closed),
         http,
         mail,
         listening: Mutex::new(listening),
         connections: Arc::default(),
+        taking: Arc::default(),
         control_socket: options.control_socket,
         has_control: AtomicBool::new(false),
     })
 }
 
 impl Handle {
-    /// Listens on the control socket and begins to serve. The second call has nothing to do.
+    /// Listens on the control socket, in the place of whoever did before: who asks waits for [`Handle::open`].
     ///
     /// # Errors
-    /// When the control socket cannot be made.
-    pub fn open(&mut self) -> Result<(), StartError> {
-        let Some(everything) = self.everything.take() else { return Ok(()) };
+    /// When it cannot be made.
+    pub fn listen(&self) -> Result<(), StartError> {
         let _entered = self.runtime.enter();
-        let control = listen::control(&self.control_socket).map_err(StartError::Control)?;
+        let (control, file) = listen::control(&self.control_socket).map_err(StartError::Control)?;
+        *lock(&self.control) = Control::Listening(control, file);
         self.has_control.store(true, Relaxed);
-        let place = || http::Place {
+        Ok(())
+    }
+
+    /// Begins to serve. The second call has nothing to do.
+    pub fn open(&mut self) {
+        for (listener, router) in std::mem::take(&mut self.waiting) {
+            self.serve(listener, router);
+        }
+        self.serve_control();
+    }
+
+    /// Sees to it that the control socket is this process's: another that was to take over may have put its own in the
+    /// place, and has ended.
+    ///
+    /// # Errors
+    /// When it cannot be made anew.
+    pub fn reclaim(&self) -> Result<(), StartError> {
+        let is_ours = match &*lock(&self.control) {
+            Control::Listening(_, file) | Control::Served(file) => {
+                listen::FileId::of(&self.control_socket) == Some(*file)
+            }
+            Control::Closed => false,
+        };
+        if !is_ours {
+            self.listen()?;
+            self.serve_control();
+        }
+        Ok(())
+    }
+
+    fn serve_control(&self) {
+        let mut control = lock(&self.control);
+        match std::mem::replace(&mut *control, Control::Closed) {
+            Control::Listening(listener, file) => {
+                *control = Control::Served(file);
+                self.serve(listener, self.everything.clone());
+            }
+            other @ (Control::Closed | Control::Served(_)) => *control = other,
+        }
+    }
+
+    fn serve<L: axum::serve::Listener<Addr: 'static>>(&self, listener: L, router: Router) {
+        let place = http::Place {
             limits: self.limits,
             stage: self.stop.subscribe(),
             connections: self.connections.clone(),
+            taking: http::Counted::new(&self.taking),
         };
-        self.listeners.spawn(http::serve(control, everything, place()));
-        for (listener, router) in self.waiting.drain(..) {
-            self.listeners.spawn(http::serve(listener, router, place()));
-        }
-        Ok(())
+        lock(&self.listeners).spawn_on(http::serve(listener, router, place), self.runtime.handle());
     }
 
     /// Leaves the ports and the control socket to another process: takes no more requests, and lets those under way
@@ -211,9 +269,10 @@ impl Handle {
     }
 
     /// Takes no more requests and lets those under way finish within the grace.
-    pub fn stop(mut self, grace: Duration) {
+    pub fn stop(self, grace: Duration) {
         self.stop.send_replace(Stage::Stopping);
-        let all = async { while self.listeners.join_next().await.is_some() {} };
+        let mut listeners = std::mem::take(&mut *lock(&self.listeners));
+        let all = async { while listeners.join_next().await.is_some() {} };
         // The error is that the grace is over: what is left ends with the runtime.
         let _ = self.runtime.block_on(async { tokio::time::timeout(grace, all).await });
         if self.has_control.load(Relaxed) {
@@ -237,6 +296,13 @@ impl Handle {
         self.connections.load(Relaxed)
     }
 
+    /// Whether nobody is connected, and nobody will be any more.
+    pub fn is_deserted(&self) -> bool {
+        // In this order: a listener that takes no more has counted whom it took. Sequentially consistent, as they are
+        // written: of two counts, neither says anything about the other otherwise.
+        self.taking.load(SeqCst) == 0 && self.connections.load(SeqCst) == 0
+    }
+
     /// The sockets of the ports, for another process to serve.
     ///
     /// # Errors
@@ -246,13 +312,18 @@ impl Handle {
     }
 
     fn copies(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.listening)
     }
 
     /// Where mail is taken in by HTTP, likewise.
     pub fn mail_addresses(&self) -> &[SocketAddr] {
         &self.mail
     }
+}
+
+/// What is behind the lock is whole at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Between two rounds of [`upkeep`].

@@ -4,7 +4,7 @@ use std::{
     fmt, fs, io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -55,7 +55,7 @@ pub(crate) fn take(handed: &mut Vec<OwnedFd>, address: SocketAddr) -> Option<Soc
 ///
 /// What is left over from a killed server is replaced: only one server at a time has the data
 /// directory, and that is made sure of before this.
-pub(crate) fn control(path: &Path) -> Result<UnixListener, ListenError> {
+pub(crate) fn control(path: &Path) -> Result<(UnixListener, FileId), ListenError> {
     let open = || {
         if fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket()) {
             fs::remove_file(path)?;
@@ -65,9 +65,22 @@ pub(crate) fn control(path: &Path) -> Result<UnixListener, ListenError> {
         // Between bind and listen nobody can connect, so nobody can before the mode is set.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         socket.listen(BACKLOG)?;
-        UnixListener::from_std(socket.into())
+        let file = FileId::of(path).ok_or(io::ErrorKind::NotFound)?;
+        Ok((UnixListener::from_std(socket.into())?, file))
     };
     open().map_err(|error| ListenError::new(path.display(), error))
+}
+
+/// Which file it is, by whatever name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId(u64, u64);
+
+impl FileId {
+    /// None when there is none.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::symlink_metadata(path).ok()?;
+        Some(Self(metadata.dev(), metadata.ino()))
+    }
 }
 
 /// Removes the control socket; when that cannot be, the next start will.

@@ -1,6 +1,6 @@
 //! The whole pool through real sockets.
 
-use std::os::unix::net::UnixStream;
+use std::{fs, os::unix::net::UnixStream};
 
 use axum::{extract::ConnectInfo, routing::get};
 
@@ -25,7 +25,8 @@ fn pool(control_socket: PathBuf) -> Handle {
     let (listening, limits) = (Vec::new(), Limits::default());
     let options = Options { worker_threads: 1, http, mail, control_socket, listening, limits };
     let mut pool = start(options, services).unwrap();
-    pool.open().unwrap();
+    pool.listen().unwrap();
+    pool.open();
     pool
 }
 
@@ -102,7 +103,8 @@ fn ports_change_hands_and_the_control_socket_with_them() {
     assert!(ask(connect(&old, address), "/").ends_with("guarded"));
     old.leave();
     let waiting = connect(&old, address);
-    new.open().unwrap();
+    new.listen().unwrap();
+    new.open();
     let answer = ask(waiting, "/");
     assert!(answer.ends_with("new") || answer.ends_with("guarded"), "whoever takes it serves it: {answer}");
     old.stop(Duration::from_secs(20));
@@ -112,6 +114,42 @@ fn ports_change_hands_and_the_control_socket_with_them() {
     );
     new.stop(Duration::ZERO);
     assert!(!path.exists());
+}
+
+/// Another process that was to take over has put its own in the place, and has failed.
+#[test]
+fn the_control_socket_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control.sock");
+    let pool = pool(path.clone());
+    let control = || ask(UnixStream::connect(&path).unwrap(), "/");
+    pool.reclaim().unwrap();
+    assert!(control().ends_with("everything"), "nothing was to be done");
+    fs::remove_file(&path).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(UnixStream::connect(&path).is_err());
+    pool.reclaim().unwrap();
+    assert!(control().ends_with("everything"));
+    pool.stop(Duration::ZERO);
+    assert!(!path.exists());
+}
+
+#[test]
+fn who_is_connected_keeps_the_pool_from_being_deserted() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = pool(dir.path().join("control.sock"));
+    let address = pool.http_addresses()[0];
+    assert!(!pool.is_deserted(), "somebody may come");
+    let idle = connect(&pool, address);
+    while pool.connections() == 0 {
+        thread::yield_now();
+    }
+    pool.leave();
+    // Who is idle is hung up on.
+    while !pool.is_deserted() {
+        thread::yield_now();
+    }
+    drop(idle);
 }
 
 #[test]

@@ -290,6 +290,28 @@ impl Queue {
         self.take_back(restored, now);
     }
 
+    /// Forgets a message as if it had never been here: somebody else has it from now on. Says whether that is done, which it is
+    /// not while an attempt is under way.
+    #[must_use]
+    pub fn forget(&mut self, id: QueueId, now: Timestamp) -> bool {
+        let tick = self.clock.now(now);
+        let Some(message) = self.ids.find(&self.messages, id.to_bits()) else { return true };
+        let mut next = self.messages[message].groups;
+        while next != NIL {
+            let group = &self.groups[next];
+            if group.state == State::Running {
+                return false;
+            }
+            next = group.sibling_after;
+        }
+        while self.messages[message].groups != NIL {
+            self.remove_group(self.messages[message].groups, tick);
+        }
+        // To retire it is whose it is.
+        self.retire_if_ended(message, &mut Vec::new());
+        true
+    }
+
     fn take_back(&mut self, restored: &Restored<'_>, now: Timestamp) -> u32 {
         let tick = self.clock.now(now);
         let message = self.add_message(&restored.message);

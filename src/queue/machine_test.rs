@@ -376,6 +376,40 @@ fn the_books_say_how_much_memory_there_is() {
 
 /// New mail is tried while older messages come back. Of these, those that are due wait for the last, and keep their order.
 #[test]
+fn what_somebody_else_has_is_forgotten() {
+    let mut desk = Desk::new(Limits { site_attempts_max: 1, ..Limits::default() });
+    desk.accept(1, &["a", "b"], Priority::Normal);
+    desk.accept(2, &["a", "c"], Priority::Bulk);
+    let attempts = desk.attempts();
+    assert!(!desk.queue.forget(id(1), desk.now), "attempts are under way");
+    for (attempt, _, places) in &attempts {
+        let outcomes: Vec<_> = places.iter().map(|place| (*place, Outcome::Deferred(BUSY))).collect();
+        desk.end(*attempt, &outcomes);
+    }
+    for (attempt, _, places) in desk.attempts() {
+        desk.end(attempt, &[(places[0], Outcome::Deferred(BUSY))]);
+    }
+    let _ = desk.queue.on_command(
+        Command::Hold,
+        Selector::Recipient(id(1), 1),
+        Cursor::default(),
+        desk.now,
+        &mut desk.orders,
+    );
+    desk.orders.clear();
+    assert!(desk.queue.forget(id(1), desk.now) && desk.queue.forget(id(1), desk.now));
+    assert_eq!((desk.queue.messages(), desk.queue.counts().total()), (1, 2));
+    assert!(desk.queue.message(id(1)).is_none());
+    assert!(desk.queue.forget(id(2), desk.now));
+    assert_eq!((desk.queue.messages(), desk.queue.counts().total()), (0, 0));
+    desk.pass(minutes(6000));
+    assert!(desk.orders.is_empty(), "nothing is left of them: {:?}", desk.orders);
+    // They may come back.
+    desk.accept(1, &["a"], Priority::Normal);
+    assert_eq!(desk.attempts().len(), 1);
+}
+
+#[test]
 fn older_messages_come_back_beside_new_ones() {
     let mut desk = Desk::new(Limits { site_attempts_max: 1, ..Limits::default() });
     desk.queue.begin_restore();

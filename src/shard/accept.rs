@@ -50,23 +50,26 @@ pub(crate) async fn accept(
     let on_shortage = Box::new(tell_shortage(&shard, &name));
     let options = AcceptOptions { reserve: reserve.into(), on_shortage: Some(on_shortage) };
     let listener = Listener::with(socket, options);
-    // Nobody can open or close them any more only when the program ends.
-    let _ = gate.wait_for(|gate| *gate != Gate::Closed).await;
     loop {
+        // Nobody can open or close them any more only when the program ends.
+        match gate.wait_for(|gate| *gate != Gate::Closed).await.map(|gate| *gate) {
+            Ok(Gate::Open) | Err(_) => {}
+            Ok(Gate::Closed | Gate::Left) => return,
+        }
         let next = async { Some(listener.take().await) };
-        let left = async {
-            match gate.wait_for(|gate| *gate == Gate::Left).await {
+        let shut = async {
+            match gate.wait_for(|gate| *gate != Gate::Open).await {
                 Ok(_) => None,
                 Err(_) => std::future::pending().await,
             }
         };
         // In this order: somebody may always be waiting.
-        let socket = match futures_lite::future::or(left, next).await {
+        let socket = match futures_lite::future::or(shut, next).await {
             Some(Ok(socket)) => socket,
             Some(Err(error)) => {
                 return tracing::error!(listener = &*name, %error, "no more connections are taken here");
             }
-            None => return,
+            None => continue,
         };
         if shard.is_stopping() {
             return;

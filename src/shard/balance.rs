@@ -158,6 +158,19 @@ impl Balance {
         }
     }
 
+    /// Takes no more from other shards if this one has no connection at all, on its desk or elsewhere; says whether that is
+    /// so. Who is counted here is here or about to come, so that nobody falls between the two.
+    pub(crate) fn close_if_deserted(&self) -> bool {
+        let desk = &self.desks[self.shard];
+        let mut handed = desk.handed();
+        let deserted = desk.connections.load(Relaxed) == 0 && handed.waiting.is_empty();
+        if deserted {
+            handed.closed = true;
+            desk.bell.notify_one();
+        }
+        deserted
+    }
+
     /// Takes no more from other shards, but for those that wait: here they are.
     pub(crate) fn close(&self) -> Vec<(Arrived, Seat)> {
         let desk = &self.desks[self.shard];

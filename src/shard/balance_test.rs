@@ -157,3 +157,23 @@ fn who_comes_at_the_same_time_is_spread_too() {
     assert_eq!(all.load(Relaxed), 4 * EACH);
     assert_eq!(counts(&shards[0]), [0; 4]);
 }
+
+/// Whoever is counted here is here or about to come: a core that ends leaves nobody between the two.
+#[test]
+fn who_is_on_the_desk_keeps_it_open() {
+    let shards = Balance::of_host(2);
+    let seat = shards[1].keep();
+    assert!(!shards[1].close_if_deserted(), "one is served");
+    drop(seat);
+    let stay = place(&shards[0], arrivals(2), Duration::ZERO);
+    assert_eq!((stay.len(), counts(&shards[0])), (1, vec![1, 1]));
+    assert!(!shards[1].close_if_deserted(), "one waits");
+    let taken = block_on(shards[1].next()).unwrap();
+    assert!(!shards[1].close_if_deserted(), "it has been taken, and is not served yet");
+    drop(taken);
+    assert!(shards[1].close_if_deserted());
+    assert!(block_on(shards[1].next()).is_none(), "nobody is waited for any more");
+    // Though there are fewest, nobody goes there.
+    let more = place(&shards[0], arrivals(2), Duration::ZERO);
+    assert_eq!((more.len(), counts(&shards[0])), (2, vec![3, 0]));
+}

@@ -3,13 +3,15 @@
 //! A journal shard takes its segments' bytes before it makes a file and gives them back when the file is gone, so that
 //! what lies on the disk is never more than the limit, to the byte; only what was there at the start may be. For a
 //! shard that takes mail, a share is set aside which nobody else can use up: with less it could not work.
+//! While another process hands its journal shards over, what lies in them counts as well ([`DiskElsewhere`]); that one
+//! does not know of this, so that beside each other they may have more than the limit by what is set aside here.
 //! Touched per segment, never per message.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
     fs, io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -34,6 +36,14 @@ pub struct DiskShare {
     /// The length of each segment file, by its number.
     files: RefCell<HashMap<u32, u64>>,
     aside: u64,
+}
+
+/// What a journal shard takes that another process has.
+#[derive(Debug)]
+pub struct DiskElsewhere {
+    budget: DiskBudget,
+    directory: PathBuf,
+    bytes: u64,
 }
 
 impl DiskBudget {
@@ -63,22 +73,65 @@ impl DiskBudget {
     /// # Errors
     /// When the directory is there and cannot be read.
     pub fn share(&self, directory: &Path, aside: u64) -> io::Result<DiskShare> {
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => Some(entries),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let mut files = HashMap::new();
-        for entry in entries.into_iter().flatten() {
-            let entry = entry?;
-            let number = entry.file_name().to_str().and_then(crate::journals::segment_number);
-            if let Some(number) = number {
-                files.insert(number, entry.metadata()?.len());
-            }
-        }
+        let files = segments(directory)?;
         let used: u64 = files.values().sum();
         self.0.taken.fetch_add(used.max(aside), Relaxed);
         Ok(DiskShare { budget: self.clone(), files: files.into(), aside })
+    }
+
+    /// What the journal shard in `directory` takes while another process has it. It counts here until this is dropped: make
+    /// the share before that when the journal shard is taken over.
+    ///
+    /// # Errors
+    /// When the directory is there and cannot be read.
+    pub fn elsewhere(&self, directory: &Path) -> io::Result<DiskElsewhere> {
+        let mut elsewhere = DiskElsewhere { budget: self.clone(), directory: directory.to_owned(), bytes: 0 };
+        elsewhere.measure()?;
+        Ok(elsewhere)
+    }
+}
+
+/// The segment files in a directory, by their numbers, with their lengths.
+fn segments(directory: &Path) -> io::Result<HashMap<u32, u64>> {
+    let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => Some(entries),
+        Err(error) if is_missing(&error) => None,
+        Err(error) => return Err(error),
+    };
+    let mut files = HashMap::new();
+    for entry in entries.into_iter().flatten() {
+        let entry = entry?;
+        let number = entry.file_name().to_str().and_then(crate::journals::segment_number);
+        let Some(number) = number else { continue };
+        match entry.metadata() {
+            Ok(metadata) => _ = files.insert(number, metadata.len()),
+            // Another process may be at work there.
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
+}
+
+impl DiskElsewhere {
+    /// Looks again: the other process goes on.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn measure(&mut self) -> io::Result<()> {
+        let now: u64 = segments(&self.directory)?.values().sum();
+        let before = std::mem::replace(&mut self.bytes, now);
+        let taken = &self.budget.0.taken;
+        taken.fetch_add(now.saturating_sub(before), Relaxed);
+        taken.fetch_sub(before.saturating_sub(now), Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for DiskElsewhere {
+    fn drop(&mut self) {
+        self.budget.0.taken.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -191,6 +244,32 @@ mod test {
         budget.set_max(1000);
         assert!(old.take(5, 7 * SIZE));
         assert!(budget.share(&directory.path().join("notes"), 0).is_err());
+    }
+
+    /// Two programs beside each other have one disk.
+    #[test]
+    fn what_another_process_has_counts_until_it_is_here() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, len| fs::write(directory.path().join(name), vec![0; len]).unwrap();
+        write("00000001.segment", 300);
+        let budget = DiskBudget::new(10 * SIZE);
+        let ours = share(&budget, 4 * SIZE);
+        let mut elsewhere = budget.elsewhere(directory.path()).unwrap();
+        assert_eq!(budget.taken(), 700);
+        assert!(ours.take(1, 7 * SIZE) && !ours.take(2, SIZE));
+        ours.give_back(1);
+        // It goes on there, and comes to an end.
+        write("00000002.segment", 200);
+        elsewhere.measure().unwrap();
+        assert_eq!(budget.taken(), 900);
+        fs::remove_file(directory.path().join("00000001.segment")).unwrap();
+        elsewhere.measure().unwrap();
+        assert_eq!(budget.taken(), 600);
+        let here = budget.share(directory.path(), 0).unwrap();
+        drop(elsewhere);
+        assert_eq!(budget.taken(), 600);
+        here.give_back(2);
+        assert_eq!(budget.taken(), 400);
     }
 
     #[test]

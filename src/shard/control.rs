@@ -17,18 +17,24 @@ use crate::{
     accept, facts, fetch, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
+    spare,
     upkeep::{self, IndexOrder},
     why,
 };
 
-/// Answers for as long as the pool asks.
+/// Answers for as long as the pool asks, or until the core departs.
 pub(crate) async fn answer(
     shard: Rc<Shard>,
     mut hatch: Hatch,
     snapshot: Arc<ArcSwap<Snapshot>>,
     index: mpsc::Sender<IndexOrder>,
 ) {
-    while let Some(request) = hatch.recv().await {
+    loop {
+        let departed = async {
+            shard.departure().await;
+            None
+        };
+        let Some(request) = futures_lite::future::or(departed, hatch.recv()).await else { return };
         shard.metrics.executor.bridge_requests.one();
         match request {
             // A page may have to read envelopes; the next request does not wait for that.
@@ -96,6 +102,11 @@ pub(crate) async fn answer(
                 let (shard, index) = (shard.clone(), index.clone());
                 ring::spawn(async move { reply.send(upkeep::let_go(&shard, &index).await) });
             }
+            Request::Spare(reply) => {
+                let (shard, index) = (shard.clone(), index.clone());
+                ring::spawn(async move { reply.send(spare::spare(&shard, &index).await) });
+            }
+            Request::Depart(rest) => ring::spawn(depart(shard.clone(), rest)),
             Request::Drain(grace, reply) => {
                 let shard = shard.clone();
                 ring::spawn(async move { reply.send(drain(&shard, grace).await) });
@@ -357,6 +368,18 @@ fn health(shard: &Shard) -> ShardHealth {
         messages: shard.queue.borrow().messages().into(),
         returning: shard.returning.progress(),
     }
+}
+
+/// Waits until nobody is served here and nobody is about to be; then ends what is under way to next hops, within the time.
+async fn depart(shard: Rc<Shard>, rest: Duration) {
+    const ROUND: Duration = Duration::from_millis(50);
+    // What is on its way back is here before it goes: the index would not know of it, nor whoever reads it next.
+    shard.returning.wait(&shard).await;
+    while !shard.balance.close_if_deserted() {
+        ring::sleep(ROUND).await;
+    }
+    drain(&shard, rest).await;
+    shard.depart();
 }
 
 /// Ends what is under way within the grace; says how many sessions are cut off.

@@ -53,6 +53,10 @@ pub(crate) async fn here(
     parcels: mpsc::Sender<Parcel>,
     answer: Reply<Option<bool>>,
 ) {
+    // What a core that ends has to say is not waited for.
+    if shard.is_stopping() {
+        return drop(answer);
+    }
     if !shard.returning.is_over() || hands_out_nothing(shard) {
         return answer.send(None);
     }
@@ -150,6 +154,9 @@ async fn hand_out(
     room: mpsc::Permit<'_, Parcel>,
 ) {
     let Ok(message) = shard.message(id).await else { return };
+    if shard.is_still() {
+        return;
+    }
     let order = shard.queue.borrow_mut().on_called_for(id, destination, meant, facts::now());
     // It may have been taken by another meanwhile, or its time has not come.
     let Some(Order::Attempt { attempt, id, destination, recipients, number }) = order else { return };

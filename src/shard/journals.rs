@@ -71,8 +71,8 @@ impl Journals {
     }
 
     /// Takes out those that hold nothing and take no new mail. Whoever was at work on one has ended; one of which that
-    /// cannot be waited for stays.
-    pub(crate) async fn take_idle(&self) -> Vec<Rc<Committer>> {
+    /// cannot be waited for stays, and `resume` has its groups written if nobody does any more.
+    pub(crate) async fn take_idle(&self, resume: impl Fn(&Rc<Committer>)) -> Vec<Rc<Committer>> {
         let (mut taken, active) = (Vec::new(), self.active.number);
         for number in
             self.all().into_iter().map(|committer| committer.number).filter(|number| *number != active)
@@ -81,14 +81,47 @@ impl Journals {
                 continue;
             }
             let Some(committer) = self.remove(number) else { continue };
-            if committer.close().await {
+            if committer.close(1).await {
                 taken.push(committer);
             } else {
                 committer.closed.set(false);
+                if !committer.writes.get() {
+                    resume(&committer);
+                }
                 self.push(committer);
             }
         }
         taken
+    }
+
+    /// Those that take no new mail, the one with the least in it first.
+    pub(crate) fn spare(&self) -> Vec<Rc<Committer>> {
+        let mut spare = self.all();
+        spare.retain(|committer| committer.number != self.active.number && !committer.has_failed());
+        spare.sort_by_key(|committer| committer.with(Journal::usage).messages);
+        spare
+    }
+
+    /// Takes one out; says whether whoever was at work on it has ended.
+    pub(crate) async fn take(&self, committer: Rc<Committer>) -> bool {
+        const TIMES: u32 = 15;
+        drop(self.remove(committer.number));
+        for _ in 0..TIMES {
+            if committer.close(1).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends all work on all of them, as far as that can be waited for.
+    pub(crate) async fn close(&self) {
+        for committer in self.all.take() {
+            let holders = if committer.number == self.active.number { 2 } else { 1 };
+            if !committer.close(holders).await {
+                tracing::warn!(shard = %committer.number, "the disk is still at work on a journal shard that is left");
+            }
+        }
     }
 
     /// Those that there are now.
@@ -147,10 +180,14 @@ pub(crate) struct Committer {
     full: Cell<bool>,
     /// Nothing is to be written any more.
     closed: Cell<bool>,
+    /// Whether there is a task that writes groups.
+    writes: Cell<bool>,
     /// Of the host's disk budget.
     share: DiskShare,
     /// The budget had no room for another segment, of that size.
     denied: Cell<Option<u64>>,
+    /// Its messages are on their way out of the queue: a checkpoint would make whoever has it next forget them.
+    leaving: Cell<bool>,
     /// Messages that were moved to a place that is not durable yet.
     moving: RefCell<HashMap<QueueId, Position>>,
     /// For the index.
@@ -230,8 +267,10 @@ impl Committer {
             notes: RefCell::default(),
             full: Cell::new(false),
             closed: Cell::new(false),
+            writes: Cell::new(false),
             share,
             denied: Cell::new(None),
+            leaving: Cell::new(false),
             moving: RefCell::default(),
             changes: RefCell::default(),
         })
@@ -257,6 +296,15 @@ impl Committer {
         }
     }
 
+    /// No checkpoint of it is saved any more.
+    pub(crate) fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.get()
+    }
+
     /// Nothing lives here, and nothing waits to be written.
     fn is_idle(&self) -> bool {
         let journal = self.journal.borrow();
@@ -268,15 +316,15 @@ impl Committer {
             && self.notes.borrow().is_empty()
     }
 
-    /// Ends all work on it; says whether it has ended.
-    async fn close(self: &Rc<Self>) -> bool {
+    /// Ends all work on it; says whether only so many have it in hand any more.
+    async fn close(self: &Rc<Self>, holders: usize) -> bool {
         const ROUNDS: u32 = 200;
         const ROUND: Duration = Duration::from_millis(10);
         self.closed.set(true);
         for _ in 0..ROUNDS {
             self.work.notify_all();
             // Each task that works on it has it in hand.
-            if Rc::strong_count(self) == 1 {
+            if Rc::strong_count(self) <= holders {
                 return true;
             }
             ring::sleep(ROUND).await;
@@ -287,6 +335,7 @@ impl Committer {
     /// Writes and syncs what gathers, until it is closed or the core ends; `rescue` is given what the queue must help with.
     pub(crate) async fn run(self: Rc<Self>, rescue: impl Fn(Rescue) + 'static) {
         let rescue = Rc::new(rescue);
+        self.writes.set(true);
         self.follow_orders(&rescue);
         let mut lingering = None;
         while !self.closed.get() {
@@ -311,6 +360,7 @@ impl Committer {
                 }
             }
         }
+        self.writes.set(false);
     }
 
     /// How long what has gathered waits for company. Nobody waits for notes, and alone they would cost a write to
@@ -790,5 +840,53 @@ const fn refusal(error: AppendError) -> Refusal {
         AppendError::Failed | AppendError::UnknownMessage | AppendError::UnknownDraft => {
             Refusal::StorageFailed
         }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use watch::Registry;
+
+    use super::*;
+    use crate::{DiskBudget, recover};
+
+    async fn committer(directory: &Path, shard: u16) -> Rc<Committer> {
+        let (shard, config) = (JournalShard(shard), config::Config::default());
+        let directory = directory.join(shard.0.to_string());
+        let limits = recover::journal_limits(&config);
+        let journal::Opened { mut journal, mut older } =
+            recover::open(shard, &directory, limits, mail::Timestamp::EPOCH).await.unwrap();
+        older.begin(&journal::Start::Beginning).unwrap();
+        older.finish(&mut journal);
+        let metrics = Rc::new(Registry::new().shard(0, &[]));
+        let share = DiskBudget::new(u64::MAX).share(&directory, 0).unwrap();
+        Committer::new(journal, 0, directory, metrics, share, Writing::Cached)
+    }
+
+    fn begin(committer: &Rc<Committer>) {
+        ring::spawn(committer.clone().run(|_| ()));
+    }
+
+    /// Somebody has it in hand for longer than is waited for, and its task ends meanwhile.
+    #[test]
+    fn one_that_stays_is_written_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_owned();
+        let test = async move || {
+            let (active, idle) = (committer(&path, 0).await, committer(&path, 1).await);
+            let journals = Journals::new(vec![active.clone(), idle.clone()]);
+            [&active, &idle].into_iter().for_each(begin);
+            let taken = journals.take_idle(begin).await;
+            assert!(taken.is_empty() && journals.all().len() == 2);
+            ring::timeout(Duration::from_secs(60), idle.prepare()).await.expect("somebody writes it");
+            drop(idle);
+            let taken = journals.take_idle(|_| panic!("nobody has it in hand")).await;
+            assert_eq!(taken.iter().map(|committer| committer.number().0).collect::<Vec<_>>(), [1]);
+            drop(active);
+            journals.close().await;
+            assert!(journals.all().is_empty());
+            assert_eq!(Rc::strong_count(journals.active()), 1, "nobody is at work on it");
+        };
+        ring::start(ring::Options::new("test"), test).unwrap().join().unwrap();
     }
 }

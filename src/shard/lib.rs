@@ -15,9 +15,10 @@
 //! - `outcomes`    what became of it, told to queue, journal, log and metrics
 //! - `reports`     notifications to senders
 //!
-//! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces` and `budget` (limits of the whole host), `recover` and `restore` (after
-//! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's
-//! requests), `why` (explanations), `release` (mail that a client asks for), `fetch` (mail that a client has come for), `settings` (the configuration).
+//! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces` and `budget` (limits of the whole host), `recover` and `restore`
+//! (after a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `spare` (a journal
+//! shard given up with its mail), `control` (the pool's requests), `why` (explanations), `release` (mail that a client asks for),
+//! `fetch` (mail that a client has come for), `settings` (the configuration).
 
 mod accept;
 mod admission;
@@ -50,6 +51,7 @@ mod schedule;
 mod settings;
 mod shard;
 mod socket;
+mod spare;
 mod talk;
 mod trace;
 mod upkeep;
@@ -70,7 +72,7 @@ use watch::{ShardMetrics, events::JournalOpened};
 
 pub use accept::ListenerSocket;
 pub use balance::Balance;
-pub use budget::{DiskBudget, DiskShare};
+pub use budget::{DiskBudget, DiskElsewhere, DiskShare};
 pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::Leases;
@@ -119,10 +121,10 @@ pub struct Setup {
 }
 
 /// Whether connections are taken: a server that takes over from another waits for its word, and that one takes none
-/// after it.
+/// between this word and the answer to it, nor after that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// Not yet. Who comes waits in the backlog.
+    /// Not now. Who comes waits in the backlog.
     Closed,
     /// Yes.
     Open,
@@ -142,7 +144,8 @@ pub struct JournalSetup {
     pub share: DiskShare,
 }
 
-/// Opens the journal, says that it serves, and does so until told to stop; what was queued before comes back meanwhile.
+/// Opens the journal, says that it serves, and does so until told to stop, or to depart when nobody is served; what was
+/// queued before comes back meanwhile.
 ///
 /// # Errors
 /// When the journal cannot be read back.
@@ -213,7 +216,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     }
     shard.journals.active().prepare().await;
     ring::spawn(schedule::run(shard.clone()));
-    ring::spawn(hops::read_letters(shard.clone()));
+    let letters = ring::spawn_task(hops::read_letters(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(upkeep::measure(shard.clone()));
     let (failing, failed) = oneshot::channel();
@@ -245,6 +248,12 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         for committer in shard.journals.all() {
             upkeep::save(&shard, &committer, &index).await;
         }
+    }
+    if shard.has_departed() {
+        // Whoever has these journal shards next finds files that nobody is at work on.
+        shard.journals.close().await;
+        // Leases that come for this core are somebody else's at once.
+        letters.cancel().await;
     }
     Ok(())
 }

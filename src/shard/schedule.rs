@@ -25,14 +25,14 @@ pub(crate) async fn run(shard: Rc<Shard>) {
         let mut orders = Vec::new();
         let wake = {
             let mut queue = shard.queue.borrow_mut();
-            if !shard.is_stopping() {
+            if !shard.is_stopping() && !shard.is_still() {
                 queue.on_tick(now, &mut orders);
             }
             queue.wake_after(now)
         };
         follow(&shard, orders);
         let wait = wake.map_or(SLEEP_MAX, |at| at.saturating_since(now).min(SLEEP_MAX));
-        if wait.is_zero() && !shard.is_stopping() {
+        if wait.is_zero() && !shard.is_stopping() && !shard.is_still() {
             ring::yield_now().await;
             continue;
         }

@@ -22,7 +22,7 @@ use crate::{
     balance::Balance,
     crowd::Crowd,
     facts,
-    hops::Hops,
+    hops::{self, Hops},
     journals::{Journals, Note},
     leases::Leases,
     locate::{self, Locating},
@@ -70,8 +70,12 @@ pub(crate) struct Shard {
     /// A session or an attempt ended, or the core begins to stop.
     pub(crate) changed: Event,
     stopping: Cell<bool>,
+    /// All is done that was to be done before the end, and the core ends by itself.
+    departed: Cell<bool>,
     /// No attempt is begun.
     paused: Cell<bool>,
+    /// Nor is one for now, and nothing is given up either: messages are on their way out of the queue.
+    still: Cell<bool>,
     /// The queue of before the start.
     pub(crate) returning: Return,
 }
@@ -182,7 +186,9 @@ impl Shard {
             next_session: Cell::new(0),
             changed: Event::new(),
             stopping: Cell::new(false),
+            departed: Cell::new(false),
             paused: Cell::new(false),
+            still: Cell::new(false),
             returning: Return::new(),
         })
     }
@@ -224,9 +230,36 @@ impl Shard {
         self.queue.borrow_mut().set_limits(limits, facts::now(), &mut Vec::new());
     }
 
+    /// Lets the queue stand still: no attempt is begun, whoever comes for mail, and no time is up.
+    pub(crate) fn stand_still(self: &Rc<Self>) {
+        self.still.set(true);
+        self.set_limits();
+        // What waits for a connection has not begun.
+        for job in self.hops.take_jobs(|_| true) {
+            hops::postpone(self, job);
+        }
+    }
+
+    pub(crate) fn go_on(self: &Rc<Self>) {
+        self.still.set(false);
+        self.set_limits();
+        self.due.notify_all();
+    }
+
+    pub(crate) fn is_still(&self) -> bool {
+        self.still.get()
+    }
+
+    fn set_limits(self: &Rc<Self>) {
+        let mut orders = Vec::new();
+        let limits = self.limits(&self.settings());
+        self.queue.borrow_mut().set_limits(limits, facts::now(), &mut orders);
+        schedule::follow(self, orders);
+    }
+
     /// What the queue may do. A reload does not end a pause.
     fn limits(&self, settings: &Settings) -> queue::Limits {
-        if self.paused.get() {
+        if self.paused.get() || self.still.get() {
             queue::Limits { attempts_max: 0, ..settings.queue_limits }
         } else {
             settings.queue_limits
@@ -245,6 +278,27 @@ impl Shard {
         self.changed.notify_all();
         self.due.notify_all();
         self.returning.on_stop();
+    }
+
+    /// Nothing is under way any more: the core ends, though others go on.
+    pub(crate) fn depart(&self) {
+        self.departed.set(true);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn has_departed(&self) -> bool {
+        self.departed.get()
+    }
+
+    /// Waits for [`Shard::depart`].
+    pub(crate) async fn departure(&self) {
+        loop {
+            let changed = self.changed.wait();
+            if self.departed.get() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Keeps a session reachable for [`Shard::stop`] until [`Shard::leave_session`].

@@ -124,21 +124,29 @@ pub(crate) async fn let_go(shard: &Rc<Shard>, orders: &mpsc::Sender<IndexOrder>)
     if !matches!(is_whole, Ok(true)) || shard.is_stopping() {
         return gone;
     }
-    for committer in shard.journals.take_idle().await {
+    for committer in shard.journals.take_idle(|kept| begin_commits(shard, kept)).await {
         let number = committer.number();
         save(shard, &committer, orders).await;
-        let (closed, closing) = oneshot::channel();
-        let order = IndexOrder { shard: number, change: IndexChange::Release(closed) };
-        // The other process opens the index; while this one has it, it cannot.
-        if orders.send(order).await.is_ok() && closing.await.is_ok() {
+        if close_index(number, orders).await {
             gone.push(number);
         }
     }
     gone
 }
 
+/// Has the index of a journal shard closed; says whether it is. Another process opens it, and while this one has it, it
+/// cannot.
+pub(crate) async fn close_index(shard: JournalShard, orders: &mpsc::Sender<IndexOrder>) -> bool {
+    let (closed, closing) = oneshot::channel();
+    let order = IndexOrder { shard, change: IndexChange::Release(closed) };
+    orders.send(order).await.is_ok() && closing.await.is_ok()
+}
+
 /// Saves a checkpoint of one journal shard; says whether anybody still takes them.
 pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Sender<IndexOrder>) -> bool {
+    if committer.is_leaving() {
+        return true;
+    }
     let (dirty, remove) = committer.changes.borrow_mut().take();
     if dirty.is_empty() && remove.is_empty() {
         return true;
@@ -172,6 +180,10 @@ pub(crate) async fn save(shard: &Shard, committer: &Committer, orders: &mpsc::Se
     let end = committer.with(journal::Journal::end);
     if committer.durable(end).await.is_err() {
         return false;
+    }
+    if committer.is_leaving() {
+        // What was not found in the queue has not ended.
+        return true;
     }
     let change = IndexChange::Apply(Batch { put, remove, checkpoint });
     orders.send(IndexOrder { shard: committer.number(), change }).await.is_ok()
@@ -208,7 +220,12 @@ pub(crate) fn begin_commits(shard: &Rc<Shard>, committer: &Rc<Committer>) {
 /// Moves messages out of the way of recycling.
 pub(crate) async fn rescue(shard: Rc<Shard>, committer: Rc<Committer>, rescue: Rescue) {
     for id in rescue.content {
-        let moved = match committer.read(id).await {
+        let read = committer.read(id).await;
+        if committer.is_leaving() {
+            // Who is not in the queue any more has not ended. Whoever has it next moves it.
+            return;
+        }
+        let moved = match read {
             Ok(mut stored) => {
                 stored.states = states(&shard, id, stored.envelope.recipients.len());
                 committer.append_rescued(id, &stored).await
@@ -222,6 +239,9 @@ pub(crate) async fn rescue(shard: Rc<Shard>, committer: Rc<Committer>, rescue: R
         settle(&committer, id, moved);
     }
     for id in rescue.states {
+        if committer.is_leaving() {
+            return;
+        }
         let recipients =
             committer.with(|journal| journal.placement(id)).map_or(0, |placement| placement.recipients);
         let moved = committer.append_states(id, &states(&shard, id, recipients as usize)).await;

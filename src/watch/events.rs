@@ -477,10 +477,26 @@ events! {
         /// The program.
         program: &'a str,
     }
+    /// A journal shard is let go with the mail in it, so that each core of the new program has one for new mail.
+    Info daemon journal_spared = JournalSpared {
+        /// Its number.
+        journal: u64,
+        /// Messages in it.
+        messages: u64,
+    }
     /// The new program did not come so far as to serve; this one stays.
     Error daemon upgrade_refused = UpgradeRefused<'a> {
         /// Why.
         error: &'a str,
+    }
+    /// The new program was given the word and ended before it served; this one takes connections again.
+    Error daemon went_on = WentOn<'a> {
+        /// The new program's version.
+        version: &'a str,
+        /// Its process.
+        pid: u32,
+        /// How long connections waited, in seconds.
+        paused: Duration,
     }
     /// The new program serves. This one takes no more connections, and ends when its sessions have.
     Info daemon handing_over = HandingOver<'a> {
@@ -488,6 +504,13 @@ events! {
         version: &'a str,
         /// Its process.
         pid: u32,
+    }
+    /// A core that has no session left has ended: its mail is the new program's.
+    Info daemon core_ended = CoreEnded {
+        /// Which.
+        shard: usize,
+        /// Journal shards that it had.
+        journals: u64,
     }
     /// All that this process had is the new one's.
     Info daemon handed_over = HandedOver {
@@ -502,6 +525,13 @@ events! {
         version: &'a str,
         /// Its process.
         pid: u32,
+    }
+    /// Mail of the program before this one is here now, while that one still serves.
+    Info daemon took_part = TookPart {
+        /// Journal shards that are here.
+        journals: u64,
+        /// Journal shards that are still to come.
+        left: u64,
     }
     /// The mail of the program before this one is here now.
     Info daemon took_over = TookOver {
