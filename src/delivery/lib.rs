@@ -7,13 +7,17 @@
 
 mod attempt;
 mod connections;
+pub mod dane;
 mod outcome;
+mod protection;
 mod route;
+pub mod sts;
 mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
+pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};
 pub use route::{
     Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions,
     Routes, Sources, Via,

@@ -12,6 +12,8 @@ use dns::Name;
 use mail::{Domain, ReversePath, TlsDemand};
 use smtp::client::{Chaining, Chunking, Limits, Options, TlsLevel};
 
+use crate::{DaneUse, StsUse};
+
 /// All routes, ready to be asked. The pattern that says most of a domain wins; of equal ones, the first.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
@@ -95,6 +97,12 @@ pub enum Forwarding {
 pub struct RouteOptions {
     /// How much TLS.
     pub tls: TlsLevel,
+    /// Whether TLSA records are kept to.
+    pub dane: DaneUse,
+    /// Whether MTA-STS policies are kept to; by MX records alone.
+    pub sts: StsUse,
+    /// Which of our certificates is shown, when a next hop asks for one.
+    pub identity: Option<Box<str>>,
     /// Where `BDAT` is used.
     pub chunking: Chunking,
     /// Whether transactions are chained. Servers that stop at input they did not expect yet may
@@ -179,6 +187,9 @@ impl Default for RouteOptions {
     fn default() -> Self {
         Self {
             tls: TlsLevel::default(),
+            dane: DaneUse::default(),
+            sts: StsUse::default(),
+            identity: None,
             chunking: Chunking::default(),
             chaining: Chaining::default(),
             forwarding: Forwarding::default(),
