@@ -410,6 +410,17 @@ impl Config {
                 }
                 Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
             }
+            match (&route.client_certificate, &route.client_key) {
+                (None, Some(_)) => {
+                    let example = "client-certificate = \"client.pem\"";
+                    reader.missing(&key, example, "name the file of the certificate");
+                }
+                (Some(_), None) => {
+                    let example = "client-key = \"client-key.pem\"";
+                    reader.missing(&key, example, "name the file of its private key");
+                }
+                (None, None) | (Some(_), Some(_)) => {}
+            }
         }
     }
 

@@ -4,7 +4,9 @@
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
 mod http;
+mod https;
 mod listen;
+mod policies;
 mod usage;
 
 use std::{
@@ -20,7 +22,10 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use axum::Router;
+use bridge::PolicyDesk;
+use mail::Timestamp;
 use tokio::{
     net::TcpListener,
     runtime::{self, Runtime},
@@ -30,6 +35,7 @@ use tokio::{
 use watch::{ProcessMetrics, Registry};
 
 pub use listen::ListenError;
+pub use policies::{PolicyFetching, policy_file, read_policies};
 
 /// How the pool is to be.
 #[derive(Debug)]
@@ -220,6 +226,17 @@ impl Handle {
             listen::remove(&self.control_socket);
         }
         self.runtime.shutdown_background();
+    }
+
+    /// Fetches policies for the shards, as `fetching` says at the time, and keeps them in the file.
+    pub fn fetch_policies(
+        &self,
+        desk: PolicyDesk,
+        fetching: Arc<ArcSwap<PolicyFetching>>,
+        file: PathBuf,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(policies::run(desk, fetching, file, clock));
     }
 
     /// To start tasks from other threads.

@@ -6,8 +6,8 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 
 use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes, Step,
-    Teller, TlsLevel, fates,
+    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes,
+    Step, Teller, TlsLevel, TlsPolicy, fates,
 };
 use mail::{Domain, Status, TlsDemand};
 use queue::AttemptId;
@@ -22,6 +22,7 @@ use crate::{
     facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
+    outbound_tls::{self, Kept},
     outcomes, reroute,
     settings::Settings,
     shard::{Message, Shard},
@@ -53,6 +54,7 @@ pub(crate) async fn work(
             untried: Untried::No,
             progress: false,
             connected: false,
+            policy: None,
             demand: Routes::demand_of_key(&lane.key),
             turn: &mut turn,
             taken: &taken,
@@ -80,6 +82,8 @@ struct Worker<'a> {
     /// Whether the session answered for a message.
     progress: bool,
     connected: bool,
+    /// By which the protection of the last connection was decided.
+    policy: Option<TlsPolicy>,
     /// What the mail asks of the connections.
     demand: Demand,
     turn: &'a mut Turn,
@@ -160,6 +164,10 @@ impl Worker<'_> {
                     }
                     attempt.on_answers(&answers)
                 }
+                Step::AskPolicy(domain, id) => {
+                    let found = outbound_tls::policy(self.shard, &domain, id.as_deref()).await;
+                    attempt.on_policy(found.policy)
+                }
                 Step::Connect(hop) => match self.connect(&hop).await {
                     Err(failure) => {
                         self.shard.metrics.outbound.failed.one();
@@ -171,6 +179,9 @@ impl Worker<'_> {
                             return;
                         }
                         self.remember_tls(&hop, &ending);
+                        if matches!(ending, Ending::TlsNotOffered) {
+                            self.count_policy(Kept::No);
+                        }
                         if mem::take(&mut self.progress) {
                             // A next hop that closes after every few messages is slow, not out of order.
                             restarts = 0;
@@ -236,6 +247,7 @@ impl Worker<'_> {
         self.connected = true;
         let now = ring::clock::now();
         let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
+        self.policy = Some(hop.policy(level));
         let hostname = self.settings.hostname.as_str();
         let mut client = Client::new(self.route.options.client(hostname, level));
         let mut talk = Talk { reader: ReplyReader::new(ReplyLimits::default()), out: Vec::new() };
@@ -305,28 +317,41 @@ impl Worker<'_> {
     ) -> Action {
         socket.send(|output| output.append(&mut talk.out));
         socket.stream().deadline().set_after(self.timeout(Stage::Handshake));
-        let config = self.settings.client_tls(level);
+        let outbound = &self.settings.outbound_tls;
         let metrics = &self.shard.metrics.outbound.tls;
-        let result = match config {
-            Some(config) => {
-                // A next hop without a name has an address literal in its place, which is no name for TLS.
-                let address = hop.remote.address.to_string();
-                let name = if hop.remote.name.starts_with('[') { &address } else { &*hop.remote.name };
-                socket.connect_tls(&config, name).await.map_err(|error| error.to_string())
+        let result = match outbound.configuration(self.route.options.identity.as_deref(), hop, level) {
+            Ok(Some((config, name))) => {
+                socket.connect_tls(&config, &name).await.map_err(|error| error.to_string())
             }
-            None => Err("TLS is not configured".to_owned()),
+            Ok(None) => Err("TLS is not configured".to_owned()),
+            Err(error) => Err(error.to_string()),
         };
         match result {
             Ok(()) => {
                 metrics.done.one();
+                let would_do = match &hop.basis {
+                    Basis::StsTesting(policy) => outbound_tls::keeps_to(policy, outbound, socket, hop),
+                    Basis::Route | Basis::Dane(_) | Basis::DaneUnusable | Basis::Sts(_) => Kept::Yes,
+                };
+                self.count_policy(would_do);
                 client.on_tls(Ok(()), &mut talk.out)
             }
             Err(error) => {
                 metrics.failed.one();
+                self.count_policy(Kept::No);
                 let peer = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
                 TlsFailed { peer, side: "out", error: &error }.emit(ring::clock::unix_micros());
                 client.on_tls(Err(TlsFailure(error.into())), &mut talk.out)
             }
+        }
+    }
+
+    fn count_policy(&self, kept: Kept) {
+        let Some(policy) = self.policy.map(outbound_tls::label) else { return };
+        let metrics = &self.shard.metrics.outbound;
+        match kept {
+            Kept::Yes => metrics.policies_kept.of(policy).one(),
+            Kept::No => metrics.policies_broken.of(policy).one(),
         }
     }
 
@@ -415,6 +440,7 @@ impl Worker<'_> {
             envelope: Some(&flight.message.envelope),
             took,
             tls: flight.tls.as_deref(),
+            policy: self.policy.map(TlsPolicy::as_str),
         };
         outcomes::end(self.shard, &flight.job, &self.lane.key, &ended);
     }

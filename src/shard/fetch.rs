@@ -156,6 +156,7 @@ async fn hand_out(
                 envelope: Some(&message.envelope),
                 took,
                 tls: tls.as_deref(),
+                policy: None,
             };
             outcomes::end(shard, &job, &key, &ended);
         }

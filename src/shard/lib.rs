@@ -34,6 +34,7 @@ mod inject;
 mod intake;
 mod journals;
 mod leases;
+mod outbound_tls;
 mod outcomes;
 mod receiving;
 mod recover;
@@ -54,7 +55,7 @@ mod verify;
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::{Hatch, Neighbours};
+use bridge::{Hatch, Neighbours, StsPolicies};
 use index::Loaded;
 use journal::Opened;
 use mail::JournalShard;
@@ -69,6 +70,7 @@ pub use budget::{DiskBudget, DiskShare};
 pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::Leases;
+pub use outbound_tls::{ClientTls, Speaking};
 pub use recover::{RecoverError, journal_limits, read as read_back};
 pub use settings::{ServerTls, Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
@@ -101,6 +103,8 @@ pub struct Setup {
     pub balance: Balance,
     /// The other shards.
     pub neighbours: Neighbours,
+    /// What domains say of the TLS of their hosts.
+    pub policies: StsPolicies,
     /// What it counts with.
     pub metrics: ShardMetrics,
     /// What the pool asks.
@@ -155,6 +159,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         crowd,
         balance,
         neighbours,
+        policies,
         metrics,
         hatch,
         index,
@@ -199,6 +204,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         crowd,
         balance,
         neighbours,
+        policies,
         pool,
         metrics,
     });

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bridge::Neighbours;
+use bridge::{Neighbours, StsPolicies};
 use bytes::Bytes;
 use delivery::Via;
 use journal::{Draft, Last, Phase, RecipientState};
@@ -56,6 +56,8 @@ pub(crate) struct Shard {
     pub(crate) balance: Balance,
     /// The way to all shards.
     pub(crate) neighbours: Neighbours,
+    /// What domains say of the TLS of their hosts.
+    pub(crate) policies: StsPolicies,
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
     pub(crate) verifier: Verifier,
@@ -128,6 +130,7 @@ pub(crate) struct Parts {
     pub(crate) crowd: Crowd,
     pub(crate) balance: Balance,
     pub(crate) neighbours: Neighbours,
+    pub(crate) policies: StsPolicies,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
 }
@@ -150,6 +153,7 @@ impl Shard {
             crowd,
             balance,
             neighbours,
+            policies,
             pool,
             metrics,
         } = parts;
@@ -170,6 +174,7 @@ impl Shard {
             crowd,
             balance,
             neighbours,
+            policies,
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
             pool,

@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use ring::{Input, Peer, Pool, Stream};
-use tls::{Channel, ClientConfig, Credentials, ServerConfig, Shown, TlsError};
+use tls::{Channel, ClientConfig, Credentials, Judge, ServerConfig, Shown, TlsError};
 
 use crate::caller::Caller;
 
@@ -242,6 +242,12 @@ impl Socket {
     /// What TLS agreed on, when there is TLS.
     pub(crate) fn tls_session(&self) -> Option<tls::Session> {
         self.secure.as_ref()?.channel.session()
+    }
+
+    /// Whether the server there has shown a certificate for this name.
+    pub(crate) fn verify_peer(&self, judge: &Judge, name: &str, now: Duration) -> Result<(), TlsError> {
+        let chain = self.secure.as_ref().map_or(&[][..], |secure| secure.channel.peer_certificates());
+        judge.verify(chain, name, now)
     }
 
     /// What the client has shown in the handshake.

@@ -236,6 +236,8 @@ events! {
         reply: &'a str,
         /// TLS version and cipher, when there was TLS.
         tls: Option<&'a str>,
+        /// What decided about its TLS: dane, dane-unusable, sts, sts-testing; or the route: none, opportunistic, required, verified.
+        policy: Option<&'a str>,
         /// Which attempt this was.
         attempt: u32,
         /// How long the attempt took, in seconds.
@@ -324,6 +326,22 @@ events! {
         nrcpt: u64,
         /// Seconds that it took to look at the whole queue.
         took: Option<Duration>,
+    }
+    /// The policy of a domain about the TLS of its hosts was fetched (MTA-STS).
+    Info delivery policy_fetched = PolicyFetched<'a> {
+        /// Whose.
+        domain: &'a str,
+        /// enforce, testing, none.
+        mode: &'a str,
+        /// How long it holds, in seconds.
+        max_age: Duration,
+    }
+    /// The policy that a domain announces could not be had. One that was known before holds.
+    Warn delivery policy_failed = PolicyFailed<'a> {
+        /// Whose.
+        domain: &'a str,
+        /// Why.
+        error: &'a str,
     }
     /// A question of ours to the DNS had no usable answer.
     Debug dns dns_failed = DnsFailed<'a> {
