@@ -29,7 +29,8 @@ fuzz_target!(|input: &[u8]| {
                 rounds += 1;
                 for question in questions {
                     let outcome = answer(&question, *kind, &records);
-                    let answer = Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO };
+                    let answer =
+                        Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO };
                     case.learn(question, Arc::new(answer));
                 }
             }

@@ -15,15 +15,15 @@
 use std::{fmt, mem, sync::Arc, time::Duration};
 
 use rustls::{
-    AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, InvalidMessage, PeerIncompatible,
-    ProtocolVersion, ServerConfig,
+    AlertDescription, CertificateError, ClientConfig, CommonState, Error, HandshakeKind, InvalidMessage,
+    PeerIncompatible, ProtocolVersion, ServerConfig,
     client::UnbufferedClientConnection,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::{Credentials, Shown, Version, certificates::take_asked_for};
+use crate::{Credentials, Shown, Version, certificates::take_asked_for, dane::NoMatch};
 
 /// One connection's TLS state.
 pub struct Channel {
@@ -81,6 +81,9 @@ pub enum TlsError {
     /// The certificate was not accepted.
     #[error("the certificate was not accepted: {0}")]
     Certificate(rustls::CertificateError),
+    /// The certificate is not what the TLSA records of the server say.
+    #[error("the certificate was not accepted: no TLSA record matches it")]
+    NoRecord,
     /// The peer gave up, and said why.
     #[error("the peer sent the alert {0:?}")]
     Alert(AlertDescription),
@@ -346,6 +349,9 @@ impl From<Error> for TlsError {
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             ) => Self::NotTls,
             Error::PeerIncompatible(why) => Self::Incompatible(why),
+            Error::InvalidCertificate(CertificateError::Other(why)) if why.0.is::<NoMatch>() => {
+                Self::NoRecord
+            }
             Error::InvalidCertificate(why) => Self::Certificate(why),
             Error::AlertReceived(alert) => Self::Alert(alert),
             error => Self::Protocol(error),

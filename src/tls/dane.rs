@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
@@ -69,6 +69,15 @@ pub enum Form {
 }
 
 impl Dane {
+    /// Whether a chain of certificates in DER is what the records want, the server's own first, in 1970: for those who look
+    /// for chains that should not be.
+    pub fn proves(&self, chain: &[Vec<u8>]) -> bool {
+        let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let [own, others @ ..] = &chain[..] else { return false };
+        let now = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        self.verify(own, others, now, &provider()).is_ok()
+    }
+
     /// Whether this chain is what the records want, the server's own certificate first.
     fn verify(
         &self,
@@ -94,7 +103,7 @@ impl Dane {
             }
         }
         // What an authority that is named has said of it tells more than that nothing matches.
-        Err(worst.unwrap_or_else(|| CertificateError::ApplicationVerificationFailure.into()))
+        Err(worst.unwrap_or_else(|| CertificateError::Other(OtherError(Arc::new(NoMatch))).into()))
     }
 
     /// Whether an authority has issued the certificate for one of the names, and it is valid (RFC 7672 §3.1.2, §3.2).
@@ -120,6 +129,11 @@ impl Dane {
         Err(failure)
     }
 }
+
+/// Nothing that was shown is what a record says.
+#[derive(Debug, thiserror::Error)]
+#[error("no TLSA record matches")]
+pub(crate) struct NoMatch;
 
 impl Association {
     /// Whether the data is that of this certificate.
