@@ -231,6 +231,10 @@ impl Attempt {
     /// certificates are good, or it comes back (RFC 8689 §4.2.1).
     pub fn demanding(mut self, demand: Demand) -> Self {
         self.terms.demand = demand;
+        if demand == Demand::Waived {
+            // "the sender requests that […] policies […] be ignored": the domain's, not the operator's (RFC 8689 §4.1).
+            (self.terms.dane, self.sts) = (DaneUse::Off, StsUse::Off);
+        }
         self
     }
 
@@ -432,7 +436,8 @@ impl Attempt {
         let Origin::Mx(_, port) = self.origin else { unreachable!("MX is asked by MX routes alone") };
         // "the mail hosts […] by DNSSEC or […] MTA-STS" (RFC 8689 §4.2.1).
         let is_known = self.proven || self.terms.is_enforced() || matches!(answer, Dns::TempFail(_));
-        if self.terms.demand != Demand::None && !is_known {
+        let demanded = matches!(self.terms.demand, Demand::Required | Demand::Preferred);
+        if demanded && !is_known {
             let text =
                 format_args!("REQUIRETLS: neither DNSSEC nor MTA-STS proves the mail hosts of {domain}");
             return self.note(Outcome::failed(REQUIRETLS, text));

@@ -403,6 +403,10 @@ fn policies_are_kept_to() {
     check(&both, &["evil.example[192.0.2.66]:25 Verified by dane", failed]);
     // Who has no mail hosts needs no policy.
     check(&[("Mx b.example", "NX"), without], &["failed 5.1.2: the domain b.example does not exist"]);
+    // TLS-Required: No (RFC 8689 §4.1).
+    let domain = Domain::parse("b.example").unwrap();
+    let waived = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(Demand::Waived);
+    assert_eq!(follow(waived, &both, refuse)[0], "evil.example[192.0.2.66]:25 Opportunistic");
     // REQUIRETLS: the policy proves the hosts as DNSSEC does (RFC 8689 §4.2.1).
     let strict = |zone: &[(&str, &str)]| {
         let domain = Domain::parse("b.example").unwrap();

@@ -156,7 +156,7 @@ impl Terms {
     /// The most that anybody asks for.
     fn at_least(&self, least: TlsLevel) -> TlsLevel {
         let own = match self.demand {
-            Demand::None => self.tls,
+            Demand::None | Demand::Waived => self.tls,
             Demand::Required | Demand::Preferred => TlsLevel::Demanded,
         };
         [own, least].into_iter().max_by_key(|level| rank(*level)).unwrap_or(own)

@@ -163,6 +163,8 @@ pub enum Demand {
     Required,
     /// `REQUIRETLS` where it can be had: a report, which has nowhere to come back to (RFC 8689 §5).
     Preferred,
+    /// `TLS-Required: No`: what domains publish about the TLS of their hosts does not count (RFC 8689 §4.1).
+    Waived,
 }
 
 const MX: &str = "mx:";
@@ -171,12 +173,15 @@ const HOLD: &str = "hold";
 const TLS: &str = "requiretls:";
 /// Before the key of reports on such mail.
 const TLS_PREFERRED: &str = "prefer-requiretls:";
+/// Before the key of mail that is rather to arrive in clear than not.
+const TLS_WAIVED: &str = "tls-waived:";
 
 impl Demand {
     /// Of mail with this reverse-path that asks this of TLS.
     pub const fn of(tls: TlsDemand, reverse_path: &ReversePath) -> Self {
         match (tls, reverse_path) {
-            (TlsDemand::None | TlsDemand::Waived, _) => Self::None,
+            (TlsDemand::None, _) => Self::None,
+            (TlsDemand::Waived, _) => Self::Waived,
             (TlsDemand::Required, ReversePath::Address(_)) => Self::Required,
             (TlsDemand::Required, ReversePath::Null) => Self::Preferred,
         }
@@ -316,6 +321,7 @@ impl Routes {
         match parted(key).0 {
             TLS => Demand::Required,
             TLS_PREFERRED => Demand::Preferred,
+            TLS_WAIVED => Demand::Waived,
             _ => Demand::None,
         }
     }
@@ -400,12 +406,13 @@ const fn before(demand: Demand) -> &'static str {
         Demand::None => "",
         Demand::Required => TLS,
         Demand::Preferred => TLS_PREFERRED,
+        Demand::Waived => TLS_WAIVED,
     }
 }
 
 /// A key, and what stands before it.
 fn parted(key: &str) -> (&str, &str) {
-    let demand = [TLS, TLS_PREFERRED].into_iter().find(|before| key.starts_with(before));
+    let demand = [TLS, TLS_PREFERRED, TLS_WAIVED].into_iter().find(|before| key.starts_with(before));
     key.split_at(demand.map_or(0, str::len))
 }
 
@@ -482,6 +489,10 @@ mod test {
         assert_eq!(Routes::domain_of_key(&report.key), Some(domain("example.org")));
         assert_eq!(Routes::demand_of_key(&report.key), Demand::Preferred);
         assert_eq!(routes.route_of_key(&report.key), Some(RouteIndex(0)));
+        let waived = routes.destination_for(&domain("example.org"), Demand::Waived).unwrap();
+        assert_eq!((&*waived.key, waived.route), ("tls-waived:mx:example.org", RouteIndex(0)));
+        assert_eq!(Routes::domain_of_key(&waived.key), Some(domain("example.org")));
+        assert_eq!(Routes::demand_of_key(&waived.key), Demand::Waived);
 
         let of_key = |key: &str| routes.route_of_key(key).map(|index| index.0);
         assert_eq!(of_key("mx:example.org"), Some(0));

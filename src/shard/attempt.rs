@@ -394,7 +394,7 @@ impl Worker<'_> {
             by: smtp::By::left(&envelope.handling, facts::now()),
             priority: envelope.handling.priority,
             tls: match self.demand {
-                Demand::None => TlsDemand::None,
+                Demand::None | Demand::Waived => TlsDemand::None,
                 Demand::Required | Demand::Preferred => envelope.handling.tls,
             },
             upstream: match self.route.options.forwarding {

@@ -326,7 +326,7 @@ impl Carrier<'_> {
             priority: envelope.handling.priority,
             tls: match Demand::of(envelope.handling.tls, &envelope.reverse_path) {
                 Demand::Required => envelope.handling.tls,
-                Demand::None | Demand::Preferred => TlsDemand::None,
+                Demand::None | Demand::Preferred | Demand::Waived => TlsDemand::None,
             },
             upstream: None,
         })
