@@ -30,6 +30,7 @@ use crate::{
     dane::{self, DaneHost},
     protection::{Published, Terms},
     sts::{self, Policy},
+    tally::{Detail, Finding, Reported, TlsResult},
 };
 
 /// What the driver must do next.
@@ -122,6 +123,8 @@ pub struct Attempt {
     domains: Vec<Name>,
     /// What the host that is tried is held to.
     protection: Protection,
+    /// What domains would like to hear of.
+    findings: Vec<Finding>,
     family: Family,
     sources: Sources,
     random: u64,
@@ -214,6 +217,7 @@ impl Attempt {
             proven: matches!(route.via, Via::NextHop(_)),
             domains: Vec::new(),
             protection: Protection { tls: route.options.tls, basis: Basis::Route },
+            findings: Vec::new(),
             family: route.options.family,
             sources: route.options.sources,
             random: seed,
@@ -575,6 +579,13 @@ impl Attempt {
             // keeps them from us would have us do without.
             Dns::TempFail(failure) => {
                 let text = format_args!("looking up the TLSA records of {base}: {failure}");
+                let reason = Some(failure.to_string().into());
+                self.find(
+                    Reported::Tlsa(base.clone(), Vec::new()),
+                    TlsResult::DnssecInvalid,
+                    &located.name,
+                    reason,
+                );
                 self.note(Outcome::deferred(Status(4, 7, 5), None, text));
                 return None;
             }
@@ -617,8 +628,31 @@ impl Attempt {
                 self.protection = protection;
                 self.use_addresses(called, host, addresses);
             }
-            Err(outcome) => self.note(outcome),
+            Err(outcome) => {
+                if let (Some(name), Some(domain)) = (policed, self.domains.first().cloned()) {
+                    let (policy, result, reason) = match (self.terms.dane, &self.terms.policy) {
+                        (DaneUse::Required, _) => (Reported::NotFound(domain), TlsResult::DaneRequired, None),
+                        (DaneUse::Off | DaneUse::WherePublished, policy) => {
+                            let reason = Some("the policy does not name the host".into());
+                            (Reported::Sts(domain, policy.clone()), TlsResult::ValidationFailure, reason)
+                        }
+                    };
+                    self.find(policy, result, name, reason);
+                }
+                self.note(outcome);
+            }
         }
+    }
+
+    fn find(&mut self, policy: Reported, result: TlsResult, host: &Name, reason: Option<Box<str>>) {
+        let detail = Detail { result, from: None, host: Some(host.as_str().into()), to: None, reason };
+        self.findings.push(Finding { policy, detail });
+    }
+
+    /// What went wrong with the hosts before there was a connection, since this was asked last: for the reports that domains
+    /// ask for (RFC 8460).
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
     }
 
     fn use_addresses(&mut self, name: &str, host: &Candidate, mut addresses: Vec<IpAddr>) {

@@ -1,5 +1,7 @@
 //! Which TLSA records of a mail host mean something, and what the host is then held to (RFC 7672).
 
+use std::fmt;
+
 use dns::{Name, Tlsa};
 
 /// What a host has to show, as its TLSA records say.
@@ -94,6 +96,27 @@ fn read(record: &Tlsa) -> Option<DaneRecord> {
         _ => return None,
     };
     fits.then(|| DaneRecord { usage, selector, matching, data: record.data.clone() })
+}
+
+impl fmt::Display for DaneRecord {
+    /// As it stands in a zone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let usage = match self.usage {
+            DaneUsage::TrustAnchor => 2,
+            DaneUsage::EndEntity => 3,
+        };
+        let selector = match self.selector {
+            Selector::Certificate => 0,
+            Selector::PublicKey => 1,
+        };
+        let matching = match self.matching {
+            Matching::Full => 0,
+            Matching::Sha256 => 1,
+            Matching::Sha512 => 2,
+        };
+        write!(f, "{usage} {selector} {matching} ")?;
+        self.data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod outcome;
 mod protection;
 mod route;
 pub mod sts;
+pub mod tally;
 mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
