@@ -54,6 +54,7 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
             bridge::Request::Reload(_, reply) => reply.send(Vec::new()),
             bridge::Request::LetGo(reply) => reply.send(Vec::new()),
             bridge::Request::Drain(_, reply) => reply.send(0),
+            bridge::Request::TlsResults(_) | bridge::Request::Ask(..) => panic!("nobody asks for that here"),
         }
     }
 }
@@ -126,6 +127,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         metrics: Arc::new(|| "ringpost_up 1\n".into()),
         reloads: reloads(),
         upgrades: upgrades(),
+        tls_reports: Arc::default(),
     };
     Operations::new(door, facts)
 }

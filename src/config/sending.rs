@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mail::Domain;
+use mail::{Address, Domain};
 
 use crate::{
     notation::{FilePath, List, Literal, Maybe, Names, Size, Text, Time, Whole, Word, YesNo},
@@ -144,6 +144,21 @@ section! {
         port: u16 [Whole<1, 65535>] = 443;
         /// Policies that are kept at once.
         policies_max: u32 [Whole<100, 10_000_000>; Restart] = 100_000;
+    }
+}
+
+section! {
+    /// Reports on how TLS went with the hosts of each domain, once a day, to the domains that ask for them (RFC 8460). What was
+    /// counted since midnight (UTC) is lost when the server stops.
+    pub struct TlsReports {
+        /// Whether there are any.
+        enabled: bool [YesNo] = false;
+        /// From whom they come, and whom to ask about them. Empty: `postmaster` at `hostname`.
+        contact: Option<Address> [Maybe<Literal>] = None;
+        /// Who we are, in words. Empty: `hostname`.
+        organization: Option<String> [Maybe<Text>] = None;
+        /// They go out within so long after midnight, at a moment drawn by chance (RFC 8460 §4.1).
+        jitter: Duration [Time<0, { 12 * HOUR }>] = Duration::from_secs(4 * 3_600);
     }
 }
 

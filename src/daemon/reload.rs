@@ -14,8 +14,9 @@ use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Change, Config, ListenerTls, Loaded, Secret};
+use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::PolicyFetching;
+use pool::{PolicyFetching, TlsReporting};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tls::{
     Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Identity,
@@ -36,6 +37,8 @@ pub(crate) struct Ours {
     identities: BTreeSet<(PathBuf, PathBuf)>,
     policy_timeout: Duration,
     policy_port: u16,
+    tls_reports: config::TlsReports,
+    hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
     version_min: tls::Version,
@@ -90,6 +93,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// How the policies of domains are fetched.
     pub(crate) policies: Arc<ArcSwap<PolicyFetching>>,
+    /// How domains are told about TLS.
+    pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     pub(crate) budget: DiskBudget,
     pub(crate) crowd: Crowd,
     pub(crate) door: &'a Door,
@@ -120,6 +125,8 @@ impl Ours {
                 .collect(),
             policy_timeout: config.mta_sts.timeout,
             policy_port: config.mta_sts.port,
+            tls_reports: config.tls_reports.clone(),
+            hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
                 config::TlsVersion::Tls12 => tls::Version::Tls12,
@@ -233,6 +240,27 @@ impl Ours {
             port: self.policy_port,
         })
     }
+
+    /// How domains are told about TLS.
+    ///
+    /// # Errors
+    /// When `hostname` is no place for a postmaster.
+    pub(crate) fn tls_reporting(&self, fetching: &PolicyFetching) -> anyhow::Result<TlsReporting> {
+        let reports = &self.tls_reports;
+        let contact = match &reports.contact {
+            Some(contact) => contact.clone(),
+            None => Address::new("postmaster", &self.hostname)?,
+        };
+        let hostname = self.hostname.to_string();
+        Ok(TlsReporting {
+            enabled: reports.enabled,
+            contact,
+            organization: reports.organization.clone().unwrap_or_else(|| hostname.clone()),
+            hostname,
+            jitter: reports.jitter,
+            tls: fetching.tls.clone(),
+        })
+    }
 }
 
 impl Ours {
@@ -287,7 +315,9 @@ impl Reloader<'_> {
         })?;
         let snapshot = ours.snapshot(Arc::new(config), &papers)?;
         let fetching = ours.policy_fetching(&papers)?;
+        let reporting = ours.tls_reporting(&fetching)?;
         self.snapshot.store(Arc::new(snapshot));
+        self.tls_reporting.store(Arc::new(reporting));
         self.policies.store(Arc::new(fetching));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());
@@ -318,7 +348,9 @@ impl Reloader<'_> {
         let papers = self.ours.papers(Some(&self.papers))?;
         let config = self.snapshot.load().config.clone();
         let snapshot = self.ours.snapshot(config, &papers)?;
-        self.policies.store(Arc::new(self.ours.policy_fetching(&papers)?));
+        let fetching = self.ours.policy_fetching(&papers)?;
+        self.tls_reporting.store(Arc::new(self.ours.tls_reporting(&fetching)?));
+        self.policies.store(Arc::new(fetching));
         self.snapshot.store(Arc::new(snapshot));
         self.papers = papers;
         self.door.reload(0).await?;

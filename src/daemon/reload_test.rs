@@ -236,6 +236,10 @@ route.xforward = true
 route.source-address = ["127.0.0.2"]
 outbound-tls.public-authorities = false | outbound-tls.authorities = ["ca.pem"]
 outbound-tls.authorities = ["ca2.pem"]
+tls-reports.enabled = true
+tls-reports.contact = "tls@example.org"
+tls-reports.organization = "Example"
+tls-reports.jitter = "7s"
 mta-sts.timeout = "7s"
 mta-sts.port = 8443
 mta-sts.policies-max = 700

@@ -123,6 +123,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let fetching = Arc::new(ArcSwap::from_pointee(ours.policy_fetching(&papers)?));
+    let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
+    let report_now = Arc::new(tokio::sync::Notify::new());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let begin = if predecessor.is_some() { Begin::TakeOver } else { Begin::Alone };
     let Estate { listeners, http } = estate;
@@ -150,7 +152,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         rendered.render()
     });
     let (wishes, upgrades) = admin::upgrade_requests();
-    let operations = operations(&config, &door, metrics, &listening, (requests, wishes));
+    let operations = operations(&config, &door, metrics, &listening, (requests, wishes, report_now.clone()));
     operations.set_token(ours.token.clone());
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
     let mut pool = start_pool(&config, http, (&operations, &injections), &registry, &process)
@@ -168,6 +170,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         );
     }
     let policies = policies(&config, &pool, &fetching);
+    pool.report_tls(door.clone(), tls_reporting.clone(), report_now, clock);
     let mut leases = Leases::of_host(shards);
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
@@ -256,6 +259,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         stamps,
         snapshot,
         policies: fetching,
+        tls_reporting,
         budget: budget.clone(),
         crowd,
         door: &door,
@@ -500,7 +504,11 @@ fn operations(
     door: &Door,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     listening: &[(String, String, ListenerTls)],
-    (reloads, upgrades): (mpsc::Sender<ReloadRequest>, mpsc::Sender<UpgradeRequest>),
+    (reloads, upgrades, tls_reports): (
+        mpsc::Sender<ReloadRequest>,
+        mpsc::Sender<UpgradeRequest>,
+        Arc<tokio::sync::Notify>,
+    ),
 ) -> Operations {
     let facts = admin::Facts {
         version: VERSION,
@@ -514,6 +522,7 @@ fn operations(
         metrics,
         reloads,
         upgrades,
+        tls_reports,
     };
     Operations::new(door.clone(), facts)
 }

@@ -47,6 +47,8 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
             | bridge::Request::Health(_)
             | bridge::Request::Reload(..)
             | bridge::Request::LetGo(_)
+            | bridge::Request::TlsResults(_)
+            | bridge::Request::Ask(..)
             | bridge::Request::Drain(..) => panic!("nobody asks for that here"),
         }
     }

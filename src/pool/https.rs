@@ -86,6 +86,22 @@ pub(crate) async fn get_text(target: &Target, path: &str) -> Result<Vec<u8>, Htt
     .unwrap_or(Err(HttpsError::Timeout))
 }
 
+/// Sends this body; the answer is any 2xx.
+///
+/// # Errors
+/// [`HttpsError`].
+pub(crate) async fn post(target: &Target, path: &str, kind: &str, body: Vec<u8>) -> Result<(), HttpsError> {
+    let request = Request::post(path)
+        .header(header::HOST, host_header(target))
+        .header(header::CONTENT_TYPE, kind)
+        .header(header::CONTENT_LENGTH, body.len())
+        .header(header::USER_AGENT, "ringpost")
+        .body(Full::from(body))
+        .map_err(protocol)?;
+    let answer = timeout(target.patience, send(target, request)).await.map_err(|_| HttpsError::Timeout)??;
+    if answer.status().is_success() { Ok(()) } else { Err(HttpsError::Status(answer.status())) }
+}
+
 async fn send(
     target: &Target,
     request: Request<Full<Bytes>>,

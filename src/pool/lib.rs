@@ -7,6 +7,7 @@ mod http;
 mod https;
 mod listen;
 mod policies;
+mod tls_reports;
 mod usage;
 
 use std::{
@@ -24,18 +25,22 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use bridge::PolicyDesk;
+use bridge::{Door, PolicyDesk};
 use mail::Timestamp;
 use tokio::{
     net::TcpListener,
     runtime::{self, Runtime},
-    sync::watch::{self as signal, Sender},
+    sync::{
+        Notify,
+        watch::{self as signal, Sender},
+    },
     task::JoinSet,
 };
 use watch::{ProcessMetrics, Registry};
 
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
+pub use tls_reports::TlsReporting;
 
 /// How the pool is to be.
 #[derive(Debug)]
@@ -237,6 +242,17 @@ impl Handle {
         clock: fn() -> Timestamp,
     ) {
         self.runtime.spawn(policies::run(desk, fetching, file, clock));
+    }
+
+    /// Reports on TLS once a day, as `reporting` says at the time, and at once when `now` is notified.
+    pub fn report_tls(
+        &self,
+        door: Door,
+        reporting: Arc<ArcSwap<TlsReporting>>,
+        now: Arc<Notify>,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(tls_reports::run(door, reporting, now, clock));
     }
 
     /// To start tasks from other threads.

@@ -7,8 +7,9 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 use bytes::Bytes;
 use delivery::{
     Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes,
-    Step, Teller, TlsLevel, TlsPolicy, fates,
+    Step, Teller, TlsLevel, TlsPolicy, fates, tally::TlsResult,
 };
+use dns::Name;
 use mail::{Domain, Status, TlsDemand};
 use queue::AttemptId;
 use ring::{ConnectOptions, Stream};
@@ -166,6 +167,9 @@ impl Worker<'_> {
                 }
                 Step::AskPolicy(domain, id) => {
                     let found = outbound_tls::policy(self.shard, &domain, id.as_deref()).await;
+                    if let (Some(failure), Some(domain)) = (&found.failure, self.reported()) {
+                        outbound_tls::report_policy(self.shard, &domain, failure);
+                    }
                     attempt.on_policy(found.policy)
                 }
                 Step::Connect(hop) => match self.connect(&hop).await {
@@ -181,6 +185,7 @@ impl Worker<'_> {
                         self.remember_tls(&hop, &ending);
                         if matches!(ending, Ending::TlsNotOffered) {
                             self.count_policy(Kept::No);
+                            self.report(&hop, Err((TlsResult::StartTlsNotSupported, None)));
                         }
                         if mem::take(&mut self.progress) {
                             // A next hop that closes after every few messages is slow, not out of order.
@@ -204,9 +209,14 @@ impl Worker<'_> {
                     attempt = self.attempt();
                     attempt.start()
                 }
-                Step::End(outcome) => return self.give_up(&outcome),
+                Step::End(outcome) => {
+                    self.give_up(&outcome);
+                    break;
+                }
             };
+            self.report_findings(&mut attempt);
         }
+        self.report_findings(&mut attempt);
     }
 
     fn attempt(&self) -> Attempt {
@@ -252,11 +262,17 @@ impl Worker<'_> {
         let mut client = Client::new(self.route.options.client(hostname, level));
         let mut talk = Talk { reader: ReplyReader::new(ReplyLimits::default()), out: Vec::new() };
         let mut action = client.on_connected(Channel::Clear);
+        // Whether it is told that this goes in clear, though it would not have to.
+        let mut told = level != hop.tls;
         let ending = loop {
             action = match action {
                 Action::Read(stage) => talk.read(&mut client, &mut socket, self.timeout(stage)).await,
                 Action::StartTls => self.start_tls(&mut client, &mut socket, hop, level, &mut talk).await,
                 Action::SendContent(framing) => {
+                    let clear = client.channel() == Channel::Clear && hop.tls != TlsLevel::None;
+                    if !mem::replace(&mut told, true) && clear {
+                        self.report(hop, Err((TlsResult::StartTlsNotSupported, None)));
+                    }
                     let flight = &mut self.flights[self.given - 1];
                     flight.tls = socket.tls_session().map(|tls| tls.to_string());
                     let mut slices = Vec::with_capacity(8);
@@ -321,28 +337,53 @@ impl Worker<'_> {
         let metrics = &self.shard.metrics.outbound.tls;
         let result = match outbound.configuration(self.route.options.identity.as_deref(), hop, level) {
             Ok(Some((config, name))) => {
-                socket.connect_tls(&config, &name).await.map_err(|error| error.to_string())
+                socket.connect_tls(&config, &name).await.map_err(|error| (error.result(), error.to_string()))
             }
-            Ok(None) => Err("TLS is not configured".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Ok(None) => Err((None, "TLS is not configured".to_owned())),
+            Err(error) => Err((None, error.to_string())),
         };
         match result {
             Ok(()) => {
                 metrics.done.one();
                 let would_do = match &hop.basis {
                     Basis::StsTesting(policy) => outbound_tls::keeps_to(policy, outbound, socket, hop),
-                    Basis::Route | Basis::Dane(_) | Basis::DaneUnusable | Basis::Sts(_) => Kept::Yes,
+                    Basis::Route | Basis::Dane(_) | Basis::DaneUnusable | Basis::Sts(_) => Ok(()),
                 };
-                self.count_policy(would_do);
+                self.count_policy(if would_do.is_ok() { Kept::Yes } else { Kept::No });
+                self.report(hop, would_do);
                 client.on_tls(Ok(()), &mut talk.out)
             }
-            Err(error) => {
+            Err((result, error)) => {
                 metrics.failed.one();
                 self.count_policy(Kept::No);
+                if let Some(result) = result {
+                    self.report(hop, Err((result, Some(error.clone()))));
+                }
                 let peer = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
                 TlsFailed { peer, side: "out", error: &error }.emit(ring::clock::unix_micros());
                 client.on_tls(Err(TlsFailure(error.into())), &mut talk.out)
             }
+        }
+    }
+
+    /// The domain that may ask for a report on this, when it is counted. Reports themselves, which waive what is published,
+    /// are not reported on.
+    fn reported(&self) -> Option<Name> {
+        let counted = self.settings.tls_reports && self.demand != Demand::Waived;
+        let domain = Routes::domain_of_key(&self.lane.key).filter(|_| counted)?;
+        Name::parse(domain.as_str()).ok()
+    }
+
+    fn report(&self, hop: &Hop, result: Result<(), (TlsResult, Option<String>)>) {
+        if let Some(domain) = self.reported() {
+            outbound_tls::report(self.shard, &domain, hop, result);
+        }
+    }
+
+    fn report_findings(&self, attempt: &mut Attempt) {
+        let findings = attempt.take_findings();
+        if let (false, Some(domain)) = (findings.is_empty(), self.reported()) {
+            outbound_tls::report_findings(self.shard, &domain, findings);
         }
     }
 

@@ -15,6 +15,7 @@ use delivery::{
     Basis, Hop, TlsLevel, TlsPolicy,
     dane::{DaneHost, DaneUsage, Matching, Selector},
     sts::{FetchFailure, Look, Policy},
+    tally::{Detail, Finding, Reported, TlsResult},
 };
 use dns::{Name, Question};
 use tls::{
@@ -157,9 +158,75 @@ pub(crate) async fn policy(shard: &Shard, domain: &Name, id: Option<&str>) -> Po
 }
 
 /// Whether a host in testing mode is named by the policy and would have passed (RFC 8461 §5).
-pub(crate) fn keeps_to(policy: &Policy, outbound: &OutboundTls, socket: &Socket, hop: &Hop) -> Kept {
-    let named = Name::parse(&hop.remote.name).is_ok_and(|host| policy.names(&host));
-    if named && outbound.judge(socket, hop).is_ok() { Kept::Yes } else { Kept::No }
+pub(crate) fn keeps_to(
+    policy: &Policy,
+    outbound: &OutboundTls,
+    socket: &Socket,
+    hop: &Hop,
+) -> Result<(), (TlsResult, Option<String>)> {
+    if !host_name(hop).is_some_and(|host| policy.names(&host)) {
+        return Err((TlsResult::ValidationFailure, Some("the policy does not name the host".to_owned())));
+    }
+    outbound.judge(socket, hop).map_err(|error| (result_of(&error), Some(error.to_string())))
+}
+
+/// Counts for the report that the domain may ask for how it went with a host.
+pub(crate) fn report(
+    shard: &Shard,
+    domain: &Name,
+    hop: &Hop,
+    result: Result<(), (TlsResult, Option<String>)>,
+) {
+    let policy = match &hop.basis {
+        Basis::Dane(host) => Reported::records(host),
+        Basis::DaneUnusable => Reported::Tlsa(host_name(hop).unwrap_or_else(|| domain.clone()), Vec::new()),
+        Basis::Sts(policy) | Basis::StsTesting(policy) => Reported::Sts(domain.clone(), Some(policy.clone())),
+        Basis::Route => Reported::NotFound(domain.clone()),
+    };
+    // "None of the records in the RRset were found to be valid" (RFC 8460 §4.3.2.1), though TLS stands.
+    let result = match (result, &hop.basis) {
+        (Ok(()), Basis::DaneUnusable) => Err((TlsResult::TlsaInvalid, None)),
+        (result, _) => result,
+    };
+    let mut tally = shard.tally.borrow_mut();
+    match result {
+        Ok(()) => tally.succeeded(domain, policy),
+        Err((result, reason)) => {
+            let remote = &hop.remote;
+            let (host, reason) = (Some(remote.name.clone()), reason.map(Into::into));
+            let detail = Detail { result, from: hop.source, host, to: Some(remote.address), reason };
+            tally.failed(domain, policy, detail);
+        }
+    }
+}
+
+/// The same for what came out before there was a connection.
+pub(crate) fn report_findings(shard: &Shard, domain: &Name, findings: Vec<Finding>) {
+    let mut tally = shard.tally.borrow_mut();
+    for Finding { policy, detail } in findings {
+        tally.failed(domain, policy, detail);
+    }
+}
+
+/// The same for a policy that cannot be had.
+pub(crate) fn report_policy(shard: &Shard, domain: &Name, failure: &FetchFailure) {
+    let (result, reason) = (TlsResult::of_fetch(failure), Some(failure.to_string().into()));
+    let detail = Detail { result, from: None, host: None, to: None, reason };
+    shard.tally.borrow_mut().failed(domain, Reported::Sts(domain.clone(), None), detail);
+}
+
+/// What is wrong, in the words of a report.
+pub(crate) const fn result_of(error: &tls::TlsError) -> TlsResult {
+    match error.flaw() {
+        tls::Flaw::Name => TlsResult::CertificateHostMismatch,
+        tls::Flaw::Time => TlsResult::CertificateExpired,
+        tls::Flaw::Issuer => TlsResult::CertificateNotTrusted,
+        tls::Flaw::Other => TlsResult::ValidationFailure,
+    }
+}
+
+fn host_name(hop: &Hop) -> Option<Name> {
+    Name::parse(&hop.remote.name).ok()
 }
 
 /// As it is counted.

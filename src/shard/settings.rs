@@ -87,6 +87,8 @@ pub(crate) struct Settings {
     pub(crate) send_max: usize,
     pub(crate) checkpoint_interval: Duration,
     pub(crate) outbound_tls: OutboundTls,
+    /// Whether it is counted how TLS goes, for reports.
+    pub(crate) tls_reports: bool,
     doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
@@ -147,6 +149,7 @@ impl Settings {
             send_max: to_usize(config.buffers.send),
             checkpoint_interval: config.index.checkpoint_interval,
             outbound_tls: OutboundTls::new(snapshot.client_tls.clone()),
+            tls_reports: config.tls_reports.enabled,
             doors: config.listeners.iter().map(door).collect(),
             http_door: Rc::new(Door::new(config, &http_listener(config), None)),
         }

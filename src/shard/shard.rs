@@ -9,7 +9,7 @@ use std::{
 
 use bridge::{Neighbours, StsPolicies};
 use bytes::Bytes;
-use delivery::Via;
+use delivery::{Via, tally::Tally};
 use journal::{Draft, Last, Phase, RecipientState};
 use mail::{DeliverByMode, Envelope, Handling, QueueId, Timestamp};
 use message::date::DateCache;
@@ -58,6 +58,8 @@ pub(crate) struct Shard {
     pub(crate) neighbours: Neighbours,
     /// What domains say of the TLS of their hosts.
     pub(crate) policies: StsPolicies,
+    /// How TLS went with next hops.
+    pub(crate) tally: RefCell<Tally>,
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
     pub(crate) verifier: Verifier,
@@ -175,6 +177,7 @@ impl Shard {
             balance,
             neighbours,
             policies,
+            tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
             pool,

@@ -62,6 +62,46 @@ pub struct Session {
     pub resumed: bool,
 }
 
+/// What is wrong with a certificate, as reports tell it apart (RFC 8460 §4.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is for others.
+    Name,
+    /// It is too old, or not yet valid.
+    Time,
+    /// Nobody believed has issued it.
+    Issuer,
+    /// Something else.
+    Other,
+}
+
+impl TlsError {
+    /// What is wrong with the certificate of the other side, or with all else.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls's own enum, which may grow")]
+    pub const fn flaw(&self) -> Flaw {
+        match self {
+            Self::Certificate(why) => match why {
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    Flaw::Name
+                }
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Flaw::Time,
+                CertificateError::UnknownIssuer => Flaw::Issuer,
+                _ => Flaw::Other,
+            },
+            Self::NotTls
+            | Self::Incompatible(_)
+            | Self::NoRecord
+            | Self::Alert(_)
+            | Self::ServerName
+            | Self::TooMuch
+            | Self::Protocol(_) => Flaw::Other,
+        }
+    }
+}
+
 impl fmt::Display for Session {
     /// `TLSv1.3 TLS_AES_256_GCM_SHA384`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,7 +14,7 @@ mod settings;
 
 pub use authorities::{Authorities, Public};
 pub use certificates::{CertificateError, CertificateFiles, Certificates, Identity, self_signed};
-pub use channel::{Channel, Progress, Session, TlsError};
+pub use channel::{Channel, Flaw, Progress, Session, TlsError};
 pub use credentials::{ClientCertificates, Credentials, Fingerprint, Shown};
 pub use dane::{Association, Dane, Form, Holder, Part};
 pub use judge::Judge;

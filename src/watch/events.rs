@@ -343,6 +343,22 @@ events! {
         /// Why.
         error: &'a str,
     }
+    /// A domain was told how TLS went with its hosts (RFC 8460): the report is in the queue, or its host has taken it.
+    Info report tls_report_sent = TlsReportSent<'a> {
+        /// Which domain.
+        domain: &'a str,
+        /// Where it wants its reports.
+        to: &'a str,
+    }
+    /// A domain could not be told how TLS went with its hosts. It is not tried again.
+    Warn report tls_report_failed = TlsReportFailed<'a> {
+        /// Which domain.
+        domain: &'a str,
+        /// Where it wants its reports.
+        to: &'a str,
+        /// Why it cannot have one.
+        error: &'a str,
+    }
     /// A question of ours to the DNS had no usable answer.
     Debug dns dns_failed = DnsFailed<'a> {
         /// The name asked for.

@@ -10,6 +10,8 @@ mod dane;
 mod identity;
 #[path = "outbound_tls/policy_host.rs"]
 mod policy_host;
+#[path = "outbound_tls/reports.rs"]
+mod reports;
 #[path = "outbound_tls/sts.rs"]
 mod sts;
 #[path = "outbound_tls/zones.rs"]

@@ -1,4 +1,4 @@
-//! The hosts `mta-sts.…`: one HTTPS server, with a policy for each name that it is asked by.
+//! The hosts `mta-sts.…`: one HTTPS server, with a policy for each name that it is asked by. It takes reports as well.
 
 use std::{
     net::SocketAddr,
@@ -17,7 +17,7 @@ pub(crate) struct PolicyHost {
 
 /// What it says for a name lies in the file of that name: the status, then the media type, then the body.
 const SCRIPT: &str = r#"
-import http.server, os, ssl, sys
+import gzip, http.server, os, ssl, sys
 ip, port, certificate, key, directory = sys.argv[1:]
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -35,6 +35,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         print("gave", name, flush=True)
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        report = gzip.decompress(body).decode()
+        print("report", self.headers["Host"].split(":")[0], self.path, self.headers["Content-Type"], report, flush=True)
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 server = http.server.ThreadingHTTPServer((ip, int(port)), Handler)
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate, key)
@@ -74,6 +81,17 @@ impl PolicyHost {
     pub(crate) fn says(&self, domain: &str, answer: &str) -> &Path {
         self.place.write(&format!("mta-sts.{domain}"), answer);
         self.place.path()
+    }
+
+    /// Waits for a report that was sent there: what it was sent to and as, and the report.
+    pub(crate) fn report(&self) -> (String, serde_json::Value) {
+        let line = self
+            .program
+            .as_ref()
+            .unwrap()
+            .wait_for("a report comes", |line| line.strip_prefix("report ").map(str::to_owned));
+        let (head, json) = line.split_at(line.find('{').unwrap());
+        (head.trim().to_owned(), serde_json::from_str(json).unwrap())
     }
 
     /// How often it gave the policy of a domain.
