@@ -298,7 +298,7 @@ impl Attempt {
                     Some(texts) if exists => {
                         let id = match &texts.outcome {
                             Dns::Found(Records::Texts(texts)) => sts::record_id(texts),
-                            _ => None,
+                            Dns::Found(_) | Dns::NoData | Dns::NxDomain | Dns::TempFail(_) => None,
                         };
                         self.waiting = Waiting::Policy(domain.clone(), Arc::clone(answer));
                         return Step::AskPolicy(domain, id);

@@ -116,7 +116,10 @@ fn follow(
                     | TlsPolicy::Opportunistic
                     | TlsPolicy::Required
                     | TlsPolicy::Verified => String::new(),
-                    policy => format!(" by {}", policy.as_str()),
+                    policy @ (TlsPolicy::Dane
+                    | TlsPolicy::DaneUnusable
+                    | TlsPolicy::Sts
+                    | TlsPolicy::StsTesting) => format!(" by {}", policy.as_str()),
                 };
                 said.push(format!("{} {:?}{policy}{source}", hop.remote, hop.tls));
                 let ending = endings(&hop);

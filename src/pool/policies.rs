@@ -112,17 +112,19 @@ async fn fetch(errand: &PolicyErrand, fetching: &PolicyFetching) -> Result<Vec<u
     })
 }
 
-/// Writes the file after a change, and what changes meanwhile once after that.
+/// Writes the file after a change, and what changes meanwhile once after that. Nine tenths of the time nothing is written,
+/// however many policies there are.
 async fn keep(counter: PolicyCounter, changed: Arc<Notify>, file: PathBuf, clock: fn() -> Timestamp) {
     loop {
         changed.notified().await;
-        let (text, to) = (counter.to_text(clock()), file.clone());
-        match spawn_blocking(move || write(&to, &text)).await {
+        let (began, counter, to) = (clock(), counter.clone(), file.clone());
+        match spawn_blocking(move || write(&to, &counter.to_text(began))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!("{}: {error}: a restart forgets policies", file.display()),
             // The pool is ending.
             Err(_) => return,
         }
+        tokio::time::sleep(clock().saturating_since(began) * 9).await;
     }
 }
 

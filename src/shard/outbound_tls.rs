@@ -47,12 +47,15 @@ pub struct Speaking {
     pub verified: Arc<ClientConfig>,
 }
 
+/// What a configuration is made of: the file of our certificate, and the records.
+type Asked = (Box<str>, Dane);
+
 /// What one shard's clients speak.
 #[derive(Debug)]
 pub(crate) struct OutboundTls {
     clients: Option<ClientTls>,
     /// To hosts with TLSA records: one for each set of records, so that sessions can be resumed there.
-    by_records: RefCell<HashMap<(Box<str>, Dane), Arc<ClientConfig>>>,
+    by_records: RefCell<HashMap<Asked, Arc<ClientConfig>>>,
 }
 
 /// Whether a host kept to what its protection was decided by.
