@@ -236,7 +236,7 @@ impl Attempt {
     pub fn demanding(mut self, demand: Demand) -> Self {
         self.terms.demand = demand;
         if demand == Demand::Waived {
-            // "the sender requests that […] policies […] be ignored": the domain's, not the operator's (RFC 8689 §4.1).
+            // What is waived is the word of the recipient's domain, not that of the operator (RFC 8689 §3).
             (self.terms.dane, self.sts) = (DaneUse::Off, StsUse::Off);
         }
         self
@@ -313,7 +313,7 @@ impl Attempt {
             }
             Waiting::Alias(located) => {
                 let [answer] = answers else { unreachable!("one question was asked") };
-                // "an insecure alias": only what stands before it can be proven (RFC 7672 §2.2.2).
+                // Where the alias leads is not proven; that the name is one may be (RFC 7672 §2.2.2).
                 let is_proven =
                     answer.security == Security::Secure && matches!(answer.outcome, Dns::Found(_));
                 let bases = if is_proven { VecDeque::from([located.name.clone()]) } else { VecDeque::new() };
@@ -438,7 +438,7 @@ impl Attempt {
 
     fn on_exchanges(&mut self, domain: Name, answer: &Dns) {
         let Origin::Mx(_, port) = self.origin else { unreachable!("MX is asked by MX routes alone") };
-        // "the mail hosts […] by DNSSEC or […] MTA-STS" (RFC 8689 §4.2.1).
+        // By DNSSEC, or by a policy that names them (RFC 8689 §4.2.1).
         let is_known = self.proven || self.terms.is_enforced() || matches!(answer, Dns::TempFail(_));
         let demanded = matches!(self.terms.demand, Demand::Required | Demand::Preferred);
         if demanded && !is_known {
@@ -575,8 +575,8 @@ impl Attempt {
         let base = bases.pop_front().expect("it was asked for");
         let records = match &answer.outcome {
             Dns::Found(Records::Tlsa(records)) if answer.security == Security::Secure => records,
-            // "the MTA MUST NOT […] deliver" by a host whose records cannot be had or are bogus (RFC 7672 §2.1.2): whoever
-            // keeps them from us would have us do without.
+            // A host whose records cannot be had, or are bogus, is passed over (RFC 7672 §2.1.2): whoever keeps them from us
+            // would have us do without.
             Dns::TempFail(failure) => {
                 let text = format_args!("looking up the TLSA records of {base}: {failure}");
                 let reason = Some(failure.to_string().into());

@@ -63,8 +63,8 @@ const RECORDS_MAX: usize = 32;
 /// The records that count. None: all are unusable, and TLS is used with whoever is there (RFC 7672 §2.2).
 pub fn usable(records: &[Tlsa]) -> Vec<DaneRecord> {
     let mut usable: Vec<_> = records.iter().filter_map(read).collect();
-    // "clients SHOULD […] use only the strongest" digest for each pair of usage and selector (RFC 7671 §9). A record with
-    // the whole thing is no digest, and stays.
+    // Of several digests for the same usage and selector the strongest alone counts (RFC 7671 §9). A record with the whole
+    // thing is no digest, and stays.
     let strong: Vec<_> = usable
         .iter()
         .filter(|record| record.matching == Matching::Sha512)
@@ -81,7 +81,7 @@ fn read(record: &Tlsa) -> Option<DaneRecord> {
     let usage = match record.usage {
         2 => DaneUsage::TrustAnchor,
         3 => DaneUsage::EndEntity,
-        // "SHOULD treat any TLSA records with certificate usages PKIX-TA(0) or PKIX-EE(1) as unusable" (RFC 7672 §3.1.3).
+        // PKIX-TA(0) and PKIX-EE(1) mean nothing for mail (RFC 7672 §3.1.3).
         _ => return None,
     };
     let selector = match record.selector {

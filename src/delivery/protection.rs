@@ -1,8 +1,8 @@
 //! How a host is to be proven before it is given mail, and by whose word.
 //!
 //! What the route asks for is the least. Above that, the domain may ask for more: by TLSA records of its hosts, which DNSSEC
-//! proves (RFC 7672), or by a policy (RFC 8461). Where there are records, they are what counts: "MTA-STS validation MUST NOT
-//! […] override a failing DANE validation" (RFC 8461 §2), and a host that its records prove needs no authority beside them.
+//! proves (RFC 7672), or by a policy (RFC 8461). Where there are records, they are what counts: a policy does not make up for
+//! records that do not match (RFC 8461 §2), and a host that its records prove needs no authority beside them.
 
 use std::sync::Arc;
 

@@ -68,15 +68,15 @@ pub enum PolicyError {
     Mx,
 }
 
-/// "MAY be up to a maximum of" (RFC 8461 §3.2): about a year.
+/// The longest that a policy may hold (RFC 8461 §3.2): about a year.
 const MAX_AGE_MAX: u32 = 31_557_600;
 /// Nobody has more hosts than that, and each is compared.
 const MX_MAX: usize = 1000;
 
 /// The id of the policy that these TXT records of `_mta-sts.<domain>` announce, if they do (RFC 8461 §3.1).
 pub fn record_id<T: AsRef<[u8]>>(texts: &[T]) -> Option<Box<str>> {
-    // "If multiple TXT records […] begin with "v=STSv1;" […] senders MUST assume the recipient domain does not have an
-    // available MTA-STS Policy."
+    // "If the number of resulting records is not one, […] senders MUST assume the recipient domain does not have an available
+    // MTA-STS Policy" (RFC 8461 §3.1).
     let mut records = texts.iter().filter_map(|text| announced(text.as_ref()));
     let (Some(fields), None) = (records.next(), records.next()) else { return None };
     let mut id = None;
@@ -204,7 +204,7 @@ impl MxPattern {
         is_host(text).then(|| of(name))
     }
 
-    /// "a wildcard […] matches only the left-most label" (RFC 8461 §4.1).
+    /// A wildcard stands for one label, the left-most (RFC 8461 §4.1).
     fn is_for(&self, host: &Name) -> bool {
         match self {
             Self::Host(name) => name == host,

@@ -83,7 +83,7 @@ impl Kept {
         self.since.saturating_add(Duration::from_secs(self.policy.max_age.into()))
     }
 
-    /// From when on it is fetched anew: "senders SHOULD […] refresh" before the end (RFC 8461 §10.2), once a day.
+    /// From when on it is fetched anew, before it ends (RFC 8461 §3.3, §10.2): once a day.
     fn fresh_until(&self) -> Timestamp {
         const DAY: u64 = 86_400;
         self.since.saturating_add(Duration::from_secs((u64::from(self.policy.max_age) / 2).min(DAY)))
