@@ -126,14 +126,24 @@ fn known() -> HashMap<Question, Arc<Answer>> {
     let reverse = Question { name: dns::Name::reverse(address), kind: dns::Kind::Ptr };
     known.push((reverse, Records::Names(vec![name("client.example.org")])));
     known.push((Question::a(name("client.example.org")), Records::Addresses(vec![address])));
-    let answer =
-        |outcome| Arc::new(Answer { outcome, security: Security::Unproven, ttl: Duration::from_secs(60) });
+    let answer = |outcome| {
+        Arc::new(Answer {
+            outcome,
+            security: Security::Unproven,
+            alias_of: None,
+            ttl: Duration::from_secs(60),
+        })
+    };
     known.into_iter().map(|(question, records)| (question, answer(Outcome::Found(records)))).collect()
 }
 
 fn verdict(judge: &Judge, known: &HashMap<Question, Arc<Answer>>, message: &[u8]) -> Verdict {
-    let none =
-        Arc::new(Answer { outcome: Outcome::NxDomain, security: Security::Unproven, ttl: Duration::ZERO });
+    let none = Arc::new(Answer {
+        outcome: Outcome::NxDomain,
+        security: Security::Unproven,
+        alias_of: None,
+        ttl: Duration::ZERO,
+    });
     let client = Client {
         address: [192, 0, 2, 1].into(),
         helo: "client.example.org".to_owned(),

@@ -92,6 +92,7 @@ fn lines(c: &mut Criterion) {
                 status: Some(&"2.0.0"),
                 reply: "250 2.0.0 Ok: queued as 4XYZ123ABC",
                 tls: None,
+                policy: Some("opportunistic"),
                 attempt: 1,
                 took: Duration::from_micros(1_234),
                 delay: Duration::from_micros(5_678),

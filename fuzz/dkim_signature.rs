@@ -48,7 +48,8 @@ fuzz_target!(|input: &[u8]| {
                     let key = key.get(1..).unwrap_or_default().into();
                     let outcome =
                         if of_key { Outcome::Found(Records::Texts(vec![key])) } else { Outcome::NxDomain };
-                    let answer = Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO };
+                    let answer =
+                        Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO };
                     case.learn(question, Arc::new(answer));
                 }
             }

@@ -45,7 +45,8 @@ fuzz_target!(|input: &[u8]| {
                     } else {
                         Outcome::NxDomain
                     };
-                    let answer = Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO };
+                    let answer =
+                        Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO };
                     case.learn(question, Arc::new(answer));
                 }
             }

@@ -8,7 +8,7 @@ fuzz_target!(|input: &[u8]| {
     // The id is copied, so that what follows it is looked at.
     let id = input.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
     let name = Name::parse("example.org").expect("a sound name");
-    for kind in [Kind::A, Kind::Aaaa, Kind::Mx, Kind::Ptr, Kind::Txt, Kind::Tlsa] {
+    for kind in [Kind::A, Kind::Aaaa, Kind::Mx, Kind::Ptr, Kind::Txt, Kind::Cname, Kind::Tlsa] {
         let question = Question { name: name.clone(), kind };
         let _ = decode_answer(input, id, &question, LetterCase::Lower);
     }

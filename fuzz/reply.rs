@@ -95,6 +95,6 @@ fn transaction() -> Transaction {
         by: None,
         priority: mail::TransferPriority::default(),
         tls: mail::TlsDemand::None,
-upstream: None,
+        upstream: None,
     }
 }

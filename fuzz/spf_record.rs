@@ -29,7 +29,8 @@ fuzz_target!(|input: &[u8]| {
                 rounds += 1;
                 for question in questions {
                     let outcome = answer(&question, *kind, &records);
-                    let answer = Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO };
+                    let answer =
+                        Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO };
                     case.learn(question, Arc::new(answer));
                 }
             }
@@ -75,7 +76,7 @@ fn answer(question: &Question, kind: u8, records: &[&[u8]]) -> Outcome {
             let text = if name.starts_with('e') { record.to_vec() } else { [b"v=spf1 ", record].concat() };
             Records::Texts(vec![text.into()])
         }
-        Kind::Tlsa => return Outcome::NoData,
+        Kind::Cname | Kind::Tlsa => return Outcome::NoData,
     })
 }
 

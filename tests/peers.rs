@@ -1,4 +1,4 @@
-//! Mail from and to the programs that others use: Postfix, Exim, swaks, openssl, curl, Python, unbound.
+//! Mail from and to the programs that others use: Postfix, Exim, swaks, openssl, curl, Python, unbound, ldns.
 //!
 //! They are Debian's; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
 //! its own, on loopback.
@@ -19,6 +19,8 @@ mod exim;
 mod extensions;
 #[path = "peers/names.rs"]
 mod names;
+#[path = "peers/outbound_tls.rs"]
+mod outbound_tls;
 #[path = "peers/postfix.rs"]
 mod postfix;
 #[path = "peers/queue.rs"]

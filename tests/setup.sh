@@ -5,7 +5,7 @@ set -euo pipefail
 # Program and the package it is in.
 needed=(
     "cc gcc" "g++ g++"
-    "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound"
+    "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound" "ldns-signzone ldnsutils"
     "curl curl" "python3 python3"
     # Only to ask it about the units in deploy/: it does not become the init of this host.
     "systemd-analyze systemd"

@@ -21,7 +21,7 @@ use bridge::{Action, Door, Entry, Explained, Filter, Page, Progress, Selector, S
 use config::Secret;
 use mail::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{Predecessor, Problem, ReloadRequest, UpgradeRequest, reload, upgrade};
 
@@ -44,6 +44,8 @@ pub struct Facts {
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// To whoever has another program take over.
     pub upgrades: mpsc::Sender<UpgradeRequest>,
+    /// To whoever reports on TLS: do it now.
+    pub tls_reports: Arc<Notify>,
 }
 
 /// A listener, as the status shows it.
@@ -140,11 +142,18 @@ fn api() -> Router<Operations> {
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload::answer))
         .route("/api/v1/upgrade", post(upgrade::answer))
+        .route("/api/v1/tls-reports", post(report_tls))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.
         .route("/api/v1/queue/why", get(why))
         .route("/api/v1/queue/{name}", get(show).post(change))
+}
+
+/// What was counted since midnight goes out now, and not again at the end of the day.
+async fn report_tls(State(operations): State<Operations>) -> StatusCode {
+    operations.0.facts.tls_reports.notify_one();
+    StatusCode::ACCEPTED
 }
 
 async fn authorize(token: Option<Secret>, request: Request, next: Next) -> Result<Response, Problem> {

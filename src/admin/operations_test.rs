@@ -68,6 +68,7 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
             bridge::Request::Drain(_, reply) => reply.send(0),
             bridge::Request::Spare(reply) => reply.send(None),
             bridge::Request::Depart(_) => return,
+            bridge::Request::TlsResults(_) | bridge::Request::Ask(..) => panic!("nobody asks for that here"),
         }
     }
 }
@@ -141,6 +142,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         metrics: Arc::new(|| "ringpost_up 1\n".into()),
         reloads: reloads(),
         upgrades: upgrades(),
+        tls_reports: Arc::default(),
     };
     Operations::new(door, facts)
 }

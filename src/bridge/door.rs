@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use delivery::tally::Tally;
+use dns::{Answer, Question};
 use mail::{JournalShard, QueueId};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -214,6 +216,23 @@ impl Door {
         all.destinations.sort_by_key(|destination| std::cmp::Reverse(destination.recipients.total()));
         all.destinations.truncate(destinations_max);
         Ok(all)
+    }
+
+    /// How TLS went with next hops since this was asked last, over all shards that answer.
+    pub async fn tls_results(&self) -> Tally {
+        let mut all = Tally::default();
+        for tally in self.answers(Request::TlsResults).await.into_iter().flatten() {
+            all.merge(tally);
+        }
+        all
+    }
+
+    /// What the DNS says, as a shard asks it.
+    ///
+    /// # Errors
+    /// [`AskError`] when the shard does not answer.
+    pub async fn resolve(&self, question: Question) -> Result<Arc<Answer>, AskError> {
+        self.ask(0, |reply| Request::Ask(question, reply)).await
     }
 
     /// How each shard is; a shard that does not answer says so in its place.

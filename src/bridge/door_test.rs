@@ -70,6 +70,13 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
             Request::LetGo(reply) => reply.send(vec![JournalShard(number as u16)]),
             Request::Spare(reply) => reply.send(Some((JournalShard(number as u16 + 2), entries))),
             Request::Depart(_) => return,
+            // The counts of the shards are put together.
+            Request::TlsResults(reply) => {
+                let (mut tally, domain) = (Tally::default(), dns::Name::parse("a.test").unwrap());
+                tally.succeeded(&domain, delivery::tally::Reported::NotFound(domain.clone()));
+                reply.send(tally);
+            }
+            Request::Ask(..) => panic!("nobody asks for that here"),
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
     }
@@ -380,6 +387,17 @@ async fn shards_ask_one_another() {
     let (door, hatches) = Door::new(1, LIMITS);
     drop(hatches);
     assert_eq!(door.neighbours().release(&node("x.example")).await, None, "nobody is there");
+}
+
+#[tokio::test]
+async fn what_is_counted_of_tls_is_put_together() {
+    let (door, hatches) = Door::new(3, Limits::default());
+    for (number, hatch) in hatches.into_iter().enumerate() {
+        tokio::spawn(shard(number, 0, hatch));
+    }
+    let domains = door.tls_results().await.into_domains();
+    assert_eq!(domains.len(), 1);
+    assert_eq!(domains[0].1[0].successes, 3);
 }
 
 #[tokio::test]

@@ -3,19 +3,24 @@
 //! The pool holds a [`Door`], each shard a [`Hatch`]. A [`Request`] carries the way back for its answer,
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
 //! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
+//! One thing shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]).
 
 mod carriage;
 mod door;
 mod filter;
 mod injection;
+mod policies;
 mod request;
 mod text;
 mod view;
+
+pub use delivery::sts::PoliciesLimits;
 
 pub use carriage::{Call, Parcel, Receipt};
 pub use door::{AskError, Door, Limits};
 pub use filter::{Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
+pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPolicies};
 pub use request::{Action, Hatch, Listing, Neighbours, Progress, Released, Reply, Request, hatches};
 pub use view::{
     Counts, Destination, Entry, Explained, JournalHealth, Page, Reason, Recipient, Returning, ShardHealth,

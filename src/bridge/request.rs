@@ -1,7 +1,9 @@
 //! What the pool may ask of a shard, and the shard's end of the door.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use delivery::tally::Tally;
+use dns::{Answer, Question};
 use mail::{JournalShard, Node, QueueId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +41,10 @@ pub enum Request {
     Inject(Box<Injection>, Reply<Injected>),
     /// The queue in figures, with so many of the destinations that have the most recipients.
     Summary(usize, Reply<Summary>),
+    /// How TLS went with next hops since this was asked last.
+    TlsResults(Reply<Tally>),
+    /// Ask the DNS.
+    Ask(Question, Reply<Arc<Answer>>),
     /// How the shard is.
     Health(Reply<ShardHealth>),
     /// Take the configuration of this generation from where it is published; answer with the queued mail that it leaves

@@ -412,6 +412,17 @@ impl Config {
                 }
                 Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
             }
+            match (&route.client_certificate, &route.client_key) {
+                (None, Some(_)) => {
+                    let example = "client-certificate = \"client.pem\"";
+                    reader.missing(&key, example, "name the file of the certificate");
+                }
+                (Some(_), None) => {
+                    let example = "client-key = \"client-key.pem\"";
+                    reader.missing(&key, example, "name the file of its private key");
+                }
+                (None, None) | (Some(_), Some(_)) => {}
+            }
         }
     }
 
@@ -425,8 +436,8 @@ impl Config {
                     "say which mail hosts are this site's",
                 );
             }
-            if site.name.contains(['.', ',', ';']) {
-                let problem = "a site's name has no dots, commas and semicolons: names of hosts do".into();
+            if site.name.contains(['.', ',', ';', '>', '+']) {
+                let problem = "a site's name has none of . , ; > +, which names of other sites have".into();
                 reader.conflict(&[&format!("{key}.name")], problem, "name it by one word");
             }
         }

@@ -94,7 +94,7 @@ fn providers_are_known_and_a_rule_of_the_same_name_lies_over_ours() {
         "[[site]]\nname = \"a.b\"",
         &[
             "1:1: site.a.b: missing, expected `hosts = [\"*.mx.example.org\"]`; say which mail hosts are this site's",
-            "2:1: site.a.b.name: a site's name has no dots, commas and semicolons: names of hosts do; name it by one word",
+            "2:1: site.a.b.name: a site's name has none of . , ; > +, which names of other sites have; name it by one word",
         ],
     );
 }

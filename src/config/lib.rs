@@ -39,7 +39,8 @@ pub use operating::{
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use schema::Takes;
 pub use sending::{
-    Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, Via,
+    Dns, DomainPattern, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, TlsReports,
+    Via,
 };
 pub use serving::{
     Certificate, ClientCertificate, DomainKind, Etrn, Extensions, FileMode, Fingerprint, InboundTimeouts,
@@ -110,6 +111,10 @@ section! {
         tenants "tenant": Vec<Tenant> [Entries] = Vec::new();
         /// Certificates of next hops.
         outbound_tls: OutboundTls [Table] = OutboundTls::default();
+        /// Policies of domains about TLS.
+        mta_sts "mta-sts": MtaSts [Table] = MtaSts::default();
+        /// Reports on TLS.
+        tls_reports "tls-reports": TlsReports [Table] = TlsReports::default();
         /// DNS.
         dns: Dns [Table] = Dns::default();
         /// The queue.

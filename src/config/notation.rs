@@ -376,6 +376,12 @@ impl<N: Notation<T>, T: Clone + PartialEq> Notation<Option<T>> for Maybe<N> {
     fn kind() -> String {
         format!("{}; empty for none", N::kind())
     }
+
+    fn each_path(value: &mut Option<T>, visit: &mut dyn FnMut(&mut PathBuf)) {
+        if let Some(value) = value {
+            N::each_path(value, visit);
+        }
+    }
 }
 
 /// A type with a text of its own.

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use mail::Domain;
+use mail::{Address, Domain};
 
 use crate::{
     notation::{FilePath, List, Literal, Maybe, Names, Size, Text, Time, Whole, Word, YesNo},
@@ -70,6 +70,11 @@ choice! {
         Opportunistic = "opportunistic",
         /// always, whatever its certificate
         Required = "required",
+        /// when the next hop offers it; and always to a host that has TLSA records, whose certificate must be as they
+        /// say (RFC 7672). It takes a resolver that validates: see `dns.trust-ad`
+        Dane = "dane",
+        /// always, to hosts with TLSA records alone, and the certificate must be as they say
+        DaneRequired = "dane-required",
         /// always, and the certificate must be good for the name of the host
         Verified = "verified",
     }
@@ -89,8 +94,16 @@ section! {
         hosts: Vec<Hop> [List<Literal>] = Vec::new();
         /// With via = "mx": the port of the hosts.
         port: u16 [Whole<1, 65535>] = 25;
-        /// TLS towards the next hop.
-        tls: RouteTls [Word] = RouteTls::Opportunistic;
+        /// TLS towards the next hop: the least there has to be.
+        tls: RouteTls [Word] = RouteTls::Dane;
+        /// With via = "mx": keep to the policies that domains publish about the TLS of their hosts (MTA-STS, RFC 8461). Where a
+        /// host has TLSA records that are kept to, they count and not the policy. Not with tls = "none" or "dane-required".
+        mta_sts "mta-sts": bool [YesNo] = true;
+        /// The certificate that is shown to next hops which ask for one, and what is between it and its root, as PEM. Empty:
+        /// none.
+        client_certificate: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// Its private key, as PEM.
+        client_key: Option<PathBuf> [Maybe<FilePath>] = None;
         /// Connections open at once to one next hop, over all cores.
         concurrency_max: u32 [Whole<1, 100_000>] = 20;
         /// How long a connection is kept for more mail.
@@ -111,13 +124,41 @@ section! {
 }
 
 section! {
-    /// Whose word counts for a next hop's certificate where it has to be good: on routes with tls = "verified", and for
-    /// mail with REQUIRETLS.
+    /// Whose word counts for a next hop's certificate where it has to be good: on routes with tls = "verified", for domains
+    /// with a policy (`mta-sts`), and for mail with REQUIRETLS. Where TLSA records are kept to, they count.
     pub struct OutboundTls {
         /// The authorities that browsers believe: Mozilla's list, built into the program.
         public_authorities: bool [YesNo] = true;
         /// Files of more authorities, or of single certificates to be believed as they are, in PEM.
         authorities: Vec<PathBuf> [List<FilePath>] = Vec::new();
+    }
+}
+
+section! {
+    /// The policies of domains about the TLS of their hosts (MTA-STS, RFC 8461), on routes that keep to them. They are kept
+    /// for as long as they say, over a restart too.
+    pub struct MtaSts {
+        /// How long the host that has a policy may take to give it. Mail for the domain waits that long.
+        timeout: Duration [Time<{ SECOND }, { 300 * SECOND }>] = Duration::from_secs(30);
+        /// Where such hosts listen. Anything but 443 is for trials.
+        port: u16 [Whole<1, 65535>] = 443;
+        /// Policies that are kept at once.
+        policies_max: u32 [Whole<100, 10_000_000>; Restart] = 100_000;
+    }
+}
+
+section! {
+    /// Reports on how TLS went with the hosts of each domain, once a day, to the domains that ask for them (RFC 8460). What was
+    /// counted since midnight (UTC) is lost when the server stops.
+    pub struct TlsReports {
+        /// Whether there are any.
+        enabled: bool [YesNo] = false;
+        /// From whom they come, and whom to ask about them. Empty: `postmaster` at `hostname`.
+        contact: Option<Address> [Maybe<Literal>] = None;
+        /// Who we are, in words. Empty: `hostname`.
+        organization: Option<String> [Maybe<Text>] = None;
+        /// They go out within so long after midnight, at a moment drawn by chance (RFC 8460 §4.1).
+        jitter: Duration [Time<0, { 12 * HOUR }>] = Duration::from_secs(4 * 3_600);
     }
 }
 
@@ -150,6 +191,10 @@ section! {
     pub struct Dns {
         /// Whom to ask, in order. Empty: those of /etc/resolv.conf.
         servers: Vec<SocketAddr> [List<Literal>] = Vec::new();
+        /// Whether the AD bit of all of them is believed, by which they say that DNSSEC has proved an answer: they validate, and
+        /// the way to them is safe. One on the loopback is always believed. With an empty `servers`, `options trust-ad` in
+        /// /etc/resolv.conf says the same.
+        trust_ad "trust-ad": bool [YesNo] = false;
         /// How long to wait for one server.
         timeout: Duration [Time<100, 60_000>] = Duration::from_secs(3);
         /// How often a question is asked before we give up for now.

@@ -29,7 +29,7 @@ section! {
     /// same mail hosts are one site anyway; a rule here gives it a name and limits, whatever its hosts are called. The first
     /// rule that is for a domain counts. Limits hold for the host as a whole. What is not said is as the route says.
     pub struct Site {
-        /// In messages, logs and metrics, and for later files to find it. Without dots, commas and semicolons.
+        /// In messages, logs and metrics, and for later files to find it. Without any of . , ; > +
         name: String [Text] = String::new();
         /// It is this site when all mail hosts of a domain are among these.
         hosts: Vec<DomainPattern> [List<Literal>] = Vec::new();

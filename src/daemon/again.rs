@@ -48,6 +48,14 @@ fn papers(config: &Config) -> Vec<(String, &Path)> {
     ] {
         papers.extend(files.iter().map(|file| (key.to_owned(), file.as_path())));
     }
+    for route in &config.routes {
+        let name = route.name.to_ascii_lowercase();
+        for (key, file) in
+            [("client-certificate", &route.client_certificate), ("client-key", &route.client_key)]
+        {
+            papers.extend(file.iter().map(|file| (format!("route.{name}.{key}"), file.as_path())));
+        }
+    }
     papers
 }
 

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, os::unix::net::UnixStream, path::Path, process::ExitCod
 
 use config::{Config, ListenAddress, Listener, Loaded, Output};
 use nix::unistd::{AccessFlags, Group, Uid, User, access};
-use tls::{Authorities, Certificates, Public};
+use tls::{Authorities, Certificates, Identity, Public};
 
 use crate::{
     again,
@@ -99,7 +99,8 @@ fn certificates(config: &Config) -> Vec<Finding> {
     let authorities = ours
         .authority_files()
         .filter_map(|one| Authorities::load(Public::Ignored, std::slice::from_ref(one)).err());
-    let errors = errors.chain(authorities);
+    let shown = ours.identity_files().filter_map(|(chain, key)| Identity::load(chain, key).err());
+    let errors = errors.chain(authorities).chain(shown);
     errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string())).collect()
 }
 

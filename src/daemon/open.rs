@@ -51,6 +51,19 @@ pub(crate) fn certificate_key(config: &Config, error: &CertificateError) -> Stri
     if config.relay.authorities.iter().any(|authority| authority == file) {
         return "relay.authorities".to_owned();
     }
+    let of_route = config.routes.iter().find_map(|route| {
+        let key = if route.client_key.as_deref() == Some(file) {
+            "client-key"
+        } else if route.client_certificate.as_deref() == Some(file) {
+            "client-certificate"
+        } else {
+            return None;
+        };
+        Some(format!("route.{}.{key}", route.name.to_ascii_lowercase()))
+    });
+    if let Some(key) = of_route {
+        return key;
+    }
     let named = config.certificates.iter().find_map(|certificate| {
         let key = if certificate.key == file {
             "key"

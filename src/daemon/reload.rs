@@ -1,6 +1,7 @@
 //! A new configuration on a running server: what it changes at once, and what waits for a restart.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     error::Error as _,
     future, io,
     path::{Path, PathBuf},
@@ -13,11 +14,13 @@ use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Change, Config, ListenerTls, Loaded, Secret};
+use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use shard::{Crowd, DiskBudget, ServerTls, Snapshot};
+use pool::{PolicyFetching, TlsReporting};
+use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tls::{
-    Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Public,
-    ServerOptions, SettingsError, Tickets,
+    Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Identity,
+    Judge, Public, ServerOptions, SettingsError, Tickets,
 };
 use watch::log;
 
@@ -30,6 +33,12 @@ pub(crate) struct Ours {
     certificates: Vec<CertificateFiles>,
     public_authorities: Public,
     authorities: Vec<PathBuf>,
+    /// What is shown to next hops: chain and key.
+    identities: BTreeSet<(PathBuf, PathBuf)>,
+    policy_timeout: Duration,
+    policy_port: u16,
+    tls_reports: config::TlsReports,
+    hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
     version_min: tls::Version,
@@ -63,6 +72,8 @@ pub(crate) struct Papers {
     certificates: Option<Arc<Certificates>>,
     /// Whose word counts for the certificates of next hops.
     authorities: Authorities,
+    /// What is shown to them, by the file it is in.
+    identities: BTreeMap<PathBuf, Identity>,
     /// Which certificates of clients are good for something.
     credentials: Arc<Credentials>,
     /// Older than any of the others: sessions begun before a reload are resumed after it.
@@ -80,6 +91,10 @@ pub(crate) struct Reloader<'a> {
     /// The files that they were read from, as they looked before that.
     pub(crate) stamps: Stamps,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// How the policies of domains are fetched.
+    pub(crate) policies: Arc<ArcSwap<PolicyFetching>>,
+    /// How domains are told about TLS.
+    pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     pub(crate) budget: DiskBudget,
     pub(crate) crowd: Crowd,
     pub(crate) door: &'a Door,
@@ -103,6 +118,15 @@ impl Ours {
                 false => Public::Ignored,
             },
             authorities: config.outbound_tls.authorities.clone(),
+            identities: config
+                .routes
+                .iter()
+                .filter_map(|route| Some((route.client_certificate.clone()?, route.client_key.clone()?)))
+                .collect(),
+            policy_timeout: config.mta_sts.timeout,
+            policy_port: config.mta_sts.port,
+            tls_reports: config.tls_reports.clone(),
+            hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
                 config::TlsVersion::Tls12 => tls::Version::Tls12,
@@ -156,20 +180,30 @@ impl Ours {
         self.authorities.iter().chain(&self.client_authorities)
     }
 
+    /// Where the certificates that next hops are shown lie, each with its key.
+    pub(crate) fn identity_files(&self) -> impl Iterator<Item = &(PathBuf, PathBuf)> {
+        self.identities.iter()
+    }
+
     /// All files that papers are read from.
     pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let own = self.certificates.iter().flat_map(|files| [&files.chain, &files.key]);
-        own.chain(self.authority_files())
+        let shown = self.identity_files().flat_map(|(chain, key)| [chain, key]);
+        own.chain(shown).chain(self.authority_files())
     }
 
     /// Reads all that lies in files. What was in force before is exchanged when all of it is good, and not before.
     pub(crate) fn papers(&self, before: Option<&Papers>) -> Result<Papers, PapersError> {
         let authorities = Authorities::load(self.public_authorities, &self.authorities)?;
         let of_clients = Authorities::load(Public::Ignored, &self.client_authorities)?;
+        let mut identities = BTreeMap::new();
+        for (chain, key) in &self.identities {
+            identities.insert(chain.clone(), Identity::load(chain, key)?);
+        }
         let credentials = Credentials::new(self.listed_clients.iter().copied(), &of_clients);
         let tickets = before.map_or_else(Tickets::new, |before| Ok(before.tickets.clone()))?;
         let certificates = self.certificates(before.and_then(|before| before.certificates.as_ref()))?;
-        Ok(Papers { certificates, authorities, credentials: Arc::new(credentials), tickets })
+        Ok(Papers { certificates, authorities, identities, credentials: Arc::new(credentials), tickets })
     }
 
     /// What the shards are given.
@@ -177,12 +211,54 @@ impl Ours {
         const SESSIONS_MAX: usize = 4096;
         let server_tls =
             papers.certificates.as_ref().map(|certificates| self.server_tls(certificates, papers));
-        let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
-        Ok(Snapshot {
-            config,
-            server_tls: server_tls.transpose()?,
-            client_tls: Some(client(tls::Authentication::Opportunistic)?),
-            client_tls_verified: Some(client(tls::Authentication::Authorities(&papers.authorities))?),
+        let speaking = |identity: Option<&Identity>| {
+            let client = |authentication| {
+                tls::client_config_as(identity, authentication, tls::Version::Tls12, SESSIONS_MAX)
+            };
+            Ok::<_, SettingsError>(Speaking {
+                identity: identity.cloned(),
+                lenient: client(tls::Authentication::Opportunistic)?,
+                verified: client(tls::Authentication::Authorities(&papers.authorities))?,
+            })
+        };
+        let mut by_certificate = BTreeMap::new();
+        for (file, identity) in &papers.identities {
+            by_certificate.insert(file.to_string_lossy().into(), speaking(Some(identity))?);
+        }
+        let client_tls =
+            ClientTls { nameless: speaking(None)?, by_certificate, judge: Judge::new(&papers.authorities) };
+        Ok(Snapshot { config, server_tls: server_tls.transpose()?, client_tls: Some(client_tls) })
+    }
+
+    /// How the policies of domains are fetched.
+    pub(crate) fn policy_fetching(&self, papers: &Papers) -> Result<PolicyFetching, SettingsError> {
+        const SESSIONS_MAX: usize = 64;
+        let authentication = tls::Authentication::Authorities(&papers.authorities);
+        Ok(PolicyFetching {
+            tls: tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX)?,
+            patience: self.policy_timeout,
+            port: self.policy_port,
+        })
+    }
+
+    /// How domains are told about TLS.
+    ///
+    /// # Errors
+    /// When `hostname` is no place for a postmaster.
+    pub(crate) fn tls_reporting(&self, fetching: &PolicyFetching) -> anyhow::Result<TlsReporting> {
+        let reports = &self.tls_reports;
+        let contact = match &reports.contact {
+            Some(contact) => contact.clone(),
+            None => Address::new("postmaster", &self.hostname)?,
+        };
+        let hostname = self.hostname.to_string();
+        Ok(TlsReporting {
+            enabled: reports.enabled,
+            contact,
+            organization: reports.organization.clone().unwrap_or_else(|| hostname.clone()),
+            hostname,
+            jitter: reports.jitter,
+            tls: fetching.tls.clone(),
         })
     }
 }
@@ -238,7 +314,11 @@ impl Reloader<'_> {
             PapersError::Settings(error) => error.into(),
         })?;
         let snapshot = ours.snapshot(Arc::new(config), &papers)?;
+        let fetching = ours.policy_fetching(&papers)?;
+        let reporting = ours.tls_reporting(&fetching)?;
         self.snapshot.store(Arc::new(snapshot));
+        self.tls_reporting.store(Arc::new(reporting));
+        self.policies.store(Arc::new(fetching));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
@@ -273,7 +353,11 @@ impl Reloader<'_> {
         self.stamps = Stamps::of(self.ours.files());
         let papers = self.ours.papers(Some(&self.papers))?;
         let config = self.snapshot.load().config.clone();
-        self.snapshot.store(Arc::new(self.ours.snapshot(config, &papers)?));
+        let snapshot = self.ours.snapshot(config, &papers)?;
+        let fetching = self.ours.policy_fetching(&papers)?;
+        self.tls_reporting.store(Arc::new(self.ours.tls_reporting(&fetching)?));
+        self.policies.store(Arc::new(fetching));
+        self.snapshot.store(Arc::new(snapshot));
         self.papers = papers;
         self.door.reload(0).await?;
         Ok(self.papers.certificates.as_ref().map_or(Vec::new(), |certificates| certificates.names()))

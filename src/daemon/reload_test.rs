@@ -224,6 +224,9 @@ route.via = "discard" | via = "mx" | hosts = []
 route.hosts = ["192.0.2.2"]
 route.port = 26 | via = "mx" | hosts = []
 route.tls = "none"
+route.mta-sts = false | via = "mx" | hosts = []
+route.client-certificate = "c2.pem" | client-key = "k.pem" | client-certificate = "c.pem"
+route.client-key = "k2.pem" | client-certificate = "c.pem" | client-key = "k.pem"
 route.concurrency-max = 7
 route.idle = "7s"
 route.transactions-max = 7
@@ -233,7 +236,15 @@ route.xforward = true
 route.source-address = ["127.0.0.2"]
 outbound-tls.public-authorities = false | outbound-tls.authorities = ["ca.pem"]
 outbound-tls.authorities = ["ca2.pem"]
+tls-reports.enabled = true
+tls-reports.contact = "tls@example.org"
+tls-reports.organization = "Example"
+tls-reports.jitter = "7s"
+mta-sts.timeout = "7s"
+mta-sts.port = 8443
+mta-sts.policies-max = 700
 dns.servers = ["192.0.2.53:53"]
+dns.trust-ad = true | dns.servers = ["192.0.2.53:53"]
 dns.timeout = "7s"
 dns.attempts = 7
 dns.sockets = 7
@@ -325,6 +336,7 @@ fn effects(config: &Config) -> String {
     let papers = Papers {
         certificates: Some(Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap())),
         authorities: Authorities::of(Public::Ignored),
+        identities: BTreeMap::new(),
         credentials: Arc::default(),
         tickets: Tickets::new().unwrap(),
     };

@@ -21,7 +21,7 @@ use std::{
 use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::Door;
+use bridge::{Door, PoliciesLimits, StsPolicies};
 use config::{Config, ListenerTls, Loaded, Places};
 use inject::Injections;
 use mail::Timestamp;
@@ -122,6 +122,9 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let stamps = Stamps::of(ours.files());
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
+    let fetching = Arc::new(ArcSwap::from_pointee(ours.policy_fetching(&papers)?));
+    let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
+    let report_now = Arc::new(tokio::sync::Notify::new());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let begin = if predecessor.is_some() { Begin::TakeOver } else { Begin::Alone };
     let Estate { listeners, http } = estate;
@@ -149,7 +152,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         rendered.render()
     });
     let (wishes, upgrades) = admin::upgrade_requests();
-    let operations = operations(&config, &door, metrics, &listening, (requests, wishes));
+    let operations = operations(&config, &door, metrics, &listening, (requests, wishes, report_now.clone()));
     operations.set_token(ours.token.clone());
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
     let mut pool = start_pool(&config, http, (&operations, &injections), &registry, &process)
@@ -171,6 +174,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         Some(predecessor) => indexes.elsewhere(&predecessor.borrow().journals, &budget)?,
         None => BTreeMap::new(),
     };
+    let policies = policies(&config, &pool, &fetching);
+    pool.report_tls(door.clone(), tls_reporting.clone(), report_now, clock);
     let mut leases = Leases::of_host(shards);
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
@@ -198,6 +203,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             crowd: crowd.clone(),
             balance: balance.remove(0),
             neighbours: door.neighbours(),
+            policies: policies.clone(),
             metrics: registry.shard(number, &refusals()),
             hatch,
             index: indexes.orders(),
@@ -207,7 +213,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         start_shard(&config, &cpus, setup, serving, ended.clone())?;
         waiting.push(served);
     }
-    drop(ended);
+    // The errands end when no shard has any.
+    drop((ended, policies));
     let served = pool.runtime().block_on(async {
         for served in waiting {
             if served.await.is_err() {
@@ -263,6 +270,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         papers,
         stamps,
         snapshot,
+        policies: fetching,
+        tls_reporting,
         budget: budget.clone(),
         crowd,
         door: &door,
@@ -509,7 +518,11 @@ fn operations(
     door: &Door,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     listening: &[(String, String, ListenerTls)],
-    (reloads, upgrades): (mpsc::Sender<ReloadRequest>, mpsc::Sender<UpgradeRequest>),
+    (reloads, upgrades, tls_reports): (
+        mpsc::Sender<ReloadRequest>,
+        mpsc::Sender<UpgradeRequest>,
+        Arc<tokio::sync::Notify>,
+    ),
 ) -> Operations {
     let facts = admin::Facts {
         version: VERSION,
@@ -523,6 +536,7 @@ fn operations(
         metrics,
         reloads,
         upgrades,
+        tls_reports,
     };
     Operations::new(door.clone(), facts)
 }
@@ -550,6 +564,22 @@ fn start_pool(
         process: process.clone(),
     };
     pool::start(options, services)
+}
+
+/// What domains say of the TLS of their hosts: what an earlier process knew, and whoever fetches more.
+fn policies(
+    config: &Config,
+    pool: &pool::Handle,
+    fetching: &Arc<ArcSwap<pool::PolicyFetching>>,
+) -> StsPolicies {
+    const ERRANDS_MAX: usize = 256;
+    let domains_max = usize::try_from(config.mta_sts.policies_max).unwrap_or(usize::MAX);
+    let limits = PoliciesLimits { domains_max, ..PoliciesLimits::default() };
+    let (policies, desk) = StsPolicies::new(limits, ERRANDS_MAX);
+    let file = pool::policy_file(&config.data_directory);
+    pool::read_policies(&file, &desk.counter(), clock());
+    pool.fetch_policies(desk, fetching.clone(), file, clock);
+    policies
 }
 
 /// A pool that cannot be started, with the key that has to do with it.

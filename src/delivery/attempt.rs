@@ -1,7 +1,7 @@
 //! One attempt to reach a destination: which host is asked for, connected to, and when to give up.
 //!
 //! ```text
-//!  start --> Ask MX --> Ask addresses of a host --> Connect --+--> session: transactions, fates
+//!  start --> Ask MX --> AskPolicy --> Ask addresses of a host --> Ask its TLSA records --> Connect --+--> session: transactions, fates
 //!    |                    ^  ^                       ^  |     |
 //!    +--- named hosts ----+  |   no answer, no TLS --+  |     | lost, refused
 //!    +--- an address --------|--------------------------+     |
@@ -24,7 +24,14 @@ use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records, S
 use mail::{Domain, Status};
 use smtp::client::{Ending, Loss, Stage, TlsLevel};
 
-use crate::{Demand, Family, Outcome, Place, Remote, Route, Sources, Teller, Via};
+use crate::{
+    Basis, DaneUse, Demand, Family, Outcome, Place, Protection, Remote, Route, Sources, StsUse, Teller,
+    TlsPolicy, Via,
+    dane::{self, DaneHost},
+    protection::{Published, Terms},
+    sts::{self, Policy},
+    tally::{Detail, Finding, Reported, TlsResult},
+};
 
 /// What the driver must do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +39,9 @@ use crate::{Demand, Family, Outcome, Place, Remote, Route, Sources, Teller, Via}
 pub enum Step {
     /// Ask these questions, all at once, then call [`Attempt::on_answers`] with the answers in their order.
     Ask(Vec<Question>),
+    /// Look up the MTA-STS policy of this domain, whose TXT record has this id, if it has one; then call
+    /// [`Attempt::on_policy`].
+    AskPolicy(Name, Option<Box<str>>),
     /// Connect, then run a session; or call [`Attempt::on_connect_failed`].
     Connect(Hop),
     /// Nothing is left to try: this is the outcome for all recipients that remain.
@@ -45,8 +55,17 @@ pub struct Hop {
     pub remote: Arc<Remote>,
     /// How much TLS.
     pub tls: TlsLevel,
+    /// Why, and by whose word the host is proven.
+    pub basis: Basis,
     /// From which of our addresses.
     pub source: Option<IpAddr>,
+}
+
+impl Hop {
+    /// By which its protection is decided, at the level that the connection really has.
+    pub const fn policy(&self, tls: TlsLevel) -> TlsPolicy {
+        TlsPolicy::of(&self.basis, tls)
+    }
 }
 
 /// Who we are, so that mail for ourselves is not sent in circles (RFC 5321 §5.1).
@@ -95,9 +114,17 @@ pub enum ConnectFailure {
 pub struct Attempt {
     own: Arc<Own>,
     limits: AttemptLimits,
-    tls: TlsLevel,
-    /// What the mail asks of TLS, whatever the route does.
-    demand: Demand,
+    /// What all hosts are held to.
+    terms: Terms,
+    sts: StsUse,
+    /// Whether DNSSEC or the operator says which hosts there are.
+    proven: bool,
+    /// Names of the domain: as it was asked for, and at the end of its aliases.
+    domains: Vec<Name>,
+    /// What the host that is tried is held to.
+    protection: Protection,
+    /// What domains would like to hear of.
+    findings: Vec<Finding>,
     family: Family,
     sources: Sources,
     random: u64,
@@ -130,12 +157,27 @@ struct Candidate {
     preference: u16,
 }
 
+/// A host whose addresses are known.
+#[derive(Debug)]
+struct Located {
+    name: Name,
+    /// What it is an alias of, when it is one.
+    alias_of: Option<Name>,
+    host: Candidate,
+    addresses: Vec<IpAddr>,
+}
+
 /// What the driver was asked to do.
 #[derive(Debug)]
 enum Waiting {
     Start,
     Mx(Name),
+    Policy(Name, Arc<Answer>),
     Addresses(Name, Candidate),
+    /// Whether DNSSEC proves that the host is an alias.
+    Alias(Located),
+    /// The TLSA records for the first of these names.
+    Tlsa(Located, VecDeque<Name>),
     Session(Hop),
     Ended,
 }
@@ -165,8 +207,17 @@ impl Attempt {
         Self {
             own,
             limits,
-            tls: route.options.tls,
-            demand: Demand::None,
+            terms: Terms {
+                tls: route.options.tls,
+                demand: Demand::None,
+                dane: route.options.dane,
+                policy: None,
+            },
+            sts: route.options.sts,
+            proven: matches!(route.via, Via::NextHop(_)),
+            domains: Vec::new(),
+            protection: Protection { tls: route.options.tls, basis: Basis::Route },
+            findings: Vec::new(),
             family: route.options.family,
             sources: route.options.sources,
             random: seed,
@@ -183,11 +234,11 @@ impl Attempt {
     /// For mail that asks this of TLS. What is to travel under TLS alone goes to hosts whose names are proven and whose
     /// certificates are good, or it comes back (RFC 8689 §4.2.1).
     pub fn demanding(mut self, demand: Demand) -> Self {
-        self.demand = demand;
-        self.tls = match demand {
-            Demand::None => self.tls,
-            Demand::Required | Demand::Preferred => TlsLevel::Demanded,
-        };
+        self.terms.demand = demand;
+        if demand == Demand::Waived {
+            // What is waived is the word of the recipient's domain, not that of the operator (RFC 8689 §3).
+            (self.terms.dane, self.sts) = (DaneUse::Off, StsUse::Off);
+        }
         self
     }
 
@@ -215,8 +266,14 @@ impl Attempt {
         }
         match Name::parse(domain.as_str()) {
             Ok(name) => {
-                self.waiting = Waiting::Mx(name.clone());
-                Step::Ask(vec![Question { name, kind: Kind::Mx }])
+                let mut questions = vec![Question::mx(name.clone())];
+                if self.sts != StsUse::Off {
+                    let record = Name::parse(&format!("_mta-sts.{name}"));
+                    // What is too long for that has no policy.
+                    questions.extend(record.ok().map(|name| Question { name, kind: Kind::Txt }));
+                }
+                self.waiting = Waiting::Mx(name);
+                Step::Ask(questions)
             }
             Err(error) => {
                 self.note(Outcome::failed(Status(5, 1, 2), format_args!("{domain}: {error}")));
@@ -229,21 +286,61 @@ impl Attempt {
     pub fn on_answers(&mut self, answers: &[Arc<Answer>]) -> Step {
         match std::mem::replace(&mut self.waiting, Waiting::Ended) {
             Waiting::Mx(domain) => {
-                let [answer] = answers else { unreachable!("one question was asked") };
-                let unproven =
-                    answer.security != Security::Secure && !matches!(answer.outcome, Dns::TempFail(_));
-                if self.demand != Demand::None && unproven {
-                    let text = format_args!("REQUIRETLS: DNSSEC does not prove the mail hosts of {domain}");
-                    self.note(Outcome::failed(REQUIRETLS, text));
-                } else {
-                    self.on_exchanges(domain, &answer.outcome);
+                let (answer, texts) = match answers {
+                    [mx] => (mx, None),
+                    [mx, texts] => (mx, Some(texts)),
+                    _ => unreachable!("one question was asked, or two"),
+                };
+                self.proven = answer.security == Security::Secure;
+                self.domains.extend([Some(domain.clone()), answer.alias_of.clone()].into_iter().flatten());
+                let exists = matches!(answer.outcome, Dns::NoData | Dns::Found(_));
+                match texts {
+                    Some(texts) if exists => {
+                        let id = match &texts.outcome {
+                            Dns::Found(Records::Texts(texts)) => sts::record_id(texts),
+                            Dns::Found(_) | Dns::NoData | Dns::NxDomain | Dns::TempFail(_) => None,
+                        };
+                        self.waiting = Waiting::Policy(domain.clone(), Arc::clone(answer));
+                        return Step::AskPolicy(domain, id);
+                    }
+                    Some(_) | None => self.on_exchanges(domain, &answer.outcome),
                 }
             }
-            Waiting::Addresses(name, host) => self.on_addresses(&name, &host, answers),
-            waiting @ (Waiting::Start | Waiting::Session(_) | Waiting::Ended) => {
+            Waiting::Addresses(name, host) => {
+                if let Some(step) = self.on_addresses(name, host, answers) {
+                    return step;
+                }
+            }
+            Waiting::Alias(located) => {
+                let [answer] = answers else { unreachable!("one question was asked") };
+                // Where the alias leads is not proven; that the name is one may be (RFC 7672 §2.2.2).
+                let is_proven =
+                    answer.security == Security::Secure && matches!(answer.outcome, Dns::Found(_));
+                let bases = if is_proven { VecDeque::from([located.name.clone()]) } else { VecDeque::new() };
+                if let Some(step) = self.ask_tlsa(located, bases) {
+                    return step;
+                }
+            }
+            Waiting::Tlsa(located, bases) => {
+                let [answer] = answers else { unreachable!("one question was asked") };
+                if let Some(step) = self.on_tlsa(located, bases, answer) {
+                    return step;
+                }
+            }
+            waiting @ (Waiting::Start | Waiting::Policy(..) | Waiting::Session(_) | Waiting::Ended) => {
                 unreachable!("nothing was asked: {waiting:?}")
             }
         }
+        self.next()
+    }
+
+    /// The policy that [`Step::AskPolicy`] asked for; none when the domain has none, or none that can be had.
+    pub fn on_policy(&mut self, policy: Option<Arc<Policy>>) -> Step {
+        let Waiting::Policy(domain, answer) = std::mem::replace(&mut self.waiting, Waiting::Ended) else {
+            unreachable!("no policy was asked for")
+        };
+        self.terms.policy = policy;
+        self.on_exchanges(domain, &answer.outcome);
         self.next()
     }
 
@@ -314,13 +411,16 @@ impl Attempt {
                     IpAddr::V4(_) => self.sources.v4.map(IpAddr::V4),
                     IpAddr::V6(_) => self.sources.v6.map(IpAddr::V6),
                 };
-                let hop = Hop { remote: Arc::new(remote), tls: self.tls, source };
+                let Protection { tls, basis } = self.protection.clone();
+                let hop = Hop { remote: Arc::new(remote), tls, basis, source };
                 self.waiting = Waiting::Session(hop.clone());
                 return Step::Connect(hop);
             }
             let Some(host) = self.hosts.pop_front() else { return self.end() };
             match host.place.clone() {
-                Place::Address(address) => self.use_addresses(&literal(address), &host, vec![address]),
+                Place::Address(address) => {
+                    self.hold_to(None, Published::Nothing, &literal(address), &host, vec![address]);
+                }
                 Place::Name(name) => {
                     let kinds: &[Kind] = match self.family {
                         Family::PreferIpv6 | Family::PreferIpv4 => &[Kind::Aaaa, Kind::A],
@@ -338,6 +438,14 @@ impl Attempt {
 
     fn on_exchanges(&mut self, domain: Name, answer: &Dns) {
         let Origin::Mx(_, port) = self.origin else { unreachable!("MX is asked by MX routes alone") };
+        // By DNSSEC, or by a policy that names them (RFC 8689 §4.2.1).
+        let is_known = self.proven || self.terms.is_enforced() || matches!(answer, Dns::TempFail(_));
+        let demanded = matches!(self.terms.demand, Demand::Required | Demand::Preferred);
+        if demanded && !is_known {
+            let text =
+                format_args!("REQUIRETLS: neither DNSSEC nor MTA-STS proves the mail hosts of {domain}");
+            return self.note(Outcome::failed(REQUIRETLS, text));
+        }
         let implicit = |domain| Candidate { place: Place::Name(domain), port, preference: 0 };
         let exchanges = match answer {
             // "treated as if it was associated with an implicit MX RR, with a preference of 0" (RFC 5321 §5.1).
@@ -388,12 +496,15 @@ impl Attempt {
         self.hosts = hosts.into();
     }
 
-    fn on_addresses(&mut self, name: &Name, host: &Candidate, answers: &[Arc<Answer>]) {
+    fn on_addresses(&mut self, name: Name, host: Candidate, answers: &[Arc<Answer>]) -> Option<Step> {
         let mut addresses = Vec::new();
-        let (mut exists, mut unknown) = (false, None);
+        let (mut exists, mut unknown, mut is_proven) = (false, None, true);
         for answer in answers {
             match &answer.outcome {
-                Dns::Found(Records::Addresses(found)) => addresses.extend(found),
+                Dns::Found(Records::Addresses(found)) => {
+                    addresses.extend(found);
+                    is_proven &= answer.security == Security::Secure;
+                }
                 Dns::NoData => exists = true,
                 Dns::NxDomain => {}
                 Dns::TempFail(failure) => unknown = Some(failure),
@@ -404,13 +515,14 @@ impl Attempt {
         }
         if let (true, Some(failure)) = (addresses.is_empty(), unknown) {
             let text = format_args!("looking up the addresses of {name}: {failure}");
-            return self.note(Outcome::deferred(Status(4, 4, 3), None, text));
+            self.note(Outcome::deferred(Status(4, 4, 3), None, text));
+            return None;
         }
         if addresses.is_empty() {
             let what = if exists { "has no address" } else { "does not exist" };
-            return self.note(match &self.origin {
+            self.note(match &self.origin {
                 // Where the host is the domain itself, the address is bad; else the way to it is (RFC 3463 §3.5).
-                Origin::Mx(domain, _) if Name::parse(domain.as_str()).as_ref() == Ok(name) => {
+                Origin::Mx(domain, _) if Name::parse(domain.as_str()).as_ref() == Ok(&name) => {
                     Outcome::failed(Status(5, 1, 2), format_args!("the domain {name} {what}"))
                 }
                 Origin::Mx(..) => {
@@ -421,8 +533,126 @@ impl Attempt {
                     Outcome::deferred(Status(4, 4, 4), None, format_args!("the next hop {name} {what}"))
                 }
             });
+            return None;
         }
-        self.use_addresses(name.as_str(), host, addresses);
+        let alias_of = answers.iter().find_map(|answer| answer.alias_of.clone());
+        let located = Located { name, alias_of, host, addresses };
+        if self.terms.dane == DaneUse::Off || !self.proven {
+            return self.ask_tlsa(located, VecDeque::new());
+        }
+        // Without proof of the addresses no TLSA records are asked for: servers that fail at such questions serve zones that
+        // are not signed (RFC 7672 §2.2.1).
+        match (is_proven, &located.alias_of) {
+            // The end of the aliases first (RFC 7672 §2.2.2).
+            (true, alias_of) => {
+                let bases = alias_of.iter().chain([&located.name]).cloned().collect();
+                self.ask_tlsa(located, bases)
+            }
+            (false, None) => self.ask_tlsa(located, VecDeque::new()),
+            (false, Some(_)) => {
+                let question = Question { name: located.name.clone(), kind: Kind::Cname };
+                self.waiting = Waiting::Alias(located);
+                Some(Step::Ask(vec![question]))
+            }
+        }
+    }
+
+    /// Asks for the TLSA records at the first of these names; when there is none, the host has none.
+    fn ask_tlsa(&mut self, located: Located, mut bases: VecDeque<Name>) -> Option<Step> {
+        while let Some(base) = bases.front() {
+            // A name that is too long for it has no such records.
+            if let Ok(name) = base.tlsa(located.host.port) {
+                self.waiting = Waiting::Tlsa(located, bases);
+                return Some(Step::Ask(vec![Question { name, kind: Kind::Tlsa }]));
+            }
+            bases.pop_front();
+        }
+        self.settle(located, Published::Nothing);
+        None
+    }
+
+    fn on_tlsa(&mut self, located: Located, mut bases: VecDeque<Name>, answer: &Answer) -> Option<Step> {
+        let base = bases.pop_front().expect("it was asked for");
+        let records = match &answer.outcome {
+            Dns::Found(Records::Tlsa(records)) if answer.security == Security::Secure => records,
+            // A host whose records cannot be had, or are bogus, is passed over (RFC 7672 §2.1.2): whoever keeps them from us
+            // would have us do without.
+            Dns::TempFail(failure) => {
+                let text = format_args!("looking up the TLSA records of {base}: {failure}");
+                let reason = Some(failure.to_string().into());
+                self.find(
+                    Reported::Tlsa(base.clone(), Vec::new()),
+                    TlsResult::DnssecInvalid,
+                    &located.name,
+                    reason,
+                );
+                self.note(Outcome::deferred(Status(4, 7, 5), None, text));
+                return None;
+            }
+            Dns::Found(_) | Dns::NoData | Dns::NxDomain => return self.ask_tlsa(located, bases),
+        };
+        let records = dane::usable(records);
+        let published = if records.is_empty() {
+            Published::Unusable
+        } else {
+            let mut names = vec![base.clone()];
+            for name in [&located.name].into_iter().chain(&self.domains) {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+            Published::Records(Arc::new(DaneHost { base, names, records }))
+        };
+        self.settle(located, published);
+        None
+    }
+
+    fn settle(&mut self, located: Located, published: Published) {
+        let Located { name, host, addresses, .. } = located;
+        self.hold_to(Some(&name), published, name.as_str(), &host, addresses);
+    }
+
+    /// Decides what a host is held to, and takes its addresses; or leaves it out.
+    fn hold_to(
+        &mut self,
+        name: Option<&Name>,
+        published: Published,
+        called: &str,
+        host: &Candidate,
+        addresses: Vec<IpAddr>,
+    ) {
+        // What an operator has named is what an operator wants.
+        let policed = name.filter(|_| matches!(self.origin, Origin::Mx(..)));
+        match self.terms.of(policed, published) {
+            Ok(protection) => {
+                self.protection = protection;
+                self.use_addresses(called, host, addresses);
+            }
+            Err(outcome) => {
+                if let (Some(name), Some(domain)) = (policed, self.domains.first().cloned()) {
+                    let (policy, result, reason) = match (self.terms.dane, &self.terms.policy) {
+                        (DaneUse::Required, _) => (Reported::NotFound(domain), TlsResult::DaneRequired, None),
+                        (DaneUse::Off | DaneUse::WherePublished, policy) => {
+                            let reason = Some("the policy does not name the host".into());
+                            (Reported::Sts(domain, policy.clone()), TlsResult::ValidationFailure, reason)
+                        }
+                    };
+                    self.find(policy, result, name, reason);
+                }
+                self.note(outcome);
+            }
+        }
+    }
+
+    fn find(&mut self, policy: Reported, result: TlsResult, host: &Name, reason: Option<Box<str>>) {
+        let detail = Detail { result, from: None, host: Some(host.as_str().into()), to: None, reason };
+        self.findings.push(Finding { policy, detail });
+    }
+
+    /// What went wrong with the hosts before there was a connection, since this was asked last: for the reports that domains
+    /// ask for (RFC 8460).
+    pub fn take_findings(&mut self) -> Vec<Finding> {
+        std::mem::take(&mut self.findings)
     }
 
     fn use_addresses(&mut self, name: &str, host: &Candidate, mut addresses: Vec<IpAddr>) {
@@ -479,7 +709,13 @@ impl Attempt {
     fn session(&mut self) -> Hop {
         match std::mem::replace(&mut self.waiting, Waiting::Ended) {
             Waiting::Session(hop) => hop,
-            waiting @ (Waiting::Start | Waiting::Mx(_) | Waiting::Addresses(..) | Waiting::Ended) => {
+            waiting @ (Waiting::Start
+            | Waiting::Mx(_)
+            | Waiting::Policy(..)
+            | Waiting::Addresses(..)
+            | Waiting::Alias(_)
+            | Waiting::Tlsa(..)
+            | Waiting::Ended) => {
                 unreachable!("no connection was asked for: {waiting:?}")
             }
         }

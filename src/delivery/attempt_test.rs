@@ -1,6 +1,6 @@
 //! Attempts, one after the other, and a thousand in a world of chance.
 
-use std::{collections::HashMap, env, time::Duration};
+use std::{collections::HashMap, env, mem, time::Duration};
 
 use dns::{Exchange, Failure, Security};
 use smtp::client::{Reply, ReplyError, TlsFailure};
@@ -26,10 +26,10 @@ fn route(via: Via, tls: TlsLevel, family: Family) -> Route {
 }
 
 fn answer(outcome: Dns) -> Arc<Answer> {
-    Arc::new(Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO })
+    Arc::new(Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO })
 }
 
-/// `MX 10 a, 20 b`, `MX .`, `NX`, `none`, `fail`, or addresses.
+/// `MX 10 a, 20 b`, `MX .`, `TXT x`, `TLSA 3 1 1`, `CNAME a`, `NX`, `none`, `fail`, or addresses.
 fn record(text: &str) -> Dns {
     if let Some(exchanges) = text.strip_prefix("MX ") {
         let exchange = |text: &str| {
@@ -42,6 +42,24 @@ fn record(text: &str) -> Dns {
             Exchange { preference: preference.parse().unwrap(), host }
         };
         return Dns::Found(Records::Exchanges(exchanges.split(", ").map(exchange).collect()));
+    }
+    if let Some(text) = text.strip_prefix("TXT ") {
+        return Dns::Found(Records::Texts(vec![text.as_bytes().into()]));
+    }
+    if let Some(name) = text.strip_prefix("CNAME ") {
+        return Dns::Found(Records::Names(vec![Name::parse(name).unwrap()]));
+    }
+    if let Some(numbers) = text.strip_prefix("TLSA ") {
+        let number = |text: &str| text.parse().unwrap();
+        let [usage, selector, matching] = numbers.split(' ').map(number).collect::<Vec<u8>>()[..] else {
+            panic!("{text}")
+        };
+        return Dns::Found(Records::Tlsa(vec![dns::Tlsa {
+            usage,
+            selector,
+            matching,
+            data: [7; 32].into(),
+        }]));
     }
     match text {
         "NX" => Dns::NxDomain,
@@ -62,6 +80,7 @@ fn follow(
 ) -> Vec<String> {
     let zone: HashMap<_, _> = zone.iter().copied().collect();
     let mut said = Vec::new();
+    let mut asked_for_policy = false;
     let mut step = attempt.start();
     loop {
         step = match step {
@@ -69,14 +88,40 @@ fn follow(
                 let outcome = |question: &Question| {
                     let key = format!("{:?} {}", question.kind, question.name);
                     let text = zone.get(&*key).unwrap_or_else(|| panic!("nobody knows {key}"));
-                    let Some(proven) = text.strip_prefix("proven ") else { return answer(record(text)) };
-                    Arc::new(Answer { security: Security::Secure, ..(*answer(record(proven))).clone() })
+                    let (security, text) = match text.strip_prefix("proven ") {
+                        Some(text) => (Security::Secure, text),
+                        None => (Security::Unproven, *text),
+                    };
+                    // `alias a: ` and what stands at its end.
+                    let (alias_of, text) =
+                        match text.strip_prefix("alias ").and_then(|text| text.split_once(": ")) {
+                            Some((name, text)) => (Some(Name::parse(name).unwrap()), text),
+                            None => (None, text),
+                        };
+                    Arc::new(Answer { security, alias_of, ..(*answer(record(text))).clone() })
                 };
                 attempt.on_answers(&questions.iter().map(outcome).collect::<Vec<_>>())
             }
+            // The zone has the policy, and `look` what there is to be known without a record.
+            Step::AskPolicy(domain, id) => {
+                assert!(!mem::replace(&mut asked_for_policy, true), "asked for twice");
+                let key = format!("policy {domain} {}", id.as_deref().unwrap_or("-"));
+                let text = zone.get(&*key).map(|text| text.replace("; ", "\n"));
+                attempt.on_policy(text.map(|text| Arc::new(Policy::parse(text.as_bytes()).unwrap())))
+            }
             Step::Connect(hop) => {
                 let source = hop.source.map(|source| format!(" from {source}")).unwrap_or_default();
-                said.push(format!("{} {:?}{source}", hop.remote, hop.tls));
+                let policy = match hop.policy(hop.tls) {
+                    TlsPolicy::None
+                    | TlsPolicy::Opportunistic
+                    | TlsPolicy::Required
+                    | TlsPolicy::Verified => String::new(),
+                    policy @ (TlsPolicy::Dane
+                    | TlsPolicy::DaneUnusable
+                    | TlsPolicy::Sts
+                    | TlsPolicy::StsTesting) => format!(" by {}", policy.as_str()),
+                };
+                said.push(format!("{} {:?}{policy}{source}", hop.remote, hop.tls));
                 let ending = endings(&hop);
                 // A connection that was never made has no ending; this one stands for that.
                 if ending == Ending::Quit {
@@ -140,7 +185,7 @@ fn what_travels_under_tls_alone() {
         let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(Demand::Required);
         follow(attempt, zone, move |_| ending.clone())
     };
-    let unproven = "failed 5.7.30: REQUIRETLS: DNSSEC does not prove the mail hosts of b.example";
+    let unproven = "failed 5.7.30: REQUIRETLS: neither DNSSEC nor MTA-STS proves the mail hosts of b.example";
     assert_eq!(attempt(&zone, Ending::Quit), [unproven]);
     zone[0].1 = "none";
     assert_eq!(attempt(&zone, Ending::Quit), [unproven]);
@@ -183,6 +228,200 @@ fn each_host_is_asked_for_requiretls() {
     assert_eq!(attempt(Ending::RequireTlsNotOffered), failed);
     let later = attempt(Ending::Lost(Stage::Greeting, Loss::TimedOut));
     assert!(later.starts_with("deferred 4.4.2"), "{later}");
+}
+
+fn protected(via: Via, dane: DaneUse, sts: StsUse) -> Route {
+    let mut route = route(via, TlsLevel::Opportunistic, Family::OnlyIpv4);
+    route.options = RouteOptions { dane, sts, sources: Sources::default(), ..route.options };
+    route
+}
+
+/// What comes of mail to `b.example`, whose hosts do not do what they are held to.
+fn refused(route: &Route, zone: &[(&str, &str)]) -> Vec<String> {
+    let domain = Domain::parse("b.example").unwrap();
+    follow(Attempt::new(route, &domain, own(), LIMITS, 1), zone, |_| {
+        Ending::TlsFailed(TlsFailure("no match".into()))
+    })
+}
+
+/// RFC 7672 §2.2.
+#[test]
+fn tlsa_records_are_kept_to_where_all_is_proven() {
+    let route = protected(Via::Mx(25), DaneUse::WherePublished, StsUse::Off);
+    let mx = ("Mx b.example", "proven MX 10 one.example");
+    let a = ("A one.example", "proven 192.0.2.1");
+    let failed = "deferred 4.7.5: TLS handshake failed: no match";
+    let check = |zone: &[(&str, &str)], expected: &[&str]| {
+        assert_eq!(refused(&route, zone), expected, "{zone:?}");
+    };
+    let (dane, usual) =
+        ("one.example[192.0.2.1]:25 Verified by dane", "one.example[192.0.2.1]:25 Opportunistic");
+    let unusable = "one.example[192.0.2.1]:25 Required by dane-unusable";
+    let clear = "one.example[192.0.2.1]:25 None";
+    let tlsa = "Tlsa _25._tcp.one.example";
+    // Never in clear.
+    check(&[mx, a, (tlsa, "proven TLSA 3 1 1")], &[dane, failed]);
+    check(&[mx, a, (tlsa, "proven TLSA 1 1 1")], &[unusable, failed]);
+    for (text, usage) in
+        [("proven none", ""), ("proven NX", ""), ("TLSA 3 1 1", " that nothing proves"), ("none", "")]
+    {
+        assert_eq!(refused(&route, &[mx, a, (tlsa, text)])[..2], [usual, clear], "{text}{usage}");
+    }
+    // Whoever cannot tell is not taken for whoever has none (§2.1.2).
+    let unknown =
+        "deferred 4.7.5: looking up the TLSA records of one.example: no DNS server answered in time";
+    check(&[mx, a, (tlsa, "fail")], &[unknown]);
+    // Nobody is asked where the way there is not proven: these zones have no TLSA records at all.
+    for (mx, a) in [("MX 10 one.example", "proven 192.0.2.1"), ("proven MX 10 one.example", "192.0.2.1")] {
+        let said = refused(&route, &[("Mx b.example", mx), ("A one.example", a)]);
+        assert_eq!(said[..2], [usual, clear], "{mx} {a}");
+    }
+    // A host that may be kept from us is passed over, and the next one has its own records.
+    let two = [
+        ("Mx b.example", "proven MX 10 one.example, 20 two.example"),
+        a,
+        (tlsa, "fail"),
+        ("A two.example", "proven 192.0.2.2"),
+        ("Tlsa _25._tcp.two.example", "proven TLSA 2 0 1"),
+    ];
+    check(&two, &["two.example[192.0.2.2]:25 Verified by dane", failed]);
+    // The domain as its own host, proven to be one.
+    let alone = [
+        ("Mx b.example", "proven none"),
+        ("A b.example", "proven 192.0.2.1"),
+        ("Tlsa _25._tcp.b.example", "proven TLSA 3 1 1"),
+    ];
+    check(&alone, &["b.example[192.0.2.1]:25 Verified by dane", failed]);
+}
+
+/// RFC 7672 §2.2.2: the end of the aliases first, then the name as the MX record has it.
+#[test]
+fn tlsa_records_of_aliases() {
+    let route = protected(Via::Mx(25), DaneUse::WherePublished, StsUse::Off);
+    let bases = |zone: &[(&str, &str)]| {
+        let domain = Domain::parse("b.example").unwrap();
+        let mut found = Vec::new();
+        let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1);
+        follow(
+            attempt,
+            &[&[("Mx b.example", "proven alias c.example: MX 10 one.example")], zone].concat(),
+            |hop| {
+                if let Basis::Dane(host) = &hop.basis {
+                    let names: Vec<_> = host.names.iter().map(ToString::to_string).collect();
+                    found.push(format!("{}: {}", host.base, names.join(" ")));
+                }
+                refuse(hop)
+            },
+        );
+        found
+    };
+    let secure = ("A one.example", "proven alias end.example: 192.0.2.1");
+    let of = |name, text| (name, text);
+    let end = of("Tlsa _25._tcp.end.example", "proven TLSA 3 1 1");
+    let one = of("Tlsa _25._tcp.one.example", "proven TLSA 3 1 1");
+    assert_eq!(bases(&[secure, end]), ["end.example: end.example one.example b.example c.example"]);
+    let without = of("Tlsa _25._tcp.end.example", "proven none");
+    assert_eq!(bases(&[secure, without, one]), ["one.example: one.example b.example c.example"]);
+    // The alias is proven, where it leads to is not.
+    let insecure = ("A one.example", "alias end.example: 192.0.2.1");
+    let alias = of("Cname one.example", "proven CNAME end.example");
+    assert_eq!(bases(&[insecure, alias, one]), ["one.example: one.example b.example c.example"]);
+    assert!(bases(&[insecure, of("Cname one.example", "CNAME end.example")]).is_empty());
+    assert!(bases(&[insecure, of("Cname one.example", "fail")]).is_empty());
+}
+
+#[test]
+fn dane_may_be_required() {
+    let required = protected(Via::Mx(25), DaneUse::Required, StsUse::Off);
+    let mx = ("Mx b.example", "proven MX 10 one.example, 20 two.example");
+    let a = ("A one.example", "proven 192.0.2.1");
+    let zone = [
+        mx,
+        a,
+        ("Tlsa _25._tcp.one.example", "proven none"),
+        ("A two.example", "proven 192.0.2.2"),
+        ("Tlsa _25._tcp.two.example", "proven TLSA 3 1 1"),
+    ];
+    assert_eq!(refused(&required, &zone)[0], "two.example[192.0.2.2]:25 Verified by dane");
+    let zone = [("Mx b.example", "MX 10 one.example"), a];
+    let none = "deferred 4.7.4: DANE is required: one.example has no TLSA records that DNSSEC proves";
+    assert_eq!(refused(&required, &zone), [none]);
+    // A next hop that the operator names needs no MX record to prove it.
+    let hosts = vec![HopHost { place: Place::Name(Name::parse("one.example").unwrap()), port: 587 }];
+    let named = protected(Via::NextHop(hosts), DaneUse::Required, StsUse::Off);
+    let zone = [a, ("Tlsa _587._tcp.one.example", "proven TLSA 3 1 1")];
+    assert_eq!(refused(&named, &zone)[0], "one.example[192.0.2.1]:587 Verified by dane");
+}
+
+/// RFC 8461 §5, and §2 for both at once.
+#[test]
+fn policies_are_kept_to() {
+    const ENFORCE: &str = "version: STSv1; mode: enforce; mx: one.example; max_age: 9";
+    const TESTING: &str = "version: STSv1; mode: testing; mx: one.example; max_age: 9";
+    let route = protected(Via::Mx(25), DaneUse::WherePublished, StsUse::WherePublished);
+    let failed = "deferred 4.7.5: TLS handshake failed: no match";
+    let record = ("Txt _mta-sts.b.example", "TXT v=STSv1; id=7;");
+    let without = ("Txt _mta-sts.b.example", "none");
+    let mx = ("Mx b.example", "MX 10 one.example");
+    let a = ("A one.example", "192.0.2.1");
+    let check = |zone: &[(&str, &str)], expected: &[&str]| {
+        assert_eq!(refused(&route, zone)[..expected.len()], *expected, "{zone:?}");
+    };
+    check(
+        &[mx, record, ("policy b.example 7", ENFORCE), a],
+        &["one.example[192.0.2.1]:25 Verified by sts", failed],
+    );
+    // One that was known before holds, whatever becomes of its record (§3.3).
+    for gone in ["none", "fail", "NX", "TXT v=spf1 -all"] {
+        let gone = ("Txt _mta-sts.b.example", gone);
+        check(
+            &[mx, gone, ("policy b.example -", ENFORCE), a],
+            &["one.example[192.0.2.1]:25 Verified by sts", failed],
+        );
+    }
+    let usual = "one.example[192.0.2.1]:25 Opportunistic";
+    check(&[mx, without, a], &[usual, "one.example[192.0.2.1]:25 None"]);
+    let testing = "one.example[192.0.2.1]:25 Opportunistic by sts-testing";
+    check(&[mx, record, ("policy b.example 7", TESTING), a], &[testing]);
+    // Hosts that it does not name are no hosts of the domain, whatever the DNS says: the mail waits.
+    let other = [
+        ("Mx b.example", "MX 10 evil.example, 20 one.example"),
+        record,
+        ("policy b.example 7", ENFORCE),
+        a,
+        ("A evil.example", "192.0.2.66"),
+    ];
+    check(&other, &["one.example[192.0.2.1]:25 Verified by sts", failed]);
+    let evil = "deferred 4.7.5: the MTA-STS policy of the domain does not name the mail host evil.example";
+    let only = [("Mx b.example", "MX 10 evil.example"), record, ("policy b.example 7", ENFORCE), other[4]];
+    check(&only, &[evil]);
+    // TLSA records count before the policy, also of a host that it does not name.
+    let both = [
+        ("Mx b.example", "proven MX 10 evil.example"),
+        record,
+        ("policy b.example 7", ENFORCE),
+        ("A evil.example", "proven 192.0.2.66"),
+        ("Tlsa _25._tcp.evil.example", "proven TLSA 3 1 1"),
+    ];
+    check(&both, &["evil.example[192.0.2.66]:25 Verified by dane", failed]);
+    // Who has no mail hosts needs no policy.
+    check(&[("Mx b.example", "NX"), without], &["failed 5.1.2: the domain b.example does not exist"]);
+    // TLS-Required: No (RFC 8689 §4.1).
+    let domain = Domain::parse("b.example").unwrap();
+    let waived = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(Demand::Waived);
+    assert_eq!(follow(waived, &both, refuse)[0], "evil.example[192.0.2.66]:25 Opportunistic");
+    // REQUIRETLS: the policy proves the hosts as DNSSEC does (RFC 8689 §4.2.1).
+    let strict = |zone: &[(&str, &str)]| {
+        let domain = Domain::parse("b.example").unwrap();
+        let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1).demanding(Demand::Required);
+        follow(attempt, zone, refuse).remove(0)
+    };
+    let demanded = "one.example[192.0.2.1]:25 Demanded by sts";
+    assert_eq!(strict(&[mx, record, ("policy b.example 7", ENFORCE), a]), demanded);
+    let unproven = "failed 5.7.30: REQUIRETLS: neither DNSSEC nor MTA-STS proves the mail hosts of b.example";
+    assert_eq!(strict(&[mx, record, ("policy b.example 7", TESTING), a]), unproven);
+    let proven = [both[0], without, both[3], both[4]];
+    assert_eq!(strict(&proven), "evil.example[192.0.2.66]:25 Demanded by dane");
 }
 
 #[test]
@@ -412,6 +651,7 @@ fn live(seed: u64) {
                 may_wait |= outcome == "fail";
                 attempt.on_answers(&[answer(record(&outcome))])
             }
+            Step::AskPolicy(..) => unreachable!("seed {seed}: nobody keeps to policies"),
             Step::Ask(questions) => {
                 let answers = questions.iter().map(|question| {
                     answer(record(match (below(6), question.kind) {

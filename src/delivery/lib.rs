@@ -7,18 +7,23 @@
 
 mod attempt;
 mod connections;
+pub mod dane;
 mod outcome;
+mod protection;
 mod route;
 mod site;
+pub mod sts;
+pub mod tally;
 mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
+pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};
 pub use route::{
     Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions,
     Routes, Sources, Via,
 };
-pub use site::{Hosts, SiteRule, rule_of_site};
+pub use site::{Hosts, SiteRule, marked, rule_of_site};
 pub use smtp::client::TlsLevel;
 pub use tls_memory::{TlsMemory, TlsMemoryLimits};

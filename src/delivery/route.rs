@@ -1,6 +1,7 @@
 //! By which road a domain's mail leaves.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -11,6 +12,8 @@ use std::{
 use dns::Name;
 use mail::{Domain, ReversePath, TlsDemand};
 use smtp::client::{Chaining, Chunking, Limits, Options, TlsLevel};
+
+use crate::{DaneUse, StsUse};
 
 /// All routes, ready to be asked. The pattern that says most of a domain wins; of equal ones, the first.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +98,12 @@ pub enum Forwarding {
 pub struct RouteOptions {
     /// How much TLS.
     pub tls: TlsLevel,
+    /// Whether TLSA records are kept to.
+    pub dane: DaneUse,
+    /// Whether MTA-STS policies are kept to; by MX records alone.
+    pub sts: StsUse,
+    /// Which of our certificates is shown, when a next hop asks for one.
+    pub identity: Option<Box<str>>,
     /// Where `BDAT` is used.
     pub chunking: Chunking,
     /// Whether transactions are chained. Servers that stop at input they did not expect yet may
@@ -155,6 +164,8 @@ pub enum Demand {
     Required,
     /// `REQUIRETLS` where it can be had: a report, which has nowhere to come back to (RFC 8689 §5).
     Preferred,
+    /// `TLS-Required: No`: what domains publish about the TLS of their hosts does not count (RFC 8689 §4.1).
+    Waived,
 }
 
 const MX: &str = "mx:";
@@ -163,12 +174,15 @@ const HOLD: &str = "hold";
 const TLS: &str = "requiretls:";
 /// Before the key of reports on such mail.
 const TLS_PREFERRED: &str = "prefer-requiretls:";
+/// Before the key of mail that is rather to arrive in clear than not.
+const TLS_WAIVED: &str = "tls-waived:";
 
 impl Demand {
     /// Of mail with this reverse-path that asks this of TLS.
     pub const fn of(tls: TlsDemand, reverse_path: &ReversePath) -> Self {
         match (tls, reverse_path) {
-            (TlsDemand::None | TlsDemand::Waived, _) => Self::None,
+            (TlsDemand::None, _) => Self::None,
+            (TlsDemand::Waived, _) => Self::Waived,
             (TlsDemand::Required, ReversePath::Address(_)) => Self::Required,
             (TlsDemand::Required, ReversePath::Null) => Self::Preferred,
         }
@@ -179,6 +193,9 @@ impl Default for RouteOptions {
     fn default() -> Self {
         Self {
             tls: TlsLevel::default(),
+            dane: DaneUse::default(),
+            sts: StsUse::default(),
+            identity: None,
             chunking: Chunking::default(),
             chaining: Chaining::default(),
             forwarding: Forwarding::default(),
@@ -305,6 +322,7 @@ impl Routes {
         match parted(key).0 {
             TLS => Demand::Required,
             TLS_PREFERRED => Demand::Preferred,
+            TLS_WAIVED => Demand::Waived,
             _ => Demand::None,
         }
     }
@@ -343,6 +361,19 @@ impl Routes {
         match kinds.iter().position(|kind| alike(kind, route)) {
             None | Some(0) => [before(demand), site].concat().into(),
             Some(place) => format!("{}{site};{}", before(demand), place + 1).into(),
+        }
+    }
+
+    /// For what the limits of a lane with this key hold: all mail to the site by routes that treat it alike, whatever is asked
+    /// of TLS or published about it.
+    pub fn limit_key(key: &str) -> Cow<'_, str> {
+        let site = parted(key).1;
+        match site.split_once('+') {
+            None => site.into(),
+            Some((site, marks)) => match marks.split_once(';') {
+                None => site.into(),
+                Some((_, route)) => format!("{site};{route}").into(),
+            },
         }
     }
 
@@ -413,12 +444,13 @@ const fn before(demand: Demand) -> &'static str {
         Demand::None => "",
         Demand::Required => TLS,
         Demand::Preferred => TLS_PREFERRED,
+        Demand::Waived => TLS_WAIVED,
     }
 }
 
 /// A key, and what stands before it.
 fn parted(key: &str) -> (&str, &str) {
-    let demand = [TLS, TLS_PREFERRED].into_iter().find(|before| key.starts_with(before));
+    let demand = [TLS, TLS_PREFERRED, TLS_WAIVED].into_iter().find(|before| key.starts_with(before));
     key.split_at(demand.map_or(0, str::len))
 }
 
@@ -495,9 +527,21 @@ mod test {
         assert_eq!(Routes::domain_of_key(&report.key), Some(domain("example.org")));
         assert_eq!(Routes::demand_of_key(&report.key), Demand::Preferred);
         assert_eq!(routes.route_of_key(&report.key), Some(RouteIndex(0)));
+        let waived = routes.destination_for(&domain("example.org"), Demand::Waived).unwrap();
+        assert_eq!((&*waived.key, waived.route), ("tls-waived:mx:example.org", RouteIndex(0)));
+        assert_eq!(Routes::domain_of_key(&waived.key), Some(domain("example.org")));
+        assert_eq!(Routes::demand_of_key(&waived.key), Demand::Waived);
 
         let site = routes.site_key(RouteIndex(0), Demand::Required, "hosts:mx.example");
         assert_eq!((&*site, Routes::site_of_key(&site)), ("requiretls:hosts:mx.example", "hosts:mx.example"));
+        for (key, limit) in [
+            ("hop:127.0.0.1:25", "hop:127.0.0.1:25"),
+            ("requiretls:hop:127.0.0.1:25;2", "hop:127.0.0.1:25;2"),
+            ("site:a+dnssec+sts-12", "site:a"),
+            ("tls-waived:site:a+dnssec;3", "site:a;3"),
+        ] {
+            assert_eq!(Routes::limit_key(key), limit, "{key}");
+        }
         let mut second = route(&["*.org"], Via::Mx(25));
         second.options.concurrency_max = 1;
         let two = Routes::new(vec![route(&["*"], Via::Mx(25)), second, route(&["*.net"], Via::Mx(25))]);

@@ -8,10 +8,13 @@
 
 use std::fmt::Write as _;
 
-use dns::{Answer, ExchangeHost, Name, Outcome, Records};
+use dns::{Answer, ExchangeHost, Name, Outcome, Records, Security};
 use mail::Domain;
 
-use crate::{Own, Pattern};
+use crate::{
+    Own, Pattern,
+    sts::{Mode, Policy},
+};
 
 /// What a provider's hosts are called, or the domains whose mail it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,9 +136,30 @@ fn fnv(hash: u64, text: &str) -> u64 {
     text.bytes().chain([b',']).fold(hash, step)
 }
 
+/// What is published about a domain's hosts marks its site: a connection that was held to less is not for its mail.
+///
+/// Where DNSSEC proves which hosts there are, TLSA records hold them to something (RFC 7672 §2.2.1); an MTA-STS policy holds
+/// them to what it says (RFC 8461 §4.1), and domains with the same policy to the same.
+pub fn marked(mut site: String, security: Security, policy: Option<&Policy>) -> String {
+    if security == Security::Secure {
+        site.push_str("+dnssec");
+    }
+    if let Some(Policy { mode: mode @ (Mode::Enforce | Mode::Testing), mx, .. }) = policy {
+        let hash = mx.iter().fold(FNV_OFFSET, |hash, pattern| fnv(hash, &pattern.to_string()));
+        let mode = if *mode == Mode::Enforce { "sts" } else { "sts-testing" };
+        let _ = write!(site, "+{mode}-{hash:016x}");
+    }
+    site
+}
+
+/// A site's name without marks.
+pub(crate) fn unmarked(site: &str) -> &str {
+    site.split_once('+').map_or(site, |(site, _)| site)
+}
+
 /// The name of the rule that a site is named by.
 pub fn rule_of_site(site: &str) -> Option<&str> {
-    site.strip_prefix(SITE)
+    unmarked(site).strip_prefix(SITE)
 }
 
 #[cfg(test)]
@@ -155,7 +179,7 @@ mod test {
             },
         };
         let outcome = Outcome::Found(Records::Exchanges(hosts.iter().map(exchange).collect()));
-        Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO }
+        Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO, alias_of: None }
     }
 
     fn domain(text: &str) -> Domain {
@@ -183,7 +207,8 @@ mod test {
     #[test]
     fn what_is_not_known_is_a_site_of_its_own() {
         for outcome in [Outcome::NoData, Outcome::NxDomain, Outcome::TempFail(dns::Failure::Unusable)] {
-            let answer = Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO };
+            let answer =
+                Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO, alias_of: None };
             assert_eq!(Hosts::of(&answer, &Own::default()), Hosts::Own);
             assert_eq!(Hosts::Own.site(&domain("a.example"), &[]), None);
         }
@@ -200,6 +225,34 @@ mod test {
         let (one, other) = (hosts("y.example"), hosts("z.example"));
         assert!(one.len() < NAMES_MAX + 40 && one != other, "{one} {other}");
         assert_eq!(one, hosts("y.example"));
+    }
+
+    #[test]
+    fn what_holds_hosts_to_something_marks_their_site() {
+        let policy = |mode, host: &str| Policy {
+            mode,
+            max_age: 86_400,
+            mx: vec![crate::sts::MxPattern::Host(Name::parse(host).unwrap())],
+        };
+        let (plain, secure) = (Security::Unproven, Security::Secure);
+        let mark = |security, policy: Option<&Policy>| marked("site:a".into(), security, policy);
+        assert_eq!(mark(plain, None), "site:a");
+        assert_eq!(mark(secure, None), "site:a+dnssec");
+        let enforced = policy(Mode::Enforce, "mx.example");
+        let all = [
+            mark(plain, Some(&enforced)),
+            mark(plain, Some(&policy(Mode::Testing, "mx.example"))),
+            mark(plain, Some(&policy(Mode::Enforce, "other.example"))),
+            mark(secure, Some(&enforced)),
+            mark(plain, None),
+        ];
+        for (place, one) in all.iter().enumerate() {
+            assert!(!all[..place].contains(one), "{all:?}");
+            assert_eq!((rule_of_site(one), unmarked(one)), (Some("a"), "site:a"));
+        }
+        // Domains that say the same share what there is.
+        assert_eq!(mark(plain, Some(&policy(Mode::Enforce, "mx.example"))), all[0]);
+        assert_eq!(mark(plain, Some(&policy(Mode::None, "mx.example"))), "site:a");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct Answer {
     pub outcome: Outcome,
     /// Whether a resolver we believe has proved it.
     pub security: Security,
+    /// The name at the end of the aliases, when the name that was asked for is one (RFC 1034 §3.6.2).
+    pub alias_of: Option<Name>,
     /// How long it holds.
     pub ttl: Duration,
 }
@@ -40,7 +42,7 @@ pub enum Records {
     Addresses(Vec<IpAddr>),
     /// To [`Kind::Mx`], most preferred first.
     Exchanges(Vec<Exchange>),
-    /// To [`Kind::Ptr`].
+    /// To [`Kind::Ptr`] and [`Kind::Cname`].
     Names(Vec<Name>),
     /// To [`Kind::Txt`]: the strings of each record, joined (RFC 7208 §3.3).
     Texts(Vec<Box<[u8]>>),
@@ -182,14 +184,14 @@ pub fn decode_answer(
         _ => return Err(AnswerError::Failed(Failure::Refused)),
     };
     let security = if metadata.authentic_data { Security::Secure } else { Security::Unproven };
-    let (outcome, ttl) = collect(&message, question.kind, wanted.name(), exists);
-    Ok(Answer { outcome, security, ttl: Duration::from_secs(ttl.into()) })
+    let Collected { outcome, ttl, alias_of } = collect(&message, question.kind, wanted.name(), exists);
+    Ok(Answer { outcome, security, alias_of, ttl: Duration::from_secs(ttl.into()) })
 }
 
 impl Answer {
     /// An answer that says why there is none.
     pub const fn failed(failure: Failure, ttl: Duration) -> Self {
-        Self { outcome: Outcome::TempFail(failure), security: Security::Unproven, ttl }
+        Self { outcome: Outcome::TempFail(failure), security: Security::Unproven, alias_of: None, ttl }
     }
 
     /// The addresses; none when there are none or something else was asked.
@@ -237,9 +239,17 @@ impl Answer {
     }
 }
 
-/// Follows the aliases from `name` and takes the records at their end; also the seconds that all of it holds.
-fn collect(message: &Message, kind: Kind, name: &hickory_proto::rr::Name, exists: bool) -> (Outcome, u32) {
-    let mut name = name;
+/// What stands at the end of the aliases.
+struct Collected {
+    outcome: Outcome,
+    /// Seconds that all of it holds.
+    ttl: u32,
+    alias_of: Option<Name>,
+}
+
+/// Follows the aliases from `first` and takes the records at their end.
+fn collect(message: &Message, kind: Kind, first: &hickory_proto::rr::Name, exists: bool) -> Collected {
+    let mut name = first;
     let mut ttl = TTL_MAX;
     for _ in 0..ALIASES_MAX {
         let here = || message.answers.iter().filter(|r| r.name == *name && r.dns_class == DNSClass::IN);
@@ -249,7 +259,7 @@ fn collect(message: &Message, kind: Kind, name: &hickory_proto::rr::Name, exists
             let ttl = wanted.iter().map(|r| seconds(r.ttl)).fold(ttl, u32::min);
             // Records that all are unreadable for us are as none.
             let outcome = records(kind, &wanted).map_or(Outcome::NoData, Outcome::Found);
-            return (outcome, ttl);
+            return Collected { outcome, ttl, alias_of: end_of_aliases(first, name) };
         }
         let alias = here().find_map(|record| {
             let RData::CNAME(alias) = &record.data else { return None };
@@ -259,7 +269,11 @@ fn collect(message: &Message, kind: Kind, name: &hickory_proto::rr::Name, exists
         (name, ttl) = (target, ttl.min(seconds(alias_ttl)));
     }
     let outcome = if exists { Outcome::NoData } else { Outcome::NxDomain };
-    (outcome, ttl.min(negative_ttl(message)))
+    Collected { outcome, ttl: ttl.min(negative_ttl(message)), alias_of: end_of_aliases(first, name) }
+}
+
+fn end_of_aliases(first: &hickory_proto::rr::Name, last: &hickory_proto::rr::Name) -> Option<Name> {
+    if first == last { None } else { Name::host(last) }
 }
 
 /// The least of the SOA's TTL and its minimum; without a SOA not to be kept (RFC 2308 §5).
@@ -290,7 +304,7 @@ fn records(kind: Kind, records: &[&Record]) -> Option<Records> {
             }
             Records::Exchanges(exchanges)
         }
-        Kind::Ptr => Records::Names(some(data.filter_map(pointer))?),
+        Kind::Ptr | Kind::Cname => Records::Names(some(data.filter_map(pointer))?),
         Kind::Txt => Records::Texts(some(data.filter_map(text))?),
         Kind::Tlsa => Records::Tlsa(some(data.filter_map(tlsa))?),
     })
@@ -316,9 +330,13 @@ fn exchange(data: &RData) -> Option<Exchange> {
     Some(Exchange { preference: mx.preference, host })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all records two name a host")]
 fn pointer(data: &RData) -> Option<Name> {
-    let RData::PTR(pointer) = data else { return None };
-    Name::host(&pointer.0)
+    match data {
+        RData::PTR(pointer) => Name::host(&pointer.0),
+        RData::CNAME(alias) => Name::host(&alias.0),
+        _ => None,
+    }
 }
 
 fn text(data: &RData) -> Option<Box<[u8]>> {

@@ -144,6 +144,18 @@ fn aliases_are_followed() {
     assert_eq!(found(&host, chain), (expected, 40));
     // What does not belong to the chain is not looked at.
     assert_eq!(found(&host, vec![address("x.example.")]).0, Outcome::NoData);
+    // Where it ends is told, and the alias alone when it is asked for.
+    let told = decode(&host, |message| {
+        message.add_answer(alias("a.example.", "C.example.", 5)).add_answer(address("c.example."));
+    });
+    assert_eq!(told.unwrap().alias_of, Some(Name::parse("c.example").unwrap()));
+    let plain = decode(&host, |message| {
+        message.add_answer(address("A.example."));
+    });
+    assert_eq!(plain.unwrap().alias_of, None);
+    let names = Records::Names(vec![Name::parse("b.example").unwrap()]);
+    let asked = question("a.example", Kind::Cname);
+    assert_eq!(found(&asked, vec![alias("a.example.", "b.example.", 5)]), (Outcome::Found(names), 5));
     // A circle ends.
     let circle = vec![alias("a.example.", "b.example.", 9), alias("b.example.", "a.example.", 9)];
     assert_eq!(found(&host, circle).0, Outcome::NoData);

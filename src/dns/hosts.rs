@@ -41,9 +41,16 @@ impl StaticHosts {
     pub(crate) fn answer(&self, question: &Question) -> Option<Arc<Answer>> {
         let outcome = match self.hosts.get(&question.name) {
             Some(host) => host.outcome(question.kind),
-            None => special(question)?,
+            None => special(question).or_else(|| self.of_service(question))?,
         };
-        Some(Arc::new(Answer { outcome, security: Security::Secure, ttl: TTL }))
+        Some(Arc::new(Answer { outcome, security: Security::Secure, alias_of: None, ttl: TTL }))
+    }
+
+    /// A host that somebody wrote down has no TLSA records either: those that the DNS has are for the host that is there.
+    fn of_service(&self, question: &Question) -> Option<Outcome> {
+        let host = question.name.as_str().splitn(3, '.').nth(2)?;
+        let known = question.kind == Kind::Tlsa && self.hosts.contains_key(&Name::parse(host).ok()?);
+        known.then_some(Outcome::NoData)
     }
 }
 
@@ -59,7 +66,7 @@ impl Host {
             Kind::Mx if !self.exchanges.is_empty() => {
                 Outcome::Found(Records::Exchanges(self.exchanges.clone()))
             }
-            Kind::Mx | Kind::Ptr | Kind::Txt | Kind::Tlsa => Outcome::NoData,
+            Kind::Mx | Kind::Ptr | Kind::Txt | Kind::Cname | Kind::Tlsa => Outcome::NoData,
         }
     }
 }
@@ -70,7 +77,7 @@ fn special(question: &Question) -> Option<Outcome> {
         return Some(match question.kind {
             Kind::A => Outcome::Found(Records::Addresses(vec![Ipv4Addr::LOCALHOST.into()])),
             Kind::Aaaa => Outcome::Found(Records::Addresses(vec![Ipv6Addr::LOCALHOST.into()])),
-            Kind::Mx | Kind::Ptr | Kind::Txt | Kind::Tlsa => Outcome::NoData,
+            Kind::Mx | Kind::Ptr | Kind::Txt | Kind::Cname | Kind::Tlsa => Outcome::NoData,
         });
     }
     question.name.is_within("invalid").then_some(Outcome::NxDomain)
@@ -104,6 +111,9 @@ mod test {
         check(&hosts, "mx.example", Kind::Mx, Some(Outcome::NoData));
         let exchanges = vec![exchange(10, "mx.example"), exchange(20, "b.example")];
         check(&hosts, "example", Kind::Mx, Some(Outcome::Found(Records::Exchanges(exchanges))));
+        check(&hosts, "_25._tcp.mx.example", Kind::Tlsa, Some(Outcome::NoData));
+        check(&hosts, "_25._tcp.c.example", Kind::Tlsa, None);
+        check(&hosts, "_25._tcp.mx.example", Kind::Txt, None);
         check(&hosts, "a.localhost", Kind::A, found("127.0.0.1"));
         check(&hosts, "localhost", Kind::Aaaa, found("::1"));
         check(&hosts, "x.invalid", Kind::Mx, Some(Outcome::NxDomain));

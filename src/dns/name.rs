@@ -99,8 +99,8 @@ impl Name {
             return Err(NameError::TooLong);
         }
         let mut name = String::with_capacity(text.len());
-        for label in text.split('.') {
-            if !name.is_empty() {
+        for (place, label) in text.split('.').enumerate() {
+            if place > 0 {
                 name.push('.');
             }
             if label.is_ascii() {
@@ -170,6 +170,7 @@ mod test {
         check("", Err(NameError::LabelLength));
         check(".", Err(NameError::LabelLength));
         check("a..b", Err(NameError::LabelLength));
+        check(".b", Err(NameError::LabelLength));
         check("a b.example", Err(NameError::Character));
         check("a\\b.example", Err(NameError::Character));
         check("a\0b.example", Err(NameError::Character));

@@ -31,6 +31,8 @@ pub enum Kind {
     Ptr,
     /// Texts (RFC 1035 §3.3.14).
     Txt,
+    /// The name that a name is an alias of (RFC 1035 §3.3.1), not followed.
+    Cname,
     /// What a TLS server's certificate must be (RFC 6698).
     Tlsa,
 }
@@ -104,6 +106,7 @@ impl Kind {
             Self::Mx => RecordType::MX,
             Self::Ptr => RecordType::PTR,
             Self::Txt => RecordType::TXT,
+            Self::Cname => RecordType::CNAME,
             Self::Tlsa => RecordType::TLSA,
         }
     }
@@ -117,6 +120,7 @@ impl fmt::Display for Kind {
             Self::Mx => "MX",
             Self::Ptr => "PTR",
             Self::Txt => "TXT",
+            Self::Cname => "CNAME",
             Self::Tlsa => "TLSA",
         })
     }

@@ -50,6 +50,8 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
             | bridge::Request::LetGo(_)
             | bridge::Request::Spare(_)
             | bridge::Request::Depart(_)
+            | bridge::Request::TlsResults(_)
+            | bridge::Request::Ask(..)
             | bridge::Request::Drain(..) => panic!("nobody asks for that here"),
         }
     }

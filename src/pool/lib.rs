@@ -4,7 +4,10 @@
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
 mod http;
+mod https;
 mod listen;
+mod policies;
+mod tls_reports;
 mod usage;
 
 use std::{
@@ -23,16 +26,24 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use axum::Router;
+use bridge::{Door, PolicyDesk};
+use mail::Timestamp;
 use tokio::{
     net::{TcpListener, UnixListener},
     runtime::{self, Runtime},
-    sync::watch::{self as signal, Sender},
+    sync::{
+        Notify,
+        watch::{self as signal, Sender},
+    },
     task::JoinSet,
 };
 use watch::{ProcessMetrics, Registry};
 
 pub use listen::ListenError;
+pub use policies::{PolicyFetching, policy_file, read_policies};
+pub use tls_reports::TlsReporting;
 
 /// How the pool is to be.
 #[derive(Debug)]
@@ -279,6 +290,28 @@ impl Handle {
             listen::remove(&self.control_socket);
         }
         self.runtime.shutdown_background();
+    }
+
+    /// Fetches policies for the shards, as `fetching` says at the time, and keeps them in the file.
+    pub fn fetch_policies(
+        &self,
+        desk: PolicyDesk,
+        fetching: Arc<ArcSwap<PolicyFetching>>,
+        file: PathBuf,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(policies::run(desk, fetching, file, clock));
+    }
+
+    /// Reports on TLS once a day, as `reporting` says at the time, and at once when `now` is notified.
+    pub fn report_tls(
+        &self,
+        door: Door,
+        reporting: Arc<ArcSwap<TlsReporting>>,
+        now: Arc<Notify>,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(tls_reports::run(door, reporting, now, clock));
     }
 
     /// To start tasks from other threads.

@@ -5,5 +5,6 @@
 
 mod dsn;
 mod explain;
+pub mod tls;
 
 pub use dsn::{Diagnostic, DsnError, Facts, Limits, Outcome, RecipientFacts, Report, dsn, wants_success};

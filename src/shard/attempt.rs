@@ -5,9 +5,10 @@
 use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration};
 
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes, Step,
-    Teller, TlsLevel, fates,
+    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes,
+    Step, Teller, TlsLevel, TlsPolicy, fates, tally::TlsResult,
 };
+use dns::Name;
 use mail::{Domain, Status, TlsDemand};
 use queue::AttemptId;
 use ring::{ConnectOptions, Stream};
@@ -20,6 +21,7 @@ use crate::{
     facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
+    outbound_tls::{self, Kept},
     outcomes,
     paces::Counted,
     reroute,
@@ -58,6 +60,8 @@ pub(crate) async fn work(
             untried: Untried::No,
             progress: false,
             connected: false,
+            asked_for: None,
+            policy: None,
             demand: Routes::demand_of_key(&lane.key),
             turn: &mut turn,
             taken: &taken,
@@ -89,6 +93,10 @@ struct Worker<'a> {
     /// Whether the session answered for a message.
     progress: bool,
     connected: bool,
+    /// The domain whose hosts are asked for, when they are.
+    asked_for: Option<Domain>,
+    /// By which the protection of the last connection was decided.
+    policy: Option<TlsPolicy>,
     /// What the mail asks of the connections.
     demand: Demand,
     turn: &'a mut Turn,
@@ -153,6 +161,7 @@ impl Worker<'_> {
     }
 
     async fn deliver(&mut self) {
+        self.asked_for = self.named_domain();
         let mut attempt = self.attempt();
         let mut step = attempt.start();
         let mut restarts = 0;
@@ -167,6 +176,13 @@ impl Worker<'_> {
                     }
                     attempt.on_answers(&answers)
                 }
+                Step::AskPolicy(domain, id) => {
+                    let found = outbound_tls::policy(self.shard, &domain, id.as_deref()).await;
+                    if let (Some(failure), Some(domain)) = (&found.failure, self.reported()) {
+                        outbound_tls::report_policy(self.shard, &domain, failure);
+                    }
+                    attempt.on_policy(found.policy)
+                }
                 Step::Connect(hop) => match self.connect(&hop).await {
                     Err(failure) => {
                         self.shard.metrics.outbound.failed.one();
@@ -178,6 +194,10 @@ impl Worker<'_> {
                             return;
                         }
                         self.remember_tls(&hop, &ending);
+                        if matches!(ending, Ending::TlsNotOffered) {
+                            self.count_policy(Kept::No);
+                            self.report(&hop, Err((TlsResult::StartTlsNotSupported, None)));
+                        }
                         if mem::take(&mut self.progress) {
                             // A next hop that closes after every few messages is slow, not out of order.
                             restarts = 0;
@@ -200,9 +220,14 @@ impl Worker<'_> {
                     attempt = self.attempt();
                     attempt.start()
                 }
-                Step::End(outcome) => return self.give_up(&outcome),
+                Step::End(outcome) => {
+                    self.give_up(&outcome);
+                    break;
+                }
             };
+            self.report_findings(&mut attempt);
         }
+        self.report_findings(&mut attempt);
     }
 
     fn attempt(&self) -> Attempt {
@@ -215,16 +240,17 @@ impl Worker<'_> {
 
     /// The domain whose hosts are asked for: that of the message which waits longest. Others in the lane have the same.
     fn domain(&self) -> Domain {
-        let flight = self.flights.front();
-        let named = flight.and_then(|flight| {
-            Routes::domain_of_key(self.shard.queue.borrow().name(flight.job.destination)?)
-        });
-        if let Some(domain) = named {
+        if let Some(domain) = self.named_domain() {
             return domain;
         }
         // Any recipient's: a route to named hosts does not ask.
-        let first = flight.and_then(|flight| flight.message.envelope.recipients.first());
+        let first = self.flights.front().and_then(|flight| flight.message.envelope.recipients.first());
         first.map_or_else(|| self.settings.hostname.clone(), |recipient| recipient.address.domain())
+    }
+
+    fn named_domain(&self) -> Option<Domain> {
+        let flight = self.flights.front()?;
+        Routes::domain_of_key(self.shard.queue.borrow().name(flight.job.destination)?)
     }
 
     async fn connect(&self, hop: &Hop) -> Result<Socket, ConnectFailure> {
@@ -232,7 +258,7 @@ impl Worker<'_> {
         if let Some(rate) = self.connection_rate {
             // The first one waited until there was one. Those to other hosts, and to one that ended, are counted.
             let paces = self.shard.leases.paces();
-            paces.charge(Counted::Connections, &self.lane.key, rate, ring::clock::now());
+            paces.charge(Counted::Connections, &self.lane.limit_key, rate, ring::clock::now());
         }
         let options = ConnectOptions { local: hop.source, timeout: self.settings.client_timeouts.connect };
         let stream = Stream::connect(to, options).await.map_err(|error| {
@@ -256,15 +282,22 @@ impl Worker<'_> {
         self.connected = true;
         let now = ring::clock::now();
         let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
+        self.policy = Some(hop.policy(level));
         let hostname = self.settings.hostname.as_str();
         let mut client = Client::new(self.route.options.client(hostname, level));
         let mut talk = Talk::new();
         let mut action = client.on_connected(Channel::Clear);
+        // Whether it is told that this goes in clear, though it would not have to.
+        let mut told = level != hop.tls;
         let ending = loop {
             action = match action {
                 Action::Read(stage) => talk.read(&mut client, &mut socket, self.timeout(stage)).await,
                 Action::StartTls => self.start_tls(&mut client, &mut socket, hop, level, &mut talk).await,
                 Action::SendContent(framing) => {
+                    let clear = client.channel() == Channel::Clear && hop.tls != TlsLevel::None;
+                    if !mem::replace(&mut told, true) && clear {
+                        self.report(hop, Err((TlsResult::StartTlsNotSupported, None)));
+                    }
                     let flight = &mut self.flights[self.given - 1];
                     flight.tls = socket.tls_session().map(|tls| tls.to_string());
                     let slices = talk.frame(framing, &flight.message.content);
@@ -313,28 +346,66 @@ impl Worker<'_> {
     ) -> Action {
         socket.send(|output| output.append(&mut talk.out));
         socket.stream().deadline().set_after(self.timeout(Stage::Handshake));
-        let config = self.settings.client_tls(level);
+        let outbound = &self.settings.outbound_tls;
         let metrics = &self.shard.metrics.outbound.tls;
-        let result = match config {
-            Some(config) => {
-                // A next hop without a name has an address literal in its place, which is no name for TLS.
-                let address = hop.remote.address.to_string();
-                let name = if hop.remote.name.starts_with('[') { &address } else { &*hop.remote.name };
-                socket.connect_tls(&config, name).await.map_err(|error| error.to_string())
+        let result = match outbound.configuration(self.route.options.identity.as_deref(), hop, level) {
+            Ok(Some((config, name))) => {
+                socket.connect_tls(&config, &name).await.map_err(|error| (error.result(), error.to_string()))
             }
-            None => Err("TLS is not configured".to_owned()),
+            Ok(None) => Err((None, "TLS is not configured".to_owned())),
+            Err(error) => Err((None, error.to_string())),
         };
         match result {
             Ok(()) => {
                 metrics.done.one();
+                let would_do = match &hop.basis {
+                    Basis::StsTesting(policy) => outbound_tls::keeps_to(policy, outbound, socket, hop),
+                    Basis::Route | Basis::Dane(_) | Basis::DaneUnusable | Basis::Sts(_) => Ok(()),
+                };
+                self.count_policy(if would_do.is_ok() { Kept::Yes } else { Kept::No });
+                self.report(hop, would_do);
                 client.on_tls(Ok(()), &mut talk.out)
             }
-            Err(error) => {
+            Err((result, error)) => {
                 metrics.failed.one();
+                self.count_policy(Kept::No);
+                if let Some(result) = result {
+                    self.report(hop, Err((result, Some(error.clone()))));
+                }
                 let peer = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
                 TlsFailed { peer, side: "out", error: &error }.emit(ring::clock::unix_micros());
                 client.on_tls(Err(TlsFailure(error.into())), &mut talk.out)
             }
+        }
+    }
+
+    /// The domain that may ask for a report on this, when it is counted. Reports themselves, which waive what is published,
+    /// are not reported on.
+    fn reported(&self) -> Option<Name> {
+        let counted = self.settings.tls_reports && self.demand != Demand::Waived;
+        let domain = self.asked_for.as_ref().filter(|_| counted)?;
+        Name::parse(domain.as_str()).ok()
+    }
+
+    fn report(&self, hop: &Hop, result: Result<(), (TlsResult, Option<String>)>) {
+        if let Some(domain) = self.reported() {
+            outbound_tls::report(self.shard, &domain, hop, result);
+        }
+    }
+
+    fn report_findings(&self, attempt: &mut Attempt) {
+        let findings = attempt.take_findings();
+        if let (false, Some(domain)) = (findings.is_empty(), self.reported()) {
+            outbound_tls::report_findings(self.shard, &domain, findings);
+        }
+    }
+
+    fn count_policy(&self, kept: Kept) {
+        let Some(policy) = self.policy.map(outbound_tls::label) else { return };
+        let metrics = &self.shard.metrics.outbound;
+        match kept {
+            Kept::Yes => metrics.policies_kept.of(policy).one(),
+            Kept::No => metrics.policies_broken.of(policy).one(),
         }
     }
 
@@ -366,7 +437,7 @@ impl Worker<'_> {
         let flight = &self.flights[self.given];
         let envelope = &flight.message.envelope;
         let tls = match self.demand {
-            Demand::None => TlsDemand::None,
+            Demand::None | Demand::Waived => TlsDemand::None,
             Demand::Required | Demand::Preferred => envelope.handling.tls,
         };
         let upstream = match self.route.options.forwarding {
@@ -415,6 +486,7 @@ impl Worker<'_> {
             envelope: Some(&flight.message.envelope),
             took,
             tls: flight.tls.as_deref(),
+            policy: self.policy.map(TlsPolicy::as_str),
         };
         outcomes::end(self.shard, &flight.job, &self.lane.key, &ended);
     }
@@ -451,8 +523,13 @@ impl Worker<'_> {
                 hops::postpone(self.shard, job);
             } else {
                 // Some of its recipients have an outcome already; the others are tried again after their wait.
-                let ended =
-                    outcomes::Ended { outcomes: &ended, envelope: None, took: Duration::ZERO, tls: None };
+                let ended = outcomes::Ended {
+                    outcomes: &ended,
+                    envelope: None,
+                    took: Duration::ZERO,
+                    tls: None,
+                    policy: None,
+                };
                 outcomes::end(self.shard, &job, &self.lane.key, &ended);
             }
         }

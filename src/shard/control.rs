@@ -88,6 +88,11 @@ pub(crate) async fn answer(
                     }
                 });
             }
+            Request::TlsResults(reply) => reply.send(shard.tally.take()),
+            Request::Ask(question, reply) => {
+                let asked = shard.resolve.ask(&question);
+                ring::spawn(async move { reply.send(asked.await) });
+            }
             Request::Health(reply) => reply.send(health(&shard)),
             Request::Reload(_, reply) => {
                 shard.reload(Settings::new(&snapshot.load()));

@@ -174,6 +174,7 @@ async fn hand_out(
                 envelope: Some(&message.envelope),
                 took,
                 tls: tls.as_deref(),
+                policy: None,
             };
             outcomes::end(shard, &job, &key, &ended);
         }
@@ -314,7 +315,7 @@ impl Carrier<'_> {
         let envelope = &errand.parcel.envelope;
         let tls = match Demand::of(envelope.handling.tls, &envelope.reverse_path) {
             Demand::Required => envelope.handling.tls,
-            Demand::None | Demand::Preferred => TlsDemand::None,
+            Demand::None | Demand::Preferred | Demand::Waived => TlsDemand::None,
         };
         Some(transaction(envelope, &errand.remaining, errand.parcel.size, tls, None))
     }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bridge::Reason;
-use delivery::{Outcome, Route, TlsMemory, TlsMemoryLimits, Via};
+use delivery::{Outcome, Route, Routes, TlsMemory, TlsMemoryLimits, Via};
 use mail::{QueueId, Status};
 use queue::{AttemptId, Destination, Recipients};
 use ring::Event;
@@ -74,8 +74,10 @@ impl Default for Hops {
 
 /// What waits for one site.
 pub(crate) struct Lane {
-    /// The site.
+    /// The site, and what holds for connections that its mail may share.
     pub(crate) key: Arc<str>,
+    /// The site alone, for which limits hold.
+    pub(crate) limit_key: Arc<str>,
     /// The destination of the job that came last: the routes of all jobs in here are alike.
     destination: RefCell<Box<str>>,
     jobs: RefCell<VecDeque<Job>>,
@@ -185,11 +187,11 @@ fn admit(shard: &Rc<Shard>, job: Job) {
     }
     if let Some(rate) = settings.shape(&lane.key, route).message_rate {
         let (paces, now) = (shard.leases.paces(), ring::clock::now());
-        if let Err(wait) = paces.take(Counted::Messages, &lane.key, rate, now) {
+        if let Err(wait) = paces.take(Counted::Messages, &lane.limit_key, rate, now) {
             pause(shard, &lane, wait);
             return postpone(shard, job);
         }
-        let wait = paces.wait(Counted::Messages, &lane.key, rate, now);
+        let wait = paces.wait(Counted::Messages, &lane.limit_key, rate, now);
         if !wait.is_zero() {
             pause(shard, &lane, wait);
         }
@@ -231,7 +233,7 @@ fn resume(shard: &Rc<Shard>, lane: &Rc<Lane>) {
         None => Pace::Free,
         Some(rate) => {
             let now = ring::clock::now();
-            Pace::Drip(shard.leases.paces().available(Counted::Messages, &lane.key, rate, now).max(1))
+            Pace::Drip(shard.leases.paces().available(Counted::Messages, &lane.limit_key, rate, now).max(1))
         }
     });
     lane.curb(shard);
@@ -270,9 +272,8 @@ pub(crate) async fn read_letters(shard: Rc<Shard>) {
             Letter::Granted(lease) => use_lease(&shard, lease),
             Letter::Wanted(key) => {
                 shard.leases.on_called(&key);
-                let lane = shard.hops.lanes.borrow().get(&key).cloned();
                 // Who has nothing to send looks whether it is to go.
-                lane.into_iter().for_each(|lane| lane.arrived.notify_all());
+                shard.hops.lanes_of(&key).iter().for_each(|lane| lane.arrived.notify_all());
             }
         }
     }
@@ -280,7 +281,15 @@ pub(crate) async fn read_letters(shard: Rc<Shard>) {
 
 /// A lease has come that the shard stood in line for.
 fn use_lease(shard: &Rc<Shard>, lease: Lease) {
-    let Some(lane) = shard.hops.lanes.borrow().get(lease.key()).cloned() else { return };
+    let mut waiting = shard.hops.lanes_of(lease.key());
+    waiting.retain(|lane| lane.line.get() == Line::Standing);
+    let mut waiting = waiting.into_iter();
+    let Some(lane) = waiting.next() else { return };
+    // The shard stands in line once for a site. Its other lanes there see whether there is one for them as well.
+    for other in waiting {
+        other.line.set(Line::Trying);
+        other.curb(shard);
+    }
     lane.line.set(Line::Trying);
     lane.granted.replace(Some(lease));
     // What the queue orders now comes into the lane, and has the lease.
@@ -342,6 +351,7 @@ impl Hops {
         }
         let key: Arc<str> = key.into();
         let lane = Rc::new(Lane {
+            limit_key: Routes::limit_key(&key).into(),
             key: key.clone(),
             destination: RefCell::default(),
             jobs: RefCell::default(),
@@ -358,6 +368,11 @@ impl Hops {
         lane
     }
 
+    /// The lanes for which the limits of a site hold.
+    fn lanes_of(&self, limit_key: &str) -> Vec<Rc<Lane>> {
+        self.lanes.borrow().values().filter(|lane| *lane.limit_key == *limit_key).cloned().collect()
+    }
+
     /// Takes the jobs out of all lanes that are meant.
     pub(crate) fn take_jobs(&self, is_meant: impl Fn(&str) -> bool) -> Vec<Job> {
         let lanes = self.lanes.borrow();
@@ -369,7 +384,7 @@ impl Hops {
         let lanes: Vec<_> = self.lanes.borrow().values().cloned().collect();
         for lane in lanes {
             if let Some(route) = lane.route(settings) {
-                leases.set_max(&lane.key, settings.shape(&lane.key, route).connections_max);
+                leases.set_max(&lane.limit_key, settings.shape(&lane.key, route).connections_max);
             }
             if let Pace::Paused(_) = lane.pace.get() {
                 lane.pace.set(Pace::Paused(Duration::ZERO));
@@ -450,7 +465,7 @@ impl Lane {
             return false;
         };
         let now = ring::clock::now();
-        let wait = shard.leases.paces().wait(Counted::Connections, &self.key, rate, now);
+        let wait = shard.leases.paces().wait(Counted::Connections, &self.limit_key, rate, now);
         if wait.is_zero() {
             return false;
         }
@@ -479,7 +494,7 @@ impl Lane {
         }
         let settings = shard.settings();
         let max = settings.shape(&self.key, self.route(&settings)?).connections_max;
-        let lease = shard.leases.take(&self.key, max);
+        let lease = shard.leases.take(&self.limit_key, max);
         if lease.is_none() {
             shard.metrics.outbound.waits.one();
             self.line.set(Line::Standing);

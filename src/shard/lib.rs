@@ -37,6 +37,7 @@ mod intake;
 mod journals;
 mod leases;
 mod locate;
+mod outbound_tls;
 mod outcomes;
 mod paces;
 mod receiving;
@@ -61,7 +62,7 @@ mod why;
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::{Hatch, Neighbours};
+use bridge::{Hatch, Neighbours, StsPolicies};
 use index::Loaded;
 use journal::Opened;
 use mail::JournalShard;
@@ -76,6 +77,7 @@ pub use budget::{DiskBudget, DiskElsewhere, DiskShare};
 pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::Leases;
+pub use outbound_tls::{ClientTls, Speaking};
 pub use recover::{RecoverError, journal_limits, read as read_back};
 pub use settings::{ServerTls, Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
@@ -108,6 +110,8 @@ pub struct Setup {
     pub balance: Balance,
     /// The other shards.
     pub neighbours: Neighbours,
+    /// What domains say of the TLS of their hosts.
+    pub policies: StsPolicies,
     /// What it counts with.
     pub metrics: ShardMetrics,
     /// What the pool asks.
@@ -163,6 +167,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         crowd,
         balance,
         neighbours,
+        policies,
         metrics,
         hatch,
         index,
@@ -208,6 +213,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         crowd,
         balance,
         neighbours,
+        policies,
         pool,
         metrics,
     });

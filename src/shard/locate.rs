@@ -1,6 +1,8 @@
 //! To which site a destination belongs: found out before mail is tried there for the first time, and again when that was
 //! long ago.
 //!
+//! What is published about its hosts is asked for as well: domains whose hosts are held to something have connections of their own.
+//!
 //! A route to named hosts is a site of its own, which the queue knows. For a domain that goes by the DNS its mail hosts are
 //! asked for, so many domains at once as the DNS client has sockets; the others wait.
 
@@ -8,15 +10,19 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
-use delivery::{Hosts, Routes};
-use dns::{Kind, Name, Question};
+use delivery::{
+    Demand, Hosts, Routes, StsUse,
+    sts::{self, Policy},
+};
+use dns::{Kind, Name, Outcome, Question, Records};
 use mail::{TenantId, Timestamp};
 use queue::{Destination, Queue, Tenant, Whereabouts};
 
-use crate::{facts, schedule, shard::Shard};
+use crate::{facts, outbound_tls, schedule, shard::Shard};
 
 /// Destinations that are being located.
 #[derive(Default)]
@@ -72,15 +78,35 @@ async fn locate(shard: &Shard, key: &str) -> (Box<str>, Duration) {
     let alone = || (key.into(), GOOD_FOR_MIN);
     let Some(domain) = Routes::domain_of_key(key) else { return alone() };
     let Ok(name) = Name::parse(domain.as_str()) else { return alone() };
-    let answer = shard.resolve.ask(&Question { name, kind: Kind::Mx }).await;
+    let asked = shard.resolve.ask(&Question::mx(name.clone()));
+    let policy = policy(shard, key, &name).await;
+    let answer = asked.await;
     let settings = shard.settings();
     let Some(route) = settings.routes.route_of_key(key) else { return alone() };
     let hosts = Hosts::of(&answer, &settings.own);
     match hosts.site(&domain, &settings.site_rules) {
         Some(site) => {
+            let site = delivery::marked(site, answer.security, policy.as_deref());
             let site = settings.routes.site_key(route, Routes::demand_of_key(key), &site);
             (site, answer.ttl.clamp(GOOD_FOR_MIN, GOOD_FOR_MAX))
         }
         None => alone(),
     }
+}
+
+/// What a domain says of its hosts, where that is asked for.
+async fn policy(shard: &Shard, key: &str, name: &Name) -> Option<Arc<Policy>> {
+    let settings = shard.settings();
+    let route = settings.routes.route(settings.routes.route_of_key(key)?);
+    if route.options.sts == StsUse::Off || Routes::demand_of_key(key) == Demand::Waived {
+        return None;
+    }
+    // What is too long for that has no policy.
+    let record = Name::parse(&format!("_mta-sts.{name}")).ok()?;
+    let answer = shard.resolve.ask(&Question { name: record, kind: Kind::Txt }).await;
+    let id = match &answer.outcome {
+        Outcome::Found(Records::Texts(texts)) => sts::record_id(texts),
+        Outcome::Found(_) | Outcome::NoData | Outcome::NxDomain | Outcome::TempFail(_) => None,
+    };
+    outbound_tls::policy(shard, name, id.as_deref()).await.policy
 }

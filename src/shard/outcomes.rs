@@ -23,6 +23,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) envelope: Option<&'a Envelope>,
     pub(crate) took: Duration,
     pub(crate) tls: Option<&'a str>,
+    /// By which its protection was decided.
+    pub(crate) policy: Option<&'a str>,
 }
 
 /// Tells everybody.
@@ -92,7 +94,13 @@ pub(crate) fn end_unattempted(shard: &Rc<Shard>, job: Job, outcome: &Outcome) {
     let outcomes: Vec<_> = job.recipients.iter().map(|place| (*place, outcome.clone())).collect();
     let envelope = shard.contents.borrow().get(&job.id).map(|message| message.envelope.clone());
     let name: Box<str> = shard.queue.borrow().name(job.destination).map_or_else(Box::default, Into::into);
-    let ended = Ended { outcomes: &outcomes, envelope: envelope.as_deref(), took: Duration::ZERO, tls: None };
+    let ended = Ended {
+        outcomes: &outcomes,
+        envelope: envelope.as_deref(),
+        took: Duration::ZERO,
+        tls: None,
+        policy: None,
+    };
     end(shard, &job, &name, &ended);
 }
 
@@ -160,6 +168,7 @@ fn note(
         status: Some(&report.status),
         reply: &reply,
         tls: ended.tls,
+        policy: ended.policy,
         attempt: job.number.into(),
         took: ended.took,
         delay,

@@ -84,7 +84,7 @@ fn shared_keys(shard: &Shard, node: &Node) -> Option<Vec<String>> {
         Reach::Below => None,
         Reach::Itself => {
             let settings = shard.settings();
-            let demands = [Demand::None, Demand::Required, Demand::Preferred];
+            let demands = [Demand::None, Demand::Required, Demand::Preferred, Demand::Waived];
             Some(demands.map(|demand| settings.way(&node.domain, demand).key.to_string()).to_vec())
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use dns::{
     Answer, Asked, Failure, Limits, Name, Order, Question, ResolvConf, Resolver, Server, Socket, StaticHosts,
-    Ticket, Transport, Waiter,
+    Ticket, Transport, Trust, Waiter,
 };
 use futures_lite::future::or;
 use ring::{ConnectOptions, Datagram, Event, Stream};
@@ -57,11 +57,14 @@ impl Resolving {
     }
 
     fn with(config: &config::Dns, resolv_conf: impl FnOnce() -> Vec<u8>) -> Self {
-        let servers = if config.servers.is_empty() {
+        let mut servers = if config.servers.is_empty() {
             ResolvConf::parse(&resolv_conf()).servers
         } else {
             config.servers.iter().map(|address| Server::new(*address)).collect()
         };
+        if config.trust_ad {
+            servers.iter_mut().for_each(|server| server.trust = Trust::Believed);
+        }
         let mut hosts = StaticHosts::default();
         for (domain, addresses) in &config.hosts {
             // What is no name of the DNS is never asked for either.

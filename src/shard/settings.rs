@@ -14,8 +14,8 @@ use config::{
     ListenerTls, Rate,
 };
 use delivery::{
-    Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, SiteRule, Sources,
-    TlsLevel, Via, rule_of_site,
+    DaneUse, Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, SiteRule,
+    Sources, StsUse, TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
 use mail::{Envelope, TenantId};
@@ -25,11 +25,12 @@ use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
 };
-use tls::{ClientConfig, Credentials, ServerConfig};
+use tls::{Credentials, ServerConfig};
 
 use crate::{
     crowd::{Prefixes, Rates},
     locate,
+    outbound_tls::{ClientTls, OutboundTls},
     resolve::Resolving,
     shard::{Held, Way},
 };
@@ -41,10 +42,8 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// What our servers speak; none without a certificate.
     pub server_tls: Option<ServerTls>,
-    /// What our clients speak to next hops whose certificate does not matter.
-    pub client_tls: Option<Arc<ClientConfig>>,
-    /// What our clients speak where it does.
-    pub client_tls_verified: Option<Arc<ClientConfig>>,
+    /// What our clients speak to next hops.
+    pub client_tls: Option<ClientTls>,
 }
 
 /// What our servers speak, by how they treat the certificates of clients.
@@ -98,7 +97,9 @@ pub(crate) struct Settings {
     /// How much may wait to be sent on one connection.
     pub(crate) send_max: usize,
     pub(crate) checkpoint_interval: Duration,
-    client_tls: ClientTls,
+    pub(crate) outbound_tls: OutboundTls,
+    /// Whether it is counted how TLS goes, for reports.
+    pub(crate) tls_reports: bool,
     doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
@@ -119,11 +120,6 @@ pub(crate) struct Shape {
     pub(crate) recipients_max: usize,
     /// How long one is kept that has nothing to send.
     pub(crate) idle: Duration,
-}
-
-struct ClientTls {
-    lenient: Option<Arc<ClientConfig>>,
-    verified: Option<Arc<ClientConfig>>,
 }
 
 /// What the sessions of one listener have in common.
@@ -193,10 +189,8 @@ impl Settings {
             forwards: config.routes.iter().any(|route| route.xforward),
             send_max: to_usize(config.buffers.send),
             checkpoint_interval: config.index.checkpoint_interval,
-            client_tls: ClientTls {
-                lenient: snapshot.client_tls.clone(),
-                verified: snapshot.client_tls_verified.clone(),
-            },
+            outbound_tls: OutboundTls::new(snapshot.client_tls.clone()),
+            tls_reports: config.tls_reports.enabled,
             doors: config.listeners.iter().map(door).collect(),
             http_door: Rc::new(Door::new(config, &http_listener(config), None)),
         }
@@ -245,15 +239,6 @@ impl Settings {
             }
             (None, _) => "route.concurrency-max".into(),
             (Some(rule), what) => format!("site.{}.{what}", rule.name),
-        }
-    }
-
-    /// The TLS configuration for a level, where there is one.
-    pub(crate) fn client_tls(&self, level: TlsLevel) -> Option<Arc<ClientConfig>> {
-        match level {
-            TlsLevel::None => None,
-            TlsLevel::Opportunistic | TlsLevel::Required => self.client_tls.lenient.clone(),
-            TlsLevel::Verified | TlsLevel::Demanded => self.client_tls.verified.clone(),
         }
     }
 
@@ -429,13 +414,6 @@ pub fn effects(snapshot: &Snapshot) -> String {
     format!("{:?}", Settings::new(snapshot))
 }
 
-// What is in there is none of our settings, and has no words that could be compared.
-impl fmt::Debug for ClientTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClientTls")
-    }
-}
-
 impl fmt::Debug for TlsStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -518,11 +496,18 @@ fn route(route: &config::Route) -> Route {
         config::Via::Discard => Via::Discard,
         config::Via::Hold => Via::Hold,
     };
-    let tls = match route.tls {
-        config::RouteTls::None => TlsLevel::None,
-        config::RouteTls::Opportunistic => TlsLevel::Opportunistic,
-        config::RouteTls::Required => TlsLevel::Required,
-        config::RouteTls::Verified => TlsLevel::Verified,
+    let (tls, dane) = match route.tls {
+        config::RouteTls::None => (TlsLevel::None, DaneUse::Off),
+        config::RouteTls::Opportunistic => (TlsLevel::Opportunistic, DaneUse::Off),
+        config::RouteTls::Required => (TlsLevel::Required, DaneUse::Off),
+        config::RouteTls::Dane => (TlsLevel::Opportunistic, DaneUse::WherePublished),
+        config::RouteTls::DaneRequired => (TlsLevel::Required, DaneUse::Required),
+        config::RouteTls::Verified => (TlsLevel::Verified, DaneUse::Off),
+    };
+    let policed = !matches!(route.tls, config::RouteTls::None | config::RouteTls::DaneRequired);
+    let sts = match route.via {
+        config::Via::Mx if route.mta_sts && policed => StsUse::WherePublished,
+        config::Via::Mx | config::Via::Hop | config::Via::Discard | config::Via::Hold => StsUse::Off,
     };
     let mut sources = Sources::default();
     for address in &route.source_address {
@@ -533,6 +518,9 @@ fn route(route: &config::Route) -> Route {
     }
     let options = RouteOptions {
         tls,
+        dane,
+        sts,
+        identity: route.client_certificate.as_ref().map(|file| file.to_string_lossy().into()),
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
         forwarding: if route.xforward { Forwarding::On } else { Forwarding::Off },
         chaining: if route.chaining { Chaining::On } else { Chaining::Off },

@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use bridge::Neighbours;
+use bridge::{Neighbours, StsPolicies};
 use bytes::Bytes;
-use delivery::Via;
+use delivery::{Via, tally::Tally};
 use journal::{Draft, Last, Phase, RecipientState};
 use mail::{DeliverByMode, Envelope, Handling, QueueId, Timestamp};
 use message::date::DateCache;
@@ -58,6 +58,10 @@ pub(crate) struct Shard {
     pub(crate) balance: Balance,
     /// The way to all shards.
     pub(crate) neighbours: Neighbours,
+    /// What domains say of the TLS of their hosts.
+    pub(crate) policies: StsPolicies,
+    /// How TLS went with next hops.
+    pub(crate) tally: RefCell<Tally>,
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
     pub(crate) verifier: Verifier,
@@ -134,6 +138,7 @@ pub(crate) struct Parts {
     pub(crate) crowd: Crowd,
     pub(crate) balance: Balance,
     pub(crate) neighbours: Neighbours,
+    pub(crate) policies: StsPolicies,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
 }
@@ -156,6 +161,7 @@ impl Shard {
             crowd,
             balance,
             neighbours,
+            policies,
             pool,
             metrics,
         } = parts;
@@ -177,6 +183,8 @@ impl Shard {
             crowd,
             balance,
             neighbours,
+            policies,
+            tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
             pool,

@@ -13,10 +13,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use delivery::tally::TlsResult;
 use ring::{Input, Peer, Pool, Stream};
-use tls::{Channel, ClientConfig, Credentials, ServerConfig, Shown, TlsError};
+use tls::{Channel, ClientConfig, Credentials, Judge, ServerConfig, Shown, TlsError};
 
-use crate::caller::Caller;
+use crate::{caller::Caller, outbound_tls};
 
 /// A stream with what was received and what is yet to be sent.
 pub(crate) struct Socket {
@@ -50,6 +51,17 @@ pub(crate) enum HandshakeError {
     /// As in a session that is taken up again after its certificate was struck off the list.
     #[error("the certificate of the client is no credential")]
     NoCredential,
+}
+
+impl HandshakeError {
+    /// What a report to the server's owner says of it; none when it may be the way to it.
+    pub(crate) fn result(&self) -> Option<TlsResult> {
+        match self {
+            Self::Tls(error) => Some(outbound_tls::result_of(error)),
+            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => None,
+            Self::Io(_) | Self::Closed | Self::NoCredential => Some(TlsResult::ValidationFailure),
+        }
+    }
 }
 
 /// What the bytes are that were received before a handshake and that nobody has read.
@@ -242,6 +254,12 @@ impl Socket {
     /// What TLS agreed on, when there is TLS.
     pub(crate) fn tls_session(&self) -> Option<tls::Session> {
         self.secure.as_ref()?.channel.session()
+    }
+
+    /// Whether the server there has shown a certificate for this name.
+    pub(crate) fn verify_peer(&self, judge: &Judge, name: &str, now: Duration) -> Result<(), TlsError> {
+        let chain = self.secure.as_ref().map_or(&[][..], |secure| secure.channel.peer_certificates());
+        judge.verify(chain, name, now)
     }
 
     /// What the client has shown in the handshake.

@@ -16,7 +16,7 @@ use rustls::{
     Error, InconsistentKeys,
     crypto::aws_lc_rs,
     server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -130,6 +130,25 @@ impl CertificateError {
             | Self::KeyUnsupported { path }
             | Self::Mismatch { key: path, .. } => Some(path),
         }
+    }
+}
+
+/// What we show to servers that ask who we are.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<CertifiedKey>);
+
+impl Identity {
+    /// Reads and checks a chain and its key.
+    ///
+    /// # Errors
+    /// [`CertificateError`] for the file that cannot be used.
+    pub fn load(chain: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let (certified, _) = certify((chain, &read(chain)?), (key, &read(key)?))?;
+        Ok(Self(certified))
+    }
+
+    pub(crate) fn resolver(&self) -> SingleCertAndKey {
+        SingleCertAndKey::from(CertifiedKey::clone(&self.0))
     }
 }
 

@@ -15,15 +15,15 @@
 use std::{fmt, mem, sync::Arc, time::Duration};
 
 use rustls::{
-    AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, InvalidMessage, PeerIncompatible,
-    ProtocolVersion, ServerConfig,
+    AlertDescription, CertificateError, ClientConfig, CommonState, Error, HandshakeKind, InvalidMessage,
+    PeerIncompatible, ProtocolVersion, ServerConfig,
     client::UnbufferedClientConnection,
     server::UnbufferedServerConnection,
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::{Credentials, Shown, Version, certificates::take_asked_for};
+use crate::{Credentials, Shown, Version, certificates::take_asked_for, dane::NoMatch};
 
 /// One connection's TLS state.
 pub struct Channel {
@@ -62,6 +62,46 @@ pub struct Session {
     pub resumed: bool,
 }
 
+/// What is wrong with a certificate, as reports tell it apart (RFC 8460 §4.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is for others.
+    Name,
+    /// It is too old, or not yet valid.
+    Time,
+    /// Nobody believed has issued it.
+    Issuer,
+    /// Something else.
+    Other,
+}
+
+impl TlsError {
+    /// What is wrong with the certificate of the other side, or with all else.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rustls's own enum, which may grow")]
+    pub const fn flaw(&self) -> Flaw {
+        match self {
+            Self::Certificate(why) => match why {
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    Flaw::Name
+                }
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Flaw::Time,
+                CertificateError::UnknownIssuer => Flaw::Issuer,
+                _ => Flaw::Other,
+            },
+            Self::NotTls
+            | Self::Incompatible(_)
+            | Self::NoRecord
+            | Self::Alert(_)
+            | Self::ServerName
+            | Self::TooMuch
+            | Self::Protocol(_) => Flaw::Other,
+        }
+    }
+}
+
 impl fmt::Display for Session {
     /// `TLSv1.3 TLS_AES_256_GCM_SHA384`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,6 +121,9 @@ pub enum TlsError {
     /// The certificate was not accepted.
     #[error("the certificate was not accepted: {0}")]
     Certificate(rustls::CertificateError),
+    /// The certificate is not what the TLSA records of the server say.
+    #[error("the certificate was not accepted: no TLSA record matches it")]
+    NoRecord,
     /// The peer gave up, and said why.
     #[error("the peer sent the alert {0:?}")]
     Alert(AlertDescription),
@@ -346,6 +389,9 @@ impl From<Error> for TlsError {
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             ) => Self::NotTls,
             Error::PeerIncompatible(why) => Self::Incompatible(why),
+            Error::InvalidCertificate(CertificateError::Other(why)) if why.0.is::<NoMatch>() => {
+                Self::NoRecord
+            }
             Error::InvalidCertificate(why) => Self::Certificate(why),
             Error::AlertReceived(alert) => Self::Alert(alert),
             error => Self::Protocol(error),

@@ -8,14 +8,18 @@ mod authorities;
 mod certificates;
 mod channel;
 mod credentials;
+mod dane;
+mod judge;
 mod settings;
 
 pub use authorities::{Authorities, Public};
-pub use certificates::{CertificateError, CertificateFiles, Certificates, self_signed};
-pub use channel::{Channel, Progress, Session, TlsError};
+pub use certificates::{CertificateError, CertificateFiles, Certificates, Identity, self_signed};
+pub use channel::{Channel, Flaw, Progress, Session, TlsError};
 pub use credentials::{ClientCertificates, Credentials, Fingerprint, Shown};
+pub use dane::{Association, Dane, Form, Holder, Part};
+pub use judge::Judge;
 pub use rustls::{ClientConfig, ServerConfig};
 pub use settings::{
-    Authentication, ServerOptions, SettingsError, Tickets, Version, client_config, install_provider,
-    server_config,
+    Authentication, ServerOptions, SettingsError, Tickets, Version, client_config, client_config_as,
+    install_provider, server_config,
 };

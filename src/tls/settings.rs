@@ -21,7 +21,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::{Authorities, Certificates, ClientCertificates, channel::iana_name, credentials::Asking};
+use crate::{
+    Authorities, Certificates, ClientCertificates, Dane, Identity, channel::iana_name, credentials::Asking,
+    dane::ByRecords,
+};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +52,8 @@ pub enum Authentication<'a> {
     Opportunistic,
     /// Issued for the name by one of these.
     Authorities(&'a Authorities),
+    /// As the TLSA records of the server want it.
+    Records(&'a Dane),
 }
 
 /// Why there is no configuration.
@@ -148,16 +153,36 @@ pub fn client_config(
     version_min: Version,
     sessions_max: usize,
 ) -> Result<Arc<ClientConfig>, SettingsError> {
+    client_config_as(None, authentication, version_min, sessions_max)
+}
+
+/// As [`client_config`], for a client that shows this certificate to servers that ask for one.
+///
+/// # Errors
+/// Likewise.
+pub fn client_config_as(
+    identity: Option<&Identity>,
+    authentication: Authentication<'_>,
+    version_min: Version,
+    sessions_max: usize,
+) -> Result<Arc<ClientConfig>, SettingsError> {
     let provider = provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions(version_min))?;
-    let mut config = match authentication {
+    let builder = match authentication {
         Authentication::Opportunistic => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
         }
         Authentication::Authorities(authorities) => builder.with_root_certificates(authorities.roots.clone()),
-    }
-    .with_no_client_auth();
+        Authentication::Records(dane) => {
+            let by_records = Arc::new(ByRecords::new(dane.clone()));
+            builder.dangerous().with_custom_certificate_verifier(by_records)
+        }
+    };
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(identity.resolver())),
+        None => builder.with_no_client_auth(),
+    };
     config.resumption = Resumption::in_memory_sessions(sessions_max);
     Ok(Arc::new(config))
 }

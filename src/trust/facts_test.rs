@@ -12,7 +12,7 @@ fn name(text: &str) -> Name {
 
 fn found(text: &str) -> Arc<Answer> {
     let outcome = Outcome::Found(Records::Texts(vec![text.as_bytes().into()]));
-    Arc::new(Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO })
+    Arc::new(Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO })
 }
 
 /// What each of the names says; a lack is told in brackets.
@@ -102,7 +102,7 @@ fn a_failure_is_never_an_absence() {
         (Outcome::Found(Records::Addresses(Vec::new())), Lack::NoData),
     ];
     for (outcome, lack) in outcomes {
-        let answer = Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO };
+        let answer = Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO };
         facts.learn(Question { name: name("a.example"), kind: Kind::Txt }, Arc::new(answer));
         assert_eq!(facts.texts(&name("a.example")), Err(lack));
         let temporary = matches!(error(lack), Error::Dns(DnsError::Resolver(_)));

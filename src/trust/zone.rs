@@ -68,7 +68,12 @@ impl Zone {
     }
 
     pub(crate) fn answer(&self, question: &Question) -> Answer {
-        Answer { outcome: self.outcome(question), security: Security::Unproven, ttl: Duration::from_secs(60) }
+        Answer {
+            outcome: self.outcome(question),
+            security: Security::Unproven,
+            alias_of: None,
+            ttl: Duration::from_secs(60),
+        }
     }
 
     fn outcome(&self, question: &Question) -> Outcome {
@@ -183,7 +188,7 @@ fn found(kind: Kind, records: &[Data]) -> Option<Records> {
             let Data::Text(text) = data else { return None };
             Some(text.clone().into_boxed_slice())
         })?),
-        Kind::Tlsa => return None,
+        Kind::Cname | Kind::Tlsa => return None,
     };
     Some(found)
 }

@@ -240,6 +240,8 @@ events! {
         reply: &'a str,
         /// TLS version and cipher, when there was TLS.
         tls: Option<&'a str>,
+        /// What decided about its TLS: dane, dane-unusable, sts, sts-testing; or the route: none, opportunistic, required, verified.
+        policy: Option<&'a str>,
         /// Which attempt this was.
         attempt: u32,
         /// How long the attempt took, in seconds.
@@ -328,6 +330,38 @@ events! {
         nrcpt: u64,
         /// Seconds that it took to look at the whole queue.
         took: Option<Duration>,
+    }
+    /// The policy of a domain about the TLS of its hosts was fetched (MTA-STS).
+    Info delivery policy_fetched = PolicyFetched<'a> {
+        /// Whose.
+        domain: &'a str,
+        /// enforce, testing, none.
+        mode: &'a str,
+        /// How long it holds, in seconds.
+        max_age: Duration,
+    }
+    /// The policy that a domain announces could not be had. One that was known before holds.
+    Warn delivery policy_failed = PolicyFailed<'a> {
+        /// Whose.
+        domain: &'a str,
+        /// Why.
+        error: &'a str,
+    }
+    /// A domain was told how TLS went with its hosts (RFC 8460): the report is in the queue, or its host has taken it.
+    Info report tls_report_sent = TlsReportSent<'a> {
+        /// Which domain.
+        domain: &'a str,
+        /// Where it wants its reports.
+        to: &'a str,
+    }
+    /// A domain could not be told how TLS went with its hosts. It is not tried again.
+    Warn report tls_report_failed = TlsReportFailed<'a> {
+        /// Which domain.
+        domain: &'a str,
+        /// Where it wants its reports.
+        to: &'a str,
+        /// Why it cannot have one.
+        error: &'a str,
     }
     /// A question of ours to the DNS had no usable answer.
     Debug dns dns_failed = DnsFailed<'a> {

@@ -87,6 +87,10 @@ pub struct Outbound {
     pub bytes: Counter,
     /// TLS handshakes.
     pub tls: TlsMetrics,
+    /// Connections that kept to what their TLS was decided by.
+    pub policies_kept: Family<TlsPolicy>,
+    /// Those that did not.
+    pub policies_broken: Family<TlsPolicy>,
 }
 
 /// TLS handshakes of one side.
@@ -420,6 +424,28 @@ labels! {
 }
 
 labels! {
+    /// By which the protection of a connection to a next hop is decided.
+    TlsPolicy {
+        /// By the route: none.
+        None => "none",
+        /// By the route: where it is offered.
+        Opportunistic => "opportunistic",
+        /// By the route: always.
+        Required => "required",
+        /// By the route or the mail: with a good certificate.
+        Verified => "verified",
+        /// By TLSA records.
+        Dane => "dane",
+        /// By TLSA records of no use.
+        DaneUnusable => "dane-unusable",
+        /// By the domain's policy.
+        Sts => "sts",
+        /// By the domain's policy, as a trial.
+        StsTesting => "sts-testing",
+    }
+}
+
+labels! {
     /// What a notification says (RFC 3464 §2.3.3).
     Dsn {
         /// Given up.
@@ -480,6 +506,10 @@ impl ShardMetrics {
                 recipients: b.counter(&n::RECIPIENTS, &["out"]),
                 bytes: b.counter(&n::CONTENT_BYTES, &["out"]),
                 tls: tls(b, "out"),
+                policies_kept: Family::new(|v: TlsPolicy| b.counter(&n::TLS_POLICIES, &[v.label(), "kept"])),
+                policies_broken: Family::new(|v: TlsPolicy| {
+                    b.counter(&n::TLS_POLICIES, &[v.label(), "broken"])
+                }),
             },
             journal: Journal {
                 group_records: b.histogram(&n::GROUP_RECORDS),

@@ -148,6 +148,8 @@ list! {
         "TLS handshakes, done or failed";
     TLS_RESUMED: "ringpost_tls_resumed_total", Kind::Counter, Count, ["shard"],
         "TLS handshakes with clients that took an earlier session up again";
+    TLS_POLICIES: "ringpost_tls_policies_total", Kind::Counter, Count, ["shard", "policy", "result"],
+        "Connections to next hops by what decided about their TLS, and whether the host kept to it";
     GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
         "Records made durable by one sync";
     GROUP_BYTES: "ringpost_journal_group_bytes", SIZE, Bytes, ["shard"],

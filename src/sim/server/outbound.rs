@@ -355,6 +355,8 @@ impl Server {
                         }
                     }
                 }
+                // No route of the simulation keeps to policies.
+                Step::AskPolicy(..) => worker.attempt().on_policy(None),
                 Step::Connect(hop) => {
                     let known = names::hop_at(hop.remote.address).expect("DNS names our next hops alone");
                     let link = world.connect_to_hop(Party::Worker(number), known);

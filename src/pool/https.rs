@@ -1,0 +1,146 @@
+//! One request by HTTPS to a host whose addresses are known: no redirects, no proxies, no cookies, and an end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Request, StatusCode, body::Incoming, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use tls::ClientConfig;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, rustls, rustls::pki_types::ServerName};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HttpsError {
+    /// It took too long.
+    #[error("no answer in time")]
+    Timeout,
+    /// No address, or none that takes connections.
+    #[error("cannot connect: {0}")]
+    Connect(Box<str>),
+    /// The certificate is not one for the host.
+    #[error("{0}")]
+    Certificate(Box<str>),
+    /// Anything else that is no HTTP.
+    #[error("{0}")]
+    Protocol(Box<str>),
+    /// It answered, and not with what was wanted.
+    #[error("the host answered {0}")]
+    Status(StatusCode),
+    /// The body is not of the kind that was wanted.
+    #[error("the host gave no text/plain")]
+    Kind,
+    /// There is more of it than is read.
+    #[error("the answer is longer than {0} octets")]
+    TooLong(usize),
+}
+
+/// Where a request goes, and how long it may take.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The host's name: in the request, and in its certificate.
+    pub(crate) host: String,
+    /// Where it is: tried in this order.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Whom to believe.
+    pub(crate) tls: Arc<ClientConfig>,
+    /// For all of it.
+    pub(crate) patience: Duration,
+    /// Octets of the body that are read.
+    pub(crate) body_max: usize,
+}
+
+/// Sends the request; the body of the answer, when that is a 200.
+///
+/// # Errors
+/// [`HttpsError`].
+pub(crate) async fn get_text(target: &Target, path: &str) -> Result<Vec<u8>, HttpsError> {
+    let request = Request::get(path)
+        .header(header::HOST, host_header(target))
+        .header(header::ACCEPT, "text/plain")
+        .header(header::USER_AGENT, "ringpost")
+        .body(Full::default())
+        .map_err(protocol)?;
+    timeout(target.patience, async {
+        let answer = send(target, request).await?;
+        // "HTTP 3xx redirects MUST NOT be followed", nor is anything but 200 the policy (RFC 8461 §3.3).
+        if answer.status() != StatusCode::OK {
+            return Err(HttpsError::Status(answer.status()));
+        }
+        // So that nobody who may put a picture there puts a policy there (RFC 8461 §3.2).
+        let kind = answer.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
+        let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next()).unwrap_or_default();
+        if !kind.trim_ascii().eq_ignore_ascii_case(b"text/plain") {
+            return Err(HttpsError::Kind);
+        }
+        match Limited::new(answer.into_body(), target.body_max).collect().await {
+            Ok(body) => Ok(body.to_bytes().into()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(HttpsError::TooLong(target.body_max))
+            }
+            Err(error) => Err(HttpsError::Protocol(error.to_string().into())),
+        }
+    })
+    .await
+    .unwrap_or(Err(HttpsError::Timeout))
+}
+
+/// Sends this body; the answer is any 2xx.
+///
+/// # Errors
+/// [`HttpsError`].
+pub(crate) async fn post(target: &Target, path: &str, kind: &str, body: Vec<u8>) -> Result<(), HttpsError> {
+    let request = Request::post(path)
+        .header(header::HOST, host_header(target))
+        .header(header::CONTENT_TYPE, kind)
+        .header(header::CONTENT_LENGTH, body.len())
+        .header(header::USER_AGENT, "ringpost")
+        .body(Full::from(body))
+        .map_err(protocol)?;
+    let answer = timeout(target.patience, send(target, request)).await.map_err(|_| HttpsError::Timeout)??;
+    if answer.status().is_success() { Ok(()) } else { Err(HttpsError::Status(answer.status())) }
+}
+
+async fn send(
+    target: &Target,
+    request: Request<Full<Bytes>>,
+) -> Result<hyper::Response<Incoming>, HttpsError> {
+    let name = ServerName::try_from(target.host.clone()).map_err(protocol)?;
+    let mut failure = HttpsError::Connect("the host has no address".into());
+    for address in &target.addresses {
+        let stream = match TcpStream::connect(address).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                failure = HttpsError::Connect(format!("{address}: {error}").into());
+                continue;
+            }
+        };
+        let secure = TlsConnector::from(target.tls.clone()).connect(name, stream).await.map_err(handshake)?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(secure)).await.map_err(protocol)?;
+        // It ends with the sender, or with what is read of the answer.
+        tokio::spawn(connection);
+        return sender.send_request(request).await.map_err(protocol);
+    }
+    Err(failure)
+}
+
+fn host_header(target: &Target) -> String {
+    match target.addresses.first().map(SocketAddr::port) {
+        Some(port) if port != 443 => format!("{}:{port}", target.host),
+        Some(_) | None => target.host.clone(),
+    }
+}
+
+fn handshake(error: std::io::Error) -> HttpsError {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(why)) => HttpsError::Certificate(format!("{why:?}").into()),
+        Some(_) | None => HttpsError::Protocol(error.to_string().into()),
+    }
+}
+
+fn protocol(error: impl std::error::Error) -> HttpsError {
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    HttpsError::Protocol(format!("{error}{cause}").into())
+}
