@@ -3,15 +3,18 @@
 //! To follow a recipient: [`Routes`] says by which road its domain is reached, [`Connections`] may have an
 //! idle connection there; if not, an [`Attempt`] finds a host to connect to. The session is
 //! `smtp::client`'s. What it gives for each recipient is judged by [`fates`]; who remains goes on with
-//! the attempt, until that gives up with an [`Outcome`] for all that are left.
+//! the attempt, until that gives up with an [`Outcome`] for all that are left. What is no success goes through the
+//! [`Classifier`], which says what it is about and what it means for the site.
 
 mod attempt;
+mod classify;
 mod connections;
 mod outcome;
 mod route;
 mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
+pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, Rule, RulesError};
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
 pub use route::{

@@ -522,7 +522,7 @@ impl Worker {
 }
 
 fn deferred(status: Status, text: &str) -> Outcome {
-    Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()) })
+    Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()), stage: None })
 }
 
 fn last(report: &Report) -> Last {
