@@ -28,6 +28,7 @@ impl Config {
         self.check_tls(reader);
         self.check_relay(reader);
         self.check_routes(reader);
+        self.check_reply_rules(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
         self.check_times(reader);
@@ -372,6 +373,13 @@ impl Config {
         for net in self.relay.networks.iter().filter(|net| net.prefix_len() == 0) {
             let problem = format!("{net} is everybody: this is an open relay, and others will block it");
             reader.conflict(&["relay.networks"], problem, "name the networks of your own clients");
+        }
+    }
+
+    fn check_reply_rules(&self, reader: &mut Reader<'_>) {
+        for rule in self.reply_rules.iter().filter(|rule| rule.fits_everything()) {
+            let key = format!("reply-rule.{}", rule.name.to_ascii_lowercase());
+            reader.missing(&key, "text = [\"…\"]", "say which refusals it is for");
         }
     }
 

@@ -16,6 +16,7 @@ mod notation;
 mod operating;
 mod parse;
 mod reader;
+mod replies;
 mod schema;
 mod sending;
 mod serving;
@@ -36,6 +37,7 @@ pub use operating::{
     ApiKey, Hardening, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown, Upgrade,
 };
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
+pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
 pub use schema::Takes;
 pub use sending::{
     Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, Via,
@@ -101,6 +103,8 @@ section! {
         verify: Verify [Table] = Verify::default();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
+        /// What refusals are about.
+        reply_rules "reply-rule": Vec<ReplyRule> [Entries] = Vec::new();
         /// Certificates of next hops.
         outbound_tls: OutboundTls [Table] = OutboundTls::default();
         /// DNS.
