@@ -89,6 +89,8 @@ fn lines(c: &mut Criterion) {
                 address: Some(client),
                 status: Some(&"2.0.0"),
                 reply: "250 2.0.0 Ok: queued as 4XYZ123ABC",
+                category: None,
+                rule: None,
                 tls: None,
                 attempt: 1,
                 took: Duration::from_micros(1_234),

@@ -234,6 +234,10 @@ events! {
         status: Option<&'a dyn Display>,
         /// The last reply, or what happened in its place.
         reply: &'a str,
+        /// What that is about, as in reply-rules.md; none of a delivery.
+        category: Option<&'a str>,
+        /// The rule that says so.
+        rule: Option<&'a str>,
         /// TLS version and cipher, when there was TLS.
         tls: Option<&'a str>,
         /// Which attempt this was.
@@ -244,6 +248,23 @@ events! {
         delay: Duration,
         /// Seconds until the next attempt, when there will be one.
         next: Option<Duration>,
+    }
+    /// A next hop said what a rule has an alarm for (`reply-rule.action`).
+    Warn delivery alarmed = Alarmed<'a> {
+        /// The queue id.
+        id: &'a dyn Display,
+        /// The recipient.
+        to: &'a str,
+        /// Where the route led.
+        destination: &'a str,
+        /// The host that said it.
+        host: Option<&'a str>,
+        /// The rule.
+        rule: &'a str,
+        /// What it is about.
+        category: &'a str,
+        /// The reply.
+        reply: &'a str,
     }
     /// A notification was written for a recipient.
     Info queue returned = Returned<'a> {

@@ -184,6 +184,8 @@ list! {
         "Time from acceptance to the end of a recipient";
     QUEUE_REROUTED: "ringpost_queue_rerouted_total", Kind::Counter, Count, ["shard"],
         "Recipients that were queued when a reload changed the routes, and go another way since";
+    OUTBOUND_REFUSALS: "ringpost_outbound_refusals_total", Kind::Counter, Count, ["shard", "result", "category"],
+        "Recipients deferred or failed, by what the refusal was about: the categories of reply-rules.md";
     DSNS: "ringpost_dsns_total", Kind::Counter, Count, ["shard", "kind"],
         "Notifications written";
     DNS_QUESTIONS: "ringpost_dns_questions_total", Kind::Counter, Count, ["shard"],
