@@ -179,6 +179,7 @@ impl Ours {
             papers.certificates.as_ref().map(|certificates| self.server_tls(certificates, papers));
         let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
         Ok(Snapshot {
+            reply_rules: shard::reply_rules(&config)?,
             config,
             server_tls: server_tls.transpose()?,
             client_tls: Some(client(tls::Authentication::Opportunistic)?),

@@ -36,6 +36,9 @@ hosts = ["192.0.2.1"]
 [[route]]
 name = "m"
 domains = ["*"]
+[[reply-rule]]
+name = "q"
+codes = [450]
 "#;
 
 /// Each key with another value. What follows a bar is what the value cannot do without: it stands in the configuration
@@ -231,6 +234,16 @@ route.chunking = false
 route.chaining = true
 route.xforward = true
 route.source-address = ["127.0.0.2"]
+reply-rule.codes = [451]
+reply-rule.statuses = ["5.1.*"]
+reply-rule.text = ["come back later"]
+reply-rule.domains = ["example.com"]
+reply-rule.hosts = ["*.example.com"]
+reply-rule.stages = ["rcpt"]
+reply-rule.category = "rate"
+reply-rule.action = "slower"
+reply-rule.suspend = "7h" | action = "suspend"
+reply-rule.example = "450 later"
 outbound-tls.public-authorities = false | outbound-tls.authorities = ["ca.pem"]
 outbound-tls.authorities = ["ca2.pem"]
 dns.servers = ["192.0.2.53:53"]
@@ -293,7 +306,7 @@ hardening.core-dumps = true
 
 /// A configuration with these keys as they are told.
 fn with(lines: &[(&str, &str)]) -> Loaded {
-    let entries = ["listener", "certificate", "domain", "route", "api-key", "etrn"];
+    let entries = ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule"];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
     for (key, value) in lines {
@@ -356,7 +369,7 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             .iter()
             .map(|line| {
                 let (name, value) = line.split_once(" = ").unwrap();
-                let whole = name == key || !["listener", "route"].contains(&parent);
+                let whole = name == key || !["listener", "route", "reply-rule"].contains(&parent);
                 (if whole { name.to_owned() } else { format!("{parent}.{name}") }, value)
             })
             .collect();
@@ -371,9 +384,9 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             new.change(&started, SHARDS).unwrap_or_else(|errors| panic!("{key}: {errors:?}"));
         let (old, now) = (effects(&started), effects(&config));
         assert_eq!(old, effects(&started), "what is in force has no words of its own");
-        let name = ["listener", "certificate", "domain", "route", "api-key", "etrn"]
+        let name = ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule"]
             .iter()
-            .zip(["l", "c", "example.org", "r", "k", "e"])
+            .zip(["l", "c", "example.org", "r", "k", "e", "q"])
             .find(|(entry, _)| **entry == parent)
             .map_or(key.clone(), |(entry, name)| key.replacen(entry, &format!("{entry}.{name}"), 1));
         match (takes, &pending[..], old == now) {
@@ -400,6 +413,7 @@ fn entries_come_and_go() {
     for (entry, waits) in [
         ("[[domain]]\nname = \"example.com\"", false),
         ("[[route]]\nname = \"s\"\ndomains = [\"example.com\"]", false),
+        ("[[reply-rule]]\nname = \"s\"\ncodes = [452]", false),
         ("[[certificate]]\nname = \"d\"\ncertificate = \"d.pem\"\nkey = \"e.pem\"", false),
         ("[[listener]]\nname = \"s\"\naddress = [\"127.0.0.1:2526\"]", true),
     ] {

@@ -11,7 +11,7 @@
 //! - `schedule`    queue events in, orders out
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
 //! - `attempt`     one worker: hosts, sessions, transactions
-//! - `outcomes`    what became of it, told to queue, journal, log and metrics
+//! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules
 //! - `reports`     notifications to senders
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` and `restore` (after
@@ -38,6 +38,7 @@ mod outcomes;
 mod receiving;
 mod recover;
 mod release;
+mod replies;
 mod reports;
 mod reroute;
 mod resolve;
@@ -70,6 +71,7 @@ pub use crowd::Crowd;
 pub use journals::segment_path;
 pub use leases::Leases;
 pub use recover::{RecoverError, journal_limits, read as read_back};
+pub use replies::{reply_rules, reply_rules_astray};
 pub use settings::{ServerTls, Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
 

@@ -14,7 +14,8 @@ use config::{
     ListenerTls,
 };
 use delivery::{
-    Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources, TlsLevel, Via,
+    Classifier, Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources,
+    TlsLevel, Via,
 };
 use dns::Name;
 use mail::Envelope;
@@ -37,6 +38,8 @@ use crate::{
 pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
+    /// What refusals are about: one table for all, since it takes some time to make.
+    pub reply_rules: Arc<Classifier>,
     /// What our servers speak; none without a certificate.
     pub server_tls: Option<ServerTls>,
     /// What our clients speak to next hops whose certificate does not matter.
@@ -72,6 +75,8 @@ pub(crate) struct Settings {
     /// How programs are asked for recipients.
     pub(crate) verify: config::Verify,
     pub(crate) routes: Routes,
+    /// What refusals are about.
+    pub(crate) reply_rules: Arc<Classifier>,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
     pub(crate) schedule: queue::Schedule,
@@ -141,6 +146,7 @@ impl Settings {
             balance: config.cores.balance,
             verify: config.verify.clone(),
             routes: Routes::new(routes(config)),
+            reply_rules: snapshot.reply_rules.clone(),
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             schedule: schedule(&config.queue),
@@ -423,11 +429,6 @@ fn routes(config: &Config) -> Vec<Route> {
 }
 
 fn route(route: &config::Route) -> Route {
-    let pattern = |pattern: &DomainPattern| match pattern {
-        DomainPattern::Any => Pattern::Any,
-        DomainPattern::Below(domain) => Pattern::Below(domain.clone()),
-        DomainPattern::Exact(domain) => Pattern::Exact(domain.clone()),
-    };
     let via = match route.via {
         config::Via::Mx => Via::Mx(route.port),
         config::Via::Hop => Via::NextHop(route.hosts.iter().filter_map(hop_host).collect()),
@@ -459,6 +460,15 @@ fn route(route: &config::Route) -> Route {
         ..RouteOptions::default()
     };
     Route { patterns: route.domains.iter().map(pattern).collect(), via, options }
+}
+
+/// A pattern of the configuration, as routes and rules have it.
+pub(crate) fn pattern(pattern: &DomainPattern) -> Pattern {
+    match pattern {
+        DomainPattern::Any => Pattern::Any,
+        DomainPattern::Below(domain) => Pattern::Below(domain.clone()),
+        DomainPattern::Exact(domain) => Pattern::Exact(domain.clone()),
+    }
 }
 
 fn hop_host(hop: &config::Hop) -> Option<HopHost> {
