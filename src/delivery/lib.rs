@@ -4,13 +4,14 @@
 //! idle connection there; if not, an [`Attempt`] finds a host to connect to. The session is
 //! `smtp::client`'s. What it gives for each recipient is judged by [`fates`]; who remains goes on with
 //! the attempt, until that gives up with an [`Outcome`] for all that are left. What is no success goes through the
-//! [`Classifier`], which says what it is about and what it means for the site.
+//! [`Classifier`], which says what it is about; what it means for the site is kept by a [`Throttle`].
 
 mod attempt;
 mod classify;
 mod connections;
 mod outcome;
 mod route;
+mod throttle;
 mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
@@ -22,4 +23,5 @@ pub use route::{
     Routes, Sources, Via,
 };
 pub use smtp::client::TlsLevel;
+pub use throttle::{Allowed, THROTTLE_MEMORY_MAX, Throttle, ThrottleLimits, Told, Why};
 pub use tls_memory::{TlsMemory, TlsMemoryLimits};
