@@ -40,7 +40,8 @@ pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text}
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
 pub use schema::Takes;
 pub use sending::{
-    Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, Via,
+    Bounces, Dns, DomainPattern, Hop, Host, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls,
+    UnsignedReports, Via,
 };
 pub use serving::{
     Certificate, ClientCertificate, DomainKind, Etrn, Extensions, FileMode, Fingerprint, InboundTimeouts,
@@ -103,6 +104,8 @@ section! {
         verify: Verify [Table] = Verify::default();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
+        /// Reports on our mail.
+        bounces: Bounces [Table] = Bounces::default();
         /// What refusals are about.
         reply_rules "reply-rule": Vec<ReplyRule> [Entries] = Vec::new();
         /// Certificates of next hops.

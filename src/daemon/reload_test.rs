@@ -8,7 +8,7 @@ use super::*;
 
 const SHARDS: usize = 2;
 
-/// What the server is started with: one of each.
+/// What the server is started with: one of each. Of two exact domains of routes, the words would come in any order.
 const STARTED: &str = r#"
 [[listener]]
 name = "l"
@@ -30,7 +30,7 @@ hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 domains = ["example.org"]
 [[route]]
 name = "r"
-domains = ["example.net"]
+domains = ["*.example.net"]
 via = "hop"
 hosts = ["192.0.2.1"]
 [[route]]
@@ -234,6 +234,13 @@ route.chunking = false
 route.chaining = true
 route.xforward = true
 route.source-address = ["127.0.0.2"]
+route.verp = true
+bounces.domain = "b.example.org"
+bounces.secret = "0123456789abcdef" | bounces.domain = "b.example.org"
+bounces.local-part = "returned" | bounces.domain = "b.example.org"
+bounces.complaints = "fbl" | bounces.domain = "b.example.org"
+bounces.lifetime = "7d" | bounces.domain = "b.example.org"
+bounces.unsigned = "ignore" | bounces.domain = "b.example.org"
 reply-rule.codes = [451]
 reply-rule.statuses = ["5.1.*"]
 reply-rule.text = ["come back later"]

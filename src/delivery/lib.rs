@@ -19,8 +19,8 @@ pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, R
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
 pub use route::{
-    Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions,
-    Routes, Sources, Via,
+    Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, ReversePaths, Route, RouteIndex,
+    RouteOptions, Routes, Sources, Via,
 };
 pub use smtp::client::TlsLevel;
 pub use throttle::{Allowed, THROTTLE_MEMORY_MAX, Throttle, ThrottleLimits, Told, Why};

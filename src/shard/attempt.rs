@@ -6,11 +6,12 @@ use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration}
 
 use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes, Step,
-    Teller, TlsLevel, fates,
+    Attempt, AttemptLimits, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, ReversePaths, Route,
+    Routes, Step, Teller, TlsLevel, fates,
 };
-use mail::{Domain, Status, TlsDemand};
+use mail::{Domain, ReversePath, Status, TlsDemand};
 use queue::AttemptId;
+use report::Sent;
 use ring::{ConnectOptions, Stream};
 use smtp::client::{
     Action, Channel, Client, Ending, Offers, ReplyLimits, ReplyReader, Stage, TlsFailure, Transaction,
@@ -359,7 +360,7 @@ impl Worker<'_> {
         let envelope = &flight.message.envelope;
         let recipients = flight.remaining.iter().filter_map(|place| envelope.recipients.get(*place as usize));
         let transaction = Transaction {
-            reverse_path: envelope.reverse_path.clone(),
+            reverse_path: self.reverse_path(flight),
             recipients: recipients.cloned().collect(),
             size: flight.message.size,
             body: envelope.body,
@@ -382,6 +383,24 @@ impl Worker<'_> {
         };
         self.given += 1;
         Some(transaction)
+    }
+
+    /// As the route has it: an address of ours tells whom it is about, where it is one.
+    fn reverse_path(&self, flight: &Flight) -> ReversePath {
+        let reverse_path = &flight.message.envelope.reverse_path;
+        let returns = self.settings.returns.as_ref();
+        match (self.route.options.reverse_paths, returns, reverse_path) {
+            (ReversePaths::Ours, Some(returns), ReversePath::Address(_)) => {
+                let place = match flight.remaining[..] {
+                    [place] => Some(place),
+                    _ => None,
+                };
+                let ours = returns.paths.address(Sent { id: flight.job.id, place }, facts::now());
+                ours.map_or_else(|| reverse_path.clone(), ReversePath::Address)
+            }
+            // Nobody is told what becomes of a report (RFC 5321 §4.5.5).
+            (ReversePaths::Ours | ReversePaths::Kept, _, _) => reverse_path.clone(),
+        }
     }
 
     /// The client is done with the oldest message it was given.

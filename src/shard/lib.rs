@@ -12,7 +12,7 @@
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
 //! - `attempt`     one worker: hosts, sessions, transactions
 //! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules
-//! - `reports`     notifications to senders
+//! - `reports`     notifications to senders; `returned` reads those that come to us
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases` and `budget` (limits of the whole host), `recover` and `restore` (after
 //! a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `control` (the pool's
@@ -43,6 +43,7 @@ mod reports;
 mod reroute;
 mod resolve;
 mod restore;
+mod returned;
 mod reverse;
 mod schedule;
 mod settings;

@@ -206,7 +206,7 @@ fn count(shard: &Shard, outcome: &Outcome, category: Category) {
 }
 
 /// As the metrics have it.
-const fn counted(category: Category) -> CountedCategory {
+pub(crate) const fn counted(category: Category) -> CountedCategory {
     match category {
         Category::BadMailbox => CountedCategory::BadMailbox,
         Category::InactiveMailbox => CountedCategory::InactiveMailbox,

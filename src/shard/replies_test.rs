@@ -66,7 +66,7 @@ bad-domain 550 5.1.2 no such domain
 dns 450 4.1.8 <bob@x.invalid>: Sender address rejected: Domain not found
 dns 450 4.7.1 Client host rejected: cannot find your hostname, [192.0.2.1]
 dns 504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname
-dns 550 Inconsistent/Missing DNS PTR record (RFC 1912 2.1) (192.0.2.1)
+dns 550 Inconsistent/Missing DNS PTR record (192.0.2.1)
 spam-content 550 5.7.1 Message rejected as spam by Content Filtering.
 spam-content 554 5.7.1 [P4] Message blocked due to spam content in the message.
 spam-content 550 High probability of spam

@@ -14,13 +14,14 @@ use config::{
     ListenerTls,
 };
 use delivery::{
-    Classifier, Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, Sources,
-    TlsLevel, Via,
+    Classifier, Demand, Forwarding, HopHost, Own, Pattern, Place, ReversePaths, Route, RouteOptions, Routes,
+    Sources, TlsLevel, Via,
 };
 use dns::Name;
 use mail::Envelope;
 use policy::Listing;
 use policy::Networks;
+use report::{ReturnPathOptions, ReturnPaths};
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
@@ -77,6 +78,8 @@ pub(crate) struct Settings {
     pub(crate) routes: Routes,
     /// What refusals are about.
     pub(crate) reply_rules: Arc<Classifier>,
+    /// Where reports on our mail come to.
+    pub(crate) returns: Option<Returns>,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
     pub(crate) schedule: queue::Schedule,
@@ -95,6 +98,14 @@ pub(crate) struct Settings {
     doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
+}
+
+/// The addresses that reports on our mail come to.
+#[derive(Debug)]
+pub(crate) struct Returns {
+    pub(crate) paths: ReturnPaths,
+    /// What becomes of mail to those that we did not make.
+    pub(crate) unsigned: config::UnsignedReports,
 }
 
 struct ClientTls {
@@ -147,6 +158,7 @@ impl Settings {
             verify: config.verify.clone(),
             routes: Routes::new(routes(config)),
             reply_rules: snapshot.reply_rules.clone(),
+            returns: returns(&config.bounces),
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             schedule: schedule(&config.queue),
@@ -409,7 +421,19 @@ fn queue_limits(config: &Config) -> queue::Limits {
     }
 }
 
-/// The routes, and one more for the domains that we keep mail for, unless a route names them.
+fn returns(bounces: &config::Bounces) -> Option<Returns> {
+    let options = ReturnPathOptions {
+        domain: bounces.domain.as_ref()?,
+        local_part: &bounces.local_part,
+        complaints: &bounces.complaints,
+        lifetime: bounces.lifetime,
+        secret: bounces.secret.as_ref().map(config::Secret::expose),
+    };
+    Some(Returns { paths: ReturnPaths::new(&options), unsigned: bounces.unsigned })
+}
+
+/// The routes, and one more for the domains that we keep mail for, unless a route names them, and one for reports on our
+/// own mail.
 fn routes(config: &Config) -> Vec<Route> {
     let mut routes: Vec<Route> = config.routes.iter().map(route).collect();
     let named = |name: &mail::Domain| {
@@ -424,6 +448,10 @@ fn routes(config: &Config) -> Vec<Route> {
     if !patterns.is_empty() {
         let usual = route(&config::Route::default());
         routes.push(Route { patterns, ..usual });
+    }
+    if let Some(domain) = &config.bounces.domain {
+        let patterns = vec![Pattern::Exact(domain.clone())];
+        routes.push(Route { patterns, via: Via::Reports, options: RouteOptions::default() });
     }
     routes
 }
@@ -451,6 +479,7 @@ fn route(route: &config::Route) -> Route {
     let options = RouteOptions {
         tls,
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
+        reverse_paths: if route.verp { ReversePaths::Ours } else { ReversePaths::Kept },
         forwarding: if route.xforward { Forwarding::On } else { Forwarding::Off },
         chaining: if route.chaining { Chaining::On } else { Chaining::Off },
         concurrency_max: route.concurrency_max,

@@ -22,7 +22,7 @@ pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
     Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, HttpMetrics,
     Inbound, Journal, JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState,
-    Reload, SegmentState, ShardMetrics, TlsMetrics, Verb, Verification,
+    Reload, ReportRead, SegmentState, ShardMetrics, TlsMetrics, Verb, Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};

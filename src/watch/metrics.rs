@@ -152,6 +152,10 @@ pub struct Delivery {
     pub deferred: Family<Category>,
     /// Recipients that failed, by why.
     pub failed: Family<Category>,
+    /// What came to the addresses for reports.
+    pub reports_read: Family<ReportRead>,
+    /// Recipients reported as failed, by why.
+    pub bounces: Family<Category>,
     /// Notifications written.
     pub dsns: Family<Dsn>,
 }
@@ -484,6 +488,22 @@ labels! {
 }
 
 labels! {
+    /// What came to an address for reports.
+    ReportRead {
+        /// A report of what became of a message.
+        Bounce => "bounce",
+        /// A complaint.
+        Complaint => "complaint",
+        /// An answer by a program.
+        AutoReply => "auto-reply",
+        /// Something else.
+        Other => "other",
+        /// Mail to an address that we did not make, or too long ago.
+        Unsigned => "unsigned",
+    }
+}
+
+labels! {
     /// Whether a new configuration was taken.
     Reload {
         /// It was.
@@ -561,6 +581,8 @@ impl ShardMetrics {
                     b.counter(&n::OUTBOUND_REFUSALS, &["deferred", v.label()])
                 }),
                 failed: Family::new(|v: Category| b.counter(&n::OUTBOUND_REFUSALS, &["failed", v.label()])),
+                reports_read: Family::new(|v: ReportRead| b.counter(&n::REPORTS_READ, &[v.label()])),
+                bounces: Family::new(|v: Category| b.counter(&n::BOUNCES, &[v.label()])),
                 dsns: Family::new(|v: Dsn| b.counter(&n::DSNS, &[v.label()])),
             },
             dns: Dns {

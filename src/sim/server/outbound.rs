@@ -100,7 +100,7 @@ impl Server {
             return assert!(job.is_none(), "there is a route for everybody");
         };
         match &self.routes.route(route).via {
-            Via::Discard => return self.end_unattempted(world, &job, &Outcome::discarded()),
+            Via::Discard | Via::Reports => return self.end_unattempted(world, &job, &Outcome::discarded()),
             Via::Hold => {
                 let text = "its route holds mail; change the route to send it";
                 return self.end_unattempted(world, &job, &deferred(Status(4, 3, 2), text));
