@@ -254,7 +254,10 @@ This page is printed from the rules; `UPDATE_GOLDEN=1` prints it anew.
             let action = match rule.action {
                 ReplyAction::None => String::new(),
                 ReplyAction::Suspend => format!("suspend for {}", mail::Span(rule.suspend)),
-                action => action.to_string(),
+                action @ (ReplyAction::Slower
+                | ReplyAction::Temporary
+                | ReplyAction::Permanent
+                | ReplyAction::Alarm) => action.to_string(),
             };
             let (name, category, example) = (&rule.name, rule.category, cell(&rule.example));
             writeln!(page, "| `{name}` | `{category}` | {action} | {example} |").unwrap();

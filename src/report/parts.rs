@@ -129,7 +129,7 @@ pub(crate) fn parameter(value: &str, name: &str) -> Option<String> {
     let mut rest = value;
     while let Some(at) = rest.find(';') {
         rest = rest[at + 1..].trim_start();
-        let Some((key, behind)) = rest.split_once('=') else { return None };
+        let (key, behind) = rest.split_once('=')?;
         if !key.trim().eq_ignore_ascii_case(name) {
             continue;
         }
