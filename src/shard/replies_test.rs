@@ -131,6 +131,21 @@ system 421 4.3.2 Service not available, closing transmission channel
 system 451 4.3.0 Error: queue file write error
 message-format 550 5.7.1 Messages with multiple addresses in From: header are not accepted
 message-format 554 5.6.0 Message contains bare LF
+spam-content 550 5.7.1 Our system has detected that this message is likely unsolicited mail. https://support.google.com/mail/?p=UnsolicitedMessageError
+authentication 421 4.7.0 This message does not pass authentication checks (SPF and DKIM both do not pass)
+authentication 550 5.7.1 This message does not have authentication information or fails to pass authentication checks. To best protect our users from spam, the message has been blocked.
+spam-content 554 5.7.1 Message rejected because of unacceptable content. For help, please quote incident ID 123.
+bad-mailbox 550 5.4.1 All recipient addresses rejected : Access denied. AS(201806281)
+policy 550 5.7.1 TRANSPORT.RULES.RejectMessage; the message was rejected by organization policy
+bad-mailbox 550 permanent failure for one or more recipients (bob@example.net:550 5.1.1 User unknown)
+policy 554 Denied [f3d] (Mode: normal)
+spam-reputation 550 5.2.1 Mailbox unavailable. Your IP address 192.0.2.1 is on the black list
+bad-mailbox 553 5.3.0 <bob@example.net>... Addressee unknown, relay=[192.0.2.1]
+policy 571 Message Refused
+dns 550 invalid DNS PTR resource record, IP=192.0.2.1
+system 421 Service not available, closing transmission channel
+system 450 mailbox unavailable
+relaying 454 4.7.1 Relay access denied
 "#;
 
 #[test]
