@@ -23,5 +23,5 @@ pub use route::{
     RouteOptions, Routes, Sources, Via,
 };
 pub use smtp::client::TlsLevel;
-pub use throttle::{Allowed, THROTTLE_MEMORY_MAX, Throttle, ThrottleLimits, Told, Why};
+pub use throttle::{Allowed, THROTTLE_MEMORY_MAX, Throttle, ThrottleLimits, Told, Why, spokesman};
 pub use tls_memory::{TlsMemory, TlsMemoryLimits};

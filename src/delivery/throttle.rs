@@ -18,7 +18,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use mail::{Category, Timestamp};
 
-use crate::Advice;
+use crate::{Advice, Judgement};
 
 /// What one address of ours may send to one site.
 ///
@@ -76,8 +76,8 @@ pub struct ThrottleLimits {
     pub suspend_max: Duration,
 }
 
-/// What came of a message for a site: told once for each transaction, the worst of it, so that a message to many
-/// counts like a message to one.
+/// What came of a message for a site: told once for each transaction, by [`spokesman`], so that a message to many counts
+/// like a message to one.
 #[derive(Clone, Copy, Debug)]
 pub struct Told<'a> {
     /// What a refusal was about; none: the message was taken.
@@ -88,6 +88,25 @@ pub struct Told<'a> {
     pub rule: Option<&'a Arc<str>>,
     /// What was said.
     pub reply: &'a str,
+}
+
+/// Which recipient of a transaction speaks for all, in their order: one whose rule advises something, before one that was
+/// taken, before one that was refused for a reason of its own. `None` was taken. So one bad mailbox among good ones is
+/// no trouble of the site.
+pub fn spokesman<'a>(judgements: impl IntoIterator<Item = Option<&'a Judgement>>) -> Option<usize> {
+    let weight = |judgement: Option<&Judgement>| match (judgement.map(Judgement::advice), judgement) {
+        (Some(Advice::Suspend(time)), _) => (4, time),
+        (Some(Advice::Slower), _) => (3, Duration::ZERO),
+        (Some(Advice::None) | None, judgement) => {
+            match Sign::of(judgement.map(|judgement| judgement.category)) {
+                Sign::Good => (2, Duration::ZERO),
+                Sign::Neutral => (1, Duration::ZERO),
+                Sign::Trouble => (0, Duration::ZERO),
+            }
+        }
+    };
+    let weights = judgements.into_iter().map(weight).enumerate();
+    weights.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(place, _)| place)
 }
 
 /// How much there may be now.

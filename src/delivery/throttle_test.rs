@@ -1,6 +1,7 @@
 //! Sites that complain, recover, and behave in every other way.
 
 use super::*;
+use crate::Action;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -100,6 +101,25 @@ fn one_recipient_that_is_refused_again_and_again_slows_nobody() {
             site.advise(Some(category), Advice::None).pass(Duration::from_secs(270));
             assert_eq!(site.connections(), 20, "{category}");
         }
+    }
+}
+
+#[test]
+fn who_speaks_for_a_transaction() {
+    let judged = |category, action| Some(Judgement { category, rule: None, action });
+    let (good, rate) = (None, judged(Category::Rate, Action::None));
+    let bad = judged(Category::BadMailbox, Action::None);
+    let slower = judged(Category::Rate, Action::Slower);
+    let suspend = |secs| judged(Category::Rate, Action::Suspend(Duration::from_secs(secs)));
+    for (all, expected) in [
+        (vec![], None),
+        (vec![rate.clone(), good.clone(), rate.clone(), good], Some(1)),
+        (vec![rate.clone(), bad], Some(1)),
+        (vec![rate.clone(), rate.clone()], Some(0)),
+        (vec![None, slower.clone()], Some(1)),
+        (vec![slower, suspend(1), suspend(2), suspend(2)], Some(2)),
+    ] {
+        assert_eq!(spokesman(all.iter().map(Option::as_ref)), expected, "{all:?}");
     }
 }
 
