@@ -91,6 +91,8 @@ fn lines(c: &mut Criterion) {
                 address: Some(client),
                 status: Some(&"2.0.0"),
                 reply: "250 2.0.0 Ok: queued as 4XYZ123ABC",
+                category: None,
+                rule: None,
                 tls: None,
                 policy: Some("opportunistic"),
                 attempt: 1,

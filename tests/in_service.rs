@@ -12,6 +12,8 @@ mod leases;
 mod limits;
 #[path = "in_service/names.rs"]
 mod names;
+#[path = "in_service/returned.rs"]
+mod returned;
 #[path = "in_service/routes.rs"]
 mod routes;
 #[path = "in_service/streams.rs"]

@@ -83,6 +83,7 @@ pub(crate) fn entry() -> Entry {
         due: Some(Timestamp::from_secs(1_000_300)),
         status: Some(Status(4, 2, 2)),
         reply: Some("452 4.2.2 mailbox\u{1b}[2J full".into()),
+        category: Some("quota".into()),
     };
     Entry {
         id: QueueId::new(JournalShard(2), 7),

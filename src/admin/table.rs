@@ -60,6 +60,9 @@ pub(crate) fn message(out: &mut dyn Write, entry: &Entry, now: Timestamp) -> io:
         if let Some(why) = why(recipient) {
             writeln!(out, "  last reply   {why}")?;
         }
+        if let Some(category) = &recipient.category {
+            writeln!(out, "  about        {}", printable(category))?;
+        }
     }
     Ok(())
 }

@@ -255,6 +255,7 @@ fn entry(shard: usize, number: u64) -> Entry {
         due: Some(Timestamp::from_secs(1_800_000_000)),
         status: Some(Status(4, 2, 2)),
         reply: Some("452 4.2.2 mailbox full".into()),
+        category: Some("quota".into()),
     };
     Entry {
         id: QueueId::new(JournalShard(shard as u16), number),

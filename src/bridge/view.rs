@@ -57,6 +57,9 @@ pub struct Recipient {
     /// What the next hop said last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply: Option<String>,
+    /// What that is about, by the rules as they are now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<String>,
 }
 
 /// The state of a recipient that has not ended.

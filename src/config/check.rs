@@ -30,6 +30,8 @@ impl Config {
         self.check_routes(reader);
         self.check_sites(reader);
         self.check_tenants(reader);
+        self.check_reply_rules(reader);
+        self.check_bounces(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
         self.check_times(reader);
@@ -72,6 +74,13 @@ impl Config {
         if !self.routes.iter().any(|route| route.domains.contains(&DomainPattern::Any)) {
             let text = "none is for \"*\": mail to domains that no route names is refused".into();
             warn("route", text);
+        }
+        let signs = self.bounces.domain.is_some() && self.bounces.secret.is_some();
+        for route in self.routes.iter().filter(|route| route.verp && !signs) {
+            let key = format!("route.{}.verp", route.name.to_ascii_lowercase());
+            let text =
+                "`bounces` has no domain or no secret: mail leaves with the reverse-path that it came with";
+            warn(&key, text.into());
         }
         for address in self.http.address.iter().filter(|address| !address.ip().is_loopback()) {
             warn("http.address", format!("{address}: whoever reaches it reads the metrics"));
@@ -374,6 +383,33 @@ impl Config {
         for net in self.relay.networks.iter().filter(|net| net.prefix_len() == 0) {
             let problem = format!("{net} is everybody: this is an open relay, and others will block it");
             reader.conflict(&["relay.networks"], problem, "name the networks of your own clients");
+        }
+    }
+
+    fn check_bounces(&self, reader: &mut Reader<'_>) {
+        let Some(domain) = &self.bounces.domain else { return };
+        let exact = DomainPattern::Exact(domain.clone());
+        let also = self.domains.iter().find(|other| other.name == *domain).map(|_| "domain");
+        let also = also.or(self.routes.iter().find(|route| route.domains.contains(&exact)).map(|_| "route"));
+        if let Some(also) = also {
+            let problem = format!("{domain} is in a `[[{also}]]` as well");
+            reader.conflict(&["bounces.domain"], problem, "take a domain that is for reports alone");
+        }
+        for (key, local_part) in
+            [("local-part", &self.bounces.local_part), ("complaints", &self.bounces.complaints)]
+        {
+            let sound = local_part.len() <= 24 && mail::Address::new(local_part, domain).is_ok();
+            if !sound || local_part.starts_with('"') {
+                let problem = format!("\"{local_part}\" is no local-part of up to 24 characters");
+                reader.conflict(&[&format!("bounces.{key}")], problem, "write a word such as \"bounces\"");
+            }
+        }
+    }
+
+    fn check_reply_rules(&self, reader: &mut Reader<'_>) {
+        for rule in self.reply_rules.iter().filter(|rule| rule.fits_everything()) {
+            let key = format!("reply-rule.{}", rule.name.to_ascii_lowercase());
+            reader.missing(&key, "text = [\"…\"]", "say which refusals it is for");
         }
     }
 

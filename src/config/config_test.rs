@@ -60,6 +60,7 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.etrn.pop(), Some(Etrn::sample()));
     assert_eq!(all.sites.remove(0), Site::sample());
     assert_eq!(all.tenants.pop(), Some(Tenant::sample()));
+    assert_eq!(all.reply_rules.pop(), Some(ReplyRule::sample()));
     assert_eq!(all, config);
 }
 
@@ -160,6 +161,13 @@ fn any_configuration_survives_being_written() {
             .to_vec(),
         chunking: false,
         ..Route::default()
+    });
+    config.reply_rules.push(ReplyRule {
+        statuses: vec!["5.7.*".parse().unwrap()],
+        stages: vec![ReplyStage::Rcpt, ReplyStage::Local],
+        action: ReplyAction::Suspend,
+        example: "550 \"no\"".into(),
+        ..ReplyRule::sample()
     });
     config.dns.servers = vec!["127.0.0.1:5353".parse().unwrap()];
     config.dns.hosts = vec![(Domain::parse("mx.test").unwrap(), vec!["127.0.0.1".parse().unwrap()])];

@@ -16,6 +16,7 @@ mod notation;
 mod operating;
 mod parse;
 mod reader;
+mod replies;
 mod schema;
 mod sending;
 mod serving;
@@ -37,10 +38,11 @@ pub use operating::{
     ApiKey, Hardening, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown, Upgrade,
 };
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
+pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
 pub use schema::Takes;
 pub use sending::{
-    Dns, DomainPattern, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls, TlsReports,
-    Via,
+    Bounces, Dns, DomainPattern, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls,
+    TlsReports, UnsignedReports, Via,
 };
 pub use serving::{
     Certificate, ClientCertificate, DomainKind, Etrn, Extensions, FileMode, Fingerprint, InboundTimeouts,
@@ -109,6 +111,10 @@ section! {
         sites "site": Vec<Site> [Entries] = Vec::new();
         /// Tenants.
         tenants "tenant": Vec<Tenant> [Entries] = Vec::new();
+        /// Reports on our mail.
+        bounces: Bounces [Table] = Bounces::default();
+        /// What refusals are about.
+        reply_rules "reply-rule": Vec<ReplyRule> [Entries] = Vec::new();
         /// Certificates of next hops.
         outbound_tls: OutboundTls [Table] = OutboundTls::default();
         /// Policies of domains about TLS.

@@ -10,6 +10,7 @@ use std::{
 use mail::{Address, Domain};
 
 use crate::{
+    Secret,
     notation::{FilePath, List, Literal, Maybe, Names, Size, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
@@ -118,8 +119,42 @@ section! {
         /// Tell next hops that offer XFORWARD where a message first came from, so that it stands in their logs: for
         /// filters and mail servers of yours. What came in before a route said so is not known any more.
         xforward: bool [YesNo] = false;
+        /// Send with a reverse-path of ours in the place of the sender's, so that reports come to us and are read: see
+        /// `[bounces]`. The sender hears of a refusal as before, and of what is reported later from the log alone.
+        verp: bool [YesNo] = false;
         /// Our addresses to send from. Empty: the kernel chooses.
         source_address: Vec<IpAddr> [List<Literal>] = Vec::new();
+    }
+}
+
+choice! {
+    /// What becomes of mail to an address for reports that we did not make.
+    pub enum UnsignedReports {
+        /// it is refused, as mail to an address that does not exist
+        Refuse = "refuse",
+        /// it is taken and forgotten
+        Ignore = "ignore",
+    }
+}
+
+section! {
+    /// Where reports on mail that we sent come back to. Routes with `verp = true` send with a reverse-path such as
+    /// bounces+7h3…@DOMAIN, which tells by itself, signed, which message and recipient it is about. What comes to such an
+    /// address is read and is an event `bounced` in the log; a complaint (RFC 5965) is an event `complained`. The
+    /// domain is for nothing else: its MX leads to us, its SPF record names us, and a recipient there is none of a `[[domain]]`.
+    pub struct Bounces {
+        /// The domain of these addresses. Empty: there are none.
+        domain: Option<Domain> [Maybe<Literal>] = None;
+        /// What they are signed with: the same on every host that sends for the domain. Empty: none is signed.
+        secret: Option<Secret> [Maybe<Literal>] = None;
+        /// What stands before the signed part.
+        local_part: String [Text] = "bounces".into();
+        /// The local-part to which complaints come, as one gives it to providers for their feedback loops.
+        complaints: String [Text] = "complaints".into();
+        /// How long an address is taken after it was made. Reports may come after days of tries at other hosts.
+        lifetime: Duration [Time<{ DAY }, { 90 * DAY }>] = Duration::from_secs(14 * 86_400);
+        /// Mail to other addresses of the domain, and to those that are too old.
+        unsigned: UnsignedReports [Word] = UnsignedReports::Refuse;
     }
 }
 

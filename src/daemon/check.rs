@@ -31,6 +31,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
         eprintln!("warning: {}: {}", loaded.places.name(&warning.key), warning.text);
     }
     let mut findings = host::findings(&needs(&loaded));
+    findings.extend(reply_rules(config));
     findings.extend(certificates(config));
     findings.extend(again::unreadable_by_user(path, config));
     findings.extend(users(config));
@@ -102,6 +103,21 @@ fn certificates(config: &Config) -> Vec<Finding> {
     let shown = ours.identity_files().filter_map(|(chain, key)| Identity::load(chain, key).err());
     let errors = errors.chain(authorities).chain(shown);
     errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string())).collect()
+}
+
+/// Rules for replies that cannot be used, or whose examples other rules take.
+fn reply_rules(config: &Config) -> Vec<Finding> {
+    match shard::reply_rules_astray(config) {
+        Ok(astray) => {
+            let warning = |(key, text): (String, String)| Finding {
+                severity: Severity::Warning,
+                subject: Subject::Key(key),
+                text: format!("its example: {text}"),
+            };
+            astray.into_iter().map(warning).collect()
+        }
+        Err(unusable) => vec![error("reply-rule".into(), unusable.to_string())],
+    }
 }
 
 /// Whom root is to become.

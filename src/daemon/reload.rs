@@ -227,7 +227,12 @@ impl Ours {
         }
         let client_tls =
             ClientTls { nameless: speaking(None)?, by_certificate, judge: Judge::new(&papers.authorities) };
-        Ok(Snapshot { config, server_tls: server_tls.transpose()?, client_tls: Some(client_tls) })
+        Ok(Snapshot {
+            reply_rules: shard::reply_rules(&config)?,
+            config,
+            server_tls: server_tls.transpose()?,
+            client_tls: Some(client_tls),
+        })
     }
 
     /// How the policies of domains are fetched.

@@ -8,7 +8,7 @@ use super::*;
 
 const SHARDS: usize = 2;
 
-/// What the server is started with: one of each.
+/// What the server is started with: one of each. Of two exact domains of routes, the words would come in any order.
 const STARTED: &str = r#"
 [[listener]]
 name = "l"
@@ -30,12 +30,15 @@ hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 domains = ["example.org"]
 [[route]]
 name = "r"
-domains = ["example.net"]
+domains = ["*.example.net"]
 via = "hop"
 hosts = ["192.0.2.1"]
 [[route]]
 name = "m"
 domains = ["*"]
+[[reply-rule]]
+name = "q"
+codes = [450]
 "#;
 
 /// Each key with another value. What follows a bar is what the value cannot do without: it stands in the configuration
@@ -234,6 +237,23 @@ route.chunking = false
 route.chaining = true
 route.xforward = true
 route.source-address = ["127.0.0.2"]
+route.verp = true
+bounces.domain = "b.example.org"
+bounces.secret = "0123456789abcdef" | bounces.domain = "b.example.org"
+bounces.local-part = "returned" | bounces.domain = "b.example.org"
+bounces.complaints = "fbl" | bounces.domain = "b.example.org"
+bounces.lifetime = "7d" | bounces.domain = "b.example.org"
+bounces.unsigned = "ignore" | bounces.domain = "b.example.org"
+reply-rule.codes = [451]
+reply-rule.statuses = ["5.1.*"]
+reply-rule.text = ["come back later"]
+reply-rule.domains = ["example.com"]
+reply-rule.hosts = ["*.example.com"]
+reply-rule.stages = ["rcpt"]
+reply-rule.category = "rate"
+reply-rule.action = "slower"
+reply-rule.suspend = "7h" | action = "suspend"
+reply-rule.example = "450 later"
 outbound-tls.public-authorities = false | outbound-tls.authorities = ["ca.pem"]
 outbound-tls.authorities = ["ca2.pem"]
 tls-reports.enabled = true
@@ -304,7 +324,7 @@ hardening.core-dumps = true
 
 /// A configuration with these keys as they are told.
 fn with(lines: &[(&str, &str)]) -> Loaded {
-    let entries = ["listener", "certificate", "domain", "route", "api-key", "etrn"];
+    let entries = ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule"];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
     for (key, value) in lines {
@@ -368,7 +388,7 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             .iter()
             .map(|line| {
                 let (name, value) = line.split_once(" = ").unwrap();
-                let whole = name == key || !["listener", "route"].contains(&parent);
+                let whole = name == key || !["listener", "route", "reply-rule"].contains(&parent);
                 (if whole { name.to_owned() } else { format!("{parent}.{name}") }, value)
             })
             .collect();
@@ -383,9 +403,9 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             new.change(&started, SHARDS).unwrap_or_else(|errors| panic!("{key}: {errors:?}"));
         let (old, now) = (effects(&started), effects(&config));
         assert_eq!(old, effects(&started), "what is in force has no words of its own");
-        let name = ["listener", "certificate", "domain", "route", "api-key", "etrn"]
+        let name = ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule"]
             .iter()
-            .zip(["l", "c", "example.org", "r", "k", "e"])
+            .zip(["l", "c", "example.org", "r", "k", "e", "q"])
             .find(|(entry, _)| **entry == parent)
             .map_or(key.clone(), |(entry, name)| key.replacen(entry, &format!("{entry}.{name}"), 1));
         match (takes, &pending[..], old == now) {
@@ -412,6 +432,7 @@ fn entries_come_and_go() {
     for (entry, waits) in [
         ("[[domain]]\nname = \"example.com\"", false),
         ("[[route]]\nname = \"s\"\ndomains = [\"example.com\"]", false),
+        ("[[reply-rule]]\nname = \"s\"\ncodes = [452]", false),
         ("[[certificate]]\nname = \"d\"\ncertificate = \"d.pem\"\nkey = \"e.pem\"", false),
         ("[[listener]]\nname = \"s\"\naddress = [\"127.0.0.1:2526\"]", true),
     ] {

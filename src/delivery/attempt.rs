@@ -202,7 +202,7 @@ impl Attempt {
         let origin = match &route.via {
             Via::Mx(port) => Origin::Mx(domain.clone(), *port),
             Via::NextHop(hosts) => Origin::Route(hosts.clone()),
-            via @ (Via::Discard | Via::Hold) => unreachable!("no attempt is made via {via:?}"),
+            via @ (Via::Discard | Via::Hold | Via::Reports) => unreachable!("no attempt is made via {via:?}"),
         };
         Self {
             own,

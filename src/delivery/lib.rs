@@ -3,9 +3,11 @@
 //! To follow a recipient: [`Routes`] says by which road its domain is reached, [`Connections`] may have an
 //! idle connection there; if not, an [`Attempt`] finds a host to connect to. The session is
 //! `smtp::client`'s. What it gives for each recipient is judged by [`fates`]; who remains goes on with
-//! the attempt, until that gives up with an [`Outcome`] for all that are left.
+//! the attempt, until that gives up with an [`Outcome`] for all that are left. What is no success goes through the
+//! [`Classifier`], which says what it is about; what it means for the site is kept by a [`Throttle`].
 
 mod attempt;
+mod classify;
 mod connections;
 pub mod dane;
 mod outcome;
@@ -14,16 +16,19 @@ mod route;
 mod site;
 pub mod sts;
 pub mod tally;
+mod throttle;
 mod tls_memory;
 
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
+pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, Rule, RulesError};
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
 pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};
 pub use route::{
-    Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, Route, RouteIndex, RouteOptions,
-    Routes, Sources, Via,
+    Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, ReversePaths, Route, RouteIndex,
+    RouteOptions, Routes, Sources, Via,
 };
 pub use site::{Hosts, SiteRule, marked, rule_of_site};
 pub use smtp::client::TlsLevel;
+pub use throttle::{Allowed, THROTTLE_MEMORY_MAX, Throttle, ThrottleLimits, Told, Why, spokesman};
 pub use tls_memory::{TlsMemory, TlsMemoryLimits};

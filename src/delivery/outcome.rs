@@ -55,6 +55,8 @@ pub struct Report {
     pub remote: Option<Arc<Remote>>,
     /// The Diagnostic-Code field (RFC 3464 §2.3.6), or our own words.
     pub diagnostic: Diagnostic,
+    /// What the reply answered; none when it is we who speak.
+    pub stage: Option<Stage>,
 }
 
 /// Who spoke.
@@ -115,7 +117,8 @@ pub fn fates(outcome: &TransactionOutcome, remote: &Arc<Remote>, teller: Teller)
 impl Outcome {
     /// From a next hop's answer, or the want of one.
     pub fn of(answer: &Answer, remote: &Arc<Remote>, teller: Teller) -> Self {
-        let report = |status, diagnostic| Report { status, remote: Some(Arc::clone(remote)), diagnostic };
+        let report =
+            |status, diagnostic| Report { status, remote: Some(Arc::clone(remote)), diagnostic, stage: None };
         match answer {
             Answer::Reply(stage, reply) => Self::of_reply(*stage, reply, remote, teller),
             Answer::Lost(stage, loss) => {
@@ -140,6 +143,7 @@ impl Outcome {
             status,
             remote: Some(Arc::clone(remote)),
             diagnostic: Diagnostic::Reply(reply.clone()),
+            stage: Some(stage),
         };
         match (reply.class(), stage) {
             (ReplyClass::Completion, Stage::End) => {
@@ -158,12 +162,12 @@ impl Outcome {
 
     pub(crate) fn deferred(status: Status, remote: Option<Arc<Remote>>, text: impl fmt::Display) -> Self {
         let diagnostic = Diagnostic::Text(text.to_string().into());
-        Self::Deferred(Report { status, remote, diagnostic })
+        Self::Deferred(Report { status, remote, diagnostic, stage: None })
     }
 
     pub(crate) fn failed(status: Status, text: impl fmt::Display) -> Self {
         let diagnostic = Diagnostic::Text(text.to_string().into());
-        Self::Failed(Report { status, remote: None, diagnostic })
+        Self::Failed(Report { status, remote: None, diagnostic, stage: None })
     }
 
     pub(crate) fn lost(stage: Stage, loss: Loss, remote: Arc<Remote>) -> Self {
@@ -173,7 +177,7 @@ impl Outcome {
     /// Delivered to nowhere, by a route that discards.
     pub fn discarded() -> Self {
         let diagnostic = Diagnostic::Text("discarded by its route".into());
-        Self::Delivered(Report { status: Status(2, 0, 0), remote: None, diagnostic }, Teller::We)
+        Self::Delivered(Report { status: Status(2, 0, 0), remote: None, diagnostic, stage: None }, Teller::We)
     }
 
     /// Why, whichever it is.
@@ -231,7 +235,8 @@ const fn at(stage: Stage) -> &'static str {
     }
 }
 
-fn cut(text: &str) -> &str {
+/// As much of a text as is looked at and kept.
+pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(DIAGNOSTIC_MAX)]
 }
 

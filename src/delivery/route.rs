@@ -63,6 +63,8 @@ pub enum Via {
     Discard,
     /// Nowhere yet: it waits for an operator.
     Hold,
+    /// Nowhere: it is a report on mail of ours, and read.
+    Reports,
 }
 
 /// A host named by the operator.
@@ -93,6 +95,16 @@ pub enum Forwarding {
     On,
 }
 
+/// Whether mail leaves with the reverse-path that it came with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReversePaths {
+    /// Yes.
+    #[default]
+    Kept,
+    /// No: with an address of ours, so that reports come to us (VERP).
+    Ours,
+}
+
 /// How mail of a route is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteOptions {
@@ -111,6 +123,8 @@ pub struct RouteOptions {
     pub chaining: Chaining,
     /// Whether XFORWARD is used.
     pub forwarding: Forwarding,
+    /// Where reports on the mail are to go.
+    pub reverse_paths: ReversePaths,
     /// Connections at once to one destination.
     pub concurrency_max: u32,
     /// Transactions in one connection.
@@ -199,6 +213,7 @@ impl Default for RouteOptions {
             chunking: Chunking::default(),
             chaining: Chaining::default(),
             forwarding: Forwarding::default(),
+            reverse_paths: ReversePaths::default(),
             concurrency_max: 20,
             transactions_max: 1000,
             idle_max: Duration::from_secs(10),
@@ -420,6 +435,7 @@ impl Routes {
             Via::Mx(_) => return None,
             Via::Discard => "discard".to_owned(),
             Via::Hold => HOLD.to_owned(),
+            Via::Reports => "reports".to_owned(),
             Via::NextHop(hosts) => {
                 let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
                 format!("hop:{}", hosts.join(","))

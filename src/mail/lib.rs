@@ -3,6 +3,7 @@
 //! Every other room speaks in these words. They are values: no I/O, no clock, no policy.
 
 mod address;
+mod category;
 mod envelope;
 mod handling;
 mod id;
@@ -13,6 +14,7 @@ mod time;
 mod upstream;
 
 pub use address::{Address, AddressError, Domain, LocalPart};
+pub use category::Category;
 pub use envelope::{
     BodyType, Envelope, ForwardPath, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Utf8,
 };
@@ -22,6 +24,6 @@ pub use handling::{
 pub use id::{JournalShard, QueueId, QueueIdError};
 pub use id_set::QueueIdSet;
 pub use node::{Node, Reach};
-pub use status::{Class, Status, StatusError};
+pub use status::{Class, Status, StatusError, StatusPattern};
 pub use time::{Span, Timestamp};
 pub use upstream::{Source, Upstream, UpstreamClient};

@@ -22,6 +22,58 @@ pub enum Class {
 #[error("an enhanced status code is class.subject.detail with class 2, 4 or 5")]
 pub struct StatusError;
 
+/// Statuses of a kind: `5.1.1`, `5.7.*`, `*.1.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatusPattern {
+    /// The class; none for any.
+    pub class: Option<u8>,
+    /// The subject; none for any.
+    pub subject: Option<u16>,
+    /// The detail; none for any.
+    pub detail: Option<u16>,
+}
+
+impl StatusPattern {
+    /// Whether the status is of this kind.
+    pub fn matches(self, status: Status) -> bool {
+        let Status(class, subject, detail) = status;
+        self.class.is_none_or(|of| of == class)
+            && self.subject.is_none_or(|of| of == subject)
+            && self.detail.is_none_or(|of| of == detail)
+    }
+}
+
+impl fmt::Display for StatusPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |number: Option<u16>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
+        let (class, subject, detail) = (self.class.map(u16::from), self.subject, self.detail);
+        write!(f, "{}.{}.{}", number(class), number(subject), number(detail))
+    }
+}
+
+impl FromStr for StatusPattern {
+    type Err = StatusError;
+
+    fn from_str(text: &str) -> Result<Self, StatusError> {
+        // What is any becomes a number that fits everywhere, so that the rest is judged as a status is.
+        let mut parts = text.split('.');
+        let mut part = |any: &str| {
+            let part = parts.next().ok_or(StatusError)?;
+            Ok(if part == "*" { (any.to_owned(), true) } else { (part.to_owned(), false) })
+        };
+        let (class, subject, detail) = (part("5")?, part("0")?, part("0")?);
+        if parts.next().is_some() {
+            return Err(StatusError);
+        }
+        let status: Status = format!("{}.{}.{}", class.0, subject.0, detail.0).parse()?;
+        Ok(Self {
+            class: (!class.1).then_some(status.0),
+            subject: (!subject.1).then_some(status.1),
+            detail: (!detail.1).then_some(status.2),
+        })
+    }
+}
+
 impl Status {
     /// The class, if the code has one that RFC 3463 knows.
     pub const fn class(self) -> Option<Class> {
@@ -71,6 +123,24 @@ mod test {
         }
         for text in ["", "5", "5.1", "5.1.1.1", "3.1.1", "5.1000.1", "5..1", "+5.1.1", "5.1.-1"] {
             assert_eq!(text.parse::<Status>(), Err(StatusError), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_are_read_and_matched() {
+        for (text, fits, other) in [
+            ("5.1.1", "5.1.1", "5.1.2"),
+            ("5.7.*", "5.7.606", "4.7.1"),
+            ("*.1.1", "4.1.1", "4.1.0"),
+            ("*.*.*", "2.0.0", ""),
+        ] {
+            let pattern: StatusPattern = text.parse().unwrap();
+            assert_eq!(pattern.to_string(), text);
+            assert!(pattern.matches(fits.parse().unwrap()), "{text}");
+            assert!(other.parse().map_or(true, |other| !pattern.matches(other)), "{text}");
+        }
+        for text in ["", "5", "5.1", "5.1.1.1", "3.1.*", "*", "x.1.1", "5.1000.*"] {
+            assert_eq!(text.parse::<StatusPattern>(), Err(StatusError), "{text}");
         }
     }
 }

@@ -1,10 +1,21 @@
-//! The mail we write ourselves: DSN, DMARC and TLS reports (RFC 3464).
+//! Reports on mail: those we write ourselves, and those that come to us (RFC 3464).
 //!
 //! A report goes to who sent the message, under the null reverse-path, and is never written about a message
 //! that came with it: a report of a report would go round for ever (RFC 5321 §4.5.5).
+//!
+//! Beside writing there is reading: [`read`] makes facts of the reports that others write about our mail, and
+//! [`ReturnPaths`] are the addresses that such reports come to.
 
 mod dsn;
 mod explain;
+mod guess;
+mod incoming;
+mod parts;
+mod return_path;
 pub mod tls;
 
 pub use dsn::{Diagnostic, DsnError, Facts, Limits, Outcome, RecipientFacts, Report, dsn, wants_success};
+pub use incoming::{
+    Bounce, Complaint, Form, Incoming, IncomingLimits, Original, Returned, ReturnedAction, read,
+};
+pub use return_path::{Recognised, ReturnPathOptions, ReturnPaths, Sent};

@@ -5,12 +5,13 @@
 use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration};
 
 use delivery::{
-    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, Route, Routes,
-    Step, Teller, TlsLevel, TlsPolicy, fates, tally::TlsResult,
+    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, ReversePaths,
+    Route, Routes, Step, Teller, TlsLevel, TlsPolicy, fates, tally::TlsResult,
 };
 use dns::Name;
-use mail::{Domain, Status, TlsDemand};
+use mail::{Domain, ReversePath, Status, TlsDemand};
 use queue::AttemptId;
+use report::Sent;
 use ring::{ConnectOptions, Stream};
 use smtp::client::{
     Action, Channel, Client, Ending, Offers, Stage, TlsFailure, Transaction, TransactionOutcome,
@@ -448,9 +449,28 @@ impl Worker<'_> {
             }),
         };
         let places = &flight.remaining[..flight.remaining.len().min(self.recipients_max)];
-        let transaction = transaction(envelope, places, flight.message.size, tls, upstream);
+        let mut transaction = transaction(envelope, places, flight.message.size, tls, upstream);
+        transaction.reverse_path = self.reverse_path(flight);
         self.given += 1;
         Some(transaction)
+    }
+
+    /// As the route has it: an address of ours tells whom it is about, where it is one.
+    fn reverse_path(&self, flight: &Flight) -> ReversePath {
+        let reverse_path = &flight.message.envelope.reverse_path;
+        let returns = self.settings.returns.as_ref();
+        match (self.route.options.reverse_paths, returns, reverse_path) {
+            (ReversePaths::Ours, Some(returns), ReversePath::Address(_)) => {
+                let place = match flight.remaining[..] {
+                    [place] => Some(place),
+                    _ => None,
+                };
+                let ours = returns.paths.address(Sent { id: flight.job.id, place }, facts::now());
+                ours.map_or_else(|| reverse_path.clone(), ReversePath::Address)
+            }
+            // Nobody is told what becomes of a report (RFC 5321 §4.5.5).
+            (ReversePaths::Ours | ReversePaths::Kept, _, _) => reverse_path.clone(),
+        }
     }
 
     /// The client is done with the oldest message it was given.

@@ -203,6 +203,7 @@ fn matching(mut entry: Entry, filter: &Filter) -> Option<Entry> {
 async fn show(shard: &Rc<Shard>, id: QueueId) -> Option<Entry> {
     shard.queue.borrow().message(id)?;
     let envelope = shard.envelope(id).await.ok()?;
+    let settings = shard.settings();
     let queue = shard.queue.borrow();
     let message = queue.message(id)?;
     let recipients: Vec<_> = queue
@@ -211,6 +212,12 @@ async fn show(shard: &Rc<Shard>, id: QueueId) -> Option<Entry> {
         .map(|state| {
             let address = envelope.recipients.get(state.recipient as usize);
             let due = matches!(state.state, queue::State::Deferred).then_some(state.due);
+            let last = shard.last(id, state.recipient);
+            let domain = address.map_or("", |recipient| recipient.address.domain_str());
+            let category = last.as_ref().map(|last| {
+                let refused = delivery::Refused::kept(&last.text, last.status, &last.host, domain);
+                settings.reply_rules.classify(&refused).category.to_string()
+            });
             Recipient {
                 index: state.recipient,
                 address: address.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
@@ -219,7 +226,8 @@ async fn show(shard: &Rc<Shard>, id: QueueId) -> Option<Entry> {
                 attempts: state.attempts.into(),
                 due,
                 status: state.status,
-                reply: shard.last(id, state.recipient).map(|last| last.text.into()),
+                reply: last.map(|last| last.text.into()),
+                category,
             }
         })
         .collect();

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use config::UnsignedReports;
 use mail::{ForwardPath, Node, Timestamp, TransferPriority};
 use policy::{Addressee, Client, Introduction, Listing, Query, Reverse, Routed, Standing, Storage};
+use report::Recognised;
 use smtp::{Extension, Extensions, Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
@@ -48,12 +50,31 @@ pub(crate) fn judge(shard: &Shard, door: &Door, who: Who, session: &Session, sta
             };
             let routed =
                 if settings.routes.destination(&domain).is_some() { Routed::Yes } else { Routed::No };
+            if let (Some(returns), ForwardPath::Address(address)) = (&settings.returns, forward_path) {
+                let recognised = returns.paths.recognise(address, now());
+                if recognised != Recognised::Elsewhere {
+                    return report_address(recognised, returns.unsigned);
+                }
+            }
             policy.rcpt(client, forward_path, routed)?;
             let envelope = session.envelope().expect("a recipient belongs to a transaction");
             let (reverse_path, before) = (&envelope.reverse_path, envelope.recipients.len());
             policy.recipient(Addressee { forward_path, reverse_path, before }, door.checks_of(listing))
         }
         Stage::Data { .. } => policy.data(storage(shard, door, session)),
+    }
+}
+
+/// Does mail go to an address for reports? Whether the rest of policy likes it does not matter: nobody else sees it.
+///
+/// Against RFC 5321 §4.5.1, postmaster is no recipient here: a domain for reports has nobody who could read mail.
+fn report_address(recognised: Recognised, unsigned: UnsignedReports) -> Verdict {
+    match (recognised, unsigned) {
+        (Recognised::Signed(_) | Recognised::Complaints, _) => Ok(()),
+        (_, UnsignedReports::Ignore) => Ok(()),
+        (Recognised::Elsewhere | Recognised::Expired(_) | Recognised::Unsigned, UnsignedReports::Refuse) => {
+            Err(Refusal::NoSuchRecipient)
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     outcomes,
     paces::Counted,
     reroute::{self, Generation},
-    schedule,
+    returned, schedule,
     settings::Settings,
     shard::Shard,
     why,
@@ -175,6 +175,7 @@ fn admit(shard: &Rc<Shard>, job: Job) {
     let route = settings.routes.route(index);
     match &route.via {
         Via::Discard => return outcomes::end_unattempted(shard, job, &Outcome::discarded()),
+        Via::Reports => return returned::take(shard, job),
         Via::Hold => {
             let text = "its route holds mail; change the route to send it";
             return outcomes::end_unattempted(shard, job, &outcomes::deferred(Status(4, 3, 2), text));

@@ -12,8 +12,8 @@
 //! - `locate`      which destinations are one site
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
 //! - `attempt`     one worker: hosts, sessions, transactions; `talk` what goes over a connection of which we are the client
-//! - `outcomes`    what became of it, told to queue, journal, log and metrics
-//! - `reports`     notifications to senders
+//! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules
+//! - `reports`     notifications to senders; `returned` reads those that come to us
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces` and `budget` (limits of the whole host), `recover` and `restore`
 //! (after a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `spare` (a journal
@@ -43,10 +43,12 @@ mod paces;
 mod receiving;
 mod recover;
 mod release;
+mod replies;
 mod reports;
 mod reroute;
 mod resolve;
 mod restore;
+mod returned;
 mod reverse;
 mod schedule;
 mod settings;
@@ -79,6 +81,7 @@ pub use journals::segment_path;
 pub use leases::Leases;
 pub use outbound_tls::{ClientTls, Speaking};
 pub use recover::{RecoverError, journal_limits, read as read_back};
+pub use replies::{reply_rules, reply_rules_astray};
 pub use settings::{ServerTls, Snapshot, effects};
 pub use upkeep::{IndexChange, IndexOrder};
 

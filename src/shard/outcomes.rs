@@ -1,12 +1,12 @@
 //! What became of an attempt: told to the queue, the journal, the log and the metrics.
 
-use std::{rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
-use delivery::{Diagnostic, Outcome, Report, Teller};
+use delivery::{Action, Diagnostic, Judgement, Outcome, Report, Teller};
 use journal::{Last, Phase};
-use mail::{Envelope, Status};
+use mail::{Category, Envelope, Status};
 use queue::Order;
-use watch::{Outcome as Counted, events};
+use watch::{Category as CountedCategory, Outcome as Counted, events};
 
 use crate::{
     facts,
@@ -36,10 +36,12 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, site: &str, ended: &Ended<'_>) {
     let destination = Whereto { name: name.as_deref().unwrap_or(site), site };
     let now = facts::now();
     shard.metrics.delivery.attempt.record_duration(ended.took);
-    let mut told = Vec::with_capacity(ended.outcomes.len());
+    let outcomes: Vec<_> =
+        ended.outcomes.iter().map(|(place, outcome)| judge(shard, ended, *place, outcome)).collect();
+    let mut told = Vec::with_capacity(outcomes.len());
     let (mut delivered, mut untold) = (Vec::new(), Vec::new());
-    for (place, outcome) in ended.outcomes {
-        let outcome_for_queue = match outcome {
+    for Judged { place, outcome, .. } in &outcomes {
+        let outcome_for_queue = match &**outcome {
             Outcome::Delivered(report, teller) if is_untold(ended.envelope, *place, *teller) => {
                 shard.remember_last(job.id, *place, last(report));
                 untold.push(*place);
@@ -71,8 +73,8 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, site: &str, ended: &Ended<'_>) {
     }
     let mut orders = Vec::new();
     shard.queue.borrow_mut().on_attempted(job.attempt, &told, now, &mut orders);
-    for (place, outcome) in ended.outcomes {
-        note(shard, job, destination, ended, *place, outcome, &orders);
+    for judged in &outcomes {
+        note(shard, job, destination, ended, judged, &orders);
     }
     let retired = orders.iter().any(|order| matches!(order, Order::Retire { id } if *id == job.id));
     if !retired && !delivered.is_empty() {
@@ -87,6 +89,27 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, site: &str, ended: &Ended<'_>) {
             crate::reroute::look_again(shard, job.id);
         }
     }
+}
+
+/// What became of a recipient, and what it is about.
+struct Judged<'a> {
+    place: u32,
+    /// As the next hop said, or as a rule has it.
+    outcome: Cow<'a, Outcome>,
+    /// None of a success, which nobody asks about.
+    judgement: Option<Judgement>,
+}
+
+/// Asks the rules about whatever is no success. What they advise for the site is in the judgement.
+fn judge<'a>(shard: &Shard, ended: &Ended<'_>, place: u32, outcome: &'a Outcome) -> Judged<'a> {
+    if matches!(outcome, Outcome::Delivered(..)) {
+        return Judged { place, outcome: Cow::Borrowed(outcome), judgement: None };
+    }
+    let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
+    let domain = recipient.map_or("", |recipient| recipient.address.domain_str());
+    let judgement = shard.settings().reply_rules.judge(outcome, domain);
+    let instead = judgement.as_ref().and_then(|judgement| judgement.instead(outcome));
+    Judged { place, outcome: instead.map_or(Cow::Borrowed(outcome), Cow::Owned), judgement }
 }
 
 /// Ends an attempt that was not made: all its recipients get this outcome.
@@ -106,7 +129,7 @@ pub(crate) fn end_unattempted(shard: &Rc<Shard>, job: Job, outcome: &Outcome) {
 
 /// Our own words for something that may be better later.
 pub(crate) fn deferred(status: Status, text: &str) -> Outcome {
-    Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()) })
+    Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()), stage: None })
 }
 
 /// Where an attempt led.
@@ -121,10 +144,11 @@ fn note(
     job: &Job,
     destination: Whereto<'_>,
     ended: &Ended<'_>,
-    place: u32,
-    outcome: &Outcome,
+    judged: &Judged<'_>,
     orders: &[Order],
 ) {
+    let Judged { place, outcome, judgement } = judged;
+    let (place, outcome) = (*place, &**outcome);
     let (result, counted) = match outcome {
         Outcome::Delivered(..) => ("delivered", Counted::Delivered),
         Outcome::Deferred(_) => ("deferred", Counted::Deferred),
@@ -135,11 +159,26 @@ fn note(
     if matches!(outcome, Outcome::Delivered(..)) {
         shard.metrics.queue.time.record_duration(delay);
     }
-    if !events::Outcome::enabled() {
-        return;
+    if let Some(judgement) = judgement {
+        count(shard, outcome, judgement.category);
     }
     let report = outcome.report();
     let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
+    if let Some(Judgement { category, rule: Some(rule), action: Action::Alarm }) = judgement {
+        events::Alarmed {
+            id: &job.id,
+            to: recipient.map_or("", |recipient| recipient.address.as_str()),
+            destination: destination.name,
+            host: report.remote.as_ref().map(|remote| &*remote.name),
+            rule,
+            category: category.word(),
+            reply: &report.diagnostic.to_string(),
+        }
+        .emit(ring::clock::unix_micros());
+    }
+    if !events::Outcome::enabled() {
+        return;
+    }
     let next = orders.iter().find_map(|order| match order {
         // Who is held has no next time.
         Order::Note { recipients, due, state, .. }
@@ -167,6 +206,8 @@ fn note(
         address: report.remote.as_ref().map(|remote| std::net::SocketAddr::new(remote.address, remote.port)),
         status: Some(&report.status),
         reply: &reply,
+        category: judgement.as_ref().map(|judgement| judgement.category.word()),
+        rule: judgement.as_ref().and_then(|judgement| judgement.rule.as_deref()),
         tls: ended.tls,
         policy: ended.policy,
         attempt: job.number.into(),
@@ -175,6 +216,44 @@ fn note(
         next,
     }
     .emit(ring::clock::unix_micros());
+}
+
+fn count(shard: &Shard, outcome: &Outcome, category: Category) {
+    let metrics = &shard.metrics.delivery;
+    let family = match outcome {
+        Outcome::Delivered(..) => return,
+        Outcome::Deferred(_) => &metrics.deferred,
+        Outcome::Failed(_) => &metrics.failed,
+    };
+    family.of(counted(category)).one();
+}
+
+/// As the metrics have it.
+pub(crate) const fn counted(category: Category) -> CountedCategory {
+    match category {
+        Category::BadMailbox => CountedCategory::BadMailbox,
+        Category::InactiveMailbox => CountedCategory::InactiveMailbox,
+        Category::Quota => CountedCategory::Quota,
+        Category::BadDomain => CountedCategory::BadDomain,
+        Category::Dns => CountedCategory::Dns,
+        Category::Connection => CountedCategory::Connection,
+        Category::Tls => CountedCategory::Tls,
+        Category::SpamContent => CountedCategory::SpamContent,
+        Category::SpamReputation => CountedCategory::SpamReputation,
+        Category::Authentication => CountedCategory::Authentication,
+        Category::Policy => CountedCategory::Policy,
+        Category::Rate => CountedCategory::Rate,
+        Category::Greylisted => CountedCategory::Greylisted,
+        Category::TooLarge => CountedCategory::TooLarge,
+        Category::Protocol => CountedCategory::Protocol,
+        Category::MessageFormat => CountedCategory::MessageFormat,
+        Category::Relaying => CountedCategory::Relaying,
+        Category::Loop => CountedCategory::Loop,
+        Category::Expired => CountedCategory::Expired,
+        Category::AutoReply => CountedCategory::AutoReply,
+        Category::System => CountedCategory::System,
+        Category::Other => CountedCategory::Other,
+    }
 }
 
 /// Whether the sender wants to hear of this success, and from us (RFC 3461 §5.2.2).

@@ -14,13 +14,14 @@ use config::{
     ListenerTls, Rate,
 };
 use delivery::{
-    DaneUse, Demand, Forwarding, HopHost, Own, Pattern, Place, Route, RouteOptions, Routes, SiteRule,
-    Sources, StsUse, TlsLevel, Via, rule_of_site,
+    Classifier, DaneUse, Demand, Forwarding, HopHost, Own, Pattern, Place, ReversePaths, Route, RouteOptions,
+    Routes, SiteRule, Sources, StsUse, TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
 use mail::{Envelope, TenantId};
 use policy::Listing;
 use policy::Networks;
+use report::{ReturnPathOptions, ReturnPaths};
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking},
@@ -40,6 +41,8 @@ use crate::{
 pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
+    /// What refusals are about: one table for all, since it takes some time to make.
+    pub reply_rules: Arc<Classifier>,
     /// What our servers speak; none without a certificate.
     pub server_tls: Option<ServerTls>,
     /// What our clients speak to next hops.
@@ -73,6 +76,10 @@ pub(crate) struct Settings {
     /// How programs are asked for recipients.
     pub(crate) verify: config::Verify,
     pub(crate) routes: Routes,
+    /// What refusals are about.
+    pub(crate) reply_rules: Arc<Classifier>,
+    /// Where reports on our mail come to.
+    pub(crate) returns: Option<Returns>,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
     pub(crate) schedule: queue::Schedule,
@@ -122,6 +129,14 @@ pub(crate) struct Shape {
     pub(crate) idle: Duration,
 }
 
+/// The addresses that reports on our mail come to.
+#[derive(Debug)]
+pub(crate) struct Returns {
+    pub(crate) paths: ReturnPaths,
+    /// What becomes of mail to those that we did not make.
+    pub(crate) unsigned: config::UnsignedReports,
+}
+
 /// What the sessions of one listener have in common.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -166,6 +181,8 @@ impl Settings {
             balance: config.cores.balance,
             verify: config.verify.clone(),
             routes: Routes::new(routes(config)),
+            reply_rules: snapshot.reply_rules.clone(),
+            returns: returns(&config.bounces),
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             schedule: schedule(&config.queue),
@@ -462,7 +479,19 @@ fn site_rule(site: &config::Site) -> SiteRule {
     }
 }
 
-/// The routes, and one more for the domains that we keep mail for, unless a route names them.
+fn returns(bounces: &config::Bounces) -> Option<Returns> {
+    let options = ReturnPathOptions {
+        domain: bounces.domain.as_ref()?,
+        local_part: &bounces.local_part,
+        complaints: &bounces.complaints,
+        lifetime: bounces.lifetime,
+        secret: bounces.secret.as_ref().map(config::Secret::expose),
+    };
+    Some(Returns { paths: ReturnPaths::new(&options), unsigned: bounces.unsigned })
+}
+
+/// The routes, and one more for the domains that we keep mail for, unless a route names them, and one for reports on our
+/// own mail.
 fn routes(config: &Config) -> Vec<Route> {
     let mut routes: Vec<Route> = config.routes.iter().map(route).collect();
     let named = |name: &mail::Domain| {
@@ -478,15 +507,11 @@ fn routes(config: &Config) -> Vec<Route> {
         let usual = route(&config::Route::default());
         routes.push(Route { patterns, ..usual });
     }
-    routes
-}
-
-fn pattern(pattern: &DomainPattern) -> Pattern {
-    match pattern {
-        DomainPattern::Any => Pattern::Any,
-        DomainPattern::Below(domain) => Pattern::Below(domain.clone()),
-        DomainPattern::Exact(domain) => Pattern::Exact(domain.clone()),
+    if let Some(domain) = &config.bounces.domain {
+        let patterns = vec![Pattern::Exact(domain.clone())];
+        routes.push(Route { patterns, via: Via::Reports, options: RouteOptions::default() });
     }
+    routes
 }
 
 fn route(route: &config::Route) -> Route {
@@ -522,6 +547,7 @@ fn route(route: &config::Route) -> Route {
         sts,
         identity: route.client_certificate.as_ref().map(|file| file.to_string_lossy().into()),
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
+        reverse_paths: if route.verp { ReversePaths::Ours } else { ReversePaths::Kept },
         forwarding: if route.xforward { Forwarding::On } else { Forwarding::Off },
         chaining: if route.chaining { Chaining::On } else { Chaining::Off },
         concurrency_max: route.concurrency_max,
@@ -531,6 +557,15 @@ fn route(route: &config::Route) -> Route {
         ..RouteOptions::default()
     };
     Route { patterns: route.domains.iter().map(pattern).collect(), via, options }
+}
+
+/// A pattern of the configuration, as routes and rules have it.
+pub(crate) fn pattern(pattern: &DomainPattern) -> Pattern {
+    match pattern {
+        DomainPattern::Any => Pattern::Any,
+        DomainPattern::Below(domain) => Pattern::Below(domain.clone()),
+        DomainPattern::Exact(domain) => Pattern::Exact(domain.clone()),
+    }
 }
 
 fn hop_host(hop: &config::Hop) -> Option<HopHost> {

@@ -513,7 +513,7 @@ impl From<&Via> for Held {
     fn from(via: &Via) -> Self {
         match via {
             Via::Hold => Self::Yes,
-            Via::Mx(_) | Via::NextHop(_) | Via::Discard => Self::No,
+            Via::Mx(_) | Via::NextHop(_) | Via::Discard | Via::Reports => Self::No,
         }
     }
 }

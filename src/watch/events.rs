@@ -238,6 +238,10 @@ events! {
         status: Option<&'a dyn Display>,
         /// The last reply, or what happened in its place.
         reply: &'a str,
+        /// What that is about, as in reply-rules.md; none of a delivery.
+        category: Option<&'a str>,
+        /// The rule that says so.
+        rule: Option<&'a str>,
         /// TLS version and cipher, when there was TLS.
         tls: Option<&'a str>,
         /// What decided about its TLS: dane, dane-unusable, sts, sts-testing; or the route: none, opportunistic, required, verified.
@@ -250,6 +254,78 @@ events! {
         delay: Duration,
         /// Seconds until the next attempt, when there will be one.
         next: Option<Duration>,
+    }
+    /// A next hop said what a rule has an alarm for (`reply-rule.action`).
+    Warn delivery alarmed = Alarmed<'a> {
+        /// The queue id.
+        id: &'a dyn Display,
+        /// The recipient.
+        to: &'a str,
+        /// Where the route led.
+        destination: &'a str,
+        /// The host that said it.
+        host: Option<&'a str>,
+        /// The rule.
+        rule: &'a str,
+        /// What it is about.
+        category: &'a str,
+        /// The reply.
+        reply: &'a str,
+    }
+    /// A report came in about a recipient of mail that we sent (`[bounces]`).
+    Info delivery bounced = Bounced<'a> {
+        /// The queue id of the message it is about.
+        id: &'a dyn Display,
+        /// The recipient as the sender gave it, or as the report has it; none when it tells of none.
+        to: Option<&'a str>,
+        /// The recipient's place in the envelope of the message, when the address tells it.
+        place: Option<u32>,
+        /// failed, delayed, delivered, relayed, expanded.
+        result: &'a str,
+        /// What it is about, as in reply-rules.md; none of a success.
+        category: Option<&'a str>,
+        /// The rule that says so.
+        rule: Option<&'a str>,
+        /// The enhanced status code.
+        status: Option<&'a dyn Display>,
+        /// What the host that refused it said.
+        reply: Option<&'a str>,
+        /// The host that reports.
+        host: Option<&'a str>,
+        /// The Message-ID of the message, when it came back.
+        msgid: Option<&'a str>,
+        /// standard, or guessed when the report is by no standard.
+        form: &'a str,
+        /// The queue id of the report.
+        report: &'a dyn Display,
+    }
+    /// Somebody complained about mail (RFC 5965, `[bounces]`).
+    Info delivery complained = Complained<'a> {
+        /// The queue id of the message, when an address of ours in the complaint tells it.
+        id: Option<&'a dyn Display>,
+        /// The recipient, when it is told.
+        to: Option<&'a str>,
+        /// abuse, fraud, not-spam, …
+        kind: &'a str,
+        /// How many such messages it is about.
+        incidents: u32,
+        /// The address that the message came from.
+        source: Option<&'a str>,
+        /// The Message-ID of the message, when it came back.
+        msgid: Option<&'a str>,
+        /// The program that reports.
+        agent: Option<&'a str>,
+        /// The queue id of the complaint.
+        report: &'a dyn Display,
+    }
+    /// Mail to an address for reports that is none, or not for us to believe.
+    Debug delivery report_ignored = ReportIgnored<'a> {
+        /// The queue id.
+        report: &'a dyn Display,
+        /// The address.
+        to: &'a str,
+        /// unsigned, expired, unproven, auto-reply, other.
+        reason: &'a str,
     }
     /// A notification was written for a recipient.
     Info queue returned = Returned<'a> {

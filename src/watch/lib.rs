@@ -20,9 +20,9 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    Buffers, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, HttpMetrics, Inbound, Journal,
-    JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState, Reload, SegmentState,
-    ShardMetrics, TlsMetrics, TlsPolicy, Verb, Verification,
+    Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, HttpMetrics,
+    Inbound, Journal, JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState,
+    Reload, ReportRead, SegmentState, ShardMetrics, TlsMetrics, TlsPolicy, Verb, Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};

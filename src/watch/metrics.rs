@@ -154,6 +154,14 @@ pub struct Delivery {
     pub sites: std::cell::RefCell<SiteTable>,
     /// Time of one attempt.
     pub attempt: Histogram,
+    /// Recipients that were deferred, by why.
+    pub deferred: Family<Category>,
+    /// Recipients that failed, by why.
+    pub failed: Family<Category>,
+    /// What came to the addresses for reports.
+    pub reports_read: Family<ReportRead>,
+    /// Recipients reported as failed, by why.
+    pub bounces: Family<Category>,
     /// Notifications written.
     pub dsns: Family<Dsn>,
 }
@@ -458,6 +466,72 @@ labels! {
 }
 
 labels! {
+    /// What a refusal by a next hop was about.
+    Category {
+        /// There is no such mailbox.
+        BadMailbox => "bad-mailbox",
+        /// There is one, and nobody uses it.
+        InactiveMailbox => "inactive-mailbox",
+        /// The mailbox is full.
+        Quota => "quota",
+        /// There is no such domain, or it takes no mail.
+        BadDomain => "bad-domain",
+        /// The DNS did not say, or not what is needed.
+        Dns => "dns",
+        /// No connection, or a lost one.
+        Connection => "connection",
+        /// No TLS, or none that is good enough.
+        Tls => "tls",
+        /// The message looks like spam, or harmful.
+        SpamContent => "spam-content",
+        /// Our address, our domain or a link has a bad name.
+        SpamReputation => "spam-reputation",
+        /// SPF, DKIM or DMARC did not prove who we are.
+        Authentication => "authentication",
+        /// The site does not want this mail for a reason of its own.
+        Policy => "policy",
+        /// Too much, too fast, or too many connections.
+        Rate => "rate",
+        /// Who comes for the first time is to come again.
+        Greylisted => "greylisted",
+        /// The message is too large.
+        TooLarge => "too-large",
+        /// One side did not speak SMTP as the other understands it.
+        Protocol => "protocol",
+        /// The message is not made as the site wants it.
+        MessageFormat => "message-format",
+        /// The site does not relay for us.
+        Relaying => "relaying",
+        /// The message goes in circles.
+        Loop => "loop",
+        /// Its time was up.
+        Expired => "expired",
+        /// An answer by a program, and no refusal.
+        AutoReply => "auto-reply",
+        /// The site has trouble of its own.
+        System => "system",
+        /// Nothing that a rule knows.
+        Other => "other",
+    }
+}
+
+labels! {
+    /// What came to an address for reports.
+    ReportRead {
+        /// A report of what became of a message.
+        Bounce => "bounce",
+        /// A complaint.
+        Complaint => "complaint",
+        /// An answer by a program.
+        AutoReply => "auto-reply",
+        /// Something else.
+        Other => "other",
+        /// Mail to an address that we did not make, or too long ago.
+        Unsigned => "unsigned",
+    }
+}
+
+labels! {
     /// Whether a new configuration was taken.
     Reload {
         /// It was.
@@ -536,6 +610,12 @@ impl ShardMetrics {
             delivery: Delivery {
                 sites: std::cell::RefCell::new(b.sites(&n::DELIVERY_OUTCOMES)),
                 attempt: b.histogram(&n::ATTEMPT_SECONDS),
+                deferred: Family::new(|v: Category| {
+                    b.counter(&n::OUTBOUND_REFUSALS, &["deferred", v.label()])
+                }),
+                failed: Family::new(|v: Category| b.counter(&n::OUTBOUND_REFUSALS, &["failed", v.label()])),
+                reports_read: Family::new(|v: ReportRead| b.counter(&n::REPORTS_READ, &[v.label()])),
+                bounces: Family::new(|v: Category| b.counter(&n::BOUNCES, &[v.label()])),
                 dsns: Family::new(|v: Dsn| b.counter(&n::DSNS, &[v.label()])),
             },
             dns: Dns {

@@ -188,6 +188,12 @@ list! {
         "Time from acceptance to the end of a recipient";
     QUEUE_REROUTED: "ringpost_queue_rerouted_total", Kind::Counter, Count, ["shard"],
         "Recipients that were queued when a reload changed the routes, and go another way since";
+    OUTBOUND_REFUSALS: "ringpost_outbound_refusals_total", Kind::Counter, Count, ["shard", "result", "category"],
+        "Recipients deferred or failed, by what the refusal was about: the categories of reply-rules.md";
+    REPORTS_READ: "ringpost_reports_read_total", Kind::Counter, Count, ["shard", "kind"],
+        "What came to the addresses for reports on our mail";
+    BOUNCES: "ringpost_bounces_total", Kind::Counter, Count, ["shard", "category"],
+        "Recipients that were reported as failed after a next hop had taken the mail, by what that was about";
     DSNS: "ringpost_dsns_total", Kind::Counter, Count, ["shard", "kind"],
         "Notifications written";
     DNS_QUESTIONS: "ringpost_dns_questions_total", Kind::Counter, Count, ["shard"],

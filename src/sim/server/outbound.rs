@@ -100,7 +100,7 @@ impl Server {
             return assert!(job.is_none(), "there is a route for everybody");
         };
         match &self.routes.route(route).via {
-            Via::Discard => return self.end_unattempted(world, &job, &Outcome::discarded()),
+            Via::Discard | Via::Reports => return self.end_unattempted(world, &job, &Outcome::discarded()),
             Via::Hold => {
                 let text = "its route holds mail; change the route to send it";
                 return self.end_unattempted(world, &job, &deferred(Status(4, 3, 2), text));
@@ -525,7 +525,7 @@ impl Worker {
 }
 
 pub(super) fn deferred(status: Status, text: &str) -> Outcome {
-    Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()) })
+    Outcome::Deferred(Report { status, remote: None, diagnostic: Diagnostic::Text(text.into()), stage: None })
 }
 
 fn last(report: &Report) -> Last {
