@@ -50,7 +50,7 @@ pub use serving::{
     TlsVersion, Tolerance,
 };
 
-pub use shaping::{Rate, Site, Tenant};
+pub use shaping::{Rate, Site, Tenant, Throttle};
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
 use schema::section;
@@ -109,6 +109,8 @@ section! {
         routes "route": Vec<Route> [Entries] = Vec::new();
         /// Sites.
         sites "site": Vec<Site> [Entries] = Vec::new();
+        /// Adaptive limits.
+        throttle: Throttle [Table] = Throttle::default();
         /// Tenants.
         tenants "tenant": Vec<Tenant> [Entries] = Vec::new();
         /// Reports on our mail.

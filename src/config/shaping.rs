@@ -7,7 +7,7 @@ use mail::Domain;
 
 use crate::{
     DomainPattern, Fingerprint,
-    notation::{List, Literal, Maybe, Spelled, Text, Time, Whole},
+    notation::{List, Literal, Maybe, Spelled, Text, Time, Whole, YesNo},
     schema::{Entry, section},
 };
 
@@ -20,7 +20,8 @@ pub struct Rate {
     pub per: Duration,
 }
 
-const HOUR: u64 = 3_600_000;
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
 /// What a rate may be for.
 const PERIODS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
 
@@ -47,6 +48,36 @@ section! {
         recipients_per_transaction: Option<u32> [Maybe<Whole<1, 100_000>>] = None;
         /// How long a connection is kept for more mail. Empty: `route.idle`.
         idle: Option<Duration> [Maybe<Time<0, { HOUR }>>] = None;
+    }
+}
+
+section! {
+    /// How sites that complain get less, and more again when all goes well: connections and messages a minute are halved by a storm
+    /// of refusals, at the least they are left alone for a while, and then probed by one connection (docs/queue.md). What a refusal is
+    /// about, `[[reply-rule]]` says.
+    pub struct Throttle {
+        /// Whether they do.
+        enabled: bool [YesNo] = true;
+        /// Never fewer connections than this, unless the site is left alone.
+        connections_min: u32 [Whole<1, 1000>] = 1;
+        /// Never fewer messages, unless the site is left alone.
+        rate_min: Rate [Literal] = Rate { count: 6, per: Duration::from_secs(60) };
+        /// After so long of success there may be more.
+        round: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
+        /// In so many of these it grows from nothing to all.
+        steps: u32 [Whole<1, 1000>] = 20;
+        /// So many refused messages in that time are a storm,
+        storm_min: u32 [Whole<1, 1_000_000>] = 5;
+        /// if they are so many of a hundred.
+        storm_percent: u32 [Whole<1, 100>] = 20;
+        /// What is refused so soon after it got less was on its way before.
+        settle: Duration [Time<0, { HOUR }>] = Duration::from_secs(10);
+        /// So many connections that were not made, one after the other, and the site is left alone.
+        unconnected_max: u32 [Whole<1, 1000>] = 5;
+        /// For so long the first time; each time that follows is twice as long,
+        suspend_min: Duration [Time<{ SECOND }, { 24 * HOUR }>] = Duration::from_secs(60);
+        /// but never longer than this, unless a rule says so.
+        suspend_max: Duration [Time<{ SECOND }, { 24 * HOUR }>] = Duration::from_secs(3600);
     }
 }
 

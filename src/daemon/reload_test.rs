@@ -39,6 +39,12 @@ domains = ["*"]
 [[reply-rule]]
 name = "q"
 codes = [450]
+[[site]]
+name = "p"
+hosts = ["*.example.org"]
+[[tenant]]
+name = "t"
+networks = ["192.0.2.0/24"]
 "#;
 
 /// Each key with another value. What follows a bar is what the value cannot do without: it stands in the configuration
@@ -244,6 +250,31 @@ bounces.local-part = "returned" | bounces.domain = "b.example.org"
 bounces.complaints = "fbl" | bounces.domain = "b.example.org"
 bounces.lifetime = "7d" | bounces.domain = "b.example.org"
 bounces.unsigned = "ignore" | bounces.domain = "b.example.org"
+site.hosts = ["*.example.com"]
+site.domains = ["example.com"]
+site.connections-max = 7
+site.connection-rate = "7/s"
+site.message-rate = "7/s"
+site.transactions-max = 7
+site.recipients-per-transaction = 7
+site.idle = "7s"
+throttle.enabled = false
+throttle.connections-min = 7
+throttle.rate-min = "7/m"
+throttle.round = "7s"
+throttle.steps = 7
+throttle.storm-min = 7
+throttle.storm-percent = 7
+throttle.settle = "7s"
+throttle.unconnected-max = 7
+throttle.suspend-min = "7s"
+throttle.suspend-max = "7h"
+tenant.weight = 7
+tenant.networks = ["198.51.100.0/24"]
+tenant.certificates = ["sha256:1111111111111111111111111111111111111111111111111111111111111111"]
+tenant.api-keys = ["k"]
+tenant.senders = ["example.com"]
+queue.provider-rules = false
 reply-rule.codes = [451]
 reply-rule.statuses = ["5.1.*"]
 reply-rule.text = ["come back later"]

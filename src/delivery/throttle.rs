@@ -248,6 +248,20 @@ impl Throttle {
         }
     }
 
+    /// So many transactions ended well: as [`Throttle::on_outcome`] for each.
+    pub fn on_taken(&mut self, count: u32, now: Timestamp) {
+        self.advance(now);
+        self.sent[0] = self.sent[0].saturating_add(count);
+        match self.state {
+            State::Suspended { .. } => return,
+            State::Probing => self.recover(now),
+            State::Flowing => {}
+        }
+        self.unconnected = 0;
+        self.round.good = self.round.good.saturating_add(count);
+        self.round.all = self.round.all.saturating_add(count);
+    }
+
     /// A connection was not made, or refused before it was of any use: nobody listened, or the greeting or EHLO got 4yz
     /// or 5yz. `why` is what was said or happened. What the messages that waited for it got is not told as well.
     pub fn on_connect_failed(&mut self, why: &str, now: Timestamp) {

@@ -5,8 +5,8 @@
 use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration};
 
 use delivery::{
-    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Outcome, ReversePaths,
-    Route, Routes, Step, Teller, TlsLevel, TlsPolicy, fates, tally::TlsResult,
+    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Judgement, Outcome,
+    ReversePaths, Route, Routes, Step, Teller, TlsLevel, TlsPolicy, fates, tally::TlsResult,
 };
 use dns::Name;
 use mail::{Domain, ReversePath, Status, TlsDemand};
@@ -30,6 +30,7 @@ use crate::{
     shard::{Message, Shard},
     socket::Socket,
     talk::{OpenConnection, Talk, transaction},
+    throttles,
 };
 
 /// Sends what is in the lane until there is nothing left, or another core is to have the connection.
@@ -187,6 +188,7 @@ impl Worker<'_> {
                 Step::Connect(hop) => match self.connect(&hop).await {
                     Err(failure) => {
                         self.shard.metrics.outbound.failed.one();
+                        throttles::on_unconnected(self.shard, self.lane, &failure.to_string());
                         attempt.on_connect_failed(&failure)
                     }
                     Ok(socket) => {
@@ -195,6 +197,7 @@ impl Worker<'_> {
                             return;
                         }
                         self.remember_tls(&hop, &ending);
+                        self.tell_of_door(&ending);
                         if matches!(ending, Ending::TlsNotOffered) {
                             self.count_policy(Kept::No);
                             self.report(&hop, Err((TlsResult::StartTlsNotSupported, None)));
@@ -418,6 +421,22 @@ impl Worker<'_> {
         }
     }
 
+    /// A host that turns us away at the door is as good as one that is not there.
+    fn tell_of_door(&self, ending: &Ending) {
+        let why = match ending {
+            Ending::Refused(Stage::Greeting | Stage::Ehlo, reply) => reply.to_string(),
+            Ending::Lost(Stage::Greeting | Stage::Ehlo, loss) => loss.to_string(),
+            Ending::Refused(..)
+            | Ending::Lost(..)
+            | Ending::TlsFailed(_)
+            | Ending::TlsNotOffered
+            | Ending::RequireTlsNotOffered
+            | Ending::Quit
+            | Ending::Idle => return,
+        };
+        throttles::on_unconnected(self.shard, self.lane, &why);
+    }
+
     /// The next message to send, if there is one or one comes in time.
     async fn next_transaction(&mut self, patience: Duration) -> Option<Transaction> {
         while self.flights.len() <= self.given {
@@ -492,13 +511,14 @@ impl Worker<'_> {
             }
         }
         if flight.remaining.is_empty() {
-            self.end(flight);
+            let judgements = self.end(flight);
+            throttles::on_ended(self.shard, self.lane, &judgements);
         } else {
             self.flights.push_back(flight);
         }
     }
 
-    fn end(&self, flight: Flight) {
+    fn end(&self, flight: Flight) -> Vec<(Option<Judgement>, String)> {
         self.untake(flight.job.attempt);
         let took = ring::clock::now().saturating_sub(flight.began);
         let ended = outcomes::Ended {
@@ -508,7 +528,7 @@ impl Worker<'_> {
             tls: flight.tls.as_deref(),
             policy: self.policy.map(TlsPolicy::as_str),
         };
-        outcomes::end(self.shard, &flight.job, &self.lane.key, &ended);
+        outcomes::end(self.shard, &flight.job, &self.lane.key, &ended)
     }
 
     /// No host is left to try: all that remain get this outcome.
@@ -522,6 +542,7 @@ impl Worker<'_> {
         for mut flight in mem::take(&mut self.flights) {
             let remaining = mem::take(&mut flight.remaining);
             flight.ended.extend(remaining.into_iter().map(|place| (place, outcome.clone())));
+            // What is wrong with the connection was told when it was found out.
             self.end(flight);
         }
         self.given = 0;

@@ -17,7 +17,7 @@ use crate::{
     accept, facts, fetch, inject, release, schedule,
     settings::{Settings, Snapshot},
     shard::Shard,
-    spare,
+    spare, throttles,
     upkeep::{self, IndexOrder},
     why,
 };
@@ -248,6 +248,16 @@ async fn change(shard: &Rc<Shard>, action: Action, selector: &Selector, at: u64)
         Action::Release => Command::Release,
         Action::Remove => Command::Remove,
     };
+    if let (Command::Retry, Selector::Matching(Filter { destination: Some(name), .. })) = (command, selector)
+    {
+        // Who wants it tried now wants it tried as often as may be.
+        let sites: Vec<Box<str>> = {
+            let queue = shard.queue.borrow();
+            let found = queue.find_all(name).into_iter();
+            found.filter_map(|found| Some(queue.site_name(queue.site_of(found)?)?.into())).collect()
+        };
+        sites.iter().for_each(|site| throttles::reset(shard, site));
+    }
     let progress = match selector {
         Selector::All => step(shard, command, queue::Selector::All, at),
         Selector::Matching(filter) => command_matching(shard, command, filter, at).await,

@@ -15,7 +15,8 @@ use std::{
 };
 
 use bridge::Reason;
-use delivery::{Outcome, Route, Routes, TlsMemory, TlsMemoryLimits, Via};
+use config::Rate;
+use delivery::{Allowed, Outcome, Route, Routes, TlsMemory, TlsMemoryLimits, Via};
 use mail::{QueueId, Status};
 use queue::{AttemptId, Destination, Recipients};
 use ring::Event;
@@ -28,8 +29,9 @@ use crate::{
     paces::Counted,
     reroute::{self, Generation},
     returned, schedule,
-    settings::Settings,
+    settings::{Settings, Shape},
     shard::Shard,
+    throttles::{self, Account, News},
     why,
 };
 
@@ -86,6 +88,8 @@ pub(crate) struct Lane {
     granted: RefCell<Option<Lease>>,
     line: Cell<Line>,
     pace: Cell<Pace>,
+    /// What the site takes now.
+    pub(crate) account: Account,
     /// Until when no connection is opened: its rate says so.
     unopened_until: Cell<Duration>,
     /// Workers that have a connection and nothing to do.
@@ -186,7 +190,13 @@ fn admit(shard: &Rc<Shard>, job: Job) {
     if **lane.destination.borrow() != *name {
         lane.destination.replace(name);
     }
-    if let Some(rate) = settings.shape(&lane.key, route).message_rate {
+    throttles::look(shard, &lane);
+    let shape = lane.shape(&settings, route);
+    if let Some(wait) = lane.suspended() {
+        pause(shard, &lane, wait);
+        return postpone(shard, job);
+    }
+    if let Some(rate) = shape.message_rate {
         let (paces, now) = (shard.leases.paces(), ring::clock::now());
         if let Err(wait) = paces.take(Counted::Messages, &lane.limit_key, rate, now) {
             pause(shard, &lane, wait);
@@ -228,8 +238,9 @@ fn pause(shard: &Rc<Shard>, lane: &Rc<Lane>, wait: Duration) {
 
 /// A lane may go on: as fast as it may.
 fn resume(shard: &Rc<Shard>, lane: &Rc<Lane>) {
+    throttles::tell(shard, lane, &News::Nothing);
     let settings = shard.settings();
-    let rate = lane.route(&settings).and_then(|route| settings.shape(&lane.key, route).message_rate);
+    let rate = lane.route(&settings).and_then(|route| lane.shape(&settings, route).message_rate);
     lane.pace.set(match rate {
         None => Pace::Free,
         Some(rate) => {
@@ -277,6 +288,31 @@ pub(crate) async fn read_letters(shard: Rc<Shard>) {
                 shard.hops.lanes_of(&key).iter().for_each(|lane| lane.arrived.notify_all());
             }
         }
+    }
+}
+
+/// A site takes more or less than before, as far as this core knows.
+pub(crate) fn on_allowed(shard: &Rc<Shard>, lane: &Rc<Lane>, allowed: Allowed) {
+    let settings = shard.settings();
+    if let Some(route) = lane.route(&settings) {
+        shard.leases.set_max(&lane.limit_key, lane.shape(&settings, route).connections_max);
+    }
+    if let Pace::Paused(_) = lane.pace.get()
+        && lane.suspended().is_none()
+    {
+        // Perhaps it waits for the end of what is over.
+        lane.pace.set(Pace::Paused(Duration::ZERO));
+        lane.resumed.notify_all();
+    }
+    if allowed.suspended_until.is_some()
+        && let Some(wait) = lane.suspended()
+    {
+        pause(shard, lane, wait);
+        // What waits here is nobody's turn until then: it can be held, removed or sent another way meanwhile.
+        for job in lane.clear() {
+            postpone(shard, job);
+        }
+        lane.arrived.notify_all();
     }
 }
 
@@ -360,6 +396,7 @@ impl Hops {
             granted: RefCell::default(),
             line: Cell::new(Line::Free),
             pace: Cell::new(Pace::Free),
+            account: Account::default(),
             unopened_until: Cell::default(),
             resumed: Event::new(),
             idle: Cell::new(0),
@@ -370,7 +407,7 @@ impl Hops {
     }
 
     /// The lanes for which the limits of a site hold.
-    fn lanes_of(&self, limit_key: &str) -> Vec<Rc<Lane>> {
+    pub(crate) fn lanes_of(&self, limit_key: &str) -> Vec<Rc<Lane>> {
         self.lanes.borrow().values().filter(|lane| *lane.limit_key == *limit_key).cloned().collect()
     }
 
@@ -385,7 +422,7 @@ impl Hops {
         let lanes: Vec<_> = self.lanes.borrow().values().cloned().collect();
         for lane in lanes {
             if let Some(route) = lane.route(settings) {
-                leases.set_max(&lane.limit_key, settings.shape(&lane.key, route).connections_max);
+                leases.set_max(&lane.limit_key, lane.shape(settings, route).connections_max);
             }
             if let Pace::Paused(_) = lane.pace.get() {
                 lane.pace.set(Pace::Paused(Duration::ZERO));
@@ -400,6 +437,11 @@ impl Hops {
         let settings = shard.settings();
         let Some(route) = lane.route(&settings) else { return Vec::new() };
         let (shape, mut reasons, now) = (settings.shape(site, route), Vec::new(), ring::clock::now());
+        if let Some((text, until, rule)) = shard.leases.throttles().why(&lane.limit_key, facts::now()) {
+            let cause = if until.is_some() { "suspended" } else { "throttled" };
+            let set_by = rule.map_or_else(|| "[throttle]".to_owned(), |rule| format!("reply-rule.{rule}"));
+            reasons.push(Reason { until, set_by: Some(set_by), ..why::plain(cause, text) });
+        }
         if let (Pace::Paused(until), Some(rate)) = (lane.pace.get(), shape.message_rate) {
             let text =
                 format!("as many messages have gone there as its rate lets: {rate}, all cores together");
@@ -456,6 +498,28 @@ impl Lane {
         Some(settings.routes.route(index))
     }
 
+    /// What holds for its connections now: by rule and route, or less, if the site has complained.
+    fn shape(&self, settings: &Settings, route: &Route) -> Shape {
+        let mut shape = settings.shape(&self.key, route);
+        let Some(allowed) = self.account.allowed().filter(|_| settings.throttle.is_some()) else {
+            return shape;
+        };
+        shape.connections_max = shape.connections_max.min(allowed.connections);
+        if let Some(count) = allowed.rate.filter(|count| *count > 0) {
+            let slower = shape.message_rate.is_none_or(|rate| count < throttles::per_minute(rate));
+            if slower {
+                shape.message_rate = Some(Rate { count, per: Duration::from_secs(60) });
+            }
+        }
+        shape
+    }
+
+    /// For how long the site is left alone, when it is.
+    fn suspended(&self) -> Option<Duration> {
+        let until = self.account.allowed()?.suspended_until?;
+        Some(until.saturating_since(facts::now())).filter(|wait| !wait.is_zero())
+    }
+
     /// Whether no connection is to be opened yet. Whoever has one goes on; if nobody has, what waits here does so until the
     /// time has come.
     pub(crate) fn wait_to_open(self: &Rc<Self>, shard: &Rc<Shard>) -> bool {
@@ -494,7 +558,7 @@ impl Lane {
             return None;
         }
         let settings = shard.settings();
-        let max = settings.shape(&self.key, self.route(&settings)?).connections_max;
+        let max = self.shape(&settings, self.route(&settings)?).connections_max;
         let lease = shard.leases.take(&self.limit_key, max);
         if lease.is_none() {
             shard.metrics.outbound.waits.one();

@@ -28,7 +28,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::paces::Paces;
+use crate::{paces::Paces, throttles::Throttles};
 
 /// One shard's way to the leases of the host.
 #[derive(Debug)]
@@ -75,6 +75,7 @@ struct Table {
     hasher: RandomState,
     parts: Box<[Mutex<Part>]>,
     paces: Paces,
+    throttles: Throttles,
     /// To each shard. No longer than the destinations it has to do with: at one time there is one lease on its way to it
     /// for each that it stands in line for, and one word that others wait.
     mail: Box<[mpsc::UnboundedSender<Letter>]>,
@@ -114,8 +115,13 @@ impl Leases {
     pub fn of_host(shards: usize) -> Vec<Self> {
         let (mail, letters): (Vec<_>, Vec<_>) = (0..shards).map(|_| mpsc::unbounded_channel()).unzip();
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        let table =
-            Arc::new(Table { hasher: RandomState::new(), parts, paces: Paces::default(), mail: mail.into() });
+        let table = Arc::new(Table {
+            hasher: RandomState::new(),
+            parts,
+            paces: Paces::default(),
+            throttles: Throttles::default(),
+            mail: mail.into(),
+        });
         let of_shard =
             |(shard, letters)| Self { table: table.clone(), shard, letters: Mutex::new(Some(letters)) };
         letters.into_iter().enumerate().map(of_shard).collect()
@@ -145,6 +151,11 @@ impl Leases {
         };
         self.table.post(posted);
         lease
+    }
+
+    /// How much sites take.
+    pub(crate) fn throttles(&self) -> &Throttles {
+        &self.table.throttles
     }
 
     /// How fast the host may go.

@@ -15,7 +15,7 @@
 //! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules
 //! - `reports`     notifications to senders; `returned` reads those that come to us
 //!
-//! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces` and `budget` (limits of the whole host), `recover` and `restore`
+//! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces`, `throttles` and `budget` (limits of the whole host), `recover` and `restore`
 //! (after a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `spare` (a journal
 //! shard given up with its mail), `control` (the pool's requests), `why` (explanations), `release` (mail that a client asks for),
 //! `fetch` (mail that a client has come for), `settings` (the configuration).
@@ -56,6 +56,7 @@ mod shard;
 mod socket;
 mod spare;
 mod talk;
+mod throttles;
 mod trace;
 mod upkeep;
 mod verify;

@@ -27,8 +27,13 @@ pub(crate) struct Ended<'a> {
     pub(crate) policy: Option<&'a str>,
 }
 
-/// Tells everybody.
-pub(crate) fn end(shard: &Rc<Shard>, job: &Job, site: &str, ended: &Ended<'_>) {
+/// Tells everybody; answers what the rules say of each recipient who has not got it, with the reply, `None` for those who have.
+pub(crate) fn end(
+    shard: &Rc<Shard>,
+    job: &Job,
+    site: &str,
+    ended: &Ended<'_>,
+) -> Vec<(Option<Judgement>, String)> {
     // Of most the site is named as they are.
     let other_name = |name: &&str| *name != site;
     let name: Option<Box<str>> =
@@ -89,6 +94,11 @@ pub(crate) fn end(shard: &Rc<Shard>, job: &Job, site: &str, ended: &Ended<'_>) {
             crate::reroute::look_again(shard, job.id);
         }
     }
+    let words = |judged: Judged<'_>| match judged.judgement {
+        None => (None, String::new()),
+        Some(judgement) => (Some(judgement), judged.outcome.report().diagnostic.to_string()),
+    };
+    outcomes.into_iter().map(words).collect()
 }
 
 /// What became of a recipient, and what it is about.

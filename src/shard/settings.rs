@@ -1,7 +1,7 @@
 //! The configuration as one shard uses it: made at start and again at each reload.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -15,7 +15,7 @@ use config::{
 };
 use delivery::{
     Classifier, DaneUse, Demand, Forwarding, HopHost, Own, Pattern, Place, ReversePaths, Route, RouteOptions,
-    Routes, SiteRule, Sources, StsUse, TlsLevel, Via, rule_of_site,
+    Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
 use mail::{Envelope, TenantId};
@@ -34,6 +34,7 @@ use crate::{
     outbound_tls::{ClientTls, OutboundTls},
     resolve::Resolving,
     shard::{Held, Way},
+    throttles,
 };
 
 /// What all shards are given, and given anew at a reload.
@@ -87,11 +88,13 @@ pub(crate) struct Settings {
     /// Which domains are one site, beside those that have the same hosts.
     pub(crate) site_rules: Vec<SiteRule>,
     /// What holds for sites that rules name.
-    shapes: HashMap<Box<str>, config::Site>,
+    shapes: BTreeMap<Box<str>, config::Site>,
+    /// How sites that complain get less; none: they do not.
+    pub(crate) throttle: Option<ThrottleLimits>,
     /// Turns of tenants.
     pub(crate) weights: Vec<(queue::Tenant, u32)>,
     /// What tenants are called.
-    pub(crate) tenants: HashMap<TenantId, Rc<str>>,
+    pub(crate) tenants: BTreeMap<TenantId, Rc<str>>,
     /// Destinations that are located at once.
     pub(crate) located_at_once: usize,
     /// How long a connection is busy before another core may have its place.
@@ -189,6 +192,7 @@ impl Settings {
             queue_limits: queue_limits(config),
             site_rules: config.sites.iter().map(site_rule).collect(),
             shapes: config.sites.iter().map(|site| (site.name.as_str().into(), site.clone())).collect(),
+            throttle: throttle(&config.throttle),
             weights: config
                 .tenants
                 .iter()
@@ -468,6 +472,23 @@ fn queue_limits(config: &Config) -> queue::Limits {
         recipients_per_attempt_max: queue.recipients_per_transaction as usize,
         recipients_max: queue.recipients_max,
     }
+}
+
+fn throttle(throttle: &config::Throttle) -> Option<ThrottleLimits> {
+    let limits = ThrottleLimits {
+        connections_min: throttle.connections_min,
+        rate_min: throttles::per_minute(throttle.rate_min),
+        round: throttle.round,
+        steps: throttle.steps,
+        storm_min: throttle.storm_min,
+        storm_percent: throttle.storm_percent,
+        settle: throttle.settle,
+        unconnected_max: throttle.unconnected_max,
+        suspend_min: throttle.suspend_min,
+        suspend_max: throttle.suspend_max,
+        ..ThrottleLimits::default()
+    };
+    throttle.enabled.then_some(limits)
 }
 
 fn site_rule(site: &config::Site) -> SiteRule {

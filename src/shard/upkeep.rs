@@ -303,6 +303,9 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
         metrics.queue.recipients.of(QueueState::Held).set(counts.held);
         metrics.queue.messages.set(messages.into());
         shard.returning.measure(metrics);
+        if shard.number == 0 {
+            metrics.queue.throttled.set(shard.leases.throttles().throttled());
+        }
         metrics.queue.bytes.set(memory as u64);
         let age = oldest.map_or(Duration::ZERO, crate::shard::since);
         metrics.queue.oldest.set(u64::try_from(age.as_micros()).unwrap_or(u64::MAX));

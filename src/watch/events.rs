@@ -396,6 +396,28 @@ events! {
         /// How many recipients.
         nrcpt: u64,
     }
+    /// A site complains, or cannot be reached: it gets less from here on, or nothing for a while.
+    Warn delivery throttled = Throttled<'a> {
+        /// The site.
+        site: &'a str,
+        /// Connections open at once, from all cores.
+        connections: u32,
+        /// Messages a minute, when they are limited.
+        rate: Option<u32>,
+        /// For how long it is left alone, when it is.
+        suspended: Option<Duration>,
+        /// What the refusal was about that set it.
+        category: &'a str,
+        /// The rule that said so.
+        rule: Option<&'a str>,
+        /// What the site said, or what happened in its place.
+        reply: &'a str,
+    }
+    /// A site gets all again.
+    Info delivery unthrottled = Unthrottled<'a> {
+        /// The site.
+        site: &'a str,
+    }
     /// A reload has changed the routes: who was queued goes by the new ones.
     Info queue rerouted = Rerouted<'a> {
         /// The core.

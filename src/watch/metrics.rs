@@ -135,6 +135,8 @@ pub struct Queue {
     pub bytes: Gauge,
     /// Microseconds since the oldest message was accepted.
     pub oldest: Gauge,
+    /// Sites that get less than they may.
+    pub throttled: Gauge,
     /// 1 while messages from before the start are on their way back.
     pub returning: Gauge,
     /// Messages from before the start that are back.
@@ -601,6 +603,7 @@ impl ShardMetrics {
                 messages: b.gauge(&n::QUEUE_MESSAGES, &[]),
                 bytes: b.gauge(&n::QUEUE_BYTES, &[]),
                 oldest: b.gauge(&n::QUEUE_OLDEST_SECONDS, &[]),
+                throttled: b.gauge(&n::SITES_THROTTLED, &[]),
                 returning: b.gauge(&n::QUEUE_RETURNING, &[]),
                 returned: b.gauge(&n::QUEUE_RETURNING_MESSAGES, &["back"]),
                 missing: b.gauge(&n::QUEUE_RETURNING_MESSAGES, &["missing"]),

@@ -176,6 +176,8 @@ list! {
         "Memory the queue's state takes";
     QUEUE_OLDEST_SECONDS: "ringpost_queue_oldest_seconds", Kind::Gauge, Seconds, ["shard"],
         "Age of the oldest message in the queue";
+    SITES_THROTTLED: "ringpost_sites_throttled", Kind::Gauge, Count, ["shard"],
+        "Sites of the host that get less than they may, since they complained or are out of reach";
     QUEUE_RETURNING: "ringpost_queue_returning", Kind::Gauge, Count, ["shard"],
         "1 while messages from before the start are on their way back into the queue";
     QUEUE_RETURNING_MESSAGES: "ringpost_queue_returning_messages", Kind::Gauge, Count, ["shard", "state"],

@@ -331,3 +331,78 @@ fn a_crowd_of_one_tenant_does_not_keep_another_waiting() {
     // As many as were in the one connection's hands, and a turn of the crowd.
     assert!(place <= 5, "after {place} of the crowd");
 }
+
+/// A site that complains gets less, and says why; one that a rule suspends is left alone until an operator knows better.
+#[test]
+fn a_site_that_complains_gets_less() {
+    let (hosts, back) = (Sink::start(), Sink::start());
+    let here = hosts.address().ip();
+    let dns = Unbound::records(&[
+        "busy.test. MX 10 mx.busy.test.",
+        "angry.test. MX 10 mx.angry.test.",
+        &format!("mx.busy.test. A {here}"),
+        &format!("mx.angry.test. A {here}"),
+    ]);
+    let server = Server::start(&format!(
+        "[cores]\ncount = 2\n[dns]\nservers = [\"{}\"]\n\
+         [throttle]\nround = \"1s\"\nsettle = \"0s\"\nstorm-min = 3\n\
+         [[reply-rule]]\nname = \"slow\"\ntext = [\"slow down\"]\ncategory = \"rate\"\naction = \"slower\"\n\
+         [[reply-rule]]\nname = \"stop\"\ntext = [\"go away\"]\ncategory = \"spam-reputation\"\naction = \"suspend\"\n\
+         suspend = \"1h\"\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {}\nconcurrency-max = 8\n\
+         [[route]]\nname = \"back\"\ndomains = [\"example.org\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
+        dns.address,
+        hosts.address().port(),
+        back.address()
+    ));
+    hosts.answer(|command| {
+        let refused = |text: &str| command.starts_with("RCPT").then(|| text.to_owned());
+        if command.contains("@busy.test") {
+            refused("450 4.2.1 slow down please")
+        } else if command.contains("@angry.test") {
+            refused("450 4.7.1 go away")
+        } else {
+            None
+        }
+    });
+    let send = |domain: &str, count: usize| {
+        let mut client = server.client();
+        for number in 0..count {
+            client.send("ann@example.org", &[&format!("bob{number}@{domain}")], "Subject: hello\r\n\r\n");
+        }
+    };
+    let throttled = |site: &'static str, rule: &'static str| {
+        until("it gets less", || {
+            let matches = |event: &serde_json::Value| event["site"] == site && event["rule"] == rule;
+            server.events("throttled").into_iter().find(matches)
+        })
+    };
+    send("busy.test", 4);
+    let event = throttled("hosts:mx.busy.test", "slow");
+    assert!(event["connections"].as_u64().is_some_and(|count| count < 8), "{event}");
+    let why = server.queue(&["why", "mx:busy.test"]).stdout;
+    assert!(why.contains("450 4.2.1 slow down please") && why.contains("set by reply-rule.slow"), "{why}");
+
+    send("angry.test", 1);
+    let event = throttled("hosts:mx.angry.test", "stop");
+    assert!(event["suspended"].as_f64().is_some_and(|secs| secs > 3000.0), "{event}");
+    // What comes now waits, untried.
+    server.client().send("ann@example.org", &["carl@angry.test"], "Subject: hello\r\n\r\n");
+    let listed = server.queue_json(&["list", "--recipient", "carl@angry.test"]);
+    let id = listed[0]["id"].as_str().expect("it is queued").to_owned();
+    let why = until("it waits", || {
+        let answer = server.queue(&["why", &id]).stdout;
+        answer.contains("left alone until").then_some(answer)
+    });
+    assert!(why.contains("450 4.7.1 go away") && why.contains("set by reply-rule.stop"), "{why}");
+    until("both are counted", || (server.metric("ringpost_sites_throttled", &[]) >= 2.0).then_some(()));
+    hosts.answer(|_| None);
+    let retry = server.queue(&["retry", "--destination", "mx:angry.test"]);
+    assert!(retry.status.success(), "{retry:?}");
+    let outcome = until("it is delivered", || {
+        server.events("outcome").into_iter().find(|event| event["to"] == "carl@angry.test")
+    });
+    assert_eq!((&outcome["result"], &outcome["attempt"]), (&"delivered".into(), &1.into()), "{outcome}");
+    let is_over = |event: &serde_json::Value| event["site"] == "hosts:mx.angry.test";
+    until("it is told", || server.events("unthrottled").into_iter().find(is_over));
+}
