@@ -355,7 +355,8 @@ hardening.core-dumps = true
 
 /// A configuration with these keys as they are told.
 fn with(lines: &[(&str, &str)]) -> Loaded {
-    let entries = ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule"];
+    let entries =
+        ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule", "site", "tenant"];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
     for (key, value) in lines {
