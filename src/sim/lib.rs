@@ -13,10 +13,13 @@
 //! - `server`    one run of our server
 //! - `ledger`    what must be true, at every step and at the end
 //!
-//! `cargo run -p sim -- 17` lives the life of seed 17.
+//! Beside that, `day` is a day of a queue of millions: the queue and the throttles alone, with thousands of sites.
+//!
+//! `cargo run -p sim -- 17` lives the life of seed 17; `cargo run --release -p sim -- day 1 10000000` a day of ten million.
 
 mod calling;
 mod customer;
+mod day;
 mod hop;
 mod ledger;
 mod life;
@@ -28,6 +31,7 @@ mod world;
 
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
+pub use day::{Day, Ways, day};
 pub use ledger::Figures;
 pub use life::live;
 

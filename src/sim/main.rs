@@ -1,19 +1,25 @@
-//! Lives lives: `sim SEED [COUNT]`.
+//! Lives lives: `sim SEED [COUNT]`; or days: `sim day SEED RECIPIENTS`.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::ExitCode,
 };
 
-use sim::{Figures, Trail, live};
+use sim::{Figures, Trail, Ways, day, live};
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("day") {
+        return days();
+    }
     let arguments: Option<Vec<u64>> = std::env::args().skip(1).map(|text| text.parse().ok()).collect();
     let (first, count) = match arguments.as_deref() {
         Some([seed]) => (*seed, 1),
         Some([seed, count]) => (*seed, *count),
         Some(_) | None => {
-            eprintln!("usage: sim SEED [COUNT]\nLives COUNT lives, each from its seed, the first from SEED.");
+            eprintln!(
+                "usage: sim SEED [COUNT] | day SEED RECIPIENTS\n\
+                 Lives COUNT lives, each from its seed, the first from SEED; or a day with so many recipients."
+            );
             return ExitCode::from(2);
         }
     };
@@ -39,4 +45,17 @@ fn main() -> ExitCode {
     }
     println!("failed: {failed:?}");
     ExitCode::FAILURE
+}
+
+/// The same day in both ways.
+fn days() -> ExitCode {
+    let arguments: Option<Vec<u64>> = std::env::args().skip(2).map(|text| text.parse().ok()).collect();
+    let Some([seed, recipients]) = arguments.as_deref() else {
+        eprintln!("usage: sim day SEED RECIPIENTS");
+        return ExitCode::from(2);
+    };
+    for ways in [Ways::Ours, Ways::Plain] {
+        println!("{}\n", day(*seed, *recipients, ways));
+    }
+    ExitCode::SUCCESS
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Class, HEADER_PAGE, SegmentHeader, SegmentHeaderError, Witness,
-    format::{Header, HeaderFault},
+    format::{Header, HeaderFault, RECORD_HEADER},
     record::Payload,
     segments::{Remake, Segment, Segments, State},
 };
@@ -210,7 +210,9 @@ pub(super) fn settle(
             } else if open && last != Some(number) {
                 report.damage(number, walked.end, Damage::Rest);
             }
-            if last == Some(number) && open {
+            // Without room for the record that ends it, it is as good as ended: damage may leave that behind.
+            let has_room = scanned.record_end() + RECORD_HEADER as u64 <= scanned.len;
+            if last == Some(number) && open && has_room {
                 tails.insert(number);
             }
         }
