@@ -121,7 +121,8 @@ impl Holding {
         shards: &BTreeSet<JournalShard>,
     ) -> anyhow::Result<bool> {
         let mut taken = BTreeMap::new();
-        for shard in shards {
+        // What is here already is nobody else's.
+        for shard in shards.iter().filter(|shard| !self.locks.contains_key(shard)) {
             let Some(lock) = claim(config, *shard)? else { return Ok(false) };
             taken.insert(*shard, lock);
         }

@@ -650,7 +650,10 @@ impl Server<'_> {
     }
 
     fn tell_refusal(&mut self, asked: Option<UpgradeRequest>, reason: &str) {
-        self.strays = Some(tokio::time::Instant::now() + STRAYS_AFTER);
+        // As long as the server before this one has not ended none was started after it, and what nobody has it is just giving up.
+        if self.before.is_none() {
+            self.strays = Some(tokio::time::Instant::now() + STRAYS_AFTER);
+        }
         UpgradeRefused { error: reason }.emit(ring::clock::unix_micros());
         self.process.upgraded(Reload::Refused);
         if let Some(asked) = asked {

@@ -130,7 +130,8 @@ async fn keep(counter: PolicyCounter, changed: Arc<Notify>, file: PathBuf, clock
 
 /// A crash leaves the old file or the new one.
 fn write(file: &Path, text: &str) -> io::Result<()> {
-    let new = file.with_extension("new");
+    // Another process may write it at the same time.
+    let new = file.with_extension(format!("{}.new", std::process::id()));
     std::fs::write(&new, text)?;
     let written = rustix::fs::open(&new, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::fs::fsync(&written)?;

@@ -135,6 +135,13 @@ impl Drop for DiskElsewhere {
     }
 }
 
+impl Drop for DiskShare {
+    /// Whoever has the journal shard next counts what is there.
+    fn drop(&mut self) {
+        self.budget.0.taken.fetch_sub(self.counted(self.used()), Relaxed);
+    }
+}
+
 impl DiskShare {
     /// Takes the bytes of a file that is to be made; says whether there is room.
     #[must_use]

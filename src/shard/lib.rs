@@ -233,6 +233,16 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     let keeping =
         ring::spawn_task(keep(shard.clone(), missing, index.clone(), (snapshot.clone(), adoptions), failing));
     ring::spawn(accept::take_over(shard.clone()));
+    if *gate.borrow() == Gate::Closed {
+        // It may yet turn out that another server stays: what it would send again is not begun.
+        shard.stand_still();
+        let (shard, mut gate) = (shard.clone(), gate.clone());
+        ring::spawn(async move {
+            if gate.wait_for(|gate| *gate != Gate::Closed).await.is_ok() {
+                shard.go_on();
+            }
+        });
+    }
     for listener in listeners {
         ring::spawn(accept::accept(shard.clone(), listener, config.descriptors.reserve, gate.clone()));
     }

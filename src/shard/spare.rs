@@ -92,7 +92,7 @@ async fn choose(shard: &Rc<Shard>) -> Option<Rc<Committer>> {
 
 /// Journal shards of whose messages something is under way.
 async fn busy(shard: &Shard) -> HashSet<JournalShard> {
-    let mut busy: HashSet<_> = shard.reporting.borrow().keys().map(|id: &QueueId| id.shard()).collect();
+    let mut busy = HashSet::new();
     let running = Filter { destinations: None, state: Some(State::Running), due_by: None };
     let mut next = Some(Cursor::default());
     while let Some(cursor) = next {
@@ -101,5 +101,7 @@ async fn busy(shard: &Shard) -> HashSet<JournalShard> {
         busy.extend(page.items.into_iter().map(|group| group.id.shard()));
         ring::yield_if_needed().await;
     }
+    // Who was running before is reported on by now, if at all: this must be the last look.
+    busy.extend(shard.reporting.borrow().keys().map(|id: &QueueId| id.shard()));
     busy
 }
