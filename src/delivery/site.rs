@@ -6,8 +6,6 @@
 //! Another order of preference is another site: on a connection to one's first choice the mail of a domain that would rather
 //! go elsewhere has no business (RFC 5321 §5.1). A provider's hosts are one farm.
 
-use std::fmt::Write as _;
-
 use dns::{Answer, ExchangeHost, Name, Outcome, Records, Security};
 use mail::Domain;
 
@@ -40,8 +38,8 @@ pub enum Hosts {
 const SITE: &str = "site:";
 /// Before the names of its hosts.
 const HOSTS: &str = "hosts:";
-/// Octets of host names in a site's name. Of longer lists the end is a hash.
-const NAMES_MAX: usize = 200;
+/// Octets of host names in a site's name. Who has more is a site of its own.
+const NAMES_MAX: usize = 4000;
 
 impl SiteRule {
     /// Whether the rule is for mail of this domain, which has these hosts.
@@ -82,6 +80,8 @@ impl Hosts {
                 ExchangeHost::Name(name) if own.names.iter().any(|own| **own == *name.as_str()) => {
                     return Self::Own;
                 }
+                // Another character could pass for a mark in the site's name.
+                ExchangeHost::Name(name) if !is_plain(name) => return Self::Own,
                 ExchangeHost::Name(name) => hosts.push((exchange.preference, name.clone())),
                 ExchangeHost::Null | ExchangeHost::Malformed => {}
             }
@@ -100,40 +100,30 @@ impl Hosts {
         if hosts.is_empty() { Self::Own } else { Self::Shared(hosts) }
     }
 
-    /// The name of the site of a domain with these hosts: by the first rule that is for it, else by the hosts; none when it
-    /// is a site of its own.
+    /// The name of the site of a domain with these hosts; none when it is a site of its own.
+    ///
+    /// The hosts are in it to the last one, whether a rule names it or not: mail shares a connection when it would be
+    /// connected to the same hosts in the same order, and not because somebody says so of a domain of theirs.
     pub fn site(&self, domain: &Domain, rules: &[SiteRule]) -> Option<String> {
-        let hosts: &[(u16, Name)] = match self {
-            Self::Shared(hosts) => hosts,
-            Self::Own => &[],
-        };
-        if let Some(rule) = rules.iter().find(|rule| rule.is_for(domain, hosts)) {
-            return Some([SITE, &rule.name].concat());
-        }
-        let ((mut preference, first), others) =
-            hosts.split_first().map(|(first, others)| (first.clone(), others))?;
-        let mut name = [HOSTS, first.as_str()].concat();
-        for (place, (next, host)) in (1..).zip(others) {
-            let mark = if *next == preference { ',' } else { '>' };
-            if name.len() + host.as_str().len() > NAMES_MAX {
-                let rest = hosts[place..].iter().fold(FNV_OFFSET, |hash, (_, host)| fnv(hash, host.as_str()));
-                let _ = write!(name, "{mark}+{}#{rest:016x}", hosts.len() - place);
-                break;
+        let Self::Shared(hosts) = self else { return None };
+        let mut names = String::new();
+        let mut preference = None;
+        for (next, host) in hosts {
+            match preference.replace(*next) {
+                None => {}
+                Some(before) if before == *next => names.push(','),
+                Some(_) => names.push('>'),
             }
-            name.push(mark);
-            name.push_str(host.as_str());
-            preference = *next;
+            names.push_str(host.as_str());
         }
-        Some(name)
+        if names.len() > NAMES_MAX {
+            return None;
+        }
+        Some(match rules.iter().find(|rule| rule.is_for(domain, hosts)) {
+            Some(rule) => [SITE, &rule.name, "+=", &names].concat(),
+            None => [HOSTS, &names].concat(),
+        })
     }
-}
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a, which is the same in every process: a site keeps its name when the server is started again.
-fn fnv(hash: u64, text: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    text.bytes().chain([b',']).fold(hash, step)
 }
 
 /// What is published about a domain's hosts marks its site: a connection that was held to less is not for its mail.
@@ -145,11 +135,15 @@ pub fn marked(mut site: String, security: Security, policy: Option<&Policy>) -> 
         site.push_str("+dnssec");
     }
     if let Some(Policy { mode: mode @ (Mode::Enforce | Mode::Testing), mx, .. }) = policy {
-        let hash = mx.iter().fold(FNV_OFFSET, |hash, pattern| fnv(hash, &pattern.to_string()));
-        let mode = if *mode == Mode::Enforce { "sts" } else { "sts-testing" };
-        let _ = write!(site, "+{mode}-{hash:016x}");
+        site.push_str(if *mode == Mode::Enforce { "+sts=" } else { "+sts-testing=" });
+        let patterns: Vec<_> = mx.iter().map(ToString::to_string).collect();
+        site.push_str(&patterns.join(","));
     }
     site
+}
+
+fn is_plain(name: &Name) -> bool {
+    name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
 }
 
 /// A site's name without marks.
@@ -215,16 +209,21 @@ mod test {
     }
 
     #[test]
-    fn a_long_list_has_a_short_name_that_differs_with_its_end() {
+    fn no_host_can_be_left_out_of_a_name_and_none_can_forge_one() {
         let hosts = |last: &str| {
-            let mut names: Vec<_> = (0..20).map(|number| format!("mx{number:02}.provider.example")).collect();
+            let mut names: Vec<_> = (0..50).map(|number| format!("mx{number:02}.provider.example")).collect();
             names.push(last.to_owned());
             let list: Vec<_> = names.iter().map(|name| (10, name.as_str())).collect();
-            Hosts::of(&answer(&list), &Own::default()).site(&domain("a.example"), &[]).unwrap()
+            Hosts::of(&answer(&list), &Own::default()).site(&domain("a.example"), &[])
         };
-        let (one, other) = (hosts("y.example"), hosts("z.example"));
-        assert!(one.len() < NAMES_MAX + 40 && one != other, "{one} {other}");
-        assert_eq!(one, hosts("y.example"));
+        assert_ne!(hosts("y.example"), hosts("z.example"));
+        assert!(hosts("y.example").is_some_and(|name| name.contains("y.example")));
+        let many: Vec<_> = (0..500).map(|number| format!("mx{number:03}.provider.example")).collect();
+        let many: Vec<_> = many.iter().map(|name| (10, name.as_str())).collect();
+        assert_eq!(Hosts::of(&answer(&many), &Own::default()).site(&domain("a.example"), &[]), None);
+        for forged in ["mx.example+dnssec", "a,b.example", "a>b.example", "mx.example;2"] {
+            assert_eq!(Hosts::of(&answer(&[(1, forged)]), &Own::default()), Hosts::Own, "{forged}");
+        }
     }
 
     #[test]
@@ -270,15 +269,16 @@ mod test {
                 Hosts::of(&answer(hosts), &Own::default()).site(&domain(to), std::slice::from_ref(&rule));
             assert_eq!(found.as_deref(), site, "{to} {hosts:?}");
         };
-        check("a.example", &[(1, "a.mx.provider.example"), (2, "MX.other.example")], Some("site:provider"));
+        let both = Some("site:provider+=a.mx.provider.example>mx.other.example");
+        check("a.example", &[(1, "a.mx.provider.example"), (2, "MX.other.example")], both);
         check("a.example", &[(1, "provider.example")], Some("hosts:provider.example"));
         check(
             "a.example",
             &[(1, "x.provider.example"), (2, "backup.example")],
             Some("hosts:x.provider.example>backup.example"),
         );
-        check("mail.example", &[(1, "anything.example")], Some("site:provider"));
-        check("mail.example", &[], Some("site:provider"));
+        check("mail.example", &[(1, "anything.example")], Some("site:provider+=anything.example"));
+        check("mail.example", &[], None);
         assert_eq!(rule_of_site("site:provider"), Some("provider"));
         assert_eq!(rule_of_site("hosts:provider"), None);
     }

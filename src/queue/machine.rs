@@ -571,6 +571,10 @@ impl Queue {
             orders.push(self.begin_attempt(index));
             self.destinations.enlist(self.groups[index].destination);
         }
+        if self.limits.attempts_max == 0 {
+            // Whoever stands still does not look, either.
+            return;
+        }
         let sought = self.destinations.sought.drain(..);
         orders.extend(sought.map(|destination| Order::Locate { destination: Destination(destination) }));
     }

@@ -699,9 +699,10 @@ fn tenants_share_places_among_all_sites_and_at_each_by_weight() {
             desk.accept_for(number, A, &format!("domain{number}"));
             desk.accept_for(1000 + number, B, "domain0");
         }
-        desk.locate("provider", minutes(600));
+        assert_eq!(desk.locate("provider", minutes(600)), 0, "who stands still does not look");
         let limits = Limits { attempts_max, site_attempts_max, ..Limits::default() };
         desk.queue.set_limits(limits, desk.now, &mut desk.orders);
+        assert_eq!(desk.locate("provider", minutes(600)), 401);
         let order = desk.deliver_all();
         let of_b = order[..200].iter().filter(|number| **number >= 1000).count();
         assert!((145..=155).contains(&of_b), "{of_b} of 200, where three of four are due");

@@ -2,13 +2,14 @@
 //!
 //! `delivery` decides which host is next and what an answer means, `smtp::client` what is said; here is the socket.
 
-use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, sync::Arc, time::Duration};
 
 use delivery::{
     Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Judgement, Outcome,
-    ReversePaths, Route, Routes, Step, Teller, TlsLevel, TlsPolicy, fates, tally::TlsResult,
+    ReversePaths, Route, Routes, Step, Teller, TlsLevel, TlsPolicy, dane::DaneUsage, fates, sts::Policy,
+    tally::TlsResult,
 };
-use dns::Name;
+use dns::{Answer, Kind, Name, Question};
 use mail::{Domain, ReversePath, Status, TlsDemand};
 use queue::AttemptId;
 use report::Sent;
@@ -22,6 +23,7 @@ use crate::{
     facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
+    locate,
     outbound_tls::{self, Kept},
     outcomes,
     paces::Counted,
@@ -41,7 +43,7 @@ pub(crate) async fn work(
     taken: Rc<RefCell<Vec<AttemptId>>>,
     lease: Lease,
 ) {
-    let mut turn = Turn::new(&shard, lease);
+    let mut turn = Turn::new(&shard, &lane, lease);
     while let Some(job) = lane.pop() {
         let settings = shard.settings();
         let Some(mut route) = lane.route(&settings).cloned() else {
@@ -63,6 +65,10 @@ pub(crate) async fn work(
             progress: false,
             connected: false,
             asked_for: None,
+            exchanges: None,
+            sts_policy: None,
+            alone: false,
+            counted: true,
             policy: None,
             demand: Routes::demand_of_key(&lane.key),
             turn: &mut turn,
@@ -71,9 +77,10 @@ pub(crate) async fn work(
         worker.take(job).await;
         worker.deliver().await;
         // The next message needs a new connection, for which it may have to wait.
-        if turn.ends(&shard) || lane.wait_to_open(&shard) {
+        if turn.ends(&shard) || lane.wait_to_open(&shard).is_some() {
             break;
         }
+        lane.count_opening(&shard);
     }
     // Whoever has waited has it before this core asks for it again.
     drop(turn);
@@ -95,8 +102,15 @@ struct Worker<'a> {
     /// Whether the session answered for a message.
     progress: bool,
     connected: bool,
-    /// The domain whose hosts are asked for, when they are.
-    asked_for: Option<Domain>,
+    /// The destination whose hosts are asked for, and its domain, when they are.
+    asked_for: Option<(Box<str>, Domain)>,
+    /// What the DNS says which hosts these are.
+    exchanges: Option<Arc<Answer>>,
+    sts_policy: Option<Arc<Policy>>,
+    /// Whether the connection is for mail of that destination alone: what has been found out would make it another site.
+    alone: bool,
+    /// Whether the next connection is counted already.
+    counted: bool,
     /// By which the protection of the last connection was decided.
     policy: Option<TlsPolicy>,
     /// What the mail asks of the connections.
@@ -163,7 +177,6 @@ impl Worker<'_> {
     }
 
     async fn deliver(&mut self) {
-        self.asked_for = self.named_domain();
         let mut attempt = self.attempt();
         let mut step = attempt.start();
         let mut restarts = 0;
@@ -176,6 +189,11 @@ impl Worker<'_> {
                     for answer in asked {
                         answers.push(answer.await);
                     }
+                    if let (Some(Question { kind: Kind::Mx, .. }), Some(answer)) =
+                        (questions.first(), answers.first())
+                    {
+                        self.exchanges = Some(answer.clone());
+                    }
                     attempt.on_answers(&answers)
                 }
                 Step::AskPolicy(domain, id) => {
@@ -183,7 +201,13 @@ impl Worker<'_> {
                     if let (Some(failure), Some(domain)) = (&found.failure, self.reported()) {
                         outbound_tls::report_policy(self.shard, &domain, failure);
                     }
+                    self.sts_policy.clone_from(&found.policy);
                     attempt.on_policy(found.policy)
+                }
+                Step::Connect(hop) if !self.keep_apart(&hop) => {
+                    // It was for others, who have been given back.
+                    drop(hop);
+                    break;
                 }
                 Step::Connect(hop) => match self.connect(&hop).await {
                     Err(failure) => {
@@ -209,6 +233,12 @@ impl Worker<'_> {
                         // Whoever did not fit into a session is no reason to think ill of the host.
                         let again = mem::replace(&mut self.untried, Untried::No) == Untried::Yes
                             || ending == Ending::Quit;
+                        if !Rc::ptr_eq(&self.settings, &self.shard.settings()) {
+                            // They go by the rules that hold now.
+                            let flights = mem::take(&mut self.flights);
+                            self.give_back(flights);
+                            break;
+                        }
                         if again && restarts < RESTARTS_MAX {
                             restarts += 1;
                             attempt = self.attempt();
@@ -234,7 +264,9 @@ impl Worker<'_> {
         self.report_findings(&mut attempt);
     }
 
-    fn attempt(&self) -> Attempt {
+    fn attempt(&mut self) -> Attempt {
+        self.asked_for = self.named();
+        (self.exchanges, self.sts_policy) = (None, None);
         let domain = self.domain();
         let seed = self.shard.resolve.random();
         let attempt =
@@ -244,7 +276,7 @@ impl Worker<'_> {
 
     /// The domain whose hosts are asked for: that of the message which waits longest. Others in the lane have the same.
     fn domain(&self) -> Domain {
-        if let Some(domain) = self.named_domain() {
+        if let Some((_, domain)) = self.named() {
             return domain;
         }
         // Any recipient's: a route to named hosts does not ask.
@@ -252,15 +284,49 @@ impl Worker<'_> {
         first.map_or_else(|| self.settings.hostname.clone(), |recipient| recipient.address.domain())
     }
 
-    fn named_domain(&self) -> Option<Domain> {
+    /// Where the message goes that waits longest, and for which domain, where hosts are asked for.
+    fn named(&self) -> Option<(Box<str>, Domain)> {
         let flight = self.flights.front()?;
-        Routes::domain_of_key(self.shard.queue.borrow().name(flight.job.destination)?)
+        let queue = self.shard.queue.borrow();
+        let name = queue.name(flight.job.destination)?;
+        Some((name.into(), Routes::domain_of_key(name)?))
     }
 
-    async fn connect(&self, hop: &Hop) -> Result<Socket, ConnectFailure> {
+    /// Sees to it that a connection takes no mail that would be connected otherwise. What was found out for the domain in
+    /// front may not be what its site was named by; then its mail goes alone, and others are given back. Says whether any is left.
+    fn keep_apart(&mut self, hop: &Hop) -> bool {
+        let Some((name, domain)) = &self.asked_for else {
+            self.alone = false;
+            return true;
+        };
+        let policy = self.sts_policy.as_deref();
+        let key = self
+            .exchanges
+            .as_ref()
+            .and_then(|answer| locate::key_of(&self.settings, name, domain, answer, policy));
+        // A name of the domain's own may be in the certificate by which an authority of its choice proves the host (RFC 7672 §3.2.2).
+        let by_own_name = match &hop.basis {
+            Basis::Dane(host) => host.records.iter().any(|record| record.usage == DaneUsage::TrustAnchor),
+            Basis::Route | Basis::DaneUnusable | Basis::Sts(_) | Basis::StsTesting(_) => false,
+        };
+        let is_elsewhere = key.as_deref() != Some(&*self.lane.key);
+        self.alone = is_elsewhere || by_own_name;
+        if is_elsewhere && *self.lane.key != **name {
+            let mut queue = self.shard.queue.borrow_mut();
+            if let Some(flight) = self.flights.front() {
+                queue.on_astray(flight.job.destination);
+            }
+        }
+        if self.alone {
+            self.part_with_others();
+        }
+        !self.flights.is_empty()
+    }
+
+    async fn connect(&mut self, hop: &Hop) -> Result<Socket, ConnectFailure> {
         let to = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
-        if let Some(rate) = self.connection_rate {
-            // The first one waited until there was one. Those to other hosts, and to one that ended, are counted.
+        if let (false, Some(rate)) = (mem::replace(&mut self.counted, false), self.connection_rate) {
+            // The first one was counted before. Those to other hosts, and again to one that ended, are as well.
             let paces = self.shard.leases.paces();
             paces.charge(Counted::Connections, &self.lane.limit_key, rate, ring::clock::now());
         }
@@ -387,7 +453,7 @@ impl Worker<'_> {
     /// are not reported on.
     fn reported(&self) -> Option<Name> {
         let counted = self.settings.tls_reports && self.demand != Demand::Waived;
-        let domain = self.asked_for.as_ref().filter(|_| counted)?;
+        let (_, domain) = self.asked_for.as_ref().filter(|_| counted)?;
         Name::parse(domain.as_str()).ok()
     }
 
@@ -447,9 +513,17 @@ impl Worker<'_> {
             if self.turn.ends(self.shard) {
                 return None;
             }
-            let job = match self.lane.pop() {
+            // Whoever has other rules than the connection was opened by has another connection.
+            if !Rc::ptr_eq(&self.settings, &self.shard.settings()) {
+                return None;
+            }
+            let next = match &self.asked_for {
+                Some((name, _)) if self.alone => self.lane.pop_of(self.shard, name),
+                Some(_) | None => self.lane.pop(),
+            };
+            let job = match next {
                 Some(job) => job,
-                None if patience.is_zero() => return None,
+                None if patience.is_zero() || self.alone => return None,
                 None => self.lane.wait(self.shard, self.turn, patience).await?,
             };
             self.take(job).await;
@@ -553,11 +627,16 @@ impl Worker<'_> {
 impl Worker<'_> {
     /// What is known of one domain alone is nothing that messages for others are to hear: they go back as they are.
     fn part_with_others(&mut self) {
-        let Some(first) = self.flights.front().map(|flight| flight.job.destination) else { return };
-        let (same, others) =
-            mem::take(&mut self.flights).into_iter().partition(|flight| flight.job.destination == first);
+        let Some((asked, _)) = &self.asked_for else { return };
+        let is_same = |flight: &Flight| self.shard.queue.borrow().name(flight.job.destination) == Some(asked);
+        let (same, others) = mem::take(&mut self.flights).into_iter().partition(is_same);
         self.flights = same;
-        for flight in Vec::from(others) {
+        self.give_back(others);
+    }
+
+    /// Messages that were not tried are the queue's again.
+    fn give_back(&self, flights: VecDeque<Flight>) {
+        for flight in flights {
             let Flight { job, ended, .. } = flight;
             self.untake(job.attempt);
             if ended.is_empty() {
@@ -581,8 +660,9 @@ impl Worker<'_> {
         let Some(destination) = self.flights.front().map(|flight| flight.job.destination) else { return };
         {
             let mut queue = self.shard.queue.borrow_mut();
-            let Some(site) = queue.site_of(destination) else { return };
-            let is_own = queue.name(destination) == queue.site_name(site);
+            // It may belong to another one by now; it is this one that could not be reached.
+            let Some(site) = queue.site(&self.lane.key) else { return };
+            let is_own = queue.name(destination) == Some(&*self.lane.key);
             if outcome.report().remote.is_none() && !is_own {
                 // The DNS does not say any more where this domain's hosts are; those of others are where they were.
                 return queue.on_astray(destination);

@@ -364,7 +364,10 @@ fn summary(shard: &Shard, destinations_max: usize) -> Summary {
         attempts: destination.attempts.into(),
         failures: destination.site.as_ref().map_or(0, |site| site.failures.into()),
         blocked_until: destination.site.as_ref().and_then(|site| site.blocked_until),
-        site: destination.site.map(|site| site.name).filter(|site| *site != destination.name).map(Into::into),
+        site: destination
+            .site
+            .map(|site| Routes::limit_key(&site.name).into_owned())
+            .filter(|site| **site != *destination.name),
     };
     Summary {
         messages: queue.messages().into(),
@@ -405,6 +408,11 @@ async fn depart(shard: Rc<Shard>, rest: Duration) {
     shard.depart();
 }
 
+/// How long what is decided may take to be written down at the end.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+/// How often it is looked whether reports have ended.
+const REPORTS_EVERY: Duration = Duration::from_millis(20);
+
 /// Ends what is under way within the grace; says how many sessions are cut off.
 async fn drain(shard: &Rc<Shard>, grace: Duration) -> u64 {
     accept::stop_taking_over(shard);
@@ -414,13 +422,17 @@ async fn drain(shard: &Rc<Shard>, grace: Duration) -> u64 {
         let changed = shard.changed.wait();
         let sessions = shard.sessions.borrow().len();
         let left = until.saturating_sub(ring::clock::now());
-        if (sessions == 0 && shard.hops.workers.get() == 0) || left.is_zero() {
-            // What is decided is written down, so that it is not done again after the restart.
+        let reports = !shard.reporting.borrow().is_empty();
+        if (sessions == 0 && shard.hops.workers.get() == 0 && !reports) || left.is_zero() {
+            // What is decided is written down, so that it is not done again after the restart. A disk that is full takes none of it.
             for committer in shard.journals.all() {
-                committer.settle().await;
+                if ring::timeout(SETTLE_MAX, committer.settle()).await.is_err() {
+                    tracing::warn!(shard = %committer.number(), "not all that was done could be written down: it is done again");
+                }
             }
             return sessions as u64;
         }
-        let _ = ring::timeout(left, changed).await;
+        // That a report has ended nobody says.
+        let _ = ring::timeout(if reports { left.min(REPORTS_EVERY) } else { left }, changed).await;
     }
 }

@@ -97,6 +97,8 @@ pub(crate) struct Lane {
     arrived: Event,
     /// Its pace may be another.
     resumed: Event,
+    /// Another lane of this core, to the same site, has no connection and would like one.
+    sister_waits: Cell<bool>,
 }
 
 /// Whether there are leases enough.
@@ -192,7 +194,7 @@ fn admit(shard: &Rc<Shard>, job: Job) {
     }
     throttles::look(shard, &lane);
     let shape = lane.shape(&settings, route);
-    if let Some(wait) = lane.suspended() {
+    if let Some(wait) = lane.suspended(&settings) {
         pause(shard, &lane, wait);
         return postpone(shard, job);
     }
@@ -206,6 +208,11 @@ fn admit(shard: &Rc<Shard>, job: Job) {
         if !wait.is_zero() {
             pause(shard, &lane, wait);
         }
+    }
+    if let Pace::Drip(_) = lane.pace.get() {
+        // More may go.
+        lane.pace.set(Pace::Free);
+        lane.curb(shard);
     }
     lane.jobs.borrow_mut().push_back(job);
     supply(shard, &lane);
@@ -257,10 +264,19 @@ fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
     if lane.jobs.borrow().len() <= lane.idle.get() as usize {
         return lane.arrived.notify_one();
     }
-    if lane.wait_to_open(shard) {
-        return lane.arrived.notify_one();
+    if let Some(wait) = lane.wait_to_open(shard) {
+        if lane.workers.get() > 0 {
+            return lane.arrived.notify_one();
+        }
+        // Nobody is there who could send it: it waits in the queue, and takes no place of other sites' mail.
+        pause(shard, lane, wait);
+        for job in lane.clear() {
+            postpone(shard, job);
+        }
+        return;
     }
     if let Some(lease) = lane.take_lease(shard) {
+        lane.count_opening(shard);
         start(shard, lane, lease);
         // The next one may find a lease as well.
         if lane.line.get() == Line::Trying {
@@ -298,14 +314,14 @@ pub(crate) fn on_allowed(shard: &Rc<Shard>, lane: &Rc<Lane>, allowed: Allowed) {
         shard.leases.set_max(&lane.limit_key, lane.shape(&settings, route).connections_max);
     }
     if let Pace::Paused(_) = lane.pace.get()
-        && lane.suspended().is_none()
+        && lane.suspended(&settings).is_none()
     {
         // Perhaps it waits for the end of what is over.
         lane.pace.set(Pace::Paused(Duration::ZERO));
         lane.resumed.notify_all();
     }
     if allowed.suspended_until.is_some()
-        && let Some(wait) = lane.suspended()
+        && let Some(wait) = lane.suspended(&settings)
     {
         pause(shard, lane, wait);
         // What waits here is nobody's turn until then: it can be held, removed or sent another way meanwhile.
@@ -320,6 +336,7 @@ pub(crate) fn on_allowed(shard: &Rc<Shard>, lane: &Rc<Lane>, allowed: Allowed) {
 fn use_lease(shard: &Rc<Shard>, lease: Lease) {
     let mut waiting = shard.hops.lanes_of(lease.key());
     waiting.retain(|lane| lane.line.get() == Line::Standing);
+    waiting.sort_by_key(|lane| lane.workers.get());
     let mut waiting = waiting.into_iter();
     let Some(lane) = waiting.next() else { return };
     // The shard stands in line once for a site. Its other lanes there see whether there is one for them as well.
@@ -399,6 +416,7 @@ impl Hops {
             account: Account::default(),
             unopened_until: Cell::default(),
             resumed: Event::new(),
+            sister_waits: Cell::new(false),
             idle: Cell::new(0),
             arrived: Event::new(),
         });
@@ -424,6 +442,7 @@ impl Hops {
             if let Some(route) = lane.route(settings) {
                 leases.set_max(&lane.limit_key, lane.shape(settings, route).connections_max);
             }
+            lane.unopened_until.set(Duration::ZERO);
             if let Pace::Paused(_) = lane.pace.get() {
                 lane.pace.set(Pace::Paused(Duration::ZERO));
                 lane.resumed.notify_all();
@@ -501,10 +520,11 @@ impl Lane {
     /// What holds for its connections now: by rule and route, or less, if the site has complained.
     fn shape(&self, settings: &Settings, route: &Route) -> Shape {
         let mut shape = settings.shape(&self.key, route);
+        // Where there may be none it is left alone, until a time; a limit of none would have no end.
         let Some(allowed) = self.account.allowed().filter(|_| settings.throttle.is_some()) else {
             return shape;
         };
-        shape.connections_max = shape.connections_max.min(allowed.connections);
+        shape.connections_max = shape.connections_max.min(allowed.connections.max(1));
         if let Some(count) = allowed.rate.filter(|count| *count > 0) {
             let slower = shape.message_rate.is_none_or(|rate| count < throttles::per_minute(rate));
             if slower {
@@ -515,24 +535,20 @@ impl Lane {
     }
 
     /// For how long the site is left alone, when it is.
-    fn suspended(&self) -> Option<Duration> {
+    fn suspended(&self, settings: &Settings) -> Option<Duration> {
+        settings.throttle?;
         let until = self.account.allowed()?.suspended_until?;
         Some(until.saturating_since(facts::now())).filter(|wait| !wait.is_zero())
     }
 
-    /// Whether no connection is to be opened yet. Whoever has one goes on; if nobody has, what waits here does so until the
-    /// time has come.
-    pub(crate) fn wait_to_open(self: &Rc<Self>, shard: &Rc<Shard>) -> bool {
+    /// For how long no connection is to be opened. Whoever has one goes on; when the time has come, there is another look.
+    pub(crate) fn wait_to_open(self: &Rc<Self>, shard: &Rc<Shard>) -> Option<Duration> {
         let settings = shard.settings();
-        let Some(rate) =
-            self.route(&settings).and_then(|route| settings.shape(&self.key, route).connection_rate)
-        else {
-            return false;
-        };
+        let rate = self.shape(&settings, self.route(&settings)?).connection_rate?;
         let now = ring::clock::now();
         let wait = shard.leases.paces().wait(Counted::Connections, &self.limit_key, rate, now);
         if wait.is_zero() {
-            return false;
+            return None;
         }
         let is_waited_for = self.unopened_until.replace(now + wait) > now;
         if !is_waited_for {
@@ -546,7 +562,25 @@ impl Lane {
                 }
             });
         }
-        true
+        Some(wait)
+    }
+
+    /// A connection is about to be opened, where there is a rate for them.
+    pub(crate) fn count_opening(&self, shard: &Shard) {
+        let settings = shard.settings();
+        let rate = self.route(&settings).and_then(|route| self.shape(&settings, route).connection_rate);
+        if let Some(rate) = rate {
+            let now = ring::clock::now();
+            shard.leases.paces().charge(Counted::Connections, &self.limit_key, rate, now);
+        }
+    }
+
+    /// Takes out the job for a destination of that name that has waited longest.
+    pub(crate) fn pop_of(&self, shard: &Shard, name: &str) -> Option<Job> {
+        let mut jobs = self.jobs.borrow_mut();
+        let queue = shard.queue.borrow();
+        let place = jobs.iter().position(|job| queue.name(job.destination) == Some(name))?;
+        jobs.remove(place)
     }
 
     /// A lease for one more worker; without one, the shard stands in line from here on.
@@ -563,6 +597,15 @@ impl Lane {
         if lease.is_none() {
             shard.metrics.outbound.waits.one();
             self.line.set(Line::Standing);
+            if self.workers.get() == 0 {
+                // Others of this core may have them all: for them, nobody stands in line.
+                for sister in shard.hops.lanes_of(&self.limit_key) {
+                    if sister.workers.get() > 0 {
+                        sister.sister_waits.set(true);
+                        sister.arrived.notify_all();
+                    }
+                }
+            }
         }
         lease
     }
@@ -659,8 +702,8 @@ impl Drop for Place {
 }
 
 /// A connection's time, while others may want its place.
-#[derive(Debug)]
 pub(crate) struct Turn {
+    lane: Rc<Lane>,
     lease: Lease,
     /// When it has had its turn.
     ends: Duration,
@@ -670,15 +713,19 @@ pub(crate) struct Turn {
 
 impl Turn {
     /// Begins now.
-    pub(crate) fn new(shard: &Shard, lease: Lease) -> Self {
+    pub(crate) fn new(shard: &Shard, lane: &Rc<Lane>, lease: Lease) -> Self {
         let ends = ring::clock::now() + shard.settings().connection_turn;
-        Self { lease, ends, again: Duration::ZERO }
+        Self { lane: lane.clone(), lease, ends, again: Duration::ZERO }
     }
 
     /// Between two messages: whether the connection is to be closed, so that another core may have one.
     pub(crate) fn ends(&mut self, shard: &Shard) -> bool {
         // How long nobody is asked again who was told to stay: what a turn is worth, in small parts.
         const AGAIN: Duration = Duration::from_millis(20);
+        if self.lane.sister_waits.get() && ring::clock::now() >= self.ends {
+            self.lane.sister_waits.set(false);
+            return true;
+        }
         if !self.lease.is_pressed() || self.lease.is_leaving() {
             return self.lease.is_leaving();
         }
@@ -692,7 +739,9 @@ impl Turn {
 
     /// The same for one that has nothing to send.
     fn ends_idle(&mut self, shard: &Shard) -> bool {
-        self.lease.is_leaving() || self.lease.is_pressed() && self.ask(shard, Use::Idle)
+        self.lane.sister_waits.replace(false)
+            || self.lease.is_leaving()
+            || self.lease.is_pressed() && self.ask(shard, Use::Idle)
     }
 
     fn ask(&mut self, shard: &Shard, what: Use) -> bool {

@@ -16,13 +16,13 @@ use std::{
 
 use delivery::{
     Demand, Hosts, Routes, StsUse,
-    sts::{self, Policy},
+    sts::{self, Look, Policy},
 };
-use dns::{Kind, Name, Outcome, Question, Records};
-use mail::{TenantId, Timestamp};
+use dns::{Answer, Kind, Name, Outcome, Question, Records};
+use mail::{Domain, TenantId, Timestamp};
 use queue::{Destination, Queue, Tenant, Whereabouts};
 
-use crate::{facts, outbound_tls, schedule, shard::Shard};
+use crate::{facts, schedule, settings::Settings, shard::Shard};
 
 /// Destinations that are being located.
 #[derive(Default)]
@@ -78,35 +78,62 @@ async fn locate(shard: &Shard, key: &str) -> (Box<str>, Duration) {
     let alone = || (key.into(), GOOD_FOR_MIN);
     let Some(domain) = Routes::domain_of_key(key) else { return alone() };
     let Ok(name) = Name::parse(domain.as_str()) else { return alone() };
+    let before = shard.settings();
     let asked = shard.resolve.ask(&Question::mx(name.clone()));
-    let policy = policy(shard, key, &name).await;
+    let policy = policy(shard, &before, key, &name).await;
     let answer = asked.await;
     let settings = shard.settings();
-    let Some(route) = settings.routes.route_of_key(key) else { return alone() };
-    let hosts = Hosts::of(&answer, &settings.own);
-    match hosts.site(&domain, &settings.site_rules) {
-        Some(site) => {
-            let site = delivery::marked(site, answer.security, policy.as_deref());
-            let site = settings.routes.site_key(route, Routes::demand_of_key(key), &site);
-            (site, answer.ttl.clamp(GOOD_FOR_MIN, GOOD_FOR_MAX))
-        }
-        None => alone(),
-    }
+    let Ok(policy) = policy else { return alone() };
+    let Some(site) = key_of(&settings, key, &domain, &answer, policy.as_deref()) else { return alone() };
+    // A reload has changed what was asked for: it is asked again at once.
+    let good_for = if Rc::ptr_eq(&before, &settings) {
+        answer.ttl.clamp(GOOD_FOR_MIN, GOOD_FOR_MAX)
+    } else {
+        Duration::ZERO
+    };
+    (site, good_for)
 }
 
-/// What a domain says of its hosts, where that is asked for.
-async fn policy(shard: &Shard, key: &str, name: &Name) -> Option<Arc<Policy>> {
-    let settings = shard.settings();
-    let route = settings.routes.route(settings.routes.route_of_key(key)?);
-    if route.options.sts == StsUse::Off || Routes::demand_of_key(key) == Demand::Waived {
-        return None;
+/// The key of the lane that mail of a domain may share, by what the DNS and its policy say; none: it stays alone.
+///
+/// Whoever connects asks this again with what it has found out itself: a domain that has other hosts by now is not to lead
+/// others' mail there.
+pub(crate) fn key_of(
+    settings: &Settings,
+    key: &str,
+    domain: &Domain,
+    exchanges: &Answer,
+    policy: Option<&Policy>,
+) -> Option<Box<str>> {
+    let route = settings.routes.route_of_key(key)?;
+    let site = Hosts::of(exchanges, &settings.own).site(domain, &settings.site_rules)?;
+    let site = delivery::marked(site, exchanges.security, policy);
+    Some(settings.routes.site_key(route, Routes::demand_of_key(key), &site))
+}
+
+/// What a domain says of its hosts, as far as it is known: an error where it has to be fetched, for which nobody waits here.
+async fn policy(
+    shard: &Shard,
+    settings: &Settings,
+    key: &str,
+    name: &Name,
+) -> Result<Option<Arc<Policy>>, ()> {
+    let Some(route) = settings.routes.route_of_key(key) else { return Ok(None) };
+    if settings.routes.route(route).options.sts == StsUse::Off || Routes::demand_of_key(key) == Demand::Waived
+    {
+        return Ok(None);
     }
     // What is too long for that has no policy.
-    let record = Name::parse(&format!("_mta-sts.{name}")).ok()?;
+    let Ok(record) = Name::parse(&format!("_mta-sts.{name}")) else { return Ok(None) };
     let answer = shard.resolve.ask(&Question { name: record, kind: Kind::Txt }).await;
     let id = match &answer.outcome {
         Outcome::Found(Records::Texts(texts)) => sts::record_id(texts),
         Outcome::Found(_) | Outcome::NoData | Outcome::NxDomain | Outcome::TempFail(_) => None,
     };
-    outbound_tls::policy(shard, name, id.as_deref()).await.policy
+    match shard.policies.look(name, id.as_deref(), facts::now()) {
+        Look::Known(policy, _) => Ok(policy),
+        Look::Fetch if id.is_none() => Ok(None),
+        // The attempt does that; until then the domain is alone.
+        Look::Fetch => Err(()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, rc::Rc, time::Duration};
 
-use delivery::{Action, Diagnostic, Judgement, Outcome, Report, Teller};
+use delivery::{Action, Diagnostic, Judgement, Outcome, Report, Routes, Teller};
 use journal::{Last, Phase};
 use mail::{Category, Envelope, Status};
 use queue::Order;
@@ -38,7 +38,8 @@ pub(crate) fn end(
     let other_name = |name: &&str| *name != site;
     let name: Option<Box<str>> =
         shard.queue.borrow().name(job.destination).filter(other_name).map(Into::into);
-    let destination = Whereto { name: name.as_deref().unwrap_or(site), site };
+    let limit_key = Routes::limit_key(site);
+    let destination = Whereto { name: name.as_deref().unwrap_or(site), site: &limit_key };
     let now = facts::now();
     shard.metrics.delivery.attempt.record_duration(ended.took);
     let outcomes: Vec<_> =

@@ -30,8 +30,13 @@ pub(crate) enum Counted {
     Connections,
 }
 
-/// When the next one is due.
-type Part = HashMap<(Counted, Box<str>), Duration>;
+#[derive(Debug, Default)]
+struct Part {
+    /// When the next one is due.
+    due: HashMap<(Counted, Box<str>), Duration>,
+    /// With so many it is looked whose time has come.
+    sweep_at: usize,
+}
 
 const PARTS: usize = 16;
 /// With more sites in a part, those whose time has come are forgotten.
@@ -68,7 +73,7 @@ impl Paces {
 
     /// How many there are now.
     pub(crate) fn available(&self, what: Counted, site: &str, rate: Rate, now: Duration) -> u32 {
-        let due = self.part(site).get(&(what, site.into())).copied().unwrap_or_default().max(now);
+        let due = self.part(site).due.get(&(what, site.into())).copied().unwrap_or_default().max(now);
         let room = (now + burst(rate)).saturating_sub(due);
         let more = room.as_nanos() / interval(rate).as_nanos().max(1);
         if due > now + burst(rate) { 0 } else { u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1) }
@@ -93,15 +98,16 @@ fn burst(rate: Rate) -> Duration {
 }
 
 fn wait(part: &Part, what: Counted, site: &str, rate: Rate, now: Duration) -> Duration {
-    let due = part.get(&(what, site.into())).copied().unwrap_or_default();
+    let due = part.due.get(&(what, site.into())).copied().unwrap_or_default();
     due.saturating_sub(now + burst(rate))
 }
 
 fn charge(part: &mut Part, what: Counted, site: &str, rate: Rate, now: Duration) {
-    if part.len() >= PART_MAX {
-        part.retain(|_, due| *due > now);
+    if part.due.len() >= part.sweep_at.max(PART_MAX) {
+        part.due.retain(|_, due| *due > now);
+        part.sweep_at = part.due.len() * 2;
     }
-    let due = part.entry((what, site.into())).or_default();
+    let due = part.due.entry((what, site.into())).or_default();
     *due = (*due).max(now) + interval(rate);
 }
 

@@ -33,7 +33,18 @@ pub(crate) struct Throttles {
     throttled: AtomicU64,
 }
 
-type Part = HashMap<Box<str>, Throttle>;
+#[derive(Debug, Default)]
+struct Part {
+    sites: HashMap<Box<str>, Known>,
+    /// With so many it is looked whose can be forgotten.
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Known {
+    throttle: Throttle,
+    told_at: Timestamp,
+}
 
 /// What happened at a site.
 pub(crate) enum News<'a> {
@@ -74,13 +85,19 @@ impl Throttles {
         now: Timestamp,
     ) -> Allowed {
         let mut part = self.part(site);
-        if part.len() >= PART_MAX {
-            part.retain(|_, throttle| !throttle.is_at_rest());
+        if part.sites.len() >= part.sweep_at.max(PART_MAX) {
+            part.sites.retain(|_, known| !known.can_be_forgotten(now));
+            part.sweep_at = part.sites.len() * 2;
         }
-        if !part.contains_key(site) {
-            part.insert(site.into(), Throttle::new(limits, now));
-        }
-        let throttle = part.get_mut(site).expect("it was put in");
+        let known = match part.sites.get_mut(site) {
+            Some(known) => known,
+            None => part
+                .sites
+                .entry(site.into())
+                .or_insert_with(|| Known { throttle: Throttle::new(limits, now), told_at: now }),
+        };
+        known.told_at = now;
+        let throttle = &mut known.throttle;
         let before = throttle.why(now).map(|why| why.allowed);
         throttle.set_limits(limits);
         if taken > 0 {
@@ -98,7 +115,7 @@ impl Throttles {
     /// All is as if nothing was known of a site.
     fn forget(&self, site: &str, now: Timestamp) {
         let mut part = self.part(site);
-        if let Some(throttle) = part.get_mut(site) {
+        if let Some(Known { throttle, .. }) = part.sites.get_mut(site) {
             let before = throttle.why(now).map(|why| why.allowed);
             throttle.reset(now);
             self.announce(site, throttle, before, now);
@@ -112,7 +129,7 @@ impl Throttles {
         now: Timestamp,
     ) -> Option<(String, Option<Timestamp>, Option<String>)> {
         let part = self.part(site);
-        let why = part.get(site)?.why(now)?;
+        let why = part.sites.get(site)?.throttle.why(now)?;
         Some((why.to_string(), why.allowed.suspended_until, why.rule.map(ToOwned::to_owned)))
     }
 
@@ -154,6 +171,14 @@ impl Throttles {
         let part = self.hasher.hash_one(site) as usize % PARTS;
         // A throttle is whole at any time.
         self.parts[part].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Whether nothing would be lost: it may have all, and nobody has told anything of it for a while.
+    fn can_be_forgotten(&self, now: Timestamp) -> bool {
+        const QUIET: Duration = Duration::from_secs(600);
+        self.throttle.why(now).is_none() && now.saturating_since(self.told_at) >= QUIET
     }
 }
 

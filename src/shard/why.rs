@@ -5,9 +5,12 @@ use std::{rc::Rc, time::Duration};
 use bridge::{Explained, Reason};
 use delivery::Routes;
 use mail::{QueueId, Timestamp};
-use queue::{Destination, SiteView, State};
+use queue::{Cursor, Destination, SiteView, State};
 
 use crate::{facts, shard::Shard};
+
+/// Sites that are looked at in one step.
+const PAGE: usize = 1000;
 
 /// Explains a message by its queue id, else a site or a destination by its name; nothing when it is not here.
 pub(crate) async fn explain(shard: &Rc<Shard>, subject: &str) -> Vec<Explained> {
@@ -36,13 +39,21 @@ async fn message(shard: &Rc<Shard>, id: QueueId) -> Vec<Explained> {
 }
 
 fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
-    let sites: Vec<SiteView> = {
+    let mut sites: Vec<SiteView> = {
         let queue = shard.queue.borrow();
-        let of_destination =
-            queue.find_all(name).into_iter().find_map(|found| queue.destination(found)?.site);
-        let of_name = queue.site(name).and_then(|site| queue.view_site(site));
-        of_name.or(of_destination).into_iter().collect()
+        queue.find_all(name).into_iter().filter_map(|found| queue.destination(found)?.site).collect()
     };
+    // What is published about hosts, and asked of TLS, makes several of what is one to its limits.
+    let mut next = Some(Cursor::default()).filter(|_| sites.is_empty());
+    while let Some(cursor) = next {
+        let page = shard.queue.borrow().list_sites(cursor, PAGE);
+        next = page.next;
+        sites.extend(
+            page.items
+                .into_iter()
+                .filter(|site| *site.name == *name || Routes::limit_key(&site.name) == name),
+        );
+    }
     let explained = |site: SiteView| Explained {
         subject: site.name.to_string(),
         shard: shard.number,
