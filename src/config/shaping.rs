@@ -52,7 +52,7 @@ section! {
 }
 
 section! {
-    /// How sites that complain get less, and more again when all goes well: connections and messages a minute are halved by a storm
+    /// How sites that the DNS names get less when they complain, and more again when all goes well: connections and messages a minute are halved by a storm
     /// of refusals, at the least they are left alone for a while, and then probed by one connection (docs/queue.md). What a refusal is
     /// about, `[[reply-rule]]` says.
     pub struct Throttle {

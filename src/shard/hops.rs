@@ -511,6 +511,11 @@ impl Hops {
 }
 
 impl Lane {
+    /// Whether the DNS says which hosts there are.
+    pub(crate) fn is_by_dns(&self) -> bool {
+        Routes::domain_of_key(&self.destination.borrow()).is_some()
+    }
+
     /// The route that its mail goes by now.
     pub(crate) fn route<'a>(&self, settings: &'a Settings) -> Option<&'a Route> {
         let index = settings.routes.route_of_key(&self.destination.borrow())?;

@@ -199,8 +199,7 @@ impl Account {
 
 /// A transaction has ended: what the rules say of each recipient who has not got it, `None` for those who have.
 pub(crate) fn on_ended(shard: &Rc<Shard>, lane: &Rc<Lane>, judgements: &[(Option<Judgement>, String)]) {
-    let settings = shard.settings();
-    if settings.throttle.is_none() {
+    if !is_for(shard, lane) {
         return;
     }
     let account = &lane.account;
@@ -236,8 +235,17 @@ pub(crate) fn look(shard: &Rc<Shard>, lane: &Rc<Lane>) {
     }
 }
 
+/// Sites that the DNS names have throttles. A host that the operator names is one he knows, and has limits for: what it refuses
+/// is mostly about whom it sends to, and all mail would wait for that.
+fn is_for(shard: &Shard, lane: &Lane) -> bool {
+    shard.settings().throttle.is_some() && lane.is_by_dns()
+}
+
 /// Tells at once.
 pub(crate) fn tell(shard: &Rc<Shard>, lane: &Rc<Lane>, news: &News<'_>) {
+    if !is_for(shard, lane) {
+        return;
+    }
     let settings = shard.settings();
     let (Some(limits), Some(route)) = (settings.throttle, lane.route(&settings)) else { return };
     let shape = settings.shape(&lane.key, route);

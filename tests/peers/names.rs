@@ -16,7 +16,11 @@ struct Unbound {
 
 impl Unbound {
     fn start(lines: &str) -> Self {
-        let (place, address) = (Place::new(), free_address());
+        Self::start_at(free_address(), lines)
+    }
+
+    fn start_at(address: SocketAddr, lines: &str) -> Self {
+        let place = Place::new();
         let (ip, port, directory) = (address.ip(), address.port(), place.path().display());
         let file = place.write(
             "unbound.conf",
@@ -48,8 +52,12 @@ impl Unbound {
     }
 
     fn records(records: &[&str]) -> Self {
+        Self::records_at(free_address(), records)
+    }
+
+    fn records_at(address: SocketAddr, records: &[&str]) -> Self {
         let lines: Vec<_> = records.iter().map(|record| format!("local-data: \"{record}\"")).collect();
-        Self::start(&lines.join("\n"))
+        Self::start_at(address, &lines.join("\n"))
     }
 }
 
@@ -405,4 +413,57 @@ fn a_site_that_complains_gets_less() {
     assert_eq!((&outcome["result"], &outcome["attempt"]), (&"delivered".into(), &1.into()), "{outcome}");
     let is_over = |event: &serde_json::Value| event["site"] == "hosts:mx.angry.test";
     until("it is told", || server.events("unthrottled").into_iter().find(is_over));
+}
+
+/// Anybody may publish the hosts of others, and a moment later his own: that leads his mail there, and nobody else's.
+#[test]
+fn who_borrows_hosts_and_changes_them_gets_no_mail_of_others() {
+    let (good, back) = (Sink::start(), Sink::start());
+    let evil = Sink::start_at(beside(good.address()));
+    let hosts = [
+        format!("mx.good.test. 1 IN A {}", good.address().ip()),
+        format!("mx.evil.test. 1 IN A {}", evil.address().ip()),
+        "good.test. 1 IN MX 10 mx.good.test.".into(),
+    ];
+    let zone = |of_evil: &str| {
+        let records = hosts.iter().cloned().chain([format!("evil.test. 1 IN MX 10 {of_evil}")]);
+        records.collect::<Vec<_>>()
+    };
+    let before = zone("mx.good.test.");
+    let dns = Unbound::records(&before.iter().map(String::as_str).collect::<Vec<_>>());
+    let address = dns.address;
+    let server = Server::start(&format!(
+        "[cores]\ncount = 1\n[dns]\nservers = [\"{address}\"]\nttl-min = \"0s\"\nttl-max = \"1s\"\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {}\nconcurrency-max = 1\nidle = \"0s\"\n\
+         [[route]]\nname = \"back\"\ndomains = [\"example.org\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
+        good.address().port(),
+        back.address()
+    ));
+    good.answer(|command| command.starts_with("RCPT").then(|| "450 4.2.0 not yet".to_owned()));
+    let mut client = server.client();
+    client.send("ann@example.org", &["eve@evil.test"], "Subject: bait\r\n\r\n");
+    for number in 0..10 {
+        client.send("ann@example.org", &[&format!("bob{number}@good.test")], "Subject: secret\r\n\r\n");
+    }
+    until("all are deferred, as of one site", || {
+        let of_site = |event: &serde_json::Value| {
+            event["result"] == "deferred" && event["site"] == "hosts:mx.good.test"
+        };
+        (server.events("outcome").iter().filter(|event| of_site(event)).count() == 11).then_some(())
+    });
+    drop(dns);
+    let after = zone("mx.evil.test.");
+    let _dns = Unbound::records_at(address, &after.iter().map(String::as_str).collect::<Vec<_>>());
+    // What was known of the hosts is over; of the site it is not.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    good.answer(|_| None);
+    let retry = server.queue(&["retry", "--all"]);
+    assert!(retry.status.success(), "{retry:?}");
+    let delivered = until("all are delivered", || {
+        let outcomes = server.events("outcome").into_iter().filter(|event| event["result"] == "delivered");
+        Some(outcomes.collect::<Vec<_>>()).filter(|outcomes| outcomes.len() == 11)
+    });
+    for outcome in delivered.iter().filter(|outcome| outcome["to"] != "eve@evil.test") {
+        assert_eq!(outcome["host"], "mx.good.test", "{outcome}");
+    }
 }
