@@ -323,6 +323,8 @@ impl Committer {
         self.closed.set(true);
         for _ in 0..ROUNDS {
             self.work.notify_all();
+            // Whoever waits for room is told that there will be none.
+            self.room.notify_all();
             // Each task that works on it has it in hand.
             if Rc::strong_count(self) <= holders {
                 return true;
@@ -564,6 +566,7 @@ impl Committer {
             let appended = append(&mut self.journal.borrow_mut());
             self.work.notify_one();
             match appended {
+                Err(AppendError::NotReady) if self.closed.get() => return Err(AppendError::Failed),
                 Err(AppendError::NotReady) => room.await,
                 other => return other,
             }
