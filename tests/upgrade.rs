@@ -190,6 +190,36 @@ fn mail_that_was_let_go_for_a_new_program_which_fails_is_taken_back() {
     spared(&server, 4);
 }
 
+/// To let go of journal shards takes a while where attempts are under way.
+#[test]
+fn who_is_told_to_stop_while_an_upgrade_begins_does_so() {
+    let (mut server, successor) = mail_in_all_journal_shards();
+    // It takes connections, and says nothing.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = mute.local_addr().unwrap().port();
+    let route = format!(
+        "[[route]]\nname = \"mute\"\ndomains = [\"*\"]\nvia = \"hop\"\nhosts = [\"127.0.0.1:{port}\"]\n"
+    );
+    server.configure(&format!("{FOUR_JOURNALS}{route}[shutdown]\ngrace = \"1s\"\n"));
+    successor.signal(Signal::HUP);
+    said(&server, "reloaded", |_| true);
+    server.queue(&["release", "--all"]).good();
+    until("all are tried", || {
+        let running =
+            server.queue_json(&["list"]).iter().all(|message| message.to_string().contains("\"running\""));
+        running.then_some(())
+    });
+    successor.signal(Signal::USR2);
+    until("the second begins", || (server.events("upgrade_begun").len() == 2).then_some(()));
+    successor.signal(Signal::TERM);
+    successor.wait();
+    assert_eq!(server.events("started").len(), 2, "no third one has begun");
+    server.configure(&format!("{FOUR_JOURNALS}{HOLD}"));
+    server.kill();
+    server.resume();
+    queued(&server, 4);
+}
+
 /// Mail is deferred and tried again all the time, and journal shards go from one to the next with it.
 #[test]
 fn under_load_mail_that_waits_goes_over_and_nothing_is_lost_or_sent_twice() {
@@ -303,6 +333,52 @@ fn a_core_that_has_no_session_left_hands_over_while_others_serve() {
     // Each index was closed before it was opened.
     let lines = server.program().lines();
     assert!(!lines.iter().any(|line| line.contains("there is no index")));
+}
+
+/// Patience is over: whoever is next finds files that nobody is at work on.
+#[test]
+fn who_is_cut_off_in_the_middle_of_a_message_leaves_nothing_behind() {
+    let brief = "[upgrade]\npatience = \"1s\"\n[shutdown]\ngrace = \"1s\"\n";
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}{brief}"));
+    let mut old = server.client();
+    mail(&mut old, "before");
+    for command in ["MAIL FROM:<ann@example.org>", "RCPT TO:<bob@example.net>"] {
+        assert_eq!(old.ask(command).code, 250);
+    }
+    assert_eq!(old.ask("DATA").code, 354);
+    // More than is kept in memory: a part of it is written.
+    old.put(&b"It goes on and on.\r\n".repeat(1 << 17));
+    server.upgrade(&["--no-wait"]).good();
+    let _successor = server.successor(1);
+    assert!(server.program_mut().wait().success());
+    said(&server, "handed_over", |event| event["cut"] == 1);
+    said(&server, "took_over", |_| true);
+    queued(&server, 1);
+    let lines = server.program().lines();
+    assert!(!lines.iter().any(|line| line.contains("still at work")));
+}
+
+/// What cannot be read of the old one is left as it is, and nobody who is served suffers for it.
+#[test]
+fn a_journal_that_cannot_be_read_is_left_for_a_start() {
+    let (mut server, successor, mut one, mut other) = beside_each_other();
+    let segment = server.place().join("data/segments/0000/00000099.segment");
+    // It leads to itself.
+    std::os::unix::fs::symlink(&segment, &segment).unwrap();
+    assert!(one.ask("QUIT").is_positive() && other.ask("QUIT").is_positive());
+    assert!(server.program_mut().wait().success());
+    let unread = said(&server, "journal_unread", |event| event["journal"] == 0);
+    assert!(unread["error"].as_str().is_some_and(|error| error.contains("00000099.segment")), "{unread}");
+    said(&server, "took_over", |_| true);
+    queued(&server, 1);
+    mail(&mut server.client(), "new");
+    queued(&server, 2);
+    fs::remove_file(&segment).unwrap();
+    successor.signal(Signal::KILL);
+    successor.wait();
+    server.kill();
+    server.resume();
+    queued(&server, 3);
 }
 
 /// Both have one disk: what the old one has is taken off what the new one may use, and counted once when it is there.
@@ -463,6 +539,15 @@ fn a_new_program_that_hangs_between_the_word_and_its_first_client_changes_nothin
     let waiting = Client::connect(server.smtp());
     said(&server, "went_on", |_| true);
     new.signal(Signal::CONT);
+    new.wait();
+    goes_on_as_if_nothing_had_been(&server, client, waiting);
+}
+
+/// It would have what is missed here for as long as it hangs.
+#[test]
+fn a_new_program_that_hangs_is_ended() {
+    let (server, new, client) = stopped_on_the_threshold();
+    let waiting = Client::connect(server.smtp());
     new.wait();
     goes_on_as_if_nothing_had_been(&server, client, waiting);
 }

@@ -265,24 +265,18 @@ impl Door {
         Ok(self.ask_all(Request::LetGo).await?.into_iter().flatten().collect())
     }
 
-    /// Has each of these shards give up the journal shard that it needs least, with the mail in it; says which that is, and how
-    /// many messages it holds.
-    pub async fn spare(&self, shards: &[usize]) -> Vec<Result<Option<(JournalShard, u64)>, AskError>> {
-        let mut waiting = Vec::with_capacity(shards.len());
-        for shard in shards {
-            waiting.push((*shard, self.send(*shard, Request::Spare).await));
-        }
-        // What is given up must not be forgotten about: it would be nobody's.
-        let limits = Limits { answer_max: self.limits.inject_max, ..self.limits };
-        let patient = Self { limits, ..self.clone() };
-        let mut answers = Vec::with_capacity(waiting.len());
-        for (shard, answer) in waiting {
-            answers.push(match answer {
-                Ok(answer) => patient.receive(shard, answer).await,
-                Err(error) => Err(error),
-            });
-        }
-        answers
+    /// Has a shard give up the journal shard that it needs least, with the mail in it. The answer says which that is, and how many
+    /// messages it holds; it takes as long as it takes, and must not be missed: what is given up would be nobody's. None comes
+    /// from a shard that ends.
+    ///
+    /// # Errors
+    /// [`AskError`] when it cannot be told.
+    pub async fn spare(
+        &self,
+        shard: usize,
+    ) -> Result<impl Future<Output = Option<(JournalShard, u64)>> + Send + use<>, AskError> {
+        let answer = self.send(shard, Request::Spare).await?;
+        Ok(async move { answer.await.ok().and_then(Result::ok).flatten() })
     }
 
     /// Has a shard end as soon as nobody is served there any more; what is under way to next hops gets so long then.

@@ -2,7 +2,8 @@
 //!
 //! The server gives up the right to start programs, and the rights that a start needs. So it keeps one that has them: it
 //! is started first of all, waits for a word on its standard input, starts `ringpost serve --take-over` with what came with
-//! that word as standard input, and ends when the server has.
+//! that word as standard input, and ends when the server has. A program that the server has given up is ended here, too: it
+//! may hang, and nobody else is there to do it.
 
 use std::{
     ffi::OsString,
@@ -10,7 +11,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Stdio},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     thread,
     time::Duration,
 };
@@ -29,6 +30,11 @@ pub(crate) struct Launcher {
 
 /// What the server says.
 const LAUNCH: &[u8] = b"launch";
+/// What was started last is not to take over any more.
+const GIVE_UP: &[u8] = b"give up";
+
+/// A program that is given up has so long to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Between two starts, however often one is asked for.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -65,6 +71,13 @@ impl Launcher {
         self.socket.send(LAUNCH, &[link.as_fd()])
     }
 
+    /// Has the program ended that was started last, if it does not end by itself.
+    pub(crate) fn give_up(&self) {
+        if let Err(error) = self.socket.send(GIVE_UP, &[]) {
+            tracing::debug!(%error, "the process that starts programs is gone");
+        }
+    }
+
     /// The program that is started.
     pub(crate) fn program(&self) -> &Path {
         &self.program
@@ -80,14 +93,18 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
     }
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     let socket = MessageSocket::adopt(input).context("this is started by `ringpost serve`")?;
-    let mut last: Option<Child> = None;
+    let last = Arc::new(Mutex::new(None::<Child>));
     while let Some((word, mut descriptors)) = socket.recv()? {
+        if word == GIVE_UP {
+            let last = last.clone();
+            thread::Builder::new().name("give up".to_owned()).spawn(move || outwait(&last))?;
+            continue;
+        }
         let (LAUNCH, Some(link)) = (&word[..], descriptors.pop()) else { continue };
+        let mut last = lock(&last);
         // The one before has not taken over, or nobody would ask for another. It may hang.
-        if let Some(mut last) = last.take() {
-            // It may have ended.
-            let _ = last.kill();
-            last.wait()?;
+        if let Some(last) = last.take() {
+            end(last);
             thread::sleep(PAUSE);
         }
         let started = Command::new(&arguments.program)
@@ -100,7 +117,7 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
             .stdin(Stdio::from(link))
             .spawn();
         match started {
-            Ok(child) => last = Some(child),
+            Ok(child) => *last = Some(child),
             // The server sees that the other end of the link is gone.
             Err(error) => {
                 say(&format!("ringpost: cannot start {}: {error}", arguments.program.display()));
@@ -108,4 +125,35 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends a program that is given up, once its time is over.
+fn outwait(last: &Mutex<Option<Child>>) {
+    const ROUND: Duration = Duration::from_millis(100);
+    let Some(given_up) = lock(last).as_ref().map(Child::id) else { return };
+    let until = ring::clock::now() + LAST_WORDS;
+    loop {
+        {
+            let mut last = lock(last);
+            // Another may have been started meanwhile: then this one has ended.
+            let Some(child) = last.as_mut().filter(|child| child.id() == given_up) else { return };
+            let has_ended = !matches!(child.try_wait(), Ok(None));
+            if (has_ended || ring::clock::now() >= until)
+                && let Some(child) = last.take()
+            {
+                return end(child);
+            }
+        }
+        thread::sleep(ROUND);
+    }
+}
+
+/// Ends a program, and waits for that. It may have ended already.
+fn end(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn lock(last: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
+    last.lock().unwrap_or_else(PoisonError::into_inner)
 }

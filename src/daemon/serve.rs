@@ -54,7 +54,7 @@ use crate::{
     open, privileges,
     reload::{Ours, Reloader},
     say::say,
-    server::{Asked, Before, Cores, Ending, Server},
+    server::{Asked, Before, Cores, Ending, Server, Spares},
     sockets,
     watch_files::Stamps,
 };
@@ -296,6 +296,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         before,
         cores: Cores::all(shards),
         strays: None,
+        spares: Spares::new(),
     };
     let asked = Asked { reloads, upgrades };
     let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));

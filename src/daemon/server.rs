@@ -64,6 +64,28 @@ pub(crate) struct Server<'a> {
     pub(crate) cores: Cores,
     /// When to look for journal shards that were meant for a new server which has failed.
     pub(crate) strays: Option<tokio::time::Instant>,
+    pub(crate) spares: Spares,
+}
+
+/// Journal shards that cores are giving up, with the mail in them. A disk that stands still may hold one up for any time.
+pub(crate) struct Spares {
+    told: mpsc::UnboundedSender<(usize, Option<Spare>)>,
+    heard: mpsc::UnboundedReceiver<(usize, Option<Spare>)>,
+}
+
+/// A journal shard, and how many messages are in it.
+type Spare = (JournalShard, u64);
+
+impl Spares {
+    pub(crate) fn new() -> Self {
+        let (told, heard) = mpsc::unbounded_channel();
+        Self { told, heard }
+    }
+
+    /// The next core's answer.
+    async fn next(&mut self) -> (usize, Option<Spare>) {
+        self.heard.recv().await.expect("one who could tell is here")
+    }
 }
 
 /// The thread of a core has ended: in order, or why not.
@@ -265,19 +287,20 @@ impl Server<'_> {
         endings: &mut mpsc::UnboundedReceiver<Ending>,
     ) -> End {
         let mut upgrade: Option<Upgrade> = None;
+        let mut wish: Option<Option<UpgradeRequest>> = None;
         loop {
             let reason = loop {
                 tokio::select! {
                     _ = terminate.recv() => break Ok("SIGTERM"),
                     _ = interrupt.recv() => break Ok("SIGINT"),
                     _ = hangup.recv() => drop(self.reload().await),
-                    _ = user2.recv() => upgrade = self.begin_upgrade(upgrade, None).await,
+                    _ = user2.recv() => wish = Some(None),
                     () = self.reloader.files_change() => self.renew().await,
                     Some(reply) = reloads.recv() => {
                         // Who asked may be gone.
                         let _ = reply.send(self.reload().await);
                     }
-                    Some(asked) = upgrades.recv() => upgrade = self.begin_upgrade(upgrade, Some(asked)).await,
+                    Some(asked) = upgrades.recv() => wish = Some(Some(asked)),
                     word = next_of(&mut upgrade) => {
                         match self.on_successor(upgrade.take(), word) {
                             Ok(successor) => break Err(successor),
@@ -286,7 +309,16 @@ impl Server<'_> {
                     }
                     word = next_before(&mut self.before) => self.on_predecessor(word).await,
                     () = due(self.strays), if upgrade.is_none() => self.take_back().await,
+                    spared = self.spares.next() => self.on_spared(spared),
                     ending = endings.recv() => failed(self, ending),
+                }
+                // It may take a while, and who says meanwhile that this one is to end is heard.
+                if let Some(asked) = wish.take() {
+                    tokio::select! {
+                        () = self.begin_upgrade(&mut upgrade, asked) => {}
+                        _ = terminate.recv() => break Ok("SIGTERM"),
+                        _ = interrupt.recv() => break Ok("SIGINT"),
+                    }
                 }
             };
             let mut ends = Ends([&mut terminate, &mut interrupt]);
@@ -361,7 +393,7 @@ impl Server<'_> {
 
     /// The new server was given the word, and does not serve: this one takes who comes again.
     fn go_on(&mut self, Handing { successor, asked, upgraded, began, .. }: Handing) {
-        successor.link.end();
+        self.give_up(&successor);
         // It may have made itself known already.
         if let Err(error) = self.pool.reclaim() {
             tracing::error!(%error, "commands cannot reach this server; it tries again");
@@ -515,18 +547,17 @@ const TURN: Duration = Duration::from_secs(10);
 /// After a new server has failed, it is left alone for so long before what it was to have is taken back.
 const STRAYS_AFTER: Duration = Duration::from_secs(2);
 
+/// How long an upgrade waits for journal shards that are let go.
+const SPARES_MAX: Duration = Duration::from_secs(60);
+
 /// After the last session on a core of a server that hands over, its attempts have so long; its queue stands still meanwhile.
 const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Another server in the place of this one.
 impl Server<'_> {
     /// Starts a new server, unless there are two already.
-    async fn begin_upgrade(
-        &mut self,
-        upgrade: Option<Upgrade>,
-        asked: Option<UpgradeRequest>,
-    ) -> Option<Upgrade> {
-        let refused = match (&upgrade, &self.before) {
+    async fn begin_upgrade(&mut self, upgrade: &mut Option<Upgrade>, asked: Option<UpgradeRequest>) {
+        let refused = match (&*upgrade, &self.before) {
             (None, None) if std::process::id() == 1 => Some(anyhow!(
                 "this is the first process here, and all others end with it: stop and start instead"
             )),
@@ -543,12 +574,9 @@ impl Server<'_> {
         match started {
             Ok(successor) => {
                 let until = tokio::time::Instant::now() + self.reloader.ours.upgrade_start_max;
-                Some(Upgrade { successor, asked, until })
+                *upgrade = Some(Upgrade { successor, asked, until });
             }
-            Err(error) => {
-                self.tell_refusal(asked, &format!("{error:#}"));
-                upgrade
-            }
+            Err(error) => self.tell_refusal(asked, &format!("{error:#}")),
         }
     }
 
@@ -577,23 +605,45 @@ impl Server<'_> {
     async fn make_room(&mut self) {
         let (cores, shards) = (self.heirs.len(), self.reloader.started.journal.shards);
         let of_core = |core| (0..shards).filter(|shard| core_of(JournalShard(*shard), cores) == core).count();
-        let needy: Vec<_> =
+        let mut needy: BTreeSet<_> =
             (0..cores).filter(|core| of_core(*core) == self.holding.of_core(*core).len()).collect();
-        for (core, spared) in needy.iter().zip(self.reloader.door.spare(&needy).await) {
-            match spared {
-                Ok(Some((journal, messages))) => {
-                    self.holding.remove(&[journal]);
-                    JournalSpared { journal: journal.0.into(), messages }.emit(ring::clock::unix_micros());
+        for core in needy.clone() {
+            match self.reloader.door.spare(core).await {
+                Ok(answer) => {
+                    let told = self.spares.told.clone();
+                    // Nobody hears it only when the process ends.
+                    tokio::spawn(async move { told.send((core, answer.await)) });
                 }
-                Ok(None) => tracing::warn!(
-                    core,
-                    "none of its journal shards can be let go now: clients will wait for the upgrade; with more of them \
-                     (`journal.shards`, when a data directory is made) they would not"
-                ),
                 Err(error) => {
+                    needy.remove(&core);
                     tracing::warn!(core, %error, "the new server has fewer journal shards to choose from");
                 }
             }
+        }
+        let until = tokio::time::Instant::now() + SPARES_MAX;
+        while !needy.is_empty() {
+            let Ok(spared) = tokio::time::timeout_at(until, self.spares.next()).await else {
+                return tracing::warn!(cores = ?needy, "the disk is slow to let go of journal shards: clients may wait");
+            };
+            needy.remove(&spared.0);
+            self.on_spared(spared);
+        }
+    }
+
+    /// A core has given up a journal shard, or found none that it could. What comes too late for a new server is taken back, or
+    /// goes over with the rest.
+    fn on_spared(&mut self, (core, spared): (usize, Option<Spare>)) {
+        let Some((journal, messages)) = spared else {
+            return tracing::warn!(
+                core,
+                "none of its journal shards can be let go now: clients will wait for the upgrade; with more of them \
+                 (`journal.shards`, when a data directory is made) they would not"
+            );
+        };
+        self.holding.remove(&[journal]);
+        JournalSpared { journal: journal.0.into(), messages }.emit(ring::clock::unix_micros());
+        if self.before.is_none() {
+            self.strays = Some(tokio::time::Instant::now() + STRAYS_AFTER);
         }
     }
 
@@ -645,8 +695,16 @@ impl Server<'_> {
     }
 
     fn refuse(&mut self, upgrade: Upgrade, reason: &str) {
-        upgrade.successor.link.end();
+        self.give_up(&upgrade.successor);
         self.tell_refusal(upgrade.asked, reason);
+    }
+
+    /// It learns that nobody waits for it any more, and is ended if it hangs: what it has is missed here.
+    fn give_up(&self, successor: &Successor) {
+        successor.link.end();
+        if let Some(launcher) = &self.launcher {
+            launcher.give_up();
+        }
     }
 
     fn tell_refusal(&mut self, asked: Option<UpgradeRequest>, reason: &str) {

@@ -102,23 +102,17 @@ impl Journals {
         spare
     }
 
-    /// Takes one out; says whether whoever was at work on it has ended.
-    pub(crate) async fn take(&self, committer: Rc<Committer>) -> bool {
-        const TIMES: u32 = 15;
+    /// Takes one out; says whether whoever was at work on it has ended, but for whoever asks.
+    pub(crate) async fn take(&self, committer: &Rc<Committer>) -> bool {
         drop(self.remove(committer.number));
-        for _ in 0..TIMES {
-            if committer.close(1).await {
-                return true;
-            }
-        }
-        false
+        committer.close_patiently(1).await
     }
 
     /// Ends all work on all of them, as far as that can be waited for.
     pub(crate) async fn close(&self) {
         for committer in self.all.take() {
             let holders = if committer.number == self.active.number { 2 } else { 1 };
-            if !committer.close(holders).await {
+            if !committer.close_patiently(holders).await {
                 tracing::warn!(shard = %committer.number, "the disk is still at work on a journal shard that is left");
             }
         }
@@ -314,6 +308,17 @@ impl Committer {
             && journal.failure().is_none()
             && journal.durable_to() >= journal.end()
             && self.notes.borrow().is_empty()
+    }
+
+    /// As [`Self::close`], for about half a minute.
+    async fn close_patiently(self: &Rc<Self>, holders: usize) -> bool {
+        const TIMES: u32 = 15;
+        for _ in 0..TIMES {
+            if self.close(holders).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Ends all work on it; says whether only so many have it in hand any more.

@@ -269,7 +269,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
             upkeep::save(&shard, &committer, &index).await;
         }
     }
-    if shard.has_departed() {
+    if *gate.borrow() == Gate::Left {
         // Whoever has these journal shards next finds files that nobody is at work on.
         shard.journals.close().await;
         // Leases that come for this core are somebody else's at once.
@@ -310,14 +310,11 @@ async fn keep(
                 let number = journal.shard;
                 match open(journal, shard.number, &snapshot.load().config, &shard.metrics).await {
                     Ok(missing) => adopted.push(missing),
-                    // Nobody who is served here is to suffer for it. It is all there, and a start tells what is wrong.
-                    Err(error) => {
-                        tracing::error!(%number, %error, "the mail of a journal shard waits for a restart");
-                    }
+                    Err(error) => restore::give_up(shard.number, number, &error),
                 }
                 next = adoptions.try_recv().ok();
             }
-            restore::adopt(&shard, adopted, &index).await?;
+            restore::adopt(&shard, adopted, &index).await;
         }
         Ok(())
     };

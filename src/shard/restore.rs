@@ -24,7 +24,7 @@ use ring::Event;
 use tokio::sync::{mpsc, oneshot};
 use watch::{
     ShardMetrics,
-    events::{Recovered, Returns},
+    events::{JournalUnread, Recovered, Returns},
 };
 
 use crate::{
@@ -146,22 +146,34 @@ impl Return {
     }
 }
 
-/// Takes over journal shards that another process had until now: their mail comes back as after a start.
-///
-/// # Errors
-/// When one cannot be opened, or read.
-pub(crate) async fn adopt(
-    shard: &Rc<Shard>,
-    missing: Vec<Missing>,
-    orders: &mpsc::Sender<IndexOrder>,
-) -> Result<(), RecoverError> {
+/// Takes over journal shards that another process had until now: their mail comes back as after a start. Nobody who is served
+/// here is to suffer for one that cannot be read: it is left as it is, and a start tells what is wrong.
+pub(crate) async fn adopt(shard: &Rc<Shard>, missing: Vec<Missing>, orders: &mpsc::Sender<IndexOrder>) {
+    let began = ring::clock::now();
     shard.returning.begin_again();
     shard.queue.borrow_mut().begin_restore();
     for missing in &missing {
         shard.journals.push(missing.committer.clone());
         upkeep::begin_commits(shard, &missing.committer);
     }
-    run(shard, missing, orders).await
+    let mut sources = Vec::with_capacity(missing.len());
+    for missing in missing {
+        let committer = missing.committer.clone();
+        match Source::read(shard, missing, orders).await {
+            Ok(Some(source)) => sources.push(source),
+            Ok(None) => return,
+            Err(error) => {
+                give_up(shard.number, committer.number(), &error);
+                shard.journals.take(&committer).await;
+            }
+        }
+    }
+    put_back(shard, sources, began).await;
+}
+
+/// Tells of a journal shard that is left as it is.
+pub(crate) fn give_up(core: usize, number: JournalShard, error: &RecoverError) {
+    JournalUnread { shard: core, journal: number.0.into(), error: &error.to_string() }.emit(facts::now().0);
 }
 
 /// Brings back what the journal shards of a core hold. It ends early when the core stops.
@@ -173,14 +185,21 @@ pub(crate) async fn run(
     missing: Vec<Missing>,
     orders: &mpsc::Sender<IndexOrder>,
 ) -> Result<(), RecoverError> {
-    let (began, stage) = (ring::clock::now(), &shard.returning.stage);
+    let began = ring::clock::now();
     let mut sources = Vec::with_capacity(missing.len());
     for missing in missing {
         let Some(source) = Source::read(shard, missing, orders).await? else { return Ok(()) };
         sources.push(source);
     }
+    put_back(shard, sources, began).await;
+    Ok(())
+}
+
+/// All that must be known is known: the messages come back.
+async fn put_back(shard: &Rc<Shard>, mut sources: Vec<Source>, began: Duration) {
+    let stage = &shard.returning.stage;
     stage.set(Stage::Returning(sources.iter().map(Source::about).sum()));
-    let Some(recipients) = put_all(shard, &mut sources).await else { return Ok(()) };
+    let Some(recipients) = put_all(shard, &mut sources).await else { return };
     let mut records = 0;
     for source in sources {
         let report = source.finish().await;
@@ -193,7 +212,6 @@ pub(crate) async fn run(
     shard.due.notify_all();
     let (messages, took) = (shard.returning.messages.get(), ring::clock::now().saturating_sub(began));
     Recovered { shard: shard.number, messages, recipients, records, torn: 0, took }.emit(facts::now().0);
-    Ok(())
 }
 
 /// Puts everything into the queue, the youngest first, since each message goes before those that are in. Answers how many

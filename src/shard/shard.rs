@@ -294,10 +294,6 @@ impl Shard {
         self.changed.notify_all();
     }
 
-    pub(crate) fn has_departed(&self) -> bool {
-        self.departed.get()
-    }
-
     /// Waits for [`Shard::depart`].
     pub(crate) async fn departure(&self) {
         loop {

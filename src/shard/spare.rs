@@ -39,11 +39,15 @@ pub(crate) async fn spare(
     shard.go_on();
     let (committer, messages) = taken?;
     let number = committer.number();
-    if shard.journals.take(committer).await && upkeep::close_index(number, orders).await {
-        return Some((number, messages));
+    // Its mail is out of sight from here on: there is no way but on, however long the disk takes.
+    while !shard.journals.take(&committer).await {
+        tracing::error!(%number, "the disk is still at work on a journal shard that is let go: its mail waits for that");
+        if shard.is_stopping() {
+            return None;
+        }
     }
-    tracing::error!(%number, "the disk is still at work on a journal shard: its mail waits for a restart");
-    None
+    drop(committer);
+    upkeep::close_index(number, orders).await.then_some((number, messages))
 }
 
 /// Takes the messages of a journal shard out of the queue.

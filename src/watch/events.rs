@@ -479,6 +479,15 @@ events! {
         /// What the system said.
         error: &'a str,
     }
+    /// A journal shard of another process was to be taken over, and cannot be read: it is left as it is, and a start tells more.
+    Error journal journal_unread = JournalUnread<'a> {
+        /// The shard that was to have it.
+        shard: usize,
+        /// Its number.
+        journal: u64,
+        /// What is wrong.
+        error: &'a str,
+    }
     /// The medium is full but for the reserve: mail is refused for now.
     Error journal journal_full = JournalFull<'a> {
         /// The shard.
