@@ -113,12 +113,17 @@ async fn fetch(errand: &PolicyErrand, fetching: &PolicyFetching) -> Result<Vec<u
 }
 
 /// Writes the file after a change, and what changes meanwhile once after that. Nine tenths of the time nothing is written,
-/// however many policies there are.
+/// however many policies there are. What another process has written meanwhile, which takes over from this one or from which
+/// this one does, is kept.
 async fn keep(counter: PolicyCounter, changed: Arc<Notify>, file: PathBuf, clock: fn() -> Timestamp) {
     loop {
         changed.notified().await;
         let (began, counter, to) = (clock(), counter.clone(), file.clone());
-        match spawn_blocking(move || write(&to, &counter.to_text(began))).await {
+        let write = move || {
+            read_policies(&to, &counter, began);
+            write(&to, &counter.to_text(began))
+        };
+        match spawn_blocking(write).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!("{}: {error}: a restart forgets policies", file.display()),
             // The pool is ending.

@@ -140,13 +140,18 @@ impl Policies {
         text
     }
 
-    /// Takes what [`Policies::to_text`] gave. A line that is none of its is passed over; answers how many.
+    /// Takes what [`Policies::to_text`] gave, but for what is older than what is known. A line that is none of its is passed over;
+    /// answers how many.
     pub fn take_text(&mut self, text: &str, now: Timestamp) -> usize {
         let mut strange = 0;
         for line in text.lines() {
             match read_line(line) {
-                Some((domain, kept)) if kept.until() > now => self.keep(domain, kept, now),
-                Some(_) => {}
+                Some((domain, kept)) => {
+                    let known = self.domains.get(&domain).and_then(|known| known.kept.as_ref());
+                    if kept.until() > now && known.is_none_or(|known| known.since < kept.since) {
+                        self.keep(domain, kept, now);
+                    }
+                }
                 None => strange += 1,
             }
         }
@@ -235,6 +240,24 @@ mod test {
         policies.keep(domain.clone(), kept("1", 31_557_600, 0), at(0));
         assert!(matches!(policies.look(&domain, Some("1"), at(86_399)), Look::Known(Some(_), None)));
         assert_eq!(policies.look(&domain, Some("1"), at(86_400)), Look::Fetch);
+    }
+
+    /// As two processes have them, each of which has fetched some.
+    #[test]
+    fn of_two_the_later_one_holds() {
+        let mut ours = Policies::new(PoliciesLimits::default());
+        ours.keep(name("a.test"), kept("new", 1000, 5), at(5));
+        ours.keep(name("b.test"), kept("old", 1000, 5), at(5));
+        let mut theirs = Policies::new(PoliciesLimits::default());
+        theirs.keep(name("a.test"), kept("old", 1000, 4), at(4));
+        theirs.keep(name("b.test"), kept("new", 1000, 6), at(6));
+        theirs.keep(name("c.test"), kept("new", 1000, 6), at(6));
+        let failure = FetchFailure::Invalid(PolicyError::Mode);
+        ours.fail(name("a.test"), failure.clone(), at(7));
+        assert_eq!(ours.take_text(&theirs.to_text(at(7)), at(7)), 0);
+        let text = ours.to_text(at(7));
+        assert_eq!(text.matches(" new ").count(), 3, "{text}");
+        assert!(matches!(ours.look(&name("a.test"), Some("newer"), at(8)), Look::Known(Some(_), Some(_))));
     }
 
     #[test]
