@@ -183,8 +183,8 @@ section! {
 }
 
 section! {
-    /// Reports on how TLS went with the hosts of each domain, once a day, to the domains that ask for them (RFC 8460). What was
-    /// counted since midnight (UTC) is lost when the server stops.
+    /// Reports on how TLS went with the hosts of each domain, once a day (UTC), to the domains that ask for them (RFC 8460). What is
+    /// not told yet is kept over a stop; a crash loses a minute of it.
     pub struct TlsReports {
         /// Whether there are any.
         enabled: bool [YesNo] = false;

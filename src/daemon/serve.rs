@@ -30,6 +30,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
+use pool::TlsCounts;
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Balance, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
@@ -175,7 +176,12 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         None => BTreeMap::new(),
     };
     let policies = policies(&config, &pool, &fetching);
-    pool.report_tls(door.clone(), tls_reporting.clone(), report_now, clock);
+    let tls_counts = TlsCounts::new(&config.data_directory, clock);
+    // What the one before has, it still counts.
+    if predecessor.as_ref().is_none_or(|predecessor| predecessor.borrow().journals.is_empty()) {
+        pool.runtime().block_on(tls_counts.take_over());
+    }
+    pool.report_tls(door.clone(), tls_reporting.clone(), report_now, tls_counts.clone());
     let mut leases = Leases::of_host(shards);
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
@@ -297,6 +303,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         cores: Cores::all(shards),
         strays: None,
         spares: Spares::new(),
+        tls_counts,
     };
     let asked = Asked { reloads, upgrades };
     let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));

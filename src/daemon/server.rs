@@ -16,6 +16,7 @@ use admin::{Operations, ReloadRequest, UpgradeRequest, Upgraded};
 use anyhow::{Context, anyhow};
 use bridge::AskError;
 use mail::JournalShard;
+use pool::TlsCounts;
 use ring::{DirectoryLock, MessageSocket};
 use shard::{DiskBudget, DiskElsewhere, Gate, JournalSetup};
 use tokio::{
@@ -65,6 +66,7 @@ pub(crate) struct Server<'a> {
     /// When to look for journal shards that were meant for a new server which has failed.
     pub(crate) strays: Option<tokio::time::Instant>,
     pub(crate) spares: Spares,
+    pub(crate) tls_counts: TlsCounts,
 }
 
 /// Journal shards that cores are giving up, with the mail in them. A disk that stands still may hold one up for any time.
@@ -480,6 +482,9 @@ impl Server<'_> {
 
     /// Ends what is under way, within the grace; says how many sessions were cut off.
     async fn drain(&self, grace: Duration) -> u64 {
+        // Once they have stopped, nobody can ask them.
+        const COUNTS_MAX: Duration = Duration::from_secs(2);
+        let _ = tokio::time::timeout(COUNTS_MAX, self.tls_counts.collect(self.reloader.door)).await;
         let mut cut = 0;
         for (drained, core) in self.reloader.door.drain(grace).await.into_iter().zip(&self.cores.0) {
             match (drained, core) {
@@ -766,6 +771,9 @@ impl Server<'_> {
         // An attempt that is cut off would be made again, and might have come through. What waits behind one that hangs is
         // not to wait for ever.
         let rest = REST_MAX.max(self.reloader.ours.grace);
+        if self.cores.0.contains(&Core::Serving) {
+            self.tls_counts.collect(self.reloader.door).await;
+        }
         for core in 0..self.cores.0.len() {
             if self.cores.0[core] == Core::Serving {
                 match self.reloader.door.depart(core, rest).await {
@@ -841,6 +849,7 @@ impl Server<'_> {
         }
         let took = ring::clock::now().saturating_sub(before.began);
         before.end();
+        self.tls_counts.take_over().await;
         let adopted = match claimed {
             Ok(()) => self.adopt(&journals).await,
             Err(error) => Err(error),

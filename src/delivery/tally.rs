@@ -118,15 +118,31 @@ impl Tally {
     pub fn merge(&mut self, other: Self) {
         self.untold += other.untold;
         for (domain, policies) in other.domains {
-            for PolicyTally { policy, successes, failures, details } in policies {
-                if let Some(tally) = self.of(&domain, policy, successes + failures) {
-                    tally.successes += successes;
-                    let told: u64 = details.iter().map(|(_, count)| count).sum();
-                    tally.failures += failures - told;
-                    details.into_iter().for_each(|(detail, count)| tally.add(detail, count));
-                }
+            for policy in policies {
+                self.add(&domain, policy);
             }
         }
+    }
+
+    /// How it went by one policy of a domain, as somebody else has counted it.
+    pub fn add(&mut self, domain: &Name, other: PolicyTally) {
+        let PolicyTally { policy, successes, failures, details } = other;
+        if let Some(tally) = self.of(domain, policy, successes + failures) {
+            tally.successes += successes;
+            let told: u64 = details.iter().map(|(_, count)| count).sum();
+            tally.failures += failures - told;
+            details.into_iter().for_each(|(detail, count)| tally.add(detail, count));
+        }
+    }
+
+    /// Each policy of each domain, in no order.
+    pub fn domains(&self) -> impl Iterator<Item = (&Name, &PolicyTally)> {
+        self.domains.iter().flat_map(|(domain, policies)| policies.iter().map(move |policy| (domain, policy)))
+    }
+
+    /// Nobody wants to know of a domain any more.
+    pub fn remove(&mut self, domain: &Name) {
+        self.domains.remove(domain);
     }
 
     /// Each domain and its policies, in the order of their names.
@@ -175,6 +191,26 @@ impl Reported {
 }
 
 impl TlsResult {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::StartTlsNotSupported,
+        Self::CertificateHostMismatch,
+        Self::CertificateExpired,
+        Self::CertificateNotTrusted,
+        Self::ValidationFailure,
+        Self::TlsaInvalid,
+        Self::DnssecInvalid,
+        Self::DaneRequired,
+        Self::StsPolicyFetchError,
+        Self::StsPolicyInvalid,
+        Self::StsWebpkiInvalid,
+    ];
+
+    /// One that [`Self::as_str`] spells so.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|result| result.as_str() == text)
+    }
+
     /// As the RFC spells it.
     pub const fn as_str(self) -> &'static str {
         match self {

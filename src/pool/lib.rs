@@ -7,6 +7,7 @@ mod http;
 mod https;
 mod listen;
 mod policies;
+mod tls_counts;
 mod tls_reports;
 mod usage;
 
@@ -43,6 +44,7 @@ use watch::{ProcessMetrics, Registry};
 
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
+pub use tls_counts::TlsCounts;
 pub use tls_reports::TlsReporting;
 
 /// How the pool is to be.
@@ -309,9 +311,9 @@ impl Handle {
         door: Door,
         reporting: Arc<ArcSwap<TlsReporting>>,
         now: Arc<Notify>,
-        clock: fn() -> Timestamp,
+        counts: TlsCounts,
     ) {
-        self.runtime.spawn(tls_reports::run(door, reporting, now, clock));
+        self.runtime.spawn(tls_reports::run(door, reporting, now, counts));
     }
 
     /// To start tasks from other threads.

@@ -134,7 +134,7 @@ async fn keep(counter: PolicyCounter, changed: Arc<Notify>, file: PathBuf, clock
 }
 
 /// A crash leaves the old file or the new one.
-fn write(file: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn write(file: &Path, text: &str) -> io::Result<()> {
     // Another process may write it at the same time.
     let new = file.with_extension(format!("{}.new", std::process::id()));
     std::fs::write(&new, text)?;

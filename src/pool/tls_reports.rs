@@ -1,8 +1,7 @@
 //! Once a day: what shards have counted of TLS is told to the domains that ask for it (RFC 8460).
 //!
 //! A day is one of UTC (§4.1). What was counted is taken from the shards at its end, so that days are told apart; it goes out
-//! later, at a moment drawn by chance, so that not all servers of the world report at once. It is in memory alone: a stop loses
-//! what is not out yet.
+//! later, at a moment drawn by chance, so that not all servers of the world report at once. Until then it is kept over a stop.
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
@@ -17,7 +16,7 @@ use bridge::{Door, Injection};
 use bytes::Bytes;
 use delivery::{
     sts::Policy,
-    tally::{Detail, PolicyTally, Reported, Tally},
+    tally::{Detail, PolicyTally, Reported},
 };
 use dns::{Kind, Name, Outcome, Question, Records};
 use flate2::{Compression, write::GzEncoder};
@@ -27,7 +26,10 @@ use tls::ClientConfig;
 use tokio::sync::Notify;
 use watch::events::{TlsReportFailed, TlsReportSent};
 
-use crate::https::{self, Target};
+use crate::{
+    https::{self, Target},
+    tls_counts::{Day, TlsCounts, midnight_after},
+};
 
 /// How it is reported: exchanged at a reload.
 #[derive(Clone, Debug)]
@@ -46,39 +48,56 @@ pub struct TlsReporting {
     pub tls: Arc<ClientConfig>,
 }
 
-const DAY: Duration = Duration::from_secs(86_400);
+/// What a crash may lose.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
 /// For one report by HTTPS.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of the answer to that, which nobody reads.
 const BODY_MAX: usize = 64 << 10;
 
-/// Reports each day, as `reporting` says by then.
+/// Reports each day, as `reporting` says by then; ends one at once when `now` is notified.
 pub(crate) async fn run(
     door: Door,
     reporting: Arc<ArcSwap<TlsReporting>>,
     now: Arc<Notify>,
-    clock: fn() -> Timestamp,
+    counts: TlsCounts,
 ) {
-    let mut from = clock();
+    let (mut midnight, mut next) = (midnight_after(counts.now()), 0);
+    let mut pause = Pause::Drawn;
     loop {
-        let midnight = next_midnight(clock());
-        let wait = midnight.saturating_since(clock());
-        let asked = tokio::time::timeout(wait, now.notified()).await.is_ok();
-        let results = door.tls_results().await;
-        // The last second of the day, not the first of the next.
-        let to = if asked { clock() } else { Timestamp(midnight.0.saturating_sub(1_000_000)) };
-        let settings = reporting.load_full();
-        if settings.enabled {
-            let pause = if asked { Duration::ZERO } else { drawn(settings.jitter) };
-            tokio::spawn(tell(door.clone(), settings, results, (from, to), pause, clock));
+        for (number, day) in counts.over(next).await {
+            next = number + 1;
+            let settings = reporting.load_full();
+            if settings.enabled {
+                let pause = match pause {
+                    Pause::None => Duration::ZERO,
+                    Pause::Drawn => drawn(settings.jitter),
+                };
+                tokio::spawn(tell(door.clone(), settings, counts.clone(), (number, day), pause));
+            } else {
+                counts.forget(number).await;
+            }
         }
-        from = if asked { clock() } else { midnight };
+        let wait = midnight.saturating_since(counts.now()).min(COLLECT_EVERY);
+        let asked = tokio::time::timeout(wait, now.notified()).await.is_ok();
+        counts.collect(&door).await;
+        if asked {
+            counts.end(counts.now()).await;
+            pause = Pause::None;
+        } else if counts.now() >= midnight {
+            // The last second of the day, not the first of the next.
+            counts.end(Timestamp(midnight.0.saturating_sub(1_000_000))).await;
+            midnight = midnight_after(counts.now());
+            pause = Pause::Drawn;
+        }
     }
 }
 
-fn next_midnight(now: Timestamp) -> Timestamp {
-    let day = u64::try_from(DAY.as_micros()).unwrap_or(u64::MAX);
-    Timestamp((now.0 / day + 1).saturating_mul(day))
+/// How long a day that is over waits.
+#[derive(Clone, Copy)]
+enum Pause {
+    None,
+    Drawn,
 }
 
 /// Some part of it.
@@ -89,20 +108,22 @@ fn drawn(of: Duration) -> Duration {
 async fn tell(
     door: Door,
     settings: Arc<TlsReporting>,
-    results: Tally,
-    (from, to): (Timestamp, Timestamp),
+    counts: TlsCounts,
+    (number, Day { from, to, tally }): (u64, Day),
     pause: Duration,
-    clock: fn() -> Timestamp,
 ) {
     tokio::time::sleep(pause).await;
-    if results.untold > 0 {
+    if tally.untold > 0 {
         tracing::warn!(
             "TLS reports: {} sessions are in none, since there was no room to count them",
-            results.untold
+            tally.untold
         );
     }
-    for (place, (domain, policies)) in results.into_domains().into_iter().enumerate() {
+    let to = to.unwrap_or_else(|| counts.now());
+    for (place, (domain, policies)) in tally.into_domains().into_iter().enumerate() {
         let places = places(&door, &domain).await;
+        // Once, and not twice: who is told in part only is not told again after a stop.
+        counts.told(number, &domain).await;
         if places.is_empty() {
             continue;
         }
@@ -127,7 +148,7 @@ async fn tell(
         for rua in places {
             let (place, sent) = match rua {
                 Rua::Mail(address) => {
-                    let sent = by_mail(&door, &settings, &report, &address, &compressed, clock()).await;
+                    let sent = by_mail(&door, &settings, &report, &address, &compressed, counts.now()).await;
                     (format!("mailto:{address}"), sent)
                 }
                 Rua::Https(host, port, path) => {
@@ -137,11 +158,12 @@ async fn tell(
             };
             let (domain, to) = (domain.as_str(), place.as_str());
             match sent {
-                Ok(()) => TlsReportSent { domain, to }.emit(clock().0),
-                Err(error) => TlsReportFailed { domain, to, error: &error }.emit(clock().0),
+                Ok(()) => TlsReportSent { domain, to }.emit(counts.now().0),
+                Err(error) => TlsReportFailed { domain, to, error: &error }.emit(counts.now().0),
             }
         }
     }
+    counts.forget(number).await;
 }
 
 /// Where a domain wants its reports.
@@ -245,15 +267,7 @@ mod test {
     use super::*;
 
     #[test]
-    fn days_end_at_midnight() {
-        let at = |text| Timestamp::from_rfc3339(text).unwrap();
-        for (now, next) in [
-            ("2026-11-29T00:00:00Z", "2026-11-30T00:00:00Z"),
-            ("2026-11-29T23:59:59Z", "2026-11-30T00:00:00Z"),
-            ("2026-12-31T12:00:00Z", "2027-01-01T00:00:00Z"),
-        ] {
-            assert_eq!(next_midnight(at(now)), at(next));
-        }
+    fn the_pause_is_drawn() {
         assert!((0..100).all(|_| drawn(Duration::from_secs(60)) <= Duration::from_secs(60)));
         assert_eq!(drawn(Duration::ZERO), Duration::ZERO);
     }

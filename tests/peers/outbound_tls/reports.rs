@@ -1,6 +1,6 @@
 //! What domains are told of the TLS of their hosts (RFC 8460), by mail and by HTTPS.
 
-use end_to_end::{Server, Sink, run, tool};
+use end_to_end::{Server, Sink, run, tool, until};
 use serde_json::{Value, json};
 
 use super::{Host, authority::Authority, check, policy_host::PolicyHost, zones::Zones};
@@ -64,7 +64,12 @@ fn domains_are_told() {
         mailbox.address(),
     ));
     check(&server, "ee.signed.test", "delivered", "dane", "");
+    // What is counted is kept over a stop, and handed over by an old program.
+    let server = server.restarted();
     check(&server, "ee.signed.test", "delivered", "dane", "");
+    server.upgrade(&[]).good();
+    let _successor = server.successor(1);
+    server.event("took_over", |_| true);
     check(&server, "wrong.signed.test", "deferred", "dane", "");
     check(&server, "kept.plain.test", "delivered", "sts", "");
     // Nobody there wants to hear of it.
@@ -120,4 +125,10 @@ fn domains_are_told() {
     assert_eq!(failure["result-type"], "validation-failure", "{bad}");
     assert_eq!(failure["receiving-ip"], here.to_string(), "{bad}");
     server.event("tls_report_sent", |event| event["domain"] == "wrong.signed.test");
+    // All are told, and nothing is left to be told again.
+    let left =
+        || std::fs::read_dir(server.place().join("data")).unwrap().map(|entry| entry.unwrap().file_name());
+    until("no counts are left", || {
+        left().all(|name| !name.to_string_lossy().starts_with("tls-results")).then_some(())
+    });
 }
