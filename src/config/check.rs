@@ -26,6 +26,7 @@ impl Config {
         self.check_listeners(reader);
         self.check_certificates(reader);
         self.check_tls(reader);
+        self.check_dkim(reader);
         self.check_relay(reader);
         self.check_routes(reader);
         self.check_sites(reader);
@@ -387,6 +388,28 @@ impl Config {
             }
             if certificate.key.as_os_str().is_empty() {
                 reader.missing(&key, "key = \"key.pem\"", "name the file of its private key");
+            }
+        }
+    }
+
+    fn check_dkim(&self, reader: &mut Reader<'_>) {
+        for dkim in &self.dkim {
+            let key = format!("dkim.{}", dkim.name.to_ascii_lowercase());
+            if dkim.domain.is_none() {
+                reader.missing(&key, "domain = \"example.org\"", "say whose key it is");
+            }
+            if dkim.selector.is_empty() {
+                reader.missing(&key, "selector = \"s1\"", "say where under the domain it is published");
+            }
+            if dkim.key.as_os_str().is_empty() {
+                reader.missing(&key, "key = \"key.pem\"", "name the file of the private key");
+            }
+            for tenant in &dkim.tenants {
+                if !self.tenants.iter().any(|known| known.name.eq_ignore_ascii_case(tenant)) {
+                    let remedy = "name one of the `[[tenant]]`, or leave it out for all mail";
+                    let problem = format!("there is no tenant `{tenant}`");
+                    reader.conflict(&[&format!("{key}.tenants")], problem, remedy);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 //! the section it is in; the commented example file and the reference page are printed from that. Rooms get the
 //! values as plain types and never see the file.
 
+mod authentication;
 mod change;
 mod check;
 mod check_tls;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 
 use mail::Domain;
 
+pub use authentication::{AuthAction, Authentication, Canonical, Dkim, UnknownAction};
 pub use change::Change;
 pub use check::Warning;
 pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
@@ -97,6 +99,10 @@ section! {
         limits: Limits [Table] = Limits::default();
         /// Timeouts.
         timeouts: Timeouts [Table] = Timeouts::default();
+        /// Whether mail is from whom it says.
+        authentication: Authentication [Table] = Authentication::default();
+        /// Keys that ours is signed with.
+        dkim: Vec<Dkim> [Entries] = Vec::new();
         /// Relaying.
         relay: Relay [Table] = Relay::default();
         /// Who may ask for waiting mail.

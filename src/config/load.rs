@@ -171,10 +171,11 @@ impl Config {
         }
     }
 
-    /// What a listener does not say of limits and timeouts is as it is everywhere. Known only when all files
+    /// What a listener does not say of limits, timeouts and verification is as it is everywhere. Known only when all files
     /// are read: so what listeners do say is laid over that once more.
     fn inherit(&mut self, tables: &[&DeTable<'_>]) {
         for listener in &mut self.listeners {
+            listener.authentication = self.authentication.clone();
             listener.limits = self.limits.clone();
             listener.timeouts = self.timeouts.inbound.clone();
             let same_name = |table: &&DeTable<'_>| {
@@ -187,6 +188,10 @@ impl Config {
             // Whatever is wrong in them was told when they were read first.
             let mut silent = Reader::new();
             for table in said {
+                let own = table.get("authentication").and_then(|value| value.get_ref().as_table());
+                if let Some(authentication) = own {
+                    listener.authentication.apply(authentication, &mut silent);
+                }
                 if let Some(limits) = table.get("limits").and_then(|value| value.get_ref().as_table()) {
                     listener.limits.apply(limits, &mut silent);
                 }

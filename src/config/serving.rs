@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    Checks, DomainPattern, KeyHash,
+    Authentication, Checks, DomainPattern, KeyHash,
     notation::{FilePath, List, Literal, Maybe, Size, Table, Text, Time, Whole, Word, Words as _, YesNo},
     schema::{Entry, choice, section},
 };
@@ -235,6 +235,8 @@ section! {
         extensions: Extensions [Table] = Extensions::default();
         /// What is looked at of strangers here.
         checks: Checks [Table] = Checks::default();
+        /// What differs here of how the mail of strangers is verified: any of those of `[authentication]`; the others are as there.
+        authentication: Authentication [Table] = Authentication::default();
         /// Limits that differ here: any of those of `[limits]`; the others are as there.
         limits: Limits [Table] = Limits::default();
         /// Timeouts that differ here: any of those of `[timeouts.inbound]`; the others are as there.

@@ -220,11 +220,16 @@ fn a_large_message_spans_segments() {
     append(&mut journal, &mut disk, &[]).unwrap();
     let content: Bytes = (0..100_000u32).map(|i| (i % 251) as u8).collect();
     let draft = journal.begin_draft(Class::Hot);
-    for part in [&content[..40_000], &content[40_000..90_001]] {
-        let part = [content.slice_ref(part)];
-        while journal.append_chunk(&draft, &part) == Err(AppendError::NotReady) {
+    // Its beginning is known when all but its end is written.
+    for (part, last) in [(30_000..50_000, false), (50_000..90_001, false), (0..30_000, true)] {
+        let part = [content.slice(part)];
+        let write = if last { Journal::prepend_chunk } else { Journal::append_chunk };
+        let mut written = write(&mut journal, &draft, &part);
+        while written == Err(AppendError::NotReady) {
             obey(&mut journal, &mut disk).unwrap();
+            written = write(&mut journal, &draft, &part);
         }
+        assert_eq!(written, Ok(()));
         let group = journal.begin_group().unwrap();
         crate::virtual_disk::write_group(&group, &mut disk).unwrap();
         journal.on_durable(group.id);

@@ -5,6 +5,7 @@
 //! else, so that the default is never an open relay.
 
 mod admission;
+mod authenticity;
 mod content;
 mod etrn;
 mod names;
@@ -28,6 +29,7 @@ use crate::{
 };
 
 pub use admission::{Connections, Listing, Lists, Pace, Turned};
+pub use authenticity::{Against, Treatment, treatment};
 pub use content::{Completion, Presence};
 pub use etrn::Asker;
 pub use network::Networks;

@@ -582,6 +582,11 @@ impl Committer {
         self.when_ready(|journal| journal.append_chunk(draft, content)).await.map_err(refusal)
     }
 
+    /// Writes what stands before all that is written of it.
+    pub(crate) async fn prepend_chunk(&self, draft: &Draft, content: &[Bytes]) -> Result<(), Refusal> {
+        self.when_ready(|journal| journal.prepend_chunk(draft, content)).await.map_err(refusal)
+    }
+
     pub(crate) fn drop_draft(&self, draft: Draft) {
         self.journal.borrow_mut().drop_draft(draft);
     }

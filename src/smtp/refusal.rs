@@ -152,6 +152,18 @@ refusals! {
     Policy = "policy",
     /// A rule of this site could not be judged now: DNS or a filter did not answer.
     PolicyUnavailable = "policy_unavailable",
+    /// The sender's domain does not send from the client's address (SPF).
+    SpfFailed = "spf_failed",
+    /// The SPF record of the sender's domain makes no sense.
+    SpfBroken = "spf_broken",
+    /// None of the message's signatures is good (DKIM).
+    DkimFailed = "dkim_failed",
+    /// Nothing shows that the message is from its author's domain, which asks to refuse such mail (DMARC).
+    DmarcFailed = "dmarc_failed",
+    /// The message has no author, or authors of several domains.
+    NoAuthor = "no_author",
+    /// SPF, DKIM or DMARC speak against the message, and such mail is not taken at the first time.
+    AuthenticationDeferred = "authentication_deferred",
     /// Come back later: greylisting.
     Greylisted = "greylisted",
     /// More in a given time than this client may send.

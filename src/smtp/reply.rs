@@ -325,6 +325,16 @@ impl Refusal {
             Self::ReverseName => (550, Status(5, 7, 25), "your address has no name that leads back to it"),
             Self::Policy => (550, Status(5, 7, 1), "refused by policy"),
             Self::PolicyUnavailable => (451, Status(4, 4, 3), "cannot judge now, try again later"),
+            // RFC 7372 §3.1, §3.2.
+            Self::SpfFailed => (550, Status(5, 7, 23), "SPF: your address may not send for the sender's domain"),
+            Self::SpfBroken => (550, Status(5, 7, 24), "SPF: the record of the sender's domain makes no sense"),
+            Self::DkimFailed => (550, Status(5, 7, 20), "DKIM: no signature is good"),
+            // "Multiple authentication checks failed" (RFC 7372 §3.3): neither SPF nor a signature stands by the author.
+            Self::DmarcFailed => (550, Status(5, 7, 26), "DMARC: refused as the author's domain asks"),
+            Self::NoAuthor => (550, Status(5, 7, 1), "From has no author, or authors of several domains"),
+            Self::AuthenticationDeferred => {
+                (451, Status(4, 7, 1), "cannot tell that this is from its sender, try again later")
+            }
             Self::Greylisted => (451, Status(4, 7, 1), "greylisted, try again later"),
             Self::RateLimited => (451, Status(4, 7, 1), "too much at once, try again later"),
             // RFC 1985 §5.1.

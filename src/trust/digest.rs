@@ -45,6 +45,7 @@ pub struct Digester {
 pub struct Digest {
     header: Vec<u8>,
     fields: Vec<Field>,
+    body_start: Option<usize>,
     signatures: Vec<SignatureField>,
     author: Author,
     bodies: Vec<BodyHash>,
@@ -128,6 +129,14 @@ impl Digester {
         self
     }
 
+    /// Where the body begins, behind the empty line, once that is known: of a message with a header section that is not too long.
+    pub const fn body_start(&self) -> Option<usize> {
+        match &self.state {
+            State::Body { digest, .. } => digest.body_start,
+            State::Header(_) => None,
+        }
+    }
+
     /// Reads the next octets of the message.
     pub fn push(&mut self, slice: &[u8]) {
         match &mut self.state {
@@ -145,11 +154,11 @@ impl Digester {
                 // The last octet may be the first of the empty line.
                 let header_len = end.map_or(header.len().saturating_sub(1), |(header_end, _)| header_end);
                 if header_len > self.limits.header_size_max {
-                    self.end_header(Err(Reason::HeaderTooLong));
+                    self.end_header(Err(Reason::HeaderTooLong), None);
                 } else if let Some((header_end, body_start)) = end {
                     let mut header = mem::take(header);
                     header.truncate(header_end);
-                    self.end_header(Ok(header));
+                    self.end_header(Ok(header), Some(body_start));
                     self.push(&slice[body_start - before..]);
                 }
             }
@@ -162,7 +171,7 @@ impl Digester {
             // There is no body.
             let header = mem::take(header);
             let fits = header.len() <= self.limits.header_size_max;
-            self.end_header(if fits { Ok(header) } else { Err(Reason::HeaderTooLong) });
+            self.end_header(if fits { Ok(header) } else { Err(Reason::HeaderTooLong) }, None);
         }
         let State::Body { mut digest, hashers, line_ends } = self.state else {
             unreachable!("the header section has just ended")
@@ -172,7 +181,7 @@ impl Digester {
         digest
     }
 
-    fn end_header(&mut self, header: Result<Vec<u8>, Reason>) {
+    fn end_header(&mut self, header: Result<Vec<u8>, Reason>, body_start: Option<usize>) {
         let (header, flaw) = match header {
             Ok(header) => {
                 let mut line_ends = LineEnds::default();
@@ -183,10 +192,11 @@ impl Digester {
         };
         let fields: Vec<_> = fields(&header).take(self.limits.fields_max + 1).collect();
         let flaw = if fields.len() > self.limits.fields_max { Some(Reason::HeaderTooLong) } else { flaw };
-        let (signatures, author) = match self.verify {
-            Verify::Yes => (read_signatures(&header, &fields, &self.limits), author(&header, &fields)),
-            Verify::No => (Vec::new(), Author::Missing),
+        let signatures = match self.verify {
+            Verify::Yes => read_signatures(&header, &fields, &self.limits),
+            Verify::No => Vec::new(),
         };
+        let author = author(&header, &fields);
         let mut hashers: Vec<Hasher> = Vec::new();
         let ours = self.for_signing.iter().map(|form| (*form, HashAlgorithm::Sha256));
         for (form, algorithm) in signatures.iter().filter_map(SignatureField::body).chain(ours) {
@@ -194,7 +204,7 @@ impl Digester {
                 hashers.push(Hasher::new(form, algorithm));
             }
         }
-        let digest = Digest { header, fields, signatures, author, bodies: Vec::new(), flaw };
+        let digest = Digest { header, fields, body_start, signatures, author, bodies: Vec::new(), flaw };
         self.state = State::Body { digest, hashers, line_ends: LineEnds::default() };
     }
 }
@@ -229,7 +239,7 @@ impl Digest {
     }
 
     /// Whom the message says it is from.
-    pub(crate) const fn author(&self) -> &Author {
+    pub const fn author(&self) -> &Author {
         &self.author
     }
 

@@ -160,6 +160,19 @@ impl Journal {
         appended
     }
 
+    /// As [`Self::append_chunk`], of what stands before all that was appended so far: a header section that is known last.
+    ///
+    /// # Errors
+    /// [`AppendError`]; then nothing was appended.
+    pub fn prepend_chunk(&mut self, draft: &Draft, content: &[Bytes]) -> Result<(), AppendError> {
+        let behind = self.drafts.get(&draft.0).map_or(0, |parts| parts.extents.len());
+        self.append_chunk(draft, content)?;
+        let parts = self.drafts.get_mut(&draft.0).expect("it was just appended to");
+        let added = parts.extents.len() - behind;
+        parts.extents.rotate_right(added);
+        Ok(())
+    }
+
     /// Forgets a draft; what was written of it is garbage. A draft that is used up already may be dropped too.
     pub fn drop_draft(&mut self, draft: Draft) {
         self.release_draft(draft.0);

@@ -1,0 +1,145 @@
+//! Whether mail is from whom it says, and how others can tell that ours is.
+
+use std::{path::PathBuf, time::Duration};
+
+use mail::Domain;
+
+use crate::{
+    DomainPattern,
+    notation::{FilePath, List, Literal, Maybe, Text, Time, Whole, Word, YesNo},
+    schema::{Entry, choice, section},
+};
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+
+choice! {
+    /// What becomes of mail that a check speaks against.
+    pub enum AuthAction {
+        /// it is taken; what was found stands in its `Authentication-Results` field
+        Accept = "accept",
+        /// it is taken, and a field `X-Authentication-Warning` says what is against it
+        Tag = "tag",
+        /// it is taken and held until an operator releases it (`ringpost queue`)
+        Quarantine = "quarantine",
+        /// 451: the client comes again
+        Defer = "defer",
+        /// 550
+        Refuse = "refuse",
+    }
+}
+
+choice! {
+    /// What becomes of mail about which the DNS did not answer.
+    pub enum UnknownAction {
+        /// it is taken; "temperror" stands in its `Authentication-Results` field
+        Accept = "accept",
+        /// 451: the client comes again
+        Defer = "defer",
+    }
+}
+
+choice! {
+    /// How a header section or a body is written before it is signed.
+    pub enum Canonical {
+        /// as it is
+        Simple = "simple",
+        /// white space and the case of field names do not matter
+        Relaxed = "relaxed",
+    }
+}
+
+section! {
+    /// Whether mail of strangers is from whom it says: SPF (RFC 7208), DKIM (RFC 6376), DMARC (RFC 9989), and the name of the
+    /// client's address. It is looked at on listeners of kind "smtp"; clients that may relay and clients in `clients.allow` are spared.
+    /// What was found is written into the message (RFC 8601), fields of others that bear our name are taken out, and the actions say what
+    /// else becomes of it; of several the strictest counts. Where DMARC passes, those of SPF and DKIM do not count: they speak of another
+    /// name than the one that people see.
+    pub struct Authentication {
+        /// Whether it is looked at.
+        verify: bool [YesNo] = true;
+        /// Our name in `Authentication-Results`. Empty: `hostname`.
+        authserv_id: Option<Domain> [Maybe<Literal>] = None;
+        /// Whether nothing is done beside telling what was found: the log says what would have been done.
+        dry_run: bool [YesNo] = false;
+        /// Mail from an address that the sender's domain does not send from (SPF: "fail").
+        spf_fail: AuthAction [Word] = AuthAction::Accept;
+        /// Mail from an address that it probably does not send from (SPF: "softfail").
+        spf_softfail: AuthAction [Word] = AuthAction::Accept;
+        /// Mail of a domain whose SPF record makes no sense (SPF: "permerror").
+        spf_permerror: AuthAction [Word] = AuthAction::Accept;
+        /// Mail whose signatures are all wrong (DKIM: "fail", "policy", "neutral" or "permerror", and none "pass"). Mailing lists break signatures.
+        dkim_fail: AuthAction [Word] = AuthAction::Accept;
+        /// Mail that fails DMARC, where its domain asks to refuse such (`p=reject`). Mailing lists and forwarding break DMARC, too.
+        dmarc_reject: AuthAction [Word] = AuthAction::Accept;
+        /// Mail that fails DMARC, where its domain asks to hold such in doubt (`p=quarantine`).
+        dmarc_quarantine: AuthAction [Word] = AuthAction::Accept;
+        /// Mail that has no author, or authors of several domains, so that DMARC cannot be applied (RFC 9989 §4.1).
+        no_author: AuthAction [Word] = AuthAction::Accept;
+        /// Mail about which the DNS did not answer in time, where the answer could have been one that is acted on.
+        unknown: UnknownAction [Word] = UnknownAction::Accept;
+        /// Whether a `Received-SPF` field is written too (RFC 7208 §9.1).
+        received_spf: bool [YesNo] = true;
+        /// Questions to the DNS for one message. What is not known after that counts as not answered.
+        lookups_max: u32 [Whole<1, 1000>] = 60;
+        /// For all answers. RFC 7208 §4.6.4 wants 20 seconds at least.
+        lookup_time_max: Duration [Time<{ SECOND }, { 120 * SECOND }>] = Duration::from_secs(20);
+        /// Signatures of one message that are looked at.
+        signatures_max: u32 [Whole<1, 100>] = 10;
+        /// The shortest RSA key that counts (RFC 8301 §3.2).
+        rsa_bits_min: u32 [Whole<1024, 4096>] = 1024;
+        /// Whether signatures with SHA-1 count (RFC 8301 §3.1 says that they must not).
+        sha1: bool [YesNo] = false;
+        /// Whether a signature of a part of the body (`l=`) counts where that part is all of it (RFC 6376 §8.2).
+        body_length: bool [YesNo] = false;
+    }
+}
+
+section! {
+    /// A key that mail of ours is signed with (DKIM, RFC 6376): what clients bring that may relay, programs by HTTP, and reports of our
+    /// own. All keys that are for a message sign it, one after the other: so RSA and Ed25519 (RFC 8463), or the keys of two
+    /// domains. `ringpost dkim` makes a key, and says what to publish.
+    pub struct Dkim {
+        /// In messages, logs and metrics, and for later files to find it.
+        name: String [Text] = String::new();
+        /// Whose key it is (`d=`).
+        domain: Option<Domain> [Maybe<Literal>] = None;
+        /// Where under that domain it is published (`s=`).
+        selector: String [Text] = String::new();
+        /// The file of the private key, in PEM: RSA with 2048 bits or more, or Ed25519.
+        key: PathBuf [FilePath] = PathBuf::new();
+        /// Whose mail is signed: domains of authors, as the From field has them. Empty: `domain` itself.
+        authors: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// Only mail of these tenants. Empty: of all.
+        tenants: Vec<String> [List<Text>] = Vec::new();
+        /// How the header section is written before it is signed.
+        header: Canonical [Word] = Canonical::Relaxed;
+        /// How the body is.
+        body: Canonical [Word] = Canonical::Relaxed;
+        /// Fields that are signed, all of each name, beside From and those of `sealed`. Empty: those that RFC 6376 §5.4.1 names.
+        fields: Vec<String> [List<Text>] = Vec::new();
+        /// Fields that are signed once more than they are there, so that nobody can add one (RFC 6376 §8.15); From always is. Empty: those
+        /// that readers show, and Content-Type.
+        sealed: Vec<String> [List<Text>] = Vec::new();
+        /// For how long a signature holds (`x=`). Empty: for as long as the key is published.
+        lifetime: Option<Duration> [Maybe<Time<{ HOUR }, { 366 * 24 * HOUR }>>] = None;
+        /// For whom it is made (`i=`), within `domain`: "@news.example.org". Empty: for the domain.
+        identity: Option<String> [Maybe<Text>] = None;
+    }
+}
+
+impl Entry for Dkim {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn sample() -> Self {
+        Self {
+            name: "example.org".into(),
+            domain: Domain::parse("example.org").ok(),
+            selector: "s2026".into(),
+            key: PathBuf::from("dkim/s2026.example.org.pem"),
+            ..Self::default()
+        }
+    }
+}

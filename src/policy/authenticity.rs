@@ -1,0 +1,274 @@
+//! What becomes of a message, by what was found out of whom it is from.
+
+use config::{AuthAction, Authentication, UnknownAction};
+use smtp::Refusal;
+use trust::{Author, DkimResult, DmarcPolicy, DmarcResult, SpfResult, Verdict};
+
+/// What is done about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Treatment {
+    /// What.
+    pub action: AuthAction,
+    /// What speaks against the message, where something is done.
+    pub against: Option<Against>,
+}
+
+/// What speaks against a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Against {
+    /// The client's address may not send for the reverse-path.
+    SpfFail,
+    /// It probably may not.
+    SpfSoftFail,
+    /// The record makes no sense.
+    SpfPermError,
+    /// No signature is good.
+    Dkim,
+    /// The author's domain asks to refuse it.
+    DmarcReject,
+    /// The author's domain asks to doubt it.
+    DmarcQuarantine,
+    /// There is no one author.
+    NoAuthor,
+    /// The DNS did not answer.
+    Unknown,
+}
+
+impl Against {
+    /// In logs and in the message.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SpfFail => "spf-fail",
+            Self::SpfSoftFail => "spf-softfail",
+            Self::SpfPermError => "spf-permerror",
+            Self::Dkim => "dkim-fail",
+            Self::DmarcReject => "dmarc-reject",
+            Self::DmarcQuarantine => "dmarc-quarantine",
+            Self::NoAuthor => "no-author",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    const fn refusal(self) -> Refusal {
+        match self {
+            Self::SpfFail | Self::SpfSoftFail => Refusal::SpfFailed,
+            Self::SpfPermError => Refusal::SpfBroken,
+            Self::Dkim => Refusal::DkimFailed,
+            Self::DmarcReject | Self::DmarcQuarantine => Refusal::DmarcFailed,
+            Self::NoAuthor => Refusal::NoAuthor,
+            Self::Unknown => Refusal::PolicyUnavailable,
+        }
+    }
+}
+
+impl Treatment {
+    const TAKEN: Self = Self { action: AuthAction::Accept, against: None };
+
+    /// What the client is told, when the message is not taken.
+    pub fn refusal(self) -> Option<Refusal> {
+        match (self.action, self.against) {
+            (AuthAction::Refuse, Some(against)) => Some(against.refusal()),
+            (AuthAction::Defer, Some(Against::Unknown)) => Some(Refusal::PolicyUnavailable),
+            (AuthAction::Defer, Some(_)) => Some(Refusal::AuthenticationDeferred),
+            (AuthAction::Accept | AuthAction::Tag | AuthAction::Quarantine, _) | (_, None) => None,
+        }
+    }
+}
+
+/// What the rules say of a message. Of several actions the strictest counts, and of equal ones what is found first of DMARC, SPF and DKIM.
+pub fn treatment(verdict: &Verdict, rules: &Authentication) -> Treatment {
+    let dmarc = verdict.dmarc.result;
+    let found = [of_dmarc(verdict, rules), of_spf(verdict, rules), of_dkim(verdict, rules)];
+    let mut treatment = Treatment::TAKEN;
+    for (action, against) in found.into_iter().flatten() {
+        // Of the name that people see, DMARC has the last word.
+        let is_overruled = dmarc == DmarcResult::Pass;
+        if !is_overruled && rank(action) > rank(treatment.action) {
+            treatment = Treatment { action, against: Some(against) };
+        }
+    }
+    if treatment.refusal().is_none() && rules.unknown == UnknownAction::Defer && is_unknown(verdict, rules) {
+        return Treatment { action: AuthAction::Defer, against: Some(Against::Unknown) };
+    }
+    treatment
+}
+
+const fn rank(action: AuthAction) -> u8 {
+    match action {
+        AuthAction::Accept => 0,
+        AuthAction::Tag => 1,
+        AuthAction::Quarantine => 2,
+        AuthAction::Defer => 3,
+        AuthAction::Refuse => 4,
+    }
+}
+
+fn of_dmarc(verdict: &Verdict, rules: &Authentication) -> Option<(AuthAction, Against)> {
+    match (&verdict.dmarc.author, verdict.dmarc.result, verdict.dmarc.policy) {
+        (Author::Missing | Author::Several, _, _) => Some((rules.no_author, Against::NoAuthor)),
+        (Author::Domain(_), DmarcResult::Fail, DmarcPolicy::Reject) => {
+            Some((rules.dmarc_reject, Against::DmarcReject))
+        }
+        (Author::Domain(_), DmarcResult::Fail, DmarcPolicy::Quarantine) => {
+            Some((rules.dmarc_quarantine, Against::DmarcQuarantine))
+        }
+        (Author::Domain(_), _, _) => None,
+    }
+}
+
+fn of_spf(verdict: &Verdict, rules: &Authentication) -> Option<(AuthAction, Against)> {
+    match verdict.envelope.mail_from.result {
+        SpfResult::Fail => Some((rules.spf_fail, Against::SpfFail)),
+        SpfResult::SoftFail => Some((rules.spf_softfail, Against::SpfSoftFail)),
+        SpfResult::PermError => Some((rules.spf_permerror, Against::SpfPermError)),
+        SpfResult::None | SpfResult::Neutral | SpfResult::Pass | SpfResult::TempError => None,
+    }
+}
+
+/// A message without a signature is no worse than others (RFC 6376 §6.1).
+fn of_dkim(verdict: &Verdict, rules: &Authentication) -> Option<(AuthAction, Against)> {
+    let none_is = |result| verdict.dkim.iter().all(|dkim| dkim.result != result);
+    let all_are_bad =
+        !verdict.dkim.is_empty() && none_is(DkimResult::Pass) && none_is(DkimResult::TempError);
+    all_are_bad.then_some((rules.dkim_fail, Against::Dkim))
+}
+
+/// Whether an answer that did not come could have been one that something is done about.
+fn is_unknown(verdict: &Verdict, rules: &Authentication) -> bool {
+    let acts = |action| action != AuthAction::Accept;
+    if verdict.dmarc.result == DmarcResult::Pass {
+        return false;
+    }
+    let dmarc = verdict.dmarc.result == DmarcResult::TempError
+        && (acts(rules.dmarc_reject) || acts(rules.dmarc_quarantine));
+    let spf = verdict.envelope.mail_from.result == SpfResult::TempError
+        && (acts(rules.spf_fail) || acts(rules.spf_softfail));
+    let dkim = verdict.dkim.iter().any(|dkim| dkim.result == DkimResult::TempError)
+        && verdict.dkim.iter().all(|dkim| dkim.result != DkimResult::Pass)
+        && acts(rules.dkim_fail);
+    dmarc || spf || dkim
+}
+
+#[cfg(test)]
+mod test {
+    use trust::{Alignment, Dkim, Dmarc, EnvelopeVerdict, Iprev, IprevResult, KeyUse, Spf, SpfIdentity};
+
+    use super::*;
+
+    fn verdict(spf: SpfResult, dkim: &[DkimResult], dmarc: (DmarcResult, DmarcPolicy)) -> Verdict {
+        let of = |identity, result| Spf {
+            result,
+            identity,
+            domain: "sender.example".into(),
+            explanation: None,
+            mechanism: None,
+            problem: None,
+        };
+        let signature = |result: &DkimResult| Dkim {
+            result: *result,
+            reason: None,
+            domain: "sender.example".into(),
+            selector: "s".into(),
+            identity: String::new(),
+            algorithm: None,
+            start_of_b: String::new(),
+            key_use: KeyUse::Signing,
+        };
+        Verdict {
+            envelope: EnvelopeVerdict {
+                iprev: Iprev {
+                    result: IprevResult::Fail,
+                    address: [192, 0, 2, 1].into(),
+                    name: None,
+                },
+                helo: of(SpfIdentity::Helo, SpfResult::None),
+                mail_from: of(SpfIdentity::MailFrom, spf),
+            },
+            dkim: dkim.iter().map(signature).collect(),
+            dmarc: Dmarc {
+                result: dmarc.0,
+                author: Author::Domain("author.example".parse().unwrap()),
+                spf: Alignment::None,
+                dkim: Alignment::None,
+                policy: dmarc.1,
+                published: None,
+            },
+            flaw: None,
+        }
+    }
+
+    const NONE: (DmarcResult, DmarcPolicy) = (DmarcResult::None, DmarcPolicy::None);
+    const REJECT: (DmarcResult, DmarcPolicy) = (DmarcResult::Fail, DmarcPolicy::Reject);
+
+    fn strict() -> Authentication {
+        Authentication {
+            spf_fail: AuthAction::Refuse,
+            spf_softfail: AuthAction::Tag,
+            spf_permerror: AuthAction::Tag,
+            dkim_fail: AuthAction::Defer,
+            dmarc_reject: AuthAction::Refuse,
+            dmarc_quarantine: AuthAction::Quarantine,
+            no_author: AuthAction::Refuse,
+            unknown: UnknownAction::Defer,
+            ..Authentication::default()
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_done_and_nothing_else() {
+        use DkimResult::{Fail as Bad, Pass as Good, TempError as Unsure};
+        let unknown = (DmarcResult::TempError, DmarcPolicy::None);
+        let doubted = (DmarcResult::Fail, DmarcPolicy::Quarantine);
+        let passed = (DmarcResult::Pass, DmarcPolicy::Reject);
+        for (spf, dkim, dmarc, action, against) in [
+            (SpfResult::None, &[][..], NONE, AuthAction::Accept, None),
+            (SpfResult::Fail, &[], NONE, AuthAction::Refuse, Some(Against::SpfFail)),
+            (SpfResult::SoftFail, &[], NONE, AuthAction::Tag, Some(Against::SpfSoftFail)),
+            (SpfResult::PermError, &[], NONE, AuthAction::Tag, Some(Against::SpfPermError)),
+            // Whoever forwards mail fails SPF; the signature shows whose it is.
+            (SpfResult::Fail, &[Good], passed, AuthAction::Accept, None),
+            (SpfResult::Pass, &[Bad], passed, AuthAction::Accept, None),
+            (SpfResult::None, &[Bad, Bad], NONE, AuthAction::Defer, Some(Against::Dkim)),
+            (SpfResult::None, &[Bad, Good], NONE, AuthAction::Accept, None),
+            (SpfResult::None, &[], REJECT, AuthAction::Refuse, Some(Against::DmarcReject)),
+            (SpfResult::None, &[], doubted, AuthAction::Quarantine, Some(Against::DmarcQuarantine)),
+            (SpfResult::Fail, &[Bad], REJECT, AuthAction::Refuse, Some(Against::DmarcReject)),
+            (SpfResult::Fail, &[], doubted, AuthAction::Refuse, Some(Against::SpfFail)),
+            (SpfResult::TempError, &[], NONE, AuthAction::Defer, Some(Against::Unknown)),
+            (SpfResult::None, &[Bad, Unsure], NONE, AuthAction::Defer, Some(Against::Unknown)),
+            (SpfResult::None, &[], unknown, AuthAction::Defer, Some(Against::Unknown)),
+            // What is known is enough.
+            (SpfResult::Fail, &[], unknown, AuthAction::Refuse, Some(Against::SpfFail)),
+            (SpfResult::TempError, &[Good], passed, AuthAction::Accept, None),
+        ] {
+            let verdict = verdict(spf, dkim, dmarc);
+            let expected = Treatment { action, against };
+            assert_eq!(treatment(&verdict, &strict()), expected, "{spf:?} {dkim:?} {dmarc:?}");
+            assert_eq!(treatment(&verdict, &Authentication::default()), Treatment::TAKEN);
+        }
+    }
+
+    #[test]
+    fn mail_without_an_author() {
+        let mut verdict = verdict(SpfResult::Pass, &[], NONE);
+        for author in [Author::Missing, Author::Several] {
+            verdict.dmarc.author = author;
+            let found = treatment(&verdict, &strict());
+            assert_eq!((found.against, found.refusal()), (Some(Against::NoAuthor), Some(Refusal::NoAuthor)));
+        }
+    }
+
+    #[test]
+    fn what_clients_are_told() {
+        for (action, against, refusal) in [
+            (AuthAction::Refuse, Against::DmarcReject, Some(Refusal::DmarcFailed)),
+            (AuthAction::Refuse, Against::SpfFail, Some(Refusal::SpfFailed)),
+            (AuthAction::Defer, Against::SpfFail, Some(Refusal::AuthenticationDeferred)),
+            (AuthAction::Defer, Against::Unknown, Some(Refusal::PolicyUnavailable)),
+            (AuthAction::Quarantine, Against::Dkim, None),
+            (AuthAction::Tag, Against::Dkim, None),
+        ] {
+            assert_eq!(Treatment { action, against: Some(against) }.refusal(), refusal);
+        }
+    }
+}
