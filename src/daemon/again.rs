@@ -56,6 +56,9 @@ fn papers(config: &Config) -> Vec<(String, &Path)> {
             papers.extend(file.iter().map(|file| (format!("route.{name}.{key}"), file.as_path())));
         }
     }
+    for dkim in &config.dkim {
+        papers.push((format!("dkim.{}.key", dkim.name.to_ascii_lowercase()), dkim.key.as_path()));
+    }
     papers
 }
 

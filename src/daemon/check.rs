@@ -12,6 +12,7 @@ use crate::{
     open, privileges,
     reload::Ours,
     serve::{self, Patience},
+    signers,
 };
 
 /// Prints what is wrong with the configuration and with the host.
@@ -102,7 +103,9 @@ fn certificates(config: &Config) -> Vec<Finding> {
         .filter_map(|one| Authorities::load(Public::Ignored, std::slice::from_ref(one)).err());
     let shown = ours.identity_files().filter_map(|(chain, key)| Identity::load(chain, key).err());
     let errors = errors.chain(authorities).chain(shown);
-    errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string())).collect()
+    let errors = errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string()));
+    let signing = config.dkim.iter().filter_map(|dkim| signers::one(dkim).err());
+    errors.chain(signing.map(|unusable| error(unusable.key(), unusable.to_string()))).collect()
 }
 
 /// Rules for replies that cannot be used, or whose examples other rules take.

@@ -19,6 +19,7 @@ mod reload;
 mod say;
 mod serve;
 mod server;
+mod signers;
 mod sockets;
 mod watch_files;
 

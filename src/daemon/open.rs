@@ -7,6 +7,8 @@ use config::{Config, ConfigError, Loaded};
 use mail::JournalShard;
 use tls::CertificateError;
 
+use crate::signers::UnusableKey;
+
 /// Reads the configuration.
 ///
 /// # Errors
@@ -40,6 +42,11 @@ pub(crate) fn lines(errors: &[ConfigError]) -> String {
 /// A certificate that cannot be used, with the key that names its file, and where that stands.
 pub(crate) fn misplaced(loaded: &Loaded, error: &CertificateError) -> anyhow::Error {
     anyhow!("{}: {error}", loaded.places.name(&certificate_key(&loaded.config, error)))
+}
+
+/// What is wrong with a key that mail is signed with, and the place that is to be mended.
+pub(crate) fn misplaced_key(loaded: &Loaded, error: &UnusableKey) -> anyhow::Error {
+    anyhow!("{}: {error}", loaded.places.name(&error.key()))
 }
 
 /// The key that names the file which the error is about.

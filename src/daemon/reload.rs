@@ -23,9 +23,14 @@ use tls::{
     Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Identity,
     Judge, Public, ServerOptions, SettingsError, Tickets,
 };
+use trust::Signer;
 use watch::log;
 
-use crate::{open, watch_files::Stamps};
+use crate::{
+    open,
+    signers::{self, UnusableKey},
+    watch_files::Stamps,
+};
 
 /// What the program itself takes from a configuration, at its start and at each reload. The shards take the rest from
 /// the snapshot.
@@ -47,6 +52,7 @@ pub(crate) struct Ours {
     groups: Vec<String>,
     listed_clients: Vec<tls::Fingerprint>,
     client_authorities: Vec<PathBuf>,
+    dkim: Vec<config::Dkim>,
     watch_interval: Option<Duration>,
     pub(crate) log_levels: log::Levels,
     pub(crate) token: Option<Secret>,
@@ -65,6 +71,8 @@ pub(crate) enum PapersError {
     File(#[from] CertificateError),
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Signer(#[from] UnusableKey),
 }
 
 /// What is shown and believed in TLS: read from the files that the configuration names.
@@ -77,6 +85,8 @@ pub(crate) struct Papers {
     identities: BTreeMap<PathBuf, Identity>,
     /// Which certificates of clients are good for something.
     credentials: Arc<Credentials>,
+    /// What signs mail of ours.
+    signers: Arc<[Signer]>,
     /// Older than any of the others: sessions begun before a reload are resumed after it.
     tickets: Tickets,
 }
@@ -139,6 +149,7 @@ impl Ours {
             groups: config.tls.groups.iter().map(ToString::to_string).collect(),
             listed_clients: listed.map(|fingerprint| tls::Fingerprint(*fingerprint.as_bytes())).collect(),
             client_authorities: config.relay.authorities.clone(),
+            dkim: config.dkim.clone(),
             watch_interval: config.tls.watch_interval,
             log_levels: log::Levels {
                 level: log_level(config.log.level),
@@ -192,7 +203,8 @@ impl Ours {
     pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let own = self.certificates.iter().flat_map(|files| [&files.chain, &files.key]);
         let shown = self.identity_files().flat_map(|(chain, key)| [chain, key]);
-        own.chain(shown).chain(self.authority_files())
+        let signing = self.dkim.iter().map(|dkim| &dkim.key);
+        own.chain(shown).chain(self.authority_files()).chain(signing)
     }
 
     /// Reads all that lies in files. What was in force before is exchanged when all of it is good, and not before.
@@ -206,7 +218,8 @@ impl Ours {
         let credentials = Credentials::new(self.listed_clients.iter().copied(), &of_clients);
         let tickets = before.map_or_else(Tickets::new, |before| Ok(before.tickets.clone()))?;
         let certificates = self.certificates(before.and_then(|before| before.certificates.as_ref()))?;
-        Ok(Papers { certificates, authorities, identities, credentials: Arc::new(credentials), tickets })
+        let (signers, credentials) = (signers::load(&self.dkim)?, Arc::new(credentials));
+        Ok(Papers { certificates, authorities, identities, credentials, signers, tickets })
     }
 
     /// What the shards are given.
@@ -235,6 +248,7 @@ impl Ours {
             config,
             server_tls: server_tls.transpose()?,
             client_tls: Some(client_tls),
+            signers: papers.signers.clone(),
         })
     }
 
@@ -301,6 +315,7 @@ impl PapersError {
         match self {
             Self::File(error) => open::misplaced(loaded, &error),
             Self::Settings(error) => error.into(),
+            Self::Signer(error) => open::misplaced_key(loaded, &error),
         }
     }
 }
@@ -318,8 +333,16 @@ impl Reloader<'_> {
         let ours = Ours::new(&config);
         let stamps = Stamps::of(ours.files());
         let papers = ours.papers(Some(&self.papers)).map_err(|error| match error {
-            PapersError::File(error) => self.explained(&loaded, &error),
+            PapersError::File(error) => {
+                let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+                let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+                self.explained(open::misplaced(&loaded, &error), error.file().filter(|_| refused))
+            }
             PapersError::Settings(error) => error.into(),
+            PapersError::Signer(error) => {
+                let refused = Some(error.file()).filter(|_| error.is_denied());
+                self.explained(open::misplaced_key(&loaded, &error), refused)
+            }
         })?;
         let snapshot = ours.snapshot(Arc::new(config), &papers)?;
         let fetching = ours.policy_fetching(&papers)?;
@@ -374,14 +397,11 @@ impl Reloader<'_> {
         Ok(self.papers.certificates.as_ref().map_or(Vec::new(), |certificates| certificates.names()))
     }
 
-    /// What is wrong with a file, and whether it is us who cannot reach it.
-    fn explained(&self, loaded: &Loaded, error: &CertificateError) -> anyhow::Error {
-        let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+    /// What is wrong with a file, and whether it is us who cannot reach it: where reading it was refused.
+    fn explained(&self, error: anyhow::Error, refused: Option<&Path>) -> anyhow::Error {
         // Landlock has no say in this: owner, group and mode have.
-        let ours = error.file().is_some_and(|file| access(file, AccessFlags::R_OK).is_ok());
-        let error = open::misplaced(loaded, error);
-        if refused && ours && self.started.hardening.files {
+        let ours = refused.is_some_and(|file| access(file, AccessFlags::R_OK).is_ok());
+        if ours && self.started.hardening.files {
             return anyhow!(
                 "{error}; or restart: it is in a folder that no key named at the start (hardening.files)"
             );

@@ -42,6 +42,11 @@ codes = [450]
 [[site]]
 name = "p"
 hosts = ["*.example.org"]
+[[dkim]]
+name = "d"
+domain = "example.org"
+selector = "s"
+key = "dkim.pem"
 [[tenant]]
 name = "t"
 networks = ["192.0.2.0/24"]
@@ -156,6 +161,53 @@ tls.min-version = "1.3"
 tls.watch-interval = ""
 tls.suites = ["TLS_AES_128_GCM_SHA256"]
 tls.groups = ["x25519"]
+authentication.verify = false
+authentication.authserv-id = "mx.example"
+authentication.dry-run = true
+authentication.spf-fail = "refuse"
+authentication.spf-softfail = "tag"
+authentication.spf-permerror = "tag"
+authentication.dkim-fail = "tag"
+authentication.dmarc-reject = "refuse"
+authentication.dmarc-quarantine = "quarantine"
+authentication.no-author = "refuse"
+authentication.unknown = "defer"
+authentication.received-spf = false
+authentication.lookups-max = 7
+authentication.lookup-time-max = "7s"
+authentication.signatures-max = 7
+authentication.rsa-bits-min = 2048
+authentication.sha1 = true
+authentication.body-length = true
+listener.authentication.verify = false
+listener.authentication.authserv-id = "mx.example"
+listener.authentication.dry-run = true
+listener.authentication.spf-fail = "refuse"
+listener.authentication.spf-softfail = "tag"
+listener.authentication.spf-permerror = "tag"
+listener.authentication.dkim-fail = "tag"
+listener.authentication.dmarc-reject = "refuse"
+listener.authentication.dmarc-quarantine = "quarantine"
+listener.authentication.no-author = "refuse"
+listener.authentication.unknown = "defer"
+listener.authentication.received-spf = false
+listener.authentication.lookups-max = 7
+listener.authentication.lookup-time-max = "7s"
+listener.authentication.signatures-max = 7
+listener.authentication.rsa-bits-min = 2048
+listener.authentication.sha1 = true
+listener.authentication.body-length = true
+dkim.domain = "example.com"
+dkim.selector = "s2"
+dkim.key = "other.pem"
+dkim.authors = ["*.example.org"]
+dkim.tenants = ["t"]
+dkim.header = "simple"
+dkim.body = "simple"
+dkim.fields = ["Subject"]
+dkim.sealed = ["Subject"]
+dkim.lifetime = "7d"
+dkim.identity = "@example.org"
 certificate.certificate = "c2.pem"
 certificate.key = "k2.pem"
 certificate.domains = ["example.com"]
@@ -356,7 +408,7 @@ hardening.core-dumps = true
 /// A configuration with these keys as they are told.
 fn with(lines: &[(&str, &str)]) -> Loaded {
     let entries =
-        ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule", "site", "tenant"];
+        ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule", "site", "tenant", "dkim"];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
     for (key, value) in lines {
@@ -381,6 +433,15 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
     Loaded::from_sources(&[source]).unwrap_or_else(|errors| panic!("{errors:?}\n{text}"))
 }
 
+/// Each with the same key, whatever file it is to be read from.
+fn signers_of(config: &Config) -> Arc<[trust::Signer]> {
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
+                       MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
+                       -----END PRIVATE KEY-----\n";
+    let key = trust::Key::parse(KEY).unwrap();
+    config.dkim.iter().map(|dkim| crate::signers::of(dkim, key.clone()).unwrap()).collect()
+}
+
 /// All that a reload brings into force, in words.
 fn effects(config: &Config) -> String {
     let ours = Ours::new(config);
@@ -390,6 +451,7 @@ fn effects(config: &Config) -> String {
         authorities: Authorities::of(Public::Ignored),
         identities: BTreeMap::new(),
         credentials: Arc::default(),
+        signers: signers_of(config),
         tickets: Tickets::new().unwrap(),
     };
     let snapshot = ours.snapshot(Arc::new(config.clone()), &papers).unwrap();

@@ -62,7 +62,8 @@ impl Against {
 }
 
 impl Treatment {
-    const TAKEN: Self = Self { action: AuthAction::Accept, against: None };
+    /// Nothing is done.
+    pub const TAKEN: Self = Self { action: AuthAction::Accept, against: None };
 
     /// What the client is told, when the message is not taken.
     pub fn refusal(self) -> Option<Refusal> {
@@ -128,8 +129,7 @@ fn of_spf(verdict: &Verdict, rules: &Authentication) -> Option<(AuthAction, Agai
 /// A message without a signature is no worse than others (RFC 6376 §6.1).
 fn of_dkim(verdict: &Verdict, rules: &Authentication) -> Option<(AuthAction, Against)> {
     let none_is = |result| verdict.dkim.iter().all(|dkim| dkim.result != result);
-    let all_are_bad =
-        !verdict.dkim.is_empty() && none_is(DkimResult::Pass) && none_is(DkimResult::TempError);
+    let all_are_bad = !verdict.dkim.is_empty() && none_is(DkimResult::Pass) && none_is(DkimResult::TempError);
     all_are_bad.then_some((rules.dkim_fail, Against::Dkim))
 }
 
@@ -176,11 +176,7 @@ mod test {
         };
         Verdict {
             envelope: EnvelopeVerdict {
-                iprev: Iprev {
-                    result: IprevResult::Fail,
-                    address: [192, 0, 2, 1].into(),
-                    name: None,
-                },
+                iprev: Iprev { result: IprevResult::Fail, address: [192, 0, 2, 1].into(), name: None },
                 helo: of(SpfIdentity::Helo, SpfResult::None),
                 mail_from: of(SpfIdentity::MailFrom, spf),
             },

@@ -11,6 +11,7 @@ mod etrn;
 mod names;
 mod network;
 mod recipient;
+mod signing;
 mod stranger;
 mod tenant;
 
@@ -51,6 +52,7 @@ pub struct Policy {
     allow_senders: Addresses,
     askers: Vec<Askers>,
     tenants: Vec<tenant::Rule>,
+    keys: Vec<signing::Rule>,
 }
 
 /// Whether the client is one of ours.
@@ -112,6 +114,7 @@ impl Policy {
             allow_senders: Addresses::new(&config.senders.allow),
             askers: config.etrn.iter().map(Askers::new).collect(),
             tenants: config.tenants.iter().map(tenant::Rule::new).collect(),
+            keys: config.dkim.iter().map(signing::Rule::new).collect(),
         }
     }
 

@@ -598,7 +598,9 @@ impl Connection<'_> {
 
     fn begin(&mut self, intake: Intake) {
         self.drop_receiving();
-        self.receiving = Some(Box::new(Receiving::begin(self.shard, intake)));
+        let standing = self.socket.caller().standing(&self.shard.settings().policy);
+        let receiving = Receiving::begin(self.shard, self.door, intake, standing, self.listing());
+        self.receiving = Some(Box::new(receiving));
     }
 
     fn drop_receiving(&mut self) {

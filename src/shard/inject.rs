@@ -8,7 +8,7 @@ use std::rc::Rc;
 use bridge::{Cause, Declined, Injected, Injection, Reply as Answer};
 use mail::{BodyType, Utf8};
 use message::trace::address_literal;
-use policy::Asker;
+use policy::{Asker, Listing, Standing};
 use smtp::{Action, Refusal, Session, Stage, Verdict};
 use watch::events::{Refused, SessionPanicked};
 
@@ -174,7 +174,7 @@ impl Entry<'_> {
 
     async fn receive(&mut self) -> Verdict {
         let intake = Intake::chunks(header_limits(self.door), self.door.limits.message_size_max);
-        let mut receiving = Receiving::begin(self.shard, intake);
+        let mut receiving = Receiving::begin(self.shard, self.door, intake, Standing::Own, Listing::Spared);
         let content = &self.injection.content;
         let mut at = 0;
         while at < content.len() {

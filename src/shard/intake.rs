@@ -6,6 +6,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use message::{HeaderLimits, HeaderScan, HeaderSummary};
 use smtp::{ChunkScanner, Findings, MailDataScanner, Piece, Progress};
+use trust::{Digest, Digester};
 
 /// The mail data of one message.
 pub(crate) struct Intake {
@@ -18,6 +19,8 @@ pub(crate) struct Intake {
     /// Octets that we put behind what came.
     added: u64,
     size_max: u64,
+    /// What reads along.
+    digester: Option<Box<Digester>>,
 }
 
 enum Scanner {
@@ -46,7 +49,23 @@ impl Intake {
     }
 
     fn new(scanner: Scanner, limits: HeaderLimits, size_max: u64) -> Self {
-        Self { scanner, header: HeaderScan::new(limits), content: Vec::new(), held: 0, added: 0, size_max }
+        let header = HeaderScan::new(limits);
+        Self { scanner, header, content: Vec::new(), held: 0, added: 0, size_max, digester: None }
+    }
+
+    /// Has this read along, from the first octet on.
+    pub(crate) fn digest_by(&mut self, digester: Digester) {
+        self.digester = Some(Box::new(digester));
+    }
+
+    /// What has read along, when all has come.
+    pub(crate) fn digest(&mut self) -> Option<Digest> {
+        self.digester.take().map(|digester| digester.finish())
+    }
+
+    /// Where the body begins, for whoever reads along.
+    pub(crate) fn body_start(&self) -> Option<usize> {
+        self.digester.as_ref()?.body_start()
     }
 
     /// A chunk of so many octets begins.
@@ -121,6 +140,9 @@ impl Intake {
             self.held = 0;
             return;
         }
+        if let Some(digester) = &mut self.digester {
+            digester.push(&slice);
+        }
         self.held += slice.len() as u64;
         self.content.push(slice);
     }
@@ -139,8 +161,8 @@ impl Intake {
     }
 
     /// Whether the header section has been read, so that what is held may be written out.
-    pub(crate) const fn header_done(&self) -> bool {
-        self.header.is_done()
+    pub(crate) fn header_done(&self) -> bool {
+        self.header.is_done() && self.digester.as_ref().is_none_or(|digester| digester.body_start().is_some())
     }
 
     /// The mail data is complete. Lines that came in chunks may lack the end of the last one (RFC 3030 §2 says nothing
@@ -149,6 +171,9 @@ impl Intake {
         if self.findings().open_end {
             self.held += 2;
             self.added += 2;
+            if let Some(digester) = &mut self.digester {
+                digester.push(b"\r\n");
+            }
             self.content.push(Bytes::from_static(b"\r\n"));
         }
     }

@@ -23,6 +23,7 @@
 mod accept;
 mod admission;
 mod attempt;
+mod authenticity;
 mod balance;
 mod budget;
 mod caller;

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use journal::Draft;
 use mail::{Address, BodyType, Envelope, QueueId, Source, Timestamp, TlsDemand, Upstream, Utf8};
 use message::{EightBit, HeaderLimits, HeaderSummary};
+use policy::{Listing, Standing};
 use smtp::{Refusal, Session};
-use watch::events::Accepted;
+use watch::{Counted as _, events::Accepted};
 
 use crate::{
+    authenticity::{self, Examined, Inquiry, Results},
     facts,
     intake::{Intake, field_text},
     settings::{Door, to_usize},
@@ -37,6 +39,8 @@ pub(crate) struct Receiving {
     header: Header,
     /// The client, where a route hands that on.
     upstream: Option<Box<Upstream>>,
+    /// What is to be found out of it.
+    inquiry: Option<Box<Inquiry>>,
 }
 
 /// Whether header fields need SMTPUTF8, "at any level within its MIME structure" (RFC 6531 §3.2).
@@ -74,6 +78,10 @@ pub(crate) struct Committed {
     msgid: Option<String>,
     /// What the client told of where it first came from is for the log.
     told: Told,
+    /// Whether it is from whom it says, where that was looked at.
+    results: Option<Results>,
+    /// How many signatures of ours it has.
+    signatures: Option<u64>,
 }
 
 /// Whether a client told where a message first came from.
@@ -94,8 +102,20 @@ pub(crate) struct Bringer<'a> {
 }
 
 impl Receiving {
-    pub(crate) fn begin(shard: &Shard, intake: Intake) -> Self {
+    /// Of a client of this standing, and with that said of it by the lists.
+    pub(crate) fn begin(
+        shard: &Shard,
+        door: &Door,
+        mut intake: Intake,
+        standing: Standing,
+        listing: Listing,
+    ) -> Self {
         let id = shard.journals.active().next_id();
+        let settings = shard.settings();
+        let inquiry = Inquiry::of(&settings, door, standing, listing);
+        if let Some(inquiry) = &inquiry {
+            intake.digest_by(inquiry.digester(&settings, door));
+        }
         Self {
             id,
             intake,
@@ -106,6 +126,7 @@ impl Receiving {
             tls: TlsDemand::None,
             header: Header::Doubtful,
             upstream: None,
+            inquiry: inquiry.map(Box::new),
         }
     }
 
@@ -130,7 +151,14 @@ impl Receiving {
             self.failed = Some(refusal);
             return;
         }
-        content.splice(..0, self.prefix.take());
+        match self.intake.body_start() {
+            // What stands before the body is known last, and is written then.
+            Some(body_start) if self.draft.is_none() => {
+                content = authenticity::without(content, &[0..body_start]);
+            }
+            Some(_) => {}
+            None => drop(content.splice(..0, self.prefix.take())),
+        }
         let journal = origin.shard.journals.active().clone();
         let draft = self.draft.get_or_insert_with(|| journal.begin_draft());
         if let Err(refusal) = journal.append_chunk(draft, &content).await {
@@ -163,6 +191,10 @@ impl Receiving {
         if shard.settings().forwards && envelope.upstream.is_none() {
             self.upstream = Some(upstream(origin, envelope).into());
         }
+        if let Some(inquiry) = &mut self.inquiry {
+            let helo = session.client().map_or("", |(_, name)| name);
+            inquiry.meet(client, helo, &envelope.reverse_path);
+        }
         let arrival =
             Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
         self.prefix = Some(trace::fields(shard, &arrival, completion));
@@ -186,22 +218,63 @@ impl Receiving {
         let told = if envelope.upstream.is_some() { Told::Yes } else { Told::No };
         envelope.upstream = envelope.upstream.or_else(|| self.upstream.take());
         let msgid = self.message_id();
-        let prefix = self.prefix.take();
-        let prefix_len = prefix.as_ref().map_or(0, Bytes::len);
         if envelope.body != BodyType::BinaryMime {
             self.intake.close_last_line();
         }
-        let mut content = self.intake.take();
-        content.splice(..0, prefix);
-        let size = self.intake.size() + prefix_len as u64;
-        let (id, envelope) = (self.id, Rc::new(envelope));
-        let draft = self.draft;
-        let arrived = Arrived { id, envelope: envelope.clone(), size, draft, content, keep };
-        let outcome = shard.take_over(arrived).await;
-        if outcome.is_ok() {
+        let (id, envelope, size) = (self.id, Rc::new(envelope), self.intake.size());
+        let mut committed =
+            Committed { outcome: Ok(id), id, envelope, size, msgid, told, results: None, signatures: None };
+        if let Err(refusal) = self.store(shard, &mut committed, keep).await {
+            committed.outcome = Err(refusal);
+        } else {
             shard.metrics.journal.commit.record_duration(ring::clock::now().saturating_sub(began));
         }
-        Committed { outcome: outcome.map(|()| id), id, envelope, size, msgid, told }
+        committed
+    }
+
+    /// Finds out what is to be found out, and has the message made durable with that before it.
+    async fn store(
+        mut self,
+        shard: &Rc<Shard>,
+        committed: &mut Committed,
+        keep: Keep,
+    ) -> Result<(), Refusal> {
+        let (mut draft, prefix) = (self.draft.take(), self.prefix.take().unwrap_or_default());
+        let (mut examined, mut head) = (Examined::default(), None);
+        let inquiry = self.inquiry.take().zip(self.intake.digest());
+        let journal = shard.journals.active().clone();
+        if let Some((inquiry, digest)) = inquiry {
+            match inquiry.end(shard, self.id, &committed.envelope, &digest, &prefix).await {
+                Ok(found) => examined = found,
+                Err(refusal) => {
+                    draft.into_iter().for_each(|draft| journal.drop_draft(draft));
+                    return Err(refusal);
+                }
+            }
+            head = draft.is_some().then(|| digest.head().map(Bytes::copy_from_slice).collect());
+        }
+        let Examined { fields, cut, hold, results, signatures } = examined;
+        (committed.results, committed.signatures) = (results, signatures);
+        let mut front = vec![Bytes::from(fields), prefix];
+        front.retain(|part| !part.is_empty());
+        committed.size += front.iter().map(|part| part.len() as u64).sum::<u64>();
+        committed.size -= cut.iter().map(|place| place.len() as u64).sum::<u64>();
+        let mut content = self.intake.take();
+        match (&draft, head) {
+            (Some(begun), Some(head)) => {
+                front.append(&mut authenticity::without(head, &cut));
+                if let Err(refusal) = journal.prepend_chunk(begun, &front).await {
+                    draft.take().into_iter().for_each(|draft| journal.drop_draft(draft));
+                    return Err(refusal);
+                }
+            }
+            (_, _) => {
+                content = authenticity::without(content, &cut);
+                content.splice(..0, front);
+            }
+        }
+        let (id, envelope, size) = (self.id, committed.envelope.clone(), committed.size);
+        shard.take_over(Arrived { id, envelope, size, draft, content, keep, hold }).await
     }
 
     /// The Message-ID, for the log; large mail is written out by the time it is asked for.
@@ -283,6 +356,10 @@ impl Committed {
             cert: certificate,
             msgid: msgid.as_deref(),
             tenant: tenants.get(&envelope.handling.tenant).map(|name| &**name),
+            spf: self.results.map(|results| results.spf.label()),
+            dkim: self.results.map(|results| results.dkim.label()),
+            dmarc: self.results.map(|results| results.dmarc.label()),
+            signatures: self.signatures,
         }
         .emit(envelope.received_at.0);
     }

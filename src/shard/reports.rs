@@ -10,8 +10,8 @@ use report::{Diagnostic, Facts, Limits, Outcome, RecipientFacts};
 use watch::{Dsn, events::Returned};
 
 use crate::{
-    facts,
-    shard::{self, Arrived, Keep, Message, Shard},
+    authenticity, facts,
+    shard::{self, Arrived, Hold, Keep, Message, Shard},
 };
 
 /// Whether a report that is due is kept safe, or nobody wants one.
@@ -151,15 +151,18 @@ async fn write(
 async fn store(shard: &Rc<Shard>, id: QueueId, report: report::Report) -> Written {
     const PAUSE: Duration = Duration::from_secs(10);
     let envelope = Rc::new(report.envelope);
-    let size = report.content.iter().map(Bytes::len).sum::<usize>() as u64;
+    let mut content = report.content;
+    content.splice(..0, authenticity::sign_own(shard, id, &content).await);
+    let size = content.iter().map(Bytes::len).sum::<usize>() as u64;
     loop {
         let arrived = Arrived {
             id,
             envelope: envelope.clone(),
             size,
             draft: None,
-            content: report.content.clone(),
+            content: content.clone(),
             keep: Keep::WhileRoom,
+            hold: Hold::No,
         };
         match shard.take_over(arrived).await {
             Ok(()) => return Written::Yes,

@@ -150,6 +150,24 @@ impl Resolve {
         }
     }
 
+    /// Asks all of these at once, and tells the answers that come before the deadline.
+    pub(crate) async fn ask_all(
+        self: &Rc<Self>,
+        questions: Vec<Question>,
+        deadline: Duration,
+        mut learn: impl FnMut(Question, Arc<Answer>),
+    ) {
+        let asked: Vec<_> = questions.into_iter().map(|question| (self.ask(&question), question)).collect();
+        let left = deadline.saturating_sub(ring::clock::now());
+        let all = async {
+            for (answer, question) in asked {
+                learn(question, answer.await);
+            }
+        };
+        // What has not come by then is missing.
+        let _ = ring::timeout(left, all).await;
+    }
+
     /// Tells the resolver that time has passed, for as long as the core lives.
     pub(crate) async fn run(self: Rc<Self>) {
         const SLEEP_MAX: Duration = Duration::from_secs(60);

@@ -43,16 +43,7 @@ pub(crate) async fn look_up(shard: &Rc<Shard>, door: &Door, address: Option<IpAd
             }
             Judged::Missing(questions) => questions,
         };
-        // All at once. What has not come by the deadline is missing for good then.
-        let asked: Vec<_> =
-            questions.into_iter().map(|question| (shard.resolve.ask(&question), question)).collect();
-        let left = case.deadline().saturating_sub(ring::clock::now());
-        let all = async {
-            for (answer, question) in asked {
-                case.learn(question, answer.await);
-            }
-        };
-        // Judged again either way.
-        let _ = ring::timeout(left, all).await;
+        let deadline = case.deadline();
+        shard.resolve.ask_all(questions, deadline, |question, answer| case.learn(question, answer)).await;
     }
 }

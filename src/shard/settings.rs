@@ -27,6 +27,7 @@ use smtp::{
     client::{Chaining, Chunking},
 };
 use tls::{Credentials, ServerConfig};
+use trust::Signer;
 
 use crate::{
     crowd::{Prefixes, Rates},
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub server_tls: Option<ServerTls>,
     /// What our clients speak to next hops.
     pub client_tls: Option<ClientTls>,
+    /// What signs mail of ours: one for each `[[dkim]]`, in their order.
+    pub signers: Arc<[Signer]>,
 }
 
 /// What our servers speak, by how they treat the certificates of clients.
@@ -100,6 +103,8 @@ pub(crate) struct Settings {
     /// How long a connection is busy before another core may have its place.
     pub(crate) connection_turn: Duration,
     pub(crate) resolving: Resolving,
+    /// What signs mail of ours, one for each key of the policy.
+    pub(crate) signers: Arc<[Signer]>,
     /// Mail larger than this is written in pieces.
     pub(crate) spill: u64,
     /// Whether some route hands on where mail first came from.
@@ -159,6 +164,8 @@ pub(crate) struct Door {
     pub(crate) timeouts: InboundTimeouts,
     pub(crate) rules: ContentRules,
     pub(crate) checks: config::Checks,
+    /// How the mail of strangers is verified.
+    pub(crate) authentication: Rc<config::Authentication>,
     options: Arc<Options>,
 }
 
@@ -206,6 +213,7 @@ impl Settings {
             located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,
             resolving: Resolving::new(&config.dns),
+            signers: snapshot.signers.clone(),
             spill: config.journal.spill,
             forwards: config.routes.iter().any(|route| route.xforward),
             send_max: to_usize(config.buffers.send),
@@ -328,6 +336,7 @@ impl Door {
                 long_line: tolerance(listener.long_lines),
             },
             checks: listener.checks.clone(),
+            authentication: Rc::new(listener.authentication.clone()),
             options: options.shared(),
         }
     }

@@ -16,6 +16,7 @@ use message::date::DateCache;
 use queue::{Accepted, Destination, Kind, MessageState, Priority, Queue, Restored, State, Times, Warning};
 use ring::{Event, Pool, Stream};
 use smtp::Refusal;
+use trust::Judge;
 use watch::ShardMetrics;
 
 use crate::{
@@ -65,6 +66,8 @@ pub(crate) struct Shard {
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
     pub(crate) verifier: Verifier,
+    /// Judges whether mail is from whom it says.
+    pub(crate) judge: Judge,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
     pub(crate) date: RefCell<DateCache>,
@@ -115,6 +118,18 @@ pub(crate) struct Arrived {
     pub(crate) content: Vec<Bytes>,
     /// Whether it may stay in memory for its first attempt.
     pub(crate) keep: Keep,
+    /// Whether it waits for a release.
+    pub(crate) hold: Hold,
+}
+
+/// Whether a message is held, whatever its routes say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// It goes its way.
+    #[default]
+    No,
+    /// An operator has to release it.
+    Yes,
 }
 
 /// What becomes of a message's content in memory once the journal has it.
@@ -187,6 +202,7 @@ impl Shard {
             tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
+            judge: Judge::new(),
             pool,
             metrics,
             date: RefCell::default(),
@@ -346,12 +362,12 @@ impl Shard {
     /// # Errors
     /// Why the client must keep it.
     pub(crate) async fn take_over(self: &Rc<Self>, arrived: Arrived) -> Result<(), Refusal> {
-        let Arrived { id, envelope, size, draft, content, keep } = arrived;
+        let Arrived { id, envelope, size, draft, content, keep, hold } = arrived;
         let committer = self.journals.active().clone();
         let (ways, routes) = (self.settings().ways(&envelope), self.reroute.generation());
         let held: Vec<_> = (0..)
             .zip(&ways)
-            .filter(|(_, way)| way.via == Held::Yes)
+            .filter(|(_, way)| way.via == Held::Yes || hold == Hold::Yes)
             .map(|(place, _)| (place, RecipientState { phase: Phase::Held, ..RecipientState::default() }))
             .collect();
         let appended = committer.append(id, &envelope, &held, draft.as_ref(), &content).await;
@@ -369,12 +385,13 @@ impl Shard {
             self.contents.borrow_mut().insert(id, Rc::new(message));
         }
         if routes == self.reroute.generation() {
-            self.enqueue(id, &envelope, size, &ways);
+            self.enqueue(id, &envelope, size, &ways, hold);
         } else {
             // The routes have changed while it was written. A restart finds who is held by asking them again.
             let ways = self.settings().ways(&envelope);
-            self.enqueue(id, &envelope, size, &ways);
-            let released = held.iter().filter(|(place, _)| ways[*place as usize].via == Held::No);
+            self.enqueue(id, &envelope, size, &ways, hold);
+            let released =
+                held.iter().filter(|(place, _)| ways[*place as usize].via == Held::No && hold == Hold::No);
             let released: Vec<_> = released.map(|(place, _)| (*place, RecipientState::default())).collect();
             if !released.is_empty() {
                 self.note(id, Note::Transition(id, released));
@@ -383,7 +400,7 @@ impl Shard {
         Ok(())
     }
 
-    fn enqueue(self: &Rc<Self>, id: QueueId, envelope: &Envelope, size: u64, ways: &[Way]) {
+    fn enqueue(self: &Rc<Self>, id: QueueId, envelope: &Envelope, size: u64, ways: &[Way], hold: Hold) {
         let now = facts::now();
         let mut orders = Vec::new();
         let tenant = locate::tenant(envelope.handling.tenant);
@@ -396,14 +413,15 @@ impl Shard {
         let priority = priority(&envelope.handling);
         let times = times(&envelope.handling, envelope.received_at);
         let received_at = envelope.received_at;
-        if ways.iter().any(|way| way.via == Held::Yes) {
+        let is_held = |way: &Way| way.via == Held::Yes || hold == Hold::Yes;
+        if ways.iter().any(is_held) {
             let recipients: Vec<_> = destinations
                 .iter()
                 .zip(ways)
                 .map(|((recipient, destination), way)| queue::RecipientState {
                     recipient: *recipient,
                     destination: *destination,
-                    state: if way.via == Held::Yes { State::Held } else { State::Ready },
+                    state: if is_held(way) { State::Held } else { State::Ready },
                     attempts: 0,
                     due: now,
                     status: None,

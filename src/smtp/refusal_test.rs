@@ -226,7 +226,9 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::ReverseName => "nothing; if it is a mail server of use, allow it",
         Refusal::SpfFailed | Refusal::SpfBroken => "mend the SPF record; or see `[authentication]`",
         Refusal::DkimFailed => "mend the signature or its key in the DNS; or see `[authentication]`",
-        Refusal::DmarcFailed => "have SPF or a signature pass for the author's domain; or see `[authentication]`",
+        Refusal::DmarcFailed => {
+            "have SPF or a signature pass for the author's domain; or see `[authentication]`"
+        }
         Refusal::NoAuthor => "name one author in From",
         Refusal::AuthenticationDeferred => "as for what is refused; see `[authentication]`",
         Refusal::PolicyUnavailable => "see that DNS and the filters answer",

@@ -326,8 +326,12 @@ impl Refusal {
             Self::Policy => (550, Status(5, 7, 1), "refused by policy"),
             Self::PolicyUnavailable => (451, Status(4, 4, 3), "cannot judge now, try again later"),
             // RFC 7372 §3.1, §3.2.
-            Self::SpfFailed => (550, Status(5, 7, 23), "SPF: your address may not send for the sender's domain"),
-            Self::SpfBroken => (550, Status(5, 7, 24), "SPF: the record of the sender's domain makes no sense"),
+            Self::SpfFailed => {
+                (550, Status(5, 7, 23), "SPF: your address may not send for the sender's domain")
+            }
+            Self::SpfBroken => {
+                (550, Status(5, 7, 24), "SPF: the record of the sender's domain makes no sense")
+            }
             Self::DkimFailed => (550, Status(5, 7, 20), "DKIM: no signature is good"),
             // "Multiple authentication checks failed" (RFC 7372 §3.3): neither SPF nor a signature stands by the author.
             Self::DmarcFailed => (550, Status(5, 7, 26), "DMARC: refused as the author's domain asks"),

@@ -43,6 +43,7 @@ pub struct Digester {
 /// What is left of a message for judging and signing it.
 #[derive(Debug)]
 pub struct Digest {
+    limits: Limits,
     header: Vec<u8>,
     fields: Vec<Field>,
     body_start: Option<usize>,
@@ -129,7 +130,7 @@ impl Digester {
         self
     }
 
-    /// Where the body begins, behind the empty line, once that is known: of a message with a header section that is not too long.
+    /// Where the body begins, behind the empty line, once that is known. All of a message whose header section is too long is body.
     pub const fn body_start(&self) -> Option<usize> {
         match &self.state {
             State::Body { digest, .. } => digest.body_start,
@@ -154,7 +155,7 @@ impl Digester {
                 // The last octet may be the first of the empty line.
                 let header_len = end.map_or(header.len().saturating_sub(1), |(header_end, _)| header_end);
                 if header_len > self.limits.header_size_max {
-                    self.end_header(Err(Reason::HeaderTooLong), None);
+                    self.end_header(Err(Reason::HeaderTooLong), Some(0));
                 } else if let Some((header_end, body_start)) = end {
                     let mut header = mem::take(header);
                     header.truncate(header_end);
@@ -204,7 +205,16 @@ impl Digester {
                 hashers.push(Hasher::new(form, algorithm));
             }
         }
-        let digest = Digest { header, fields, body_start, signatures, author, bodies: Vec::new(), flaw };
+        let digest = Digest {
+            limits: self.limits,
+            header,
+            fields,
+            body_start,
+            signatures,
+            author,
+            bodies: Vec::new(),
+            flaw,
+        };
         self.state = State::Body { digest, hashers, line_ends: LineEnds::default() };
     }
 }
@@ -213,6 +223,17 @@ impl Digest {
     /// The header section, without the empty line.
     pub fn header(&self) -> &[u8] {
         &self.header
+    }
+
+    /// The bounds that it was read with.
+    pub const fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// What stands before the body: the header section and the empty line. Nothing of a header section that was too long.
+    pub fn head(&self) -> impl Iterator<Item = &[u8]> {
+        let empty_line: &[u8] = if self.body_start > Some(self.header.len()) { b"\r\n" } else { b"" };
+        [&self.header[..], empty_line].into_iter()
     }
 
     /// What makes it impossible to say what was signed, if anything does.

@@ -186,6 +186,46 @@ events! {
         msgid: Option<&'a str>,
         /// Whose it is, when it is a tenant's.
         tenant: Option<&'a str>,
+        /// Whether its client may send for the reverse-path, where that was looked at: the result of SPF.
+        spf: Option<&'a str>,
+        /// The best of its signatures, where they were looked at: the result of DKIM.
+        dkim: Option<&'a str>,
+        /// Whether it is from its author's domain, where that was looked at: the result of DMARC.
+        dmarc: Option<&'a str>,
+        /// Signatures that we made.
+        signatures: Option<u64>,
+    }
+    /// Something speaks against a message, and more is done than to tell so.
+    Info trust doubted = Doubted<'a> {
+        /// Its queue id.
+        id: &'a dyn Display,
+        /// Who brought it.
+        client: &'a dyn Display,
+        /// Its reverse-path.
+        from: &'a str,
+        /// The domain of its author, when it has one.
+        author: Option<&'a str>,
+        /// What speaks against it: spf-fail, spf-softfail, spf-permerror, dkim-fail, dmarc-reject, dmarc-quarantine, no-author, unknown.
+        against: &'a str,
+        /// What is done: tag, quarantine, defer, refuse.
+        action: &'a str,
+        /// Whether that is only said (`authentication.dry-run`): yes or no.
+        dry_run: &'a str,
+        /// The result of SPF for the reverse-path.
+        spf: &'a str,
+        /// The best of its signatures.
+        dkim: &'a str,
+        /// The result of DMARC.
+        dmarc: &'a str,
+    }
+    /// A message of ours goes without a signature that it was to have.
+    Warn trust unsigned = Unsigned<'a> {
+        /// Its queue id.
+        id: &'a dyn Display,
+        /// The name of the key.
+        key: &'a str,
+        /// Why.
+        error: &'a dyn Display,
     }
     /// A request about mail by HTTP was refused, whole or in part.
     Info inject request_refused = RequestRefused<'a> {

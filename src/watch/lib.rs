@@ -20,9 +20,10 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor, Family, HttpMetrics,
-    Inbound, Journal, JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage, Queue, QueueState,
-    Reload, ReportRead, SegmentState, ShardMetrics, TlsMetrics, TlsPolicy, Verb, Verification,
+    AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor,
+    Family, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage,
+    Queue, QueueState, Reload, ReportRead, SegmentState, ShardMetrics, TlsMetrics, TlsPolicy, Verb,
+    Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};

@@ -136,6 +136,10 @@ fn events_tracing_and_libraries_share_the_log() {
         cert: None,
         msgid: None,
         tenant: None,
+        spf: None,
+        dkim: None,
+        dmarc: None,
+        signatures: None,
     };
     accepted.emit(AT);
     Connected { client, listener: "smtp", proxy: None }.emit(AT);

@@ -56,6 +56,22 @@ pub struct Inbound {
     pub bytes: Counter,
     /// Content size of each.
     pub message_bytes: Histogram,
+    /// Results of SPF for reverse-paths.
+    pub spf: Family<AuthResult>,
+    /// Results of signatures; none for a message without.
+    pub dkim: Family<AuthResult>,
+    /// Results of DMARC.
+    pub dmarc: Family<AuthResult>,
+    /// What was done about messages that were looked at.
+    pub treatments: Family<AuthTreatment>,
+    /// How long it took to find out, waiting for the DNS included.
+    pub authentication: Histogram,
+    /// Signatures made.
+    pub signed: Counter,
+    /// Signatures that could not be made.
+    pub unsigned: Counter,
+    /// How long one took.
+    pub signing: Histogram,
     /// TLS handshakes.
     pub tls: TlsMetrics,
     /// Those of them that took an earlier session up again.
@@ -382,6 +398,44 @@ labels! {
 }
 
 labels! {
+    /// What SPF, DKIM or DMARC says (RFC 8601 §2.7).
+    AuthResult {
+        /// Nothing.
+        None => "none",
+        /// Nothing on purpose, or nothing that can be told.
+        Neutral => "neutral",
+        /// It is from whom it says.
+        Pass => "pass",
+        /// It may be, and is not proven in a way that counts here.
+        Policy => "policy",
+        /// It is not.
+        Fail => "fail",
+        /// It probably is not.
+        SoftFail => "softfail",
+        /// It cannot be told now.
+        TempError => "temperror",
+        /// It will never be told.
+        PermError => "permerror",
+    }
+}
+
+labels! {
+    /// What was done about a message that was looked at.
+    AuthTreatment {
+        /// It was taken.
+        Accept => "accept",
+        /// It was taken with a warning in it.
+        Tag => "tag",
+        /// It was taken and is held.
+        Quarantine => "quarantine",
+        /// The client is to come again.
+        Defer => "defer",
+        /// It was refused.
+        Refuse => "refuse",
+    }
+}
+
+labels! {
     /// What is known of a recipient that a program was to be asked for.
     Verification {
         /// It said that there is one.
@@ -567,6 +621,20 @@ impl ShardMetrics {
                 recipients: b.counter(&n::RECIPIENTS, &["in"]),
                 bytes: b.counter(&n::CONTENT_BYTES, &["in"]),
                 message_bytes: b.histogram(&n::MESSAGE_BYTES),
+                spf: Family::new(|v: AuthResult| b.counter(&n::AUTHENTICATION_RESULTS, &["spf", v.label()])),
+                dkim: Family::new(|v: AuthResult| {
+                    b.counter(&n::AUTHENTICATION_RESULTS, &["dkim", v.label()])
+                }),
+                dmarc: Family::new(|v: AuthResult| {
+                    b.counter(&n::AUTHENTICATION_RESULTS, &["dmarc", v.label()])
+                }),
+                treatments: Family::new(|v: AuthTreatment| {
+                    b.counter(&n::AUTHENTICATION_ACTIONS, &[v.label()])
+                }),
+                authentication: b.histogram(&n::AUTHENTICATION_SECONDS),
+                signed: b.counter(&n::SIGNATURES, &["done"]),
+                unsigned: b.counter(&n::SIGNATURES, &["failed"]),
+                signing: b.histogram(&n::SIGNING_SECONDS),
                 tls: tls(b, "in"),
                 refusals: refusals.iter().map(|r| (*r, b.counter(&n::REFUSALS, &[r]))).collect(),
                 refusals_other: b.counter(&n::REFUSALS, &[OTHER]),

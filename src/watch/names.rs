@@ -134,6 +134,16 @@ list! {
         "Replies that said 4yz or 5yz to a client";
     VERIFICATIONS: "ringpost_verifications_total", Kind::Counter, Count, ["shard", "result"],
         "Recipients that a program was to be asked for, by what is known of them";
+    AUTHENTICATION_RESULTS: "ringpost_authentication_results_total", Kind::Counter, Count, ["shard", "method", "result"],
+        "Results of SPF, DKIM (each signature) and DMARC for messages of strangers";
+    AUTHENTICATION_ACTIONS: "ringpost_authentication_actions_total", Kind::Counter, Count, ["shard", "action"],
+        "Messages of strangers that were looked at, by what was done about them";
+    AUTHENTICATION_SECONDS: "ringpost_authentication_seconds", LATENCY, Seconds, ["shard"],
+        "Time to find out whether a message is from whom it says, the DNS included";
+    SIGNATURES: "ringpost_dkim_signatures_total", Kind::Counter, Count, ["shard", "result"],
+        "Signatures made for mail of ours (done), and such that could not be (failed)";
+    SIGNING_SECONDS: "ringpost_dkim_signing_seconds", LATENCY, Seconds, ["shard"],
+        "Time to make one signature";
     REPLIES_HELD_BACK: "ringpost_replies_held_back_total", Kind::Counter, Count, ["shard"],
         "Refusing replies that a client of many refusals had to wait for";
     MESSAGES: "ringpost_messages_total", Kind::Counter, Count, ["shard", "side"],

@@ -1,0 +1,100 @@
+//! Keys that mail of ours is signed with: read from the files that the configuration names.
+
+use std::{error::Error as _, fs, io, path::Path, sync::Arc};
+
+use config::{Canonical, Dkim};
+use trust::{Canonicalization, Key, KeyError, Signer, SignerError, SignerOptions};
+
+/// Why a key cannot sign.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", .file.display())]
+pub(crate) struct UnusableKey {
+    /// The name of its entry.
+    name: String,
+    file: Box<Path>,
+    /// The key of the entry that is to be mended.
+    at: &'static str,
+    cause: Cause,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    #[error("`domain` is missing")]
+    NoDomain,
+}
+
+impl UnusableKey {
+    /// The key of the configuration that is to be mended.
+    pub(crate) fn key(&self) -> String {
+        format!("dkim.{}.{}", self.name.to_ascii_lowercase(), self.at)
+    }
+
+    /// Whether this process may not read the file.
+    pub(crate) fn is_denied(&self) -> bool {
+        let cause = self.cause.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+}
+
+/// What signs, one for each of these.
+pub(crate) fn load(keys: &[Dkim]) -> Result<Arc<[Signer]>, UnusableKey> {
+    keys.iter().map(one).collect()
+}
+
+/// What signs with this key.
+pub(crate) fn one(dkim: &Dkim) -> Result<Signer, UnusableKey> {
+    let unusable = |at, cause| self::unusable(dkim, at, cause);
+    let pem = fs::read_to_string(&dkim.key).map_err(|error| unusable("key", Cause::Unreadable(error)))?;
+    let key = Key::parse(&pem).map_err(|error| unusable("key", error.into()))?;
+    of(dkim, key)
+}
+
+/// What signs with this key, which is the one of the file.
+pub(crate) fn of(dkim: &Dkim, key: Key) -> Result<Signer, UnusableKey> {
+    let unusable = |at, cause| self::unusable(dkim, at, cause);
+    let domain = dkim.domain.as_ref().ok_or_else(|| unusable("domain", Cause::NoDomain))?;
+    Signer::new(key, domain, &dkim.selector, options(dkim)).map_err(|error| {
+        let at = match error {
+            SignerError::Selector => "selector",
+            SignerError::Domain => "domain",
+            SignerError::Identity => "identity",
+            SignerError::Field => "fields",
+        };
+        unusable(at, error.into())
+    })
+}
+
+fn unusable(dkim: &Dkim, at: &'static str, cause: Cause) -> UnusableKey {
+    UnusableKey { name: dkim.name.clone(), file: dkim.key.as_path().into(), at, cause }
+}
+
+fn options(dkim: &Dkim) -> SignerOptions {
+    let form = |canonical| match canonical {
+        Canonical::Simple => Canonicalization::Simple,
+        Canonical::Relaxed => Canonicalization::Relaxed,
+    };
+    let or = |names: &[String], otherwise: Vec<Box<str>>| match names {
+        [] => otherwise,
+        names => names.iter().map(|name| name.as_str().into()).collect(),
+    };
+    let default = SignerOptions::default();
+    SignerOptions {
+        header: form(dkim.header),
+        body: form(dkim.body),
+        fields: or(&dkim.fields, default.fields),
+        sealed: or(&dkim.sealed, default.sealed),
+        lifetime: dkim.lifetime,
+        identity: dkim.identity.as_deref().map(Into::into),
+    }
+}
