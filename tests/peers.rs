@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "peers/authenticity.rs"]
+mod authenticity;
 #[path = "peers/clients.rs"]
 mod clients;
 #[path = "peers/commands.rs"]

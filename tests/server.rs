@@ -99,6 +99,8 @@ address = ["{http}"]
 [log]
 format = "json"
 level = "debug"
+[authentication]
+verify = false
 [shutdown]
 grace = "10s"
 "#

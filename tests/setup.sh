@@ -6,7 +6,7 @@ set -euo pipefail
 needed=(
     "cc gcc" "g++ g++"
     "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound" "ldns-signzone ldnsutils"
-    "curl curl" "python3 python3"
+    "curl curl" "python3 python3" "opendkim-testmsg opendkim-tools"
     # Only to ask it about the units in deploy/: it does not become the init of this host.
     "systemd-analyze systemd"
 )
@@ -19,6 +19,8 @@ for entry in "${needed[@]}"; do
 done
 # swaks works without it, but not with TLS, and only recommends it.
 perl -MNet::SSLeay -e 1 2>/dev/null || packages+=(libnet-ssleay-perl)
+# Of Debian's Python, whichever other one there is.
+/usr/bin/python3 -c 'import dkim, nacl.signing' 2>/dev/null || packages+=(python3-dkim python3-nacl)
 # Exim cannot be installed beside Postfix: it is unpacked beside the build. What it links has to be there.
 unpacked=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools
 exim=$unpacked/exim/usr/sbin/exim4

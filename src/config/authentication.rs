@@ -7,7 +7,7 @@ use mail::Domain;
 use crate::{
     DomainPattern,
     notation::{FilePath, List, Literal, Maybe, Text, Time, Whole, Word, YesNo},
-    schema::{Entry, choice, section},
+    schema::{Entry, choice, entry_lines, section},
 };
 
 const SECOND: u64 = 1_000;
@@ -125,6 +125,13 @@ section! {
         lifetime: Option<Duration> [Maybe<Time<{ HOUR }, { 366 * 24 * HOUR }>>] = None;
         /// For whom it is made (`i=`), within `domain`: "@news.example.org". Empty: for the domain.
         identity: Option<String> [Maybe<Text>] = None;
+    }
+}
+
+impl Dkim {
+    /// The entry as it stands in a configuration: what differs from what holds anyway.
+    pub fn lines(&self) -> String {
+        entry_lines("dkim", self)
     }
 }
 

@@ -8,7 +8,7 @@ use mail::Address;
 use crate::{
     DomainPattern,
     notation::{FilePath, List, Literal, Maybe, Size, Text, Time, Whole, Word, YesNo},
-    schema::{Entry, Section as _, Shape, choice, section},
+    schema::{Entry, choice, entry_lines, section},
 };
 
 /// A text that no log shows.
@@ -198,15 +198,7 @@ impl fmt::Display for KeyHash {
 impl ApiKey {
     /// The entry as it stands in a configuration: what differs from what holds anyway.
     pub fn lines(&self) -> String {
-        let mut lines = String::from("[[api-key]]\n");
-        for key in self.describe() {
-            if let Shape::Value { default, current, .. } = key.shape
-                && current != default
-            {
-                lines += &format!("{} = {current}\n", key.name);
-            }
-        }
-        lines
+        entry_lines("api-key", self)
     }
 }
 

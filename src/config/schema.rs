@@ -37,6 +37,19 @@ pub(crate) trait Section: Clone + Default + PartialEq {
     fn keep(&mut self, before: &Self, path: &str, pending: &mut Vec<String>);
 }
 
+/// An entry as it stands in a configuration: what differs from what holds anyway.
+pub(crate) fn entry_lines(name: &str, entry: &impl Section) -> String {
+    let mut lines = format!("[[{name}]]\n");
+    for key in entry.describe() {
+        if let Shape::Value { default, current, .. } = key.shape
+            && current != default
+        {
+            lines += &format!("{} = {current}\n", key.name);
+        }
+    }
+    lines
+}
+
 /// An element of an array of tables.
 pub(crate) trait Entry: Section {
     /// By which later files find it again.

@@ -4,6 +4,7 @@ mod again;
 mod check;
 mod confine;
 mod data;
+mod dkim_command;
 mod handover;
 mod host;
 mod index_command;
@@ -88,6 +89,14 @@ enum Command {
     /// The key is printed once and kept nowhere: the configuration has its hash alone.
     #[command(after_help = "Example:\n  ringpost key shop --domain example.org --domain '*.example.org'")]
     Key(key_command::KeyArguments),
+    /// Make a key that mail is signed with (DKIM), and print what to publish and what to write into the configuration.
+    ///
+    /// With a key that is there already it prints that of it.
+    #[command(
+        after_help = "Examples:\n  ringpost dkim example.org s2026 --key /etc/ringpost/dkim/s2026.pem\n  \
+                            ringpost dkim example.org e2026 --key /etc/ringpost/dkim/e2026.pem --kind ed25519"
+    )]
+    Dkim(dkim_command::DkimArguments),
     /// Look at queued mail and act on it, through the running server.
     Queue(QueueArguments),
     /// Look at the segments of the journal, with or without the server.
@@ -154,6 +163,7 @@ fn main() -> ExitCode {
         Command::Init(arguments) => init::init(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Reload(arguments) => reload(&arguments.config),
         Command::Key(arguments) => key_command::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Dkim(arguments) => dkim_command::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Queue(arguments) => queue(&arguments),
         Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),

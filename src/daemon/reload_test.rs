@@ -407,8 +407,18 @@ hardening.core-dumps = true
 
 /// A configuration with these keys as they are told.
 fn with(lines: &[(&str, &str)]) -> Loaded {
-    let entries =
-        ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule", "site", "tenant", "dkim"];
+    let entries = [
+        "listener",
+        "certificate",
+        "domain",
+        "route",
+        "api-key",
+        "etrn",
+        "reply-rule",
+        "site",
+        "tenant",
+        "dkim",
+    ];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
     for (key, value) in lines {

@@ -309,4 +309,4 @@ impl fmt::Debug for Key {
 
 #[cfg(test)]
 #[path = "sign_test.rs"]
-mod test;
+pub(crate) mod test;

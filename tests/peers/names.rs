@@ -8,14 +8,14 @@ use std::{
 use end_to_end::{Place, Program, Server, Sink, free_address, tool, until};
 
 /// unbound with these records and refusals, and no other knowledge.
-struct Unbound {
+pub(crate) struct Unbound {
     _program: Program,
     _place: Place,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
 impl Unbound {
-    fn start(lines: &str) -> Self {
+    pub(crate) fn start(lines: &str) -> Self {
         Self::start_at(free_address(), lines)
     }
 
