@@ -74,6 +74,10 @@ fn lines(c: &mut Criterion) {
                 cert: None,
                 msgid,
                 tenant: None,
+                spf: None,
+                dkim: None,
+                dmarc: None,
+                signatures: None,
             };
             line.emit(at);
         });

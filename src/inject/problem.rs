@@ -80,7 +80,7 @@ kinds! {
     Reused = "idempotency-reused", UNPROCESSABLE_ENTITY, "take a new key for each request that is not a repetition";
     /// The message was refused.
     Refused = "refused", UNPROCESSABLE_ENTITY, "mend what is named; docs/replies.md tells of each reason";
-    /// The key has sent as much as it may for now.
+    /// The key has sent as much as it may for now (RFC 6585 §4).
     RateLimited = "rate-limited", TOO_MANY_REQUESTS,
         "wait as long as Retry-After says, or raise messages-per-minute or recipients-per-minute of the [[api-key]]";
     /// The server has more to do than it has memory for.

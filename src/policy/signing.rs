@@ -49,7 +49,7 @@ mod test {
 
     #[test]
     fn keys_are_for_authors_and_tenants() {
-        let text = "[[tenant]]\nname = \"shop\"\n\
+        let text = "[[tenant]]\nname = \"shop\"\nnetworks = [\"192.0.2.0/24\"]\n\
                     [[dkim]]\nname = \"a\"\ndomain = \"example.org\"\nselector = \"a\"\nkey = \"a\"\n\
                     [[dkim]]\nname = \"b\"\ndomain = \"example.org\"\nselector = \"b\"\nkey = \"b\"\n\
                     authors = [\"*.example.org\", \"example.net\"]\n\

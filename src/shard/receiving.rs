@@ -154,7 +154,8 @@ impl Receiving {
         match self.intake.body_start() {
             // What stands before the body is known last, and is written then.
             Some(body_start) if self.draft.is_none() => {
-                content = authenticity::without(content, &[0..body_start]);
+                let head = 0..body_start;
+                content = authenticity::without(content, std::slice::from_ref(&head));
             }
             Some(_) => {}
             None => drop(content.splice(..0, self.prefix.take())),

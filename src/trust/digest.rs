@@ -71,7 +71,7 @@ enum State {
     /// The header section, as far as it is there.
     Header(Vec<u8>),
     /// The header section has ended.
-    Body { digest: Digest, hashers: Vec<Hasher>, line_ends: LineEnds },
+    Body { digest: Box<Digest>, hashers: Vec<Hasher>, line_ends: LineEnds },
 }
 
 type Context = <Sha256 as HashImpl>::Context;
@@ -131,7 +131,7 @@ impl Digester {
     }
 
     /// Where the body begins, behind the empty line, once that is known. All of a message whose header section is too long is body.
-    pub const fn body_start(&self) -> Option<usize> {
+    pub fn body_start(&self) -> Option<usize> {
         match &self.state {
             State::Body { digest, .. } => digest.body_start,
             State::Header(_) => None,
@@ -179,7 +179,7 @@ impl Digester {
         };
         digest.flaw = digest.flaw.or(line_ends.flaw());
         digest.bodies = hashers.into_iter().map(Hasher::finish).collect();
-        digest
+        *digest
     }
 
     fn end_header(&mut self, header: Result<Vec<u8>, Reason>, body_start: Option<usize>) {
@@ -215,7 +215,7 @@ impl Digester {
             bodies: Vec::new(),
             flaw,
         };
-        self.state = State::Body { digest, hashers, line_ends: LineEnds::default() };
+        self.state = State::Body { digest: Box::new(digest), hashers, line_ends: LineEnds::default() };
     }
 }
 

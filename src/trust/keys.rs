@@ -64,9 +64,10 @@ pub fn record(pem: &str) -> Result<String, KeyError> {
     if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der()) {
         return Ok(text(Algorithm::Ed25519Sha256, pair.public_key().as_ref()));
     }
-    let pair = match &der {
-        PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()),
-        der => RsaKeyPair::from_pkcs8(der.secret_der()),
+    let pair = if let PrivateKeyDer::Pkcs1(der) = &der {
+        RsaKeyPair::from_der(der.secret_pkcs1_der())
+    } else {
+        RsaKeyPair::from_pkcs8(der.secret_der())
     };
     let pair = pair.map_err(|_| KeyError::Unusable)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| KeyError::Unusable)?;
