@@ -3,7 +3,8 @@
 //! The pool holds a [`Door`], each shard a [`Hatch`]. A [`Request`] carries the way back for its answer,
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
 //! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
-//! One thing shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]).
+//! Two things shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]), and to put somebody on a suppression list
+//! ([`Tenancy`]).
 
 mod carriage;
 mod door;
@@ -11,11 +12,13 @@ mod filter;
 mod injection;
 mod policies;
 mod request;
+mod tenancy;
 mod text;
 mod view;
 
 pub use delivery::sts::PoliciesLimits;
 
+pub use self::tenancy::{Claimed, Known, ListDesk, ListEntries, ListErrand, ListError, ListPage, Tenancy};
 pub use carriage::{Call, Parcel, Receipt};
 pub use door::{AskError, Door, Limits};
 pub use filter::{Filter, Pattern, PatternError, Selector};

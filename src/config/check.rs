@@ -31,6 +31,7 @@ impl Config {
         self.check_routes(reader);
         self.check_sites(reader);
         self.check_tenants(reader);
+        self.check_consent(reader);
         self.check_reply_rules(reader);
         self.check_bounces(reader);
         self.check_api_keys(reader);
@@ -220,6 +221,12 @@ impl Config {
             if let Some(other) = taken.insert(address.to_string(), "http.mail-address".to_owned()) {
                 let problem = format!("{address} is already taken by {other}");
                 reader.conflict(&["http.mail-address"], problem, "give it another address or port");
+            }
+        }
+        for address in self.unsubscribe.address.iter().filter(|address| address.port() != 0) {
+            if let Some(other) = taken.insert(address.to_string(), "unsubscribe.address".to_owned()) {
+                let problem = format!("{address} is already taken by {other}");
+                reader.conflict(&["unsubscribe.address"], problem, "give it another address or port");
             }
         }
         for listener in &self.listeners {

@@ -9,6 +9,7 @@ mod change;
 mod check;
 mod check_tls;
 mod clients;
+mod consent;
 mod error;
 mod example;
 mod load;
@@ -32,6 +33,7 @@ pub use authentication::{AuthAction, Authentication, Canonical, Dkim, UnknownAct
 pub use change::Change;
 pub use check::Warning;
 pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
+pub use consent::{Duplicates, LocalPartCase, Suppression, SuppressionUse, Unsubscribe, UnsubscribeUse};
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
@@ -119,6 +121,12 @@ section! {
         throttle: Throttle [Table] = Throttle::default();
         /// Tenants.
         tenants "tenant": Vec<Tenant> [Entries] = Vec::new();
+        /// Suppression lists.
+        suppression: Suppression [Table] = Suppression::default();
+        /// Links to unsubscribe.
+        unsubscribe: Unsubscribe [Table] = Unsubscribe::default();
+        /// What came already.
+        duplicates: Duplicates [Table] = Duplicates::default();
         /// Reports on our mail.
         bounces: Bounces [Table] = Bounces::default();
         /// What refusals are about.

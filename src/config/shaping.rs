@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    DomainPattern, Fingerprint,
-    notation::{List, Literal, Maybe, Spelled, Text, Time, Whole, YesNo},
+    DomainPattern, Fingerprint, SuppressionUse, UnsubscribeUse,
+    notation::{List, Literal, Maybe, Spelled, Text, Time, Whole, Word, YesNo},
     schema::{Entry, section},
 };
 
@@ -98,6 +98,22 @@ section! {
         api_keys: Vec<String> [List<Text>] = Vec::new();
         /// Only mail with these domains in the reverse-path. Empty: any.
         senders: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// What becomes of its recipients who are on its suppression list or on that of all (`[suppression]`). Unless it is
+        /// "none", refusals, reports and complaints about its mail put people on its list.
+        suppression: SuppressionUse [Word] = SuppressionUse::None;
+        /// Which of its messages get a List-Unsubscribe field with a link of ours (`[unsubscribe]`): of those with one recipient.
+        unsubscribe: UnsubscribeUse [Word] = UnsubscribeUse::None;
+        /// Recipients in an hour of the clock (UTC), over all cores; then 452, or 429 by HTTP. Empty: any number.
+        hourly_max: Option<u64> [Maybe<Whole<1, 1_000_000_000_000>>] = None;
+        /// The same for a day.
+        daily_max: Option<u64> [Maybe<Whole<1, 1_000_000_000_000>>] = None;
+        /// The same for a month of the calendar.
+        monthly_max: Option<u64> [Maybe<Whole<1, 1_000_000_000_000>>] = None;
+        /// When so many percent of one of these are used, an event `quota_warned` says so.
+        quota_warning: u8 [Whole<1, 100>] = 80;
+        /// A message with the same Message-ID to the same recipient, that comes again within this time, is taken and not sent
+        /// again. "0s": it is sent. A restart forgets what came before.
+        duplicate_window: Duration [Time<0, { 7 * 24 * HOUR }>] = Duration::ZERO;
     }
 }
 

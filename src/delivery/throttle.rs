@@ -542,6 +542,7 @@ impl Sign {
                 | Category::InactiveMailbox
                 | Category::Quota
                 | Category::BadDomain
+                | Category::Suppressed
                 | Category::Dns
                 | Category::Tls
                 | Category::SpamContent

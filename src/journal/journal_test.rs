@@ -62,6 +62,7 @@ pub(crate) fn envelope() -> Envelope {
             hold_for: Some(mail::HoldFor(50)),
             tls: TlsDemand::Required,
             tenant: mail::TenantId::of("shop"),
+            list: mail::ListId::of("news"),
         },
         upstream: Some(
             mail::Upstream { address: Some([192, 0, 2, 7].into()), ..mail::Upstream::default() }.into(),

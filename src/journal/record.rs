@@ -5,7 +5,7 @@
 
 use bytes::{BufMut, BytesMut};
 use mail::{
-    Address, BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, HoldFor, Notify,
+    Address, BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, HoldFor, ListId, Notify,
     OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Source, Status, TenantId, Timestamp, TlsDemand,
     TransferPriority, Upstream, Utf8,
 };
@@ -424,6 +424,7 @@ const HANDLING_HOLD_UNTIL: u8 = 3;
 const HANDLING_TLS: u8 = 4;
 const HANDLING_HOLD_FOR: u8 = 5;
 const HANDLING_TENANT: u8 = 6;
+const HANDLING_LIST: u8 = 7;
 
 // Fields of where it first came from: the same.
 const UPSTREAM_NAME: u8 = 1;
@@ -474,7 +475,7 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
     if *handling == Handling::default() {
         return;
     }
-    let Handling { priority, deliver_by, hold_until, hold_for, tls, tenant } = handling;
+    let Handling { priority, deliver_by, hold_until, hold_for, tls, tenant, list } = handling;
     let mut fields = BytesMut::with_capacity(32);
     if *priority != TransferPriority::default() {
         fields.put_slice(&[HANDLING_PRIORITY, 1]);
@@ -510,6 +511,10 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
         fields.put_slice(&[HANDLING_TENANT, 8]);
         fields.put_u64_le(tenant.0);
     }
+    if *list != ListId::NONE {
+        fields.put_slice(&[HANDLING_LIST, 8]);
+        fields.put_u64_le(list.0);
+    }
     buffer.put_u8(fields.len() as u8);
     buffer.put_slice(&fields);
 }
@@ -536,6 +541,7 @@ pub(crate) fn take_handling(reader: &mut Reader<'_>) -> Result<Handling, Malform
             HANDLING_HOLD_UNTIL => handling.hold_until = Some(Timestamp(value.u64()?)),
             HANDLING_HOLD_FOR => handling.hold_for = Some(HoldFor(value.u32()?)),
             HANDLING_TENANT => handling.tenant = TenantId(value.u64()?),
+            HANDLING_LIST => handling.list = ListId(value.u64()?),
             HANDLING_TLS => {
                 handling.tls = match value.u8()? {
                     1 => TlsDemand::Required,

@@ -47,13 +47,15 @@ pub enum Category {
     AutoReply,
     /// The site has trouble of its own.
     System,
+    /// The recipient is on the tenant's suppression list, and was not asked.
+    Suppressed,
     /// Nothing that a rule knows.
     Other,
 }
 
 impl Category {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadMailbox,
         Self::InactiveMailbox,
         Self::Quota,
@@ -75,6 +77,7 @@ impl Category {
         Self::Expired,
         Self::AutoReply,
         Self::System,
+        Self::Suppressed,
         Self::Other,
     ];
 
@@ -102,6 +105,7 @@ impl Category {
             Self::Expired => "expired",
             Self::AutoReply => "auto-reply",
             Self::System => "system",
+            Self::Suppressed => "suppressed",
             Self::Other => "other",
         }
     }

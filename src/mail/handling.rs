@@ -19,11 +19,17 @@ pub struct Handling {
     pub tls: TlsDemand,
     /// Whose it is.
     pub tenant: TenantId,
+    /// Which list of the tenant's it belongs to.
+    pub list: ListId,
 }
 
 /// Whose mail it is, by a hash of the tenant's name: it is the same in each process and after each reload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(pub u64);
+
+/// Which of a tenant's lists a message belongs to, by a hash of the list's name, as [`TenantId`] is one of the tenant's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListId(pub u64);
 
 /// How urgent a message is: -9 to 9, the larger the more urgent (RFC 6710 §3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,12 +85,26 @@ impl TenantId {
     /// Nobody's in particular.
     pub const NOBODY: Self = Self(0);
 
-    /// Of the tenant with this name, whatever the case of its letters (FNV-1a).
+    /// Of the tenant with this name, whatever the case of its letters.
     pub fn of(name: &str) -> Self {
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        let hash = name.bytes().map(|byte| byte.to_ascii_lowercase()).fold(0xcbf2_9ce4_8422_2325, step);
-        Self(hash.max(1))
+        Self(hash_of_name(name))
     }
+}
+
+impl ListId {
+    /// No list.
+    pub const NONE: Self = Self(0);
+
+    /// Of the list with this name, whatever the case of its letters; of none, when the name is empty.
+    pub fn of(name: &str) -> Self {
+        if name.is_empty() { Self::NONE } else { Self(hash_of_name(name)) }
+    }
+}
+
+/// FNV-1a of the name in lower case; never 0.
+fn hash_of_name(name: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    name.bytes().map(|byte| byte.to_ascii_lowercase()).fold(0xcbf2_9ce4_8422_2325, step).max(1)
 }
 
 impl TransferPriority {
@@ -141,6 +161,7 @@ mod test {
         assert_ne!(TenantId::of("shop"), TenantId::of("news"));
         // Noted in journals: it must not change.
         assert_eq!(TenantId::of("a"), TenantId(0xaf63_dc4c_8601_ec8c));
+        assert_eq!((ListId::of("A"), ListId::of("")), (ListId(0xaf63_dc4c_8601_ec8c), ListId::NONE));
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! Started by the main thread, before any shard: a thread started from a pinned one would share its
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
+mod durably;
 mod http;
 mod https;
 mod listen;
 mod policies;
+mod suppression;
 mod tls_counts;
 mod tls_reports;
+mod unsubscribe;
 mod usage;
 
 use std::{
@@ -38,14 +41,16 @@ use tokio::{
         Notify,
         watch::{self as signal, Sender},
     },
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
 };
 use watch::{ProcessMetrics, Registry};
 
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
+pub use suppression::Suppression;
 pub use tls_counts::TlsCounts;
 pub use tls_reports::TlsReporting;
+pub use unsubscribe::{Unsubscribing, is_one_click, unsubscribe};
 
 /// How the pool is to be.
 #[derive(Debug)]
@@ -56,9 +61,11 @@ pub struct Options {
     pub http: Vec<SocketAddr>,
     /// Where mail is taken in by HTTP, and nothing else is served.
     pub mail: Vec<SocketAddr>,
+    /// Where recipients leave lists, and nothing else is served.
+    pub unsubscribe: Vec<SocketAddr>,
     /// Where everything is served to our own user.
     pub control_socket: PathBuf,
-    /// Sockets that listen already: one that has an address of `http` or `mail` is taken in place of a new one.
+    /// Sockets that listen already: one that has an address of those above is taken in place of a new one.
     pub listening: Vec<OwnedFd>,
     /// Upper bounds.
     pub limits: Limits,
@@ -82,6 +89,8 @@ pub struct Services {
     pub guarded: Router,
     /// For the ports that take mail in.
     pub mail: Router,
+    /// For the ports at which recipients leave lists.
+    pub unsubscribe: Router,
     /// For the control socket.
     pub everything: Router,
     /// The metrics, which want upkeep.
@@ -99,6 +108,9 @@ pub enum StartError {
     /// A listener for mail by HTTP.
     #[error(transparent)]
     ListenForMail(ListenError),
+    /// A listener for those who leave lists.
+    #[error(transparent)]
+    ListenForUnsubscribe(ListenError),
     /// The control socket.
     #[error(transparent)]
     Control(ListenError),
@@ -192,6 +204,7 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
     };
     let http = bind(options.http, &services.guarded)?;
     let mail = bind(options.mail, &services.mail).map_err(StartError::ListenForMail)?;
+    bind(options.unsubscribe, &services.unsubscribe).map_err(StartError::ListenForUnsubscribe)?;
     runtime.spawn(upkeep(services.registry, services.process));
     drop(entered);
     Ok(Handle {
@@ -315,6 +328,11 @@ impl Handle {
         counts: TlsCounts,
     ) {
         self.runtime.spawn(tls_reports::run(door, reporting, now, counts));
+    }
+
+    /// Keeps the suppression lists and the quotas of tenants.
+    pub fn keep(&self, suppression: Suppression) -> JoinHandle<()> {
+        self.runtime.spawn(suppression.run())
     }
 
     /// To start tasks from other threads.

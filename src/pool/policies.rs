@@ -15,7 +15,6 @@ use arc_swap::ArcSwap;
 use bridge::{PolicyCounter, PolicyDesk, PolicyErrand};
 use delivery::sts::{FetchFailure, Policy};
 use mail::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use tls::ClientConfig;
 use tokio::{
     sync::{Notify, Semaphore},
@@ -23,7 +22,10 @@ use tokio::{
 };
 use watch::events::{PolicyFailed, PolicyFetched};
 
-use crate::https::{self, HttpsError, Target};
+use crate::{
+    durably,
+    https::{self, HttpsError, Target},
+};
 
 /// How policies are fetched: exchanged at a reload.
 #[derive(Clone, Debug)]
@@ -121,7 +123,7 @@ async fn keep(counter: PolicyCounter, changed: Arc<Notify>, file: PathBuf, clock
         let (began, counter, to) = (clock(), counter.clone(), file.clone());
         let write = move || {
             read_policies(&to, &counter, began);
-            write(&to, &counter.to_text(began))
+            durably::write(&to, &counter.to_text(began))
         };
         match spawn_blocking(write).await {
             Ok(Ok(())) => {}
@@ -131,14 +133,4 @@ async fn keep(counter: PolicyCounter, changed: Arc<Notify>, file: PathBuf, clock
         }
         tokio::time::sleep(clock().saturating_since(began) * 9).await;
     }
-}
-
-/// A crash leaves the old file or the new one.
-pub(crate) fn write(file: &Path, text: &str) -> io::Result<()> {
-    // Another process may write it at the same time.
-    let new = file.with_extension(format!("{}.new", std::process::id()));
-    std::fs::write(&new, text)?;
-    let written = rustix::fs::open(&new, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::fs::fsync(&written)?;
-    std::fs::rename(&new, file)
 }

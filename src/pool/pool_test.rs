@@ -11,6 +11,7 @@ fn pool(control_socket: PathBuf) -> Handle {
     let process = Arc::new(registry.process("0.1.0", 0));
     let scraped = Arc::clone(&registry);
     let services = Services {
+        unsubscribe: Router::new(),
         guarded: Router::new().route("/", get(|| async { "guarded" })),
         mail: Router::new().route("/", get(client)),
         everything: Router::new()
@@ -23,7 +24,8 @@ fn pool(control_socket: PathBuf) -> Handle {
     let http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     let mail = http.clone();
     let (listening, limits) = (Vec::new(), Limits::default());
-    let options = Options { worker_threads: 1, http, mail, control_socket, listening, limits };
+    let options =
+        Options { worker_threads: 1, http, mail, unsubscribe: Vec::new(), control_socket, listening, limits };
     let mut pool = start(options, services).unwrap();
     pool.listen().unwrap();
     pool.open();
@@ -83,6 +85,7 @@ fn ports_change_hands_and_the_control_socket_with_them() {
     let old = pool(path.clone());
     let registry = Arc::new(Registry::new());
     let services = Services {
+        unsubscribe: Router::new(),
         guarded: Router::new().route("/", get(|| async { "new" })),
         mail: Router::new(),
         everything: Router::new().route("/", get(|| async { "everything new" })),
@@ -90,6 +93,7 @@ fn ports_change_hands_and_the_control_socket_with_them() {
         registry,
     };
     let options = Options {
+        unsubscribe: Vec::new(),
         worker_threads: 1,
         http: old.http_addresses().to_vec(),
         mail: Vec::new(),
@@ -160,6 +164,7 @@ fn a_failed_start_names_the_address() {
     let registry = Arc::new(Registry::new());
     let process = Arc::new(registry.process("0.1.0", 0));
     let services = Services {
+        unsubscribe: Router::new(),
         guarded: Router::new(),
         mail: Router::new(),
         everything: Router::new(),
@@ -168,6 +173,7 @@ fn a_failed_start_names_the_address() {
     };
     let control_socket = dir.path().join("other.sock");
     let options = Options {
+        unsubscribe: Vec::new(),
         worker_threads: 1,
         http: vec![address],
         mail: Vec::new(),

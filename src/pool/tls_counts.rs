@@ -26,7 +26,7 @@ use mail::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use crate::policies::write;
+use crate::durably::write;
 
 /// The days that are not told yet.
 #[derive(Clone, Debug)]

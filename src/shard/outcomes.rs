@@ -262,6 +262,7 @@ pub(crate) const fn counted(category: Category) -> CountedCategory {
         Category::Expired => CountedCategory::Expired,
         Category::AutoReply => CountedCategory::AutoReply,
         Category::System => CountedCategory::System,
+        Category::Suppressed => CountedCategory::Suppressed,
         Category::Other => CountedCategory::Other,
     }
 }

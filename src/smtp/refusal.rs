@@ -168,6 +168,10 @@ refusals! {
     Greylisted = "greylisted",
     /// More in a given time than this client may send.
     RateLimited = "rate_limited",
+    /// The tenant's quota of an hour, a day or a month is used up.
+    QuotaUsedUp = "quota_used_up",
+    /// The recipient is on the tenant's suppression list: it bounced, complained or unsubscribed, or an operator wants it.
+    RecipientSuppressed = "recipient_suppressed",
     /// A client asks for the mail of a domain that is not among those it may ask for.
     NodeNotAllowed = "node_not_allowed",
     /// The mail of a domain cannot be tried now: that of another is being looked for, or a core does not answer.

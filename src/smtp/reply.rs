@@ -341,6 +341,10 @@ impl Refusal {
             }
             Self::Greylisted => (451, Status(4, 7, 1), "greylisted, try again later"),
             Self::RateLimited => (451, Status(4, 7, 1), "too much at once, try again later"),
+            Self::QuotaUsedUp => {
+                (452, Status(4, 7, 1), "your quota is used up, try again when it begins anew")
+            }
+            Self::RecipientSuppressed => (550, Status(5, 7, 1), "the recipient is on the suppression list"),
             // RFC 1985 §5.1.
             Self::FetchNotAllowed => (450, Status(4, 7, 1), "ATRN refused: not all of it is yours"),
             Self::FetchUnavailable => (451, Status(4, 3, 2), "unable to process ATRN now"),

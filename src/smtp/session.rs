@@ -25,7 +25,7 @@ use std::{mem, sync::Arc};
 
 use mail::{
     Address, BodyType, DeliverBy, Domain, Envelope, ForwardPath, Handling, Node, QueueId, Recipient,
-    ReversePath, TenantId, Timestamp, TransferPriority, Upstream, Utf8,
+    ReversePath, Timestamp, TransferPriority, Upstream, Utf8,
 };
 
 pub use options::{Limits, Options, Role, TlsState};
@@ -876,7 +876,7 @@ impl Session {
             return Err(Refusal::HoldPastDeadline);
         }
         let (priority, tls) = (parameters.priority, parameters.tls);
-        let handling = Handling { priority, deliver_by, hold_until, hold_for, tls, tenant: TenantId::NOBODY };
+        let handling = Handling { priority, deliver_by, hold_until, hold_for, tls, ..Handling::default() };
         Ok(Box::new(Transaction::new(reverse_path, parameters, handling)))
     }
 

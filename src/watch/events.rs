@@ -227,6 +227,77 @@ events! {
         /// Why.
         error: &'a dyn Display,
     }
+    /// Somebody is on a suppression list from now on.
+    Info tenancy suppressed = Suppressed<'a> {
+        /// Whose list: the name of a tenant, or `*` for all.
+        tenant: &'a str,
+        /// One of its lists, when it is not about all of the tenant's mail.
+        list: Option<&'a str>,
+        /// Who.
+        to: &'a str,
+        /// Why: bounce, complaint, unsubscribe or manual.
+        reason: &'a str,
+        /// Until when; for ever without it.
+        until: Option<&'a str>,
+        /// What is known beside: a queue id, a word of the operator.
+        note: Option<&'a str>,
+    }
+    /// Somebody was taken from a suppression list.
+    Info tenancy unsuppressed = Unsuppressed<'a> {
+        /// Whose list.
+        tenant: &'a str,
+        /// One of its lists, when it was not about all of the tenant's mail.
+        list: Option<&'a str>,
+        /// Who.
+        to: &'a str,
+    }
+    /// A suppression list could not be written: what was to be put on it is not.
+    Error tenancy suppression_failed = SuppressionFailed<'a> {
+        /// How many changes are lost, unless whoever asked for them asks again.
+        entries: u64,
+        /// What the system said.
+        error: &'a str,
+    }
+    /// The suppression lists were read at the start.
+    Info tenancy suppression_opened = SuppressionOpened {
+        /// Entries on all lists.
+        entries: u64,
+        /// How long it took, in seconds.
+        took: Duration,
+    }
+    /// A tenant has used as much of a quota as somebody should know of.
+    Warn tenancy quota_warned = QuotaWarned<'a> {
+        /// The tenant.
+        tenant: &'a str,
+        /// hour, day or month.
+        period: &'a str,
+        /// Recipients accepted.
+        used: u64,
+        /// Of so many.
+        max: u64,
+    }
+    /// A tenant has used up a quota: its recipients are refused until the period ends. Told once in a period by each core.
+    Warn tenancy quota_used_up = QuotaUsedUp<'a> {
+        /// The tenant.
+        tenant: &'a str,
+        /// hour, day or month.
+        period: &'a str,
+        /// Recipients accepted.
+        max: u64,
+        /// When it ends.
+        until: &'a str,
+    }
+    /// A recipient has this message already: it was taken, and nothing more was done with it.
+    Info tenancy duplicate = Duplicate<'a> {
+        /// The message that came first.
+        id: &'a dyn Display,
+        /// The tenant.
+        tenant: &'a str,
+        /// The recipient.
+        to: &'a str,
+        /// The Message-ID.
+        msgid: &'a str,
+    }
     /// A request about mail by HTTP was refused, whole or in part.
     Info inject request_refused = RequestRefused<'a> {
         /// Who asked.

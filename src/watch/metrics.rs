@@ -76,6 +76,12 @@ pub struct Inbound {
     pub tls: TlsMetrics,
     /// Those of them that took an earlier session up again.
     pub tls_resumed: Counter,
+    /// Recipients on a suppression list who were refused.
+    pub suppressed: Counter,
+    /// Messages that were given a List-Unsubscribe field.
+    pub list_links: Counter,
+    /// Recipients who had the message already.
+    pub duplicates: Counter,
     refusals: Vec<(&'static str, Counter)>,
     refusals_other: Counter,
 }
@@ -182,6 +188,8 @@ pub struct Delivery {
     pub bounces: Family<Category>,
     /// Notifications written.
     pub dsns: Family<Dsn>,
+    /// Recipients on a suppression list who were not sent to.
+    pub suppressed: Counter,
 }
 
 /// The DNS client.
@@ -247,6 +255,19 @@ pub struct HttpMetrics {
     pub(crate) replays: metrics::Counter,
     pub(crate) memory: metrics::Gauge,
 }
+
+/// What is counted of tenants over all cores; any thread may.
+#[derive(Debug)]
+pub struct TenancyMetrics {
+    pub(crate) suppressions: metrics::Gauge,
+    pub(crate) added: Vec<(&'static str, metrics::Counter)>,
+    pub(crate) lost: metrics::Counter,
+    pub(crate) remembered: metrics::Gauge,
+}
+
+/// What is counted of those who leave lists; any thread may.
+#[derive(Debug)]
+pub struct UnsubscribeMetrics(pub(crate) Vec<metrics::Counter>);
 
 /// How much of the host the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -319,6 +340,20 @@ macro_rules! labels {
             }
         }
     };
+}
+
+labels! {
+    /// What became of a request to leave a list.
+    Unsubscription {
+        /// It is done.
+        Done => "done",
+        /// A page with a button was shown.
+        Shown => "shown",
+        /// The link is not known, or the request does not say what it wants.
+        Unknown => "unknown",
+        /// It could not be written.
+        Failed => "failed",
+    }
 }
 
 labels! {
@@ -566,6 +601,8 @@ labels! {
         AutoReply => "auto-reply",
         /// The site has trouble of its own.
         System => "system",
+        /// Our own suppression list.
+        Suppressed => "suppressed",
         /// Nothing that a rule knows.
         Other => "other",
     }
@@ -616,6 +653,9 @@ impl ShardMetrics {
                 taken: b.counter(&n::CONNECTIONS_HANDED_OVER, &["in"]),
                 pauses: b.counter(&n::ACCEPT_PAUSES, &[]),
                 tls_resumed: b.counter(&n::TLS_RESUMED, &[]),
+                suppressed: b.counter(&n::SUPPRESSED_RECIPIENTS, &["intake"]),
+                list_links: b.counter(&n::LIST_LINKS, &[]),
+                duplicates: b.counter(&n::DUPLICATES, &[]),
                 commands: Family::new(|v: Verb| b.counter(&n::COMMANDS, &[v.label()])),
                 messages: b.counter(&n::MESSAGES, &["in"]),
                 recipients: b.counter(&n::RECIPIENTS, &["in"]),
@@ -688,6 +728,7 @@ impl ShardMetrics {
                 reports_read: Family::new(|v: ReportRead| b.counter(&n::REPORTS_READ, &[v.label()])),
                 bounces: Family::new(|v: Category| b.counter(&n::BOUNCES, &[v.label()])),
                 dsns: Family::new(|v: Dsn| b.counter(&n::DSNS, &[v.label()])),
+                suppressed: b.counter(&n::SUPPRESSED_RECIPIENTS, &["delivery"]),
             },
             dns: Dns {
                 questions: b.counter(&n::DNS_QUESTIONS, &[]),
@@ -774,6 +815,39 @@ impl ProcessMetrics {
         self.max_fds.set(usage.max_fds as f64);
         self.resident_bytes.set(usage.resident_bytes as f64);
         self.cpu_seconds.absolute(usage.cpu_seconds);
+    }
+}
+
+impl TenancyMetrics {
+    /// So many entries are on all suppression lists.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_suppressions(&self, entries: u64) {
+        self.suppressions.set(entries as f64);
+    }
+
+    /// So many were put on for that reason since the start.
+    pub fn set_added(&self, reason: &str, entries: u64) {
+        if let Some((_, counter)) = self.added.iter().find(|(known, _)| *known == reason) {
+            counter.absolute(entries);
+        }
+    }
+
+    /// So many could not be.
+    pub fn set_lost(&self, entries: u64) {
+        self.lost.absolute(entries);
+    }
+
+    /// So many recipients are remembered.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_remembered(&self, recipients: u64) {
+        self.remembered.set(recipients as f64);
+    }
+}
+
+impl UnsubscribeMetrics {
+    /// What became of a request.
+    pub fn of(&self, result: Unsubscription) {
+        self.0[result.index()].increment(1);
     }
 }
 

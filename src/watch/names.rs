@@ -236,6 +236,26 @@ list! {
         "Requests that an Idempotency-Key showed to be repeated, and that got the first answer again";
     HTTP_MEMORY: "ringpost_http_memory_bytes", Kind::Gauge, Bytes, [],
         "Memory set aside for such requests under way, of http.memory";
+    SUPPRESSED_RECIPIENTS: "ringpost_suppressed_recipients_total", Kind::Counter, Count, ["shard", "stage"],
+        "Recipients on a suppression list, refused (intake) or not sent to (delivery)";
+    LIST_LINKS: "ringpost_list_unsubscribe_links_total", Kind::Counter, Count, ["shard"],
+        "Messages that were given a List-Unsubscribe field";
+    DUPLICATES: "ringpost_duplicates_total", Kind::Counter, Count, ["shard"],
+        "Recipients who had the message already, and were not sent it again";
+    SUPPRESSIONS: "ringpost_suppressions", Kind::Gauge, Count, [],
+        "Entries on all suppression lists";
+    SUPPRESSIONS_ADDED: "ringpost_suppressions_added_total", Kind::Counter, Count, ["reason"],
+        "Entries that were put on a suppression list";
+    SUPPRESSIONS_LOST: "ringpost_suppressions_lost_total", Kind::Counter, Count, [],
+        "Entries that could not be put on a suppression list: the disk failed, or too many came";
+    UNSUBSCRIPTIONS: "ringpost_unsubscribe_requests_total", Kind::Counter, Count, ["result"],
+        "Requests to links in List-Unsubscribe: done, shown a page, not known, failed";
+    DUPLICATES_REMEMBERED: "ringpost_duplicates_remembered", Kind::Gauge, Count, [],
+        "Recipients that are remembered, so that they are not sent the same message again";
+    TENANT_RECIPIENTS: "ringpost_tenant_recipients", Kind::Gauge, Count, ["tenant", "period"],
+        "Recipients accepted from a tenant in the hour, day and month that is now (UTC)";
+    TENANT_RECIPIENTS_MAX: "ringpost_tenant_recipients_max", Kind::Gauge, Count, ["tenant", "period"],
+        "The tenant's quota of them, where it has one";
     LOG_LINES_DROPPED: "ringpost_log_lines_dropped_total", Kind::Counter, Count, [],
         "Log lines lost because the writer could not keep up or failed";
     RENEWALS: "ringpost_certificate_renewals_total", Kind::Counter, Count, ["result"],

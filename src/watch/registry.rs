@@ -18,7 +18,8 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::{
-    Counter, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ShardMetrics, SiteTable,
+    Counter, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ShardMetrics, SiteTable, TenancyMetrics,
+    UnsubscribeMetrics, Unsubscription,
     cell::{HistogramReader, Slab},
     metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},
@@ -124,6 +125,43 @@ impl Registry {
             bytes: counter(&names::HTTP_BYTES, &[]),
             replays: counter(&names::HTTP_REPLAYS, &[]),
             memory: self.recorder.register_gauge(&key(&names::HTTP_MEMORY, &[]), &METADATA),
+        }
+    }
+
+    /// Makes the handles of what is counted of tenants. `reasons` are those for which somebody is on a suppression list.
+    pub fn tenancy(&self, reasons: &[&'static str]) -> TenancyMetrics {
+        let counter = |metric: &Metric, values: &[&'static str]| {
+            self.recorder.register_counter(&key(metric, values), &METADATA)
+        };
+        let gauge = |metric: &Metric| self.recorder.register_gauge(&key(metric, &[]), &METADATA);
+        let of_reason = |reason| (reason, counter(&names::SUPPRESSIONS_ADDED, &[reason]));
+        TenancyMetrics {
+            suppressions: gauge(&names::SUPPRESSIONS),
+            added: reasons.iter().copied().map(of_reason).collect(),
+            lost: counter(&names::SUPPRESSIONS_LOST, &[]),
+            remembered: gauge(&names::DUPLICATES_REMEMBERED),
+        }
+    }
+
+    /// Makes the handles of those who leave lists.
+    pub fn unsubscribe(&self) -> UnsubscribeMetrics {
+        let of = |result: &Unsubscription| {
+            self.recorder.register_counter(&key(&names::UNSUBSCRIPTIONS, &[result.label()]), &METADATA)
+        };
+        UnsubscribeMetrics(Unsubscription::ALL.iter().map(of).collect())
+    }
+
+    /// What a tenant of the configuration has sent in a period, and its quota. There are as many series as tenants were
+    /// configured since the start.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_tenant(&self, tenant: &str, period: &'static str, used: u64, max: Option<u64>) {
+        let gauge = |metric: &Metric| {
+            let labels = vec![Label::new("tenant", tenant.to_owned()), Label::new("period", period)];
+            self.recorder.register_gauge(&Key::from_parts(metric.name, labels), &METADATA)
+        };
+        gauge(&names::TENANT_RECIPIENTS).set(used as f64);
+        if let Some(max) = max {
+            gauge(&names::TENANT_RECIPIENTS_MAX).set(max as f64);
         }
     }
 
