@@ -9,6 +9,8 @@ mod client;
 mod operations;
 mod problem;
 mod reload;
+mod suppression;
+pub mod suppression_cli;
 mod table;
 mod upgrade;
 

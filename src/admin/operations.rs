@@ -17,13 +17,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use bridge::{Action, Door, Entry, Explained, Filter, Page, Progress, Selector, ShardHealth, Summary};
+use bridge::{
+    Action, Door, Entry, Explained, Filter, Page, Progress, Selector, ShardHealth, Summary, Tenancy,
+};
 use config::Secret;
 use mail::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
-use crate::{Predecessor, Problem, ReloadRequest, UpgradeRequest, reload, upgrade};
+use crate::{Predecessor, Problem, ReloadRequest, UpgradeRequest, reload, suppression, upgrade};
 
 /// What is asked about beside the shards.
 #[derive(Clone)]
@@ -46,6 +48,10 @@ pub struct Facts {
     pub upgrades: mpsc::Sender<UpgradeRequest>,
     /// To whoever reports on TLS: do it now.
     pub tls_reports: Arc<Notify>,
+    /// What is known of tenants.
+    pub tenancy: Tenancy,
+    /// Whether a tenant of that name is configured.
+    pub knows_tenant: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// A listener, as the status shows it.
@@ -90,6 +96,18 @@ impl Operations {
 
     fn predecessor(&self) -> Option<Predecessor> {
         self.0.predecessor.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn tenancy(&self) -> &Tenancy {
+        &self.0.facts.tenancy
+    }
+
+    pub(crate) fn knows_tenant(&self, name: &str) -> bool {
+        (self.0.facts.knows_tenant)(name)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0.facts.clock)()
     }
 
     pub(crate) fn upgrades(&self) -> &mpsc::Sender<UpgradeRequest> {
@@ -138,7 +156,7 @@ const PAGE_MAX: usize = 1_000;
 const DESTINATIONS: usize = 20;
 
 fn api() -> Router<Operations> {
-    Router::new()
+    suppression::routes()
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload::answer))
         .route("/api/v1/upgrade", post(upgrade::answer))

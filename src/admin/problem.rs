@@ -5,7 +5,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bridge::{AskError, PatternError};
+use bridge::{AskError, ListError, PatternError};
 use mail::{QueueId, QueueIdError};
 use serde::Serialize;
 
@@ -54,6 +54,24 @@ pub enum Problem {
     /// A new program does not serve in the place of this one.
     #[error("the running program stays: {0}")]
     NotUpgraded(String),
+    /// The suppression lists do not answer.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// Nobody of that name is on the list.
+    #[error("{0} is not on the list")]
+    NotSuppressed(String),
+    /// There is no such tenant.
+    #[error("no tenant is called {0}")]
+    NoTenant(String),
+    /// What should be an address is none.
+    #[error("{0:?} is neither an address nor a domain such as @example.org")]
+    NoAddress(String),
+    /// A parameter of the query of a list does not say what it must.
+    #[error("the query is wrong: {0}")]
+    ListQuery(String),
+    /// The body with entries does not say what it must.
+    #[error("the body is wrong: {0}")]
+    EntriesBody(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -86,7 +104,17 @@ impl Problem {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoToken => StatusCode::FORBIDDEN,
             Self::WrongToken => StatusCode::UNAUTHORIZED,
-            Self::NotReloaded(_) | Self::NotUpgraded(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotReloaded(_) | Self::NotUpgraded(_) | Self::NoTenant(_) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::List(ListError::Write(_) | ListError::Read(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::List(ListError::Full(_)) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::List(ListError::Cursor)
+            | Self::NoAddress(_)
+            | Self::ListQuery(_)
+            | Self::EntriesBody(_) => StatusCode::BAD_REQUEST,
+            Self::List(ListError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotSuppressed(_) => StatusCode::NOT_FOUND,
         }
     }
 
@@ -114,17 +142,34 @@ impl Problem {
             }
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
-                "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/reload and /api/v1/upgrade"
+                "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/reload and \
+                 /api/v1/upgrade"
             }
             Self::Method => {
-                "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove, to /api/v1/reload or to \
-                 /api/v1/upgrade"
+                "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove, to \
+                 /api/v1/suppressions/add or remove, to /api/v1/reload or to /api/v1/upgrade"
             }
             Self::NoToken => {
                 "use the control socket (ringpost queue), or set http.token in the configuration"
             }
             Self::NotReloaded(_) => "mend what is named and reload again",
             Self::NotUpgraded(_) => "mend what is named and upgrade again; or stop and start",
+            Self::List(ListError::Write(_) | ListError::Read(_)) => {
+                "look at the disk under the data directory"
+            }
+            Self::List(ListError::Full(_)) => "take entries off, or raise suppression.entries-max",
+            Self::List(ListError::Cursor) => "start again without the cursor",
+            Self::List(ListError::Busy) => "try again in a moment",
+            Self::NotSuppressed(_) => "look at the tenant's other lists, and at the list of all, *",
+            Self::NoTenant(_) => "name it as the configuration does, or * for all",
+            Self::NoAddress(_) => "write it in one of these forms",
+            Self::ListQuery(_) => {
+                "known are tenant, list, address, domain, reason (bounce, complaint, unsubscribe, manual), cursor, limit"
+            }
+            Self::EntriesBody(_) => {
+                "send {\"entries\": [{\"tenant\": …, \"address\": …, \"list\": …, \"reason\": …, \"until\": …, \
+                 \"note\": …}]} as application/json; tenant and address are needed"
+            }
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

@@ -49,6 +49,8 @@ pub struct Declined {
 pub enum Cause {
     /// No memory now, or too much at once.
     Busy,
+    /// What its owner may send in a time is used up.
+    UsedUp,
     /// The journal or the queue is full.
     Full,
     /// The journal has failed; nothing was written of this message.
@@ -72,7 +74,7 @@ impl Cause {
     pub const fn is_of_the_shard(self) -> bool {
         match self {
             Self::Busy | Self::Full | Self::Failed | Self::Stopping => true,
-            Self::Lost | Self::Later | Self::Denied | Self::TooLarge | Self::Message => false,
+            Self::UsedUp | Self::Lost | Self::Later | Self::Denied | Self::TooLarge | Self::Message => false,
         }
     }
 }

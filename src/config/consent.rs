@@ -28,11 +28,21 @@ choice! {
 }
 
 choice! {
+    /// What becomes of more than a tenant's quota.
+    pub enum QuotaExcess {
+        /// 452 4.7.1 to `RCPT`, or 429 by HTTP, until the next hour, day or month
+        Refuse = "refuse",
+        /// it is taken: an event `quota_used_up` says so
+        Report = "report",
+    }
+}
+
+choice! {
     /// Which messages get a link to unsubscribe.
     pub enum UnsubscribeUse {
         /// none
         None = "none",
-        /// those that name their list: in the field `unsubscribe.field`, or by HTTP in `list`
+        /// those that name their list in the field `unsubscribe.field`
         Marked = "marked",
         /// all of them
         All = "all",
@@ -83,6 +93,8 @@ section! {
         secrets: Vec<Secret> [List<Literal>] = Vec::new();
         /// The header field that names a message's list. Its value is what is left: leaving one list is leaving no other.
         field: String [Text] = "List-Id".into();
+        /// Requests to links in a second, all together. More get 429 and come again.
+        requests_max: u32 [Whole<1, 1_000_000>] = 500;
         /// Where links are answered, and nothing else is. HTTP without TLS: put it behind something that has it. They
         /// are answered on `http.address` and `http.mail-address` anyway.
         address: Vec<SocketAddr> [List<Literal>; Restart] = Vec::new();
@@ -124,6 +136,10 @@ impl Config {
         if field.is_empty() || field.len() > 38 || !field.bytes().all(is_name) {
             let problem = format!("\"{field}\" is no name of a header field of up to 38 characters");
             reader.conflict(&["unsubscribe.field"], problem, "write one such as \"List-Id\"");
+        }
+        if self.suppression.bounce_categories.contains(&Category::Suppressed) {
+            let problem = "who is on the list would stay there for ever anew".into();
+            reader.conflict(&["suppression.bounce-categories"], problem, "take \"suppressed\" out");
         }
         for tenant in &self.tenants {
             let key = format!("tenant.{}", tenant.name.to_ascii_lowercase());

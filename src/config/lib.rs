@@ -33,7 +33,9 @@ pub use authentication::{AuthAction, Authentication, Canonical, Dkim, UnknownAct
 pub use change::Change;
 pub use check::Warning;
 pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
-pub use consent::{Duplicates, LocalPartCase, Suppression, SuppressionUse, Unsubscribe, UnsubscribeUse};
+pub use consent::{
+    Duplicates, LocalPartCase, QuotaExcess, Suppression, SuppressionUse, Unsubscribe, UnsubscribeUse,
+};
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    DomainPattern, Fingerprint, SuppressionUse, UnsubscribeUse,
+    DomainPattern, Fingerprint, QuotaExcess, SuppressionUse, UnsubscribeUse,
     notation::{List, Literal, Maybe, Spelled, Text, Time, Whole, Word, YesNo},
     schema::{Entry, section},
 };
@@ -103,12 +103,14 @@ section! {
         suppression: SuppressionUse [Word] = SuppressionUse::None;
         /// Which of its messages get a List-Unsubscribe field with a link of ours (`[unsubscribe]`): of those with one recipient.
         unsubscribe: UnsubscribeUse [Word] = UnsubscribeUse::None;
-        /// Recipients in an hour of the clock (UTC), over all cores; then 452, or 429 by HTTP. Empty: any number.
+        /// Recipients in an hour of the clock (UTC), over all cores. Empty: any number.
         hourly_max: Option<u64> [Maybe<Whole<1, 1_000_000_000_000>>] = None;
         /// The same for a day.
         daily_max: Option<u64> [Maybe<Whole<1, 1_000_000_000_000>>] = None;
         /// The same for a month of the calendar.
         monthly_max: Option<u64> [Maybe<Whole<1, 1_000_000_000_000>>] = None;
+        /// What becomes of more than these.
+        quota_excess: QuotaExcess [Word] = QuotaExcess::Refuse;
         /// When so many percent of one of these are used, an event `quota_warned` says so.
         quota_warning: u8 [Whole<1, 100>] = 80;
         /// A message with the same Message-ID to the same recipient, that comes again within this time, is taken and not sent

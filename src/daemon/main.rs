@@ -22,6 +22,7 @@ mod serve;
 mod server;
 mod signers;
 mod sockets;
+mod tenants;
 mod watch_files;
 
 use std::{
@@ -99,6 +100,8 @@ enum Command {
     Dkim(dkim_command::DkimArguments),
     /// Look at queued mail and act on it, through the running server.
     Queue(QueueArguments),
+    /// Look at suppression lists and change them, through the running server.
+    Suppression(SuppressionArguments),
     /// Look at the segments of the journal, with or without the server.
     Journal(journal_command::JournalArguments),
     /// Look after the index, which is derived from the journal. The server must not be running.
@@ -150,6 +153,14 @@ struct QueueArguments {
     queue: admin::cli::QueueArgs,
 }
 
+#[derive(Args)]
+struct SuppressionArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    suppression: admin::suppression_cli::SuppressionArgs,
+}
+
 fn main() -> ExitCode {
     // Before anything makes a TLS configuration: one provider for the whole process.
     tls::install_provider();
@@ -165,6 +176,7 @@ fn main() -> ExitCode {
         Command::Key(arguments) => key_command::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Dkim(arguments) => dkim_command::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Queue(arguments) => queue(&arguments),
+        Command::Suppression(arguments) => suppression(&arguments),
         Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),
         Command::Version => {
@@ -192,6 +204,12 @@ fn upgrade(arguments: &UpgradeArguments) -> anyhow::Result<ExitCode> {
     };
     let data_directory = open::data_directory(&arguments.config.config)?;
     admin::upgrade(&data_directory, extent, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn suppression(arguments: &SuppressionArguments) -> anyhow::Result<ExitCode> {
+    let data_directory = open::data_directory(&arguments.config.config)?;
+    admin::suppression_cli::run(&arguments.suppression, &data_directory, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,12 +13,13 @@ use std::{
 use admin::{Operations, Reloaded};
 use anyhow::anyhow;
 use arc_swap::ArcSwap;
-use bridge::Door;
+use bridge::{Door, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{PolicyFetching, TlsReporting};
+use pool::{PolicyFetching, TlsReporting, Unsubscribing};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
+use tenancy::Links;
 use tls::{
     Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Identity,
     Judge, Public, ServerOptions, SettingsError, Tickets,
@@ -29,6 +30,7 @@ use watch::log;
 use crate::{
     open,
     signers::{self, UnusableKey},
+    tenants::TenancyLimits,
     watch_files::Stamps,
 };
 
@@ -57,6 +59,8 @@ pub(crate) struct Ours {
     pub(crate) log_levels: log::Levels,
     pub(crate) token: Option<Secret>,
     pub(crate) injections: inject::Settings,
+    pub(crate) unsubscribing: Unsubscribing,
+    tenancy_limits: TenancyLimits,
     pub(crate) grace: Duration,
     pub(crate) upgrade_start_max: Duration,
     pub(crate) upgrade_patience: Duration,
@@ -108,6 +112,9 @@ pub(crate) struct Reloader<'a> {
     pub(crate) policies: Arc<ArcSwap<PolicyFetching>>,
     /// How domains are told about TLS.
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
+    pub(crate) tenancy: Tenancy,
+    /// What opens links to unsubscribe.
+    pub(crate) unsubscribing: Arc<ArcSwap<Unsubscribing>>,
     pub(crate) budget: DiskBudget,
     pub(crate) crowd: Crowd,
     pub(crate) door: &'a Door,
@@ -158,6 +165,15 @@ impl Ours {
             },
             token: config.http.token.clone(),
             injections: inject::Settings::new(config),
+            unsubscribing: Unsubscribing {
+                links: Links::new(
+                    config.unsubscribe.url.as_deref().unwrap_or_default(),
+                    config.unsubscribe.secrets.iter().map(Secret::expose),
+                ),
+                lifetime: config.suppression.unsubscribe_lifetime,
+                requests_max: config.unsubscribe.requests_max,
+            },
+            tenancy_limits: TenancyLimits::new(config),
             grace: config.shutdown.grace,
             upgrade_start_max: config.upgrade.start_max,
             upgrade_patience: config.upgrade.patience,
@@ -353,6 +369,8 @@ impl Reloader<'_> {
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
+        self.unsubscribing.store(Arc::new(ours.unsubscribing.clone()));
+        ours.tenancy_limits.apply(&self.tenancy);
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);
         (self.papers, self.stamps, self.ours) = (papers, stamps, ours);

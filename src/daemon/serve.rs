@@ -21,7 +21,7 @@ use std::{
 use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Door, PoliciesLimits, StsPolicies};
+use bridge::{Door, PoliciesLimits, StsPolicies, Tenancy};
 use config::{Config, ListenerTls, Loaded, Places};
 use inject::Injections;
 use mail::Timestamp;
@@ -57,6 +57,7 @@ use crate::{
     say::say,
     server::{Asked, Before, Cores, Ending, Server, Spares},
     sockets,
+    tenants::Tenants,
     watch_files::Stamps,
 };
 
@@ -144,19 +145,33 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let process = Arc::new(registry.process(VERSION, started));
     let (door, hatches) = Door::new(shards, bridge::Limits::default());
     let (requests, reloads) = admin::reload_requests();
+    let tenancy = Tenants::new(&config);
     let (budget, crowd) = (DiskBudget::new(ours.disk_max), Crowd::new(ours.clients_tracked_max));
     let (rendered, used, counted) = (registry.clone(), budget.clone(), process.clone());
     let clients = crowd.clone();
+    let told = tenancy.teller(&registry, &snapshot, clock);
     let metrics = Arc::new(move || {
+        told();
         counted.set_disk(used.taken(), used.max());
         counted.set_clients_tracked(clients.tracked());
         rendered.render()
     });
     let (wishes, upgrades) = admin::upgrade_requests();
-    let operations = operations(&config, &door, metrics, &listening, (requests, wishes, report_now.clone()));
+    let operations = operations(
+        &config,
+        &door,
+        metrics,
+        &listening,
+        (requests, wishes, report_now.clone()),
+        tenancy.facts(&snapshot),
+    );
     operations.set_token(ours.token.clone());
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
-    let mut pool = start_pool(&config, http, (&operations, &injections), &registry, &process)
+    let unsubscribing = Arc::new(ArcSwap::from_pointee(ours.unsubscribing.clone()));
+    let unsubscribe =
+        pool::unsubscribe(tenancy.known(), unsubscribing.clone(), registry.unsubscribe(), clock);
+    let services = (&operations, &injections, unsubscribe);
+    let mut pool = start_pool(&config, http, services, &registry, &process)
         .map_err(|error| misplaced(&loaded, error))?;
     let holding = hold(&config, shards, predecessor.as_deref(), &notify)?;
     let indexes = Indexes::open(&config, &holding)?;
@@ -176,6 +191,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         None => BTreeMap::new(),
     };
     let policies = policies(&config, &pool, &fetching);
+    let (tenancy, keeper) = tenancy.keep(clock)?;
     let tls_counts = TlsCounts::new(&config.data_directory, clock);
     // What the one before has, it still counts.
     if predecessor.as_ref().is_none_or(|predecessor| predecessor.borrow().journals.is_empty()) {
@@ -210,6 +226,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             balance: balance.remove(0),
             neighbours: door.neighbours(),
             policies: policies.clone(),
+            tenancy: tenancy.clone(),
             metrics: registry.shard(number, &refusals()),
             hatch,
             index: indexes.orders(),
@@ -280,6 +297,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         snapshot,
         policies: fetching,
         tls_reporting,
+        tenancy,
+        unsubscribing,
         budget: budget.clone(),
         crowd,
         door: &door,
@@ -314,6 +333,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     drop((operations, injections, door));
     pool.stop(Duration::from_secs(1));
     while endings.blocking_recv().is_some() {}
+    keeper.end(Duration::from_secs(5));
     indexes.close();
     // From here on they are whoever's who wants them.
     drop(holding);
@@ -533,6 +553,7 @@ fn operations(
         mpsc::Sender<UpgradeRequest>,
         Arc<tokio::sync::Notify>,
     ),
+    (tenancy, knows_tenant): (Tenancy, Arc<dyn Fn(&str) -> bool + Send + Sync>),
 ) -> Operations {
     let facts = admin::Facts {
         version: VERSION,
@@ -547,6 +568,8 @@ fn operations(
         reloads,
         upgrades,
         tls_reports,
+        tenancy,
+        knows_tenant,
     };
     Operations::new(door.clone(), facts)
 }
@@ -554,7 +577,7 @@ fn operations(
 fn start_pool(
     config: &Config,
     listening: Vec<OwnedFd>,
-    (operations, injections): (&Operations, &Injections),
+    (operations, injections, unsubscribe): (&Operations, &Injections, pool::Router),
     registry: &Arc<Registry>,
     process: &Arc<ProcessMetrics>,
 ) -> Result<pool::Handle, pool::StartError> {
@@ -562,13 +585,15 @@ fn start_pool(
         worker_threads: pool::worker_threads_default(),
         http: config.http.address.clone(),
         mail: config.http.mail_address.clone(),
+        unsubscribe: config.unsubscribe.address.clone(),
         control_socket: config.data_directory.join(admin::CONTROL_SOCKET),
         listening,
         limits: pool::Limits::default(),
     };
     let services = pool::Services {
-        guarded: operations.guarded().merge(injections.router()),
-        mail: injections.alone(),
+        guarded: operations.guarded().merge(injections.router()).merge(unsubscribe.clone()),
+        mail: injections.alone().merge(unsubscribe.clone()),
+        unsubscribe,
         everything: operations.everything(),
         registry: registry.clone(),
         process: process.clone(),
@@ -598,6 +623,7 @@ fn misplaced(loaded: &Loaded, error: pool::StartError) -> anyhow::Error {
         pool::StartError::Control(_) => "data-directory",
         pool::StartError::Listen(_) => "http.address",
         pool::StartError::ListenForMail(_) => "http.mail-address",
+        pool::StartError::ListenForUnsubscribe(_) => "unsubscribe.address",
         pool::StartError::Runtime(_) => return error.into(),
     };
     anyhow::Error::from(error).context(loaded.places.name(key))

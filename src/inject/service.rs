@@ -754,6 +754,7 @@ fn declined_problem(declined: &Declined, draft: &Draft, copy: &Copy, recipients:
     let Declined { cause, recipient, code, status, label, text } = *declined;
     let (kind, wait) = match cause {
         Cause::Busy => (Kind::Busy, Some(SHORT_WAIT)),
+        Cause::UsedUp => (Kind::RateLimited, Some(LONG_WAIT)),
         Cause::Full => (Kind::StorageFull, Some(LONG_WAIT)),
         Cause::Failed => (Kind::StorageFailed, Some(LONG_WAIT)),
         Cause::Lost => (Kind::Unknown, None),
@@ -771,6 +772,7 @@ fn declined_problem(declined: &Declined, draft: &Draft, copy: &Copy, recipients:
     let errors = match cause {
         Cause::Message | Cause::TooLarge => vec![Fault { pointer, detail: detail.clone(), remedy }],
         Cause::Busy
+        | Cause::UsedUp
         | Cause::Full
         | Cause::Failed
         | Cause::Lost

@@ -7,7 +7,9 @@
 pub mod compose;
 pub mod content;
 pub mod date;
+mod field;
 mod scan;
 pub mod trace;
 
+pub use field::{field, list_name};
 pub use scan::{EightBit, Fields, HeaderEnd, HeaderLimits, HeaderScan, HeaderSummary};

@@ -31,7 +31,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use axum::Router;
+pub use axum::Router;
 use bridge::{Door, PolicyDesk};
 use mail::Timestamp;
 use tokio::{
@@ -41,13 +41,13 @@ use tokio::{
         Notify,
         watch::{self as signal, Sender},
     },
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
 };
 use watch::{ProcessMetrics, Registry};
 
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
-pub use suppression::Suppression;
+pub use suppression::{Keeper, Suppression};
 pub use tls_counts::TlsCounts;
 pub use tls_reports::TlsReporting;
 pub use unsubscribe::{Unsubscribing, is_one_click, unsubscribe};
@@ -328,11 +328,6 @@ impl Handle {
         counts: TlsCounts,
     ) {
         self.runtime.spawn(tls_reports::run(door, reporting, now, counts));
-    }
-
-    /// Keeps the suppression lists and the quotas of tenants.
-    pub fn keep(&self, suppression: Suppression) -> JoinHandle<()> {
-        self.runtime.spawn(suppression.run())
     }
 
     /// To start tasks from other threads.

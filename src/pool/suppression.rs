@@ -7,7 +7,7 @@ mod files;
 mod store;
 mod usage;
 
-use std::{io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, thread, time::Duration};
 
 use bridge::{Known, ListDesk, ListErrand, ListError};
 use mail::Timestamp;
@@ -28,6 +28,12 @@ pub struct Suppression {
     store: Store,
     usage: Usage,
     clock: fn() -> Timestamp,
+}
+
+/// Whoever keeps the lists.
+#[derive(Debug)]
+pub struct Keeper {
+    end: std::sync::mpsc::Receiver<()>,
 }
 
 /// Where they are in the data directory.
@@ -59,8 +65,23 @@ impl Suppression {
         Ok(Self { desk, store, usage, clock })
     }
 
-    /// Keeps them as long as anybody is left who asks.
-    pub(crate) async fn run(self) {
+    /// Keeps them as long as anybody is left who asks, on a thread of its own: the shards may have something for it when
+    /// the pool has ended.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn keep(self) -> io::Result<Keeper> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let (ended, end) = std::sync::mpsc::channel();
+        thread::Builder::new().name("lists".into()).spawn(move || {
+            runtime.block_on(self.run());
+            // Nobody listens when the program ends in another way.
+            let _ = ended.send(());
+        })?;
+        Ok(Keeper { end })
+    }
+
+    async fn run(self) {
         let Self { mut desk, store, usage, clock } = self;
         let (known, shelf) = (desk.known(), store.shelf());
         let mut rounds = interval(FOLLOW);
@@ -127,6 +148,17 @@ impl Suppression {
         if let Some(work) = work {
             // The pool is ending as well.
             let _ = spawn_blocking(move || end(work)).await;
+        }
+    }
+}
+
+impl Keeper {
+    /// Waits until all is written, when nobody is left who could ask for more; not for longer than this.
+    pub fn end(self, patience: Duration) {
+        if self.end.recv_timeout(patience).is_err() {
+            tracing::warn!(
+                "the suppression list is not closed in time: the next start reads what it has written"
+            );
         }
     }
 }

@@ -274,7 +274,7 @@ fn a_full_list_takes_nobody_and_a_disk_that_fails_is_told() {
 #[test]
 fn what_was_sent_is_counted_over_a_restart_and_never_twice() {
     let directory = tempfile::tempdir().unwrap();
-    let limits = QuotaLimits { max: [None; 3], warn_percent: 80 };
+    let limits = QuotaLimits { max: [None; 3], warn_percent: 80, ..QuotaLimits::default() };
     let used = |process: &Process| process.tenancy.quotas().used(SHOP, &limits, NOW).map(|used| used.used);
     let take =
         |process: &Process, count| drop(process.tenancy.quotas().take(SHOP, &limits, count, NOW).unwrap());

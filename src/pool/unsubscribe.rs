@@ -3,7 +3,10 @@
 //! A link is followed by programs that look for harm in mail, and those must not unsubscribe anybody: so GET shows a page,
 //! and only POST with what RFC 8058 §3.1 wants in its body does it. The answer of success is given when it is durable.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use axum::{
@@ -21,12 +24,14 @@ use tenancy::{Change, Entry, Links, Reason, Whom};
 use watch::{UnsubscribeMetrics, Unsubscription};
 
 /// What a reload changes here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Unsubscribing {
     /// What opens links.
     pub links: Links,
     /// How long somebody who has left stays away; none: for ever.
     pub lifetime: Option<Duration>,
+    /// Requests in a second.
+    pub requests_max: u32,
 }
 
 #[derive(Clone)]
@@ -35,6 +40,8 @@ struct Desk {
     settings: Arc<ArcSwap<Unsubscribing>>,
     metrics: Arc<UnsubscribeMetrics>,
     clock: fn() -> Timestamp,
+    /// The second that is now, and requests in it.
+    rate: Arc<Mutex<(u64, u32)>>,
 }
 
 /// What RFC 8058 wants is some 30 octets; in parts of a form some hundred more.
@@ -47,7 +54,7 @@ pub fn unsubscribe(
     metrics: UnsubscribeMetrics,
     clock: fn() -> Timestamp,
 ) -> Router {
-    let desk = Desk { tenancy, settings, metrics: Arc::new(metrics), clock };
+    let desk = Desk { tenancy, settings, metrics: Arc::new(metrics), clock, rate: Arc::default() };
     Router::new()
         .route("/u/{token}", get(show).post(leave))
         .layer(DefaultBodyLimit::max(BODY_MAX))
@@ -56,6 +63,9 @@ pub fn unsubscribe(
 
 /// A page with a button, for whoever follows the link.
 async fn show(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
+    if let Err(refused) = desk.admit() {
+        return refused;
+    }
     if desk.settings.load().links.open(&token).is_err() {
         return desk.unknown();
     }
@@ -71,6 +81,9 @@ async fn leave(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if let Err(refused) = desk.admit() {
+        return refused;
+    }
     let settings = desk.settings.load_full();
     let Ok(link) = settings.links.open(&token) else { return desk.unknown() };
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -97,19 +110,38 @@ async fn leave(
         Err(error) => {
             desk.metrics.of(Unsubscription::Failed);
             tracing::error!(%error, "somebody wants to leave a list, and cannot");
-            let text = "<p>This does not work now. Please try again later.</p>";
-            let mut response = page(StatusCode::SERVICE_UNAVAILABLE, "Not now", text);
-            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("60"));
-            response
+            later(StatusCode::SERVICE_UNAVAILABLE)
         }
     }
 }
 
 impl Desk {
+    /// Counts a request. All of them count together: they come from the hosts of a few providers, or through one proxy.
+    fn admit(&self) -> Result<(), Response> {
+        let (now, max) = ((self.clock)().secs(), self.settings.load().requests_max);
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        if rate.0 != now {
+            *rate = (now, 0);
+        }
+        rate.1 = rate.1.saturating_add(1);
+        if rate.1 > max {
+            self.metrics.of(Unsubscription::TooMany);
+            return Err(later(StatusCode::TOO_MANY_REQUESTS));
+        }
+        Ok(())
+    }
+
     fn unknown(&self) -> Response {
         self.metrics.of(Unsubscription::Unknown);
         page(StatusCode::NOT_FOUND, "Unknown link", "<p>This link is not known, or it is too old.</p>")
     }
+}
+
+/// It does not work now.
+fn later(status: StatusCode) -> Response {
+    let mut response = page(status, "Not now", "<p>This does not work now. Please try again later.</p>");
+    response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("60"));
+    response
 }
 
 /// Whether a form says that somebody leaves (RFC 8058 §3.1): `List-Unsubscribe=One-Click`, by itself or as a part.

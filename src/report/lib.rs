@@ -18,4 +18,4 @@ pub use dsn::{Diagnostic, DsnError, Facts, Limits, Outcome, RecipientFacts, Repo
 pub use incoming::{
     Bounce, Complaint, Form, Incoming, IncomingLimits, Original, Returned, ReturnedAction, read,
 };
-pub use return_path::{Recognised, ReturnPathOptions, ReturnPaths, Sent};
+pub use return_path::{Party, Recognised, ReturnPathOptions, ReturnPaths, Sent};

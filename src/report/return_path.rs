@@ -3,7 +3,12 @@
 //! ```text
 //!  bounces+<39 characters>@b.example.org
 //!          queue id (64 bits) · place of the recipient (32) · day of the signature (16) · its HMAC-SHA-256, cut to 80
+//!  bounces+<47 characters>@b.example.org
+//!          the same, with whose mail it is (16) and a mark of the recipient's address (24) before the HMAC
 //! ```
+//!
+//! The longer one is for mail of a tenant that keeps a suppression list: what comes back to it is about that recipient or it is
+//! somebody's invention, and nobody gets others onto a list by writing reports about them. The mark is a keyed hash.
 //!
 //! Nothing has to be remembered for it, and nobody else can make one: a report that comes to such an address is about mail
 //! that we sent, whatever the report itself says. The recipient is told by its place, not by its address: with that, the
@@ -13,7 +18,7 @@
 use std::{fmt, time::Duration};
 
 use aws_lc_rs::{constant_time, hmac};
-use mail::{Address, Domain, QueueId, Timestamp};
+use mail::{Address, Domain, QueueId, TenantId, Timestamp};
 
 /// Makes and knows the addresses of one domain.
 #[derive(Clone)]
@@ -48,6 +53,15 @@ pub struct Sent {
     pub id: QueueId,
     /// The recipient's place in its envelope; none when several had the same address.
     pub place: Option<u32>,
+    /// Whose mail it was, and to whom, where that is told.
+    pub party: Option<Party>,
+}
+
+/// Whose mail it was, and to whom: enough to know both again, and to tell nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Party {
+    tenant: u16,
+    recipient: [u8; 3],
 }
 
 /// What an address is to us.
@@ -66,11 +80,12 @@ pub enum Recognised {
 }
 
 const DAY: u64 = 86_400;
+/// Octets that are signed, without and with a party.
 const SIGNED: usize = 14;
+const SIGNED_WITH_PARTY: usize = SIGNED + 5;
 const MAC: usize = 10;
-const TOKEN: usize = SIGNED + MAC;
-/// Characters of five bits that a token takes.
-const TEXT: usize = (TOKEN * 8).div_ceil(5);
+/// Octets that everybody takes for a local-part (RFC 5321 §4.5.3.1.1).
+const LOCAL_PART_MAX: usize = 64;
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// The place of nobody in particular.
 const ALL: u32 = u32::MAX;
@@ -87,16 +102,34 @@ impl ReturnPaths {
         }
     }
 
-    /// The address for reports about that mail, signed now; none without a secret.
+    /// The address for reports about that mail, signed now; none without a secret. Where it would be too long with a party, it
+    /// has none.
     pub fn address(&self, sent: Sent, now: Timestamp) -> Option<Address> {
         let key = self.key.as_ref()?;
-        let mut token = [0; TOKEN];
-        token[..8].copy_from_slice(&sent.id.to_bits().to_be_bytes());
-        token[8..12].copy_from_slice(&sent.place.unwrap_or(ALL).to_be_bytes());
-        token[12..SIGNED].copy_from_slice(&day(now).to_be_bytes());
-        let mac = self.mac(key, &token[..SIGNED]);
-        token[SIGNED..].copy_from_slice(&mac);
+        let mut token = Vec::with_capacity(SIGNED_WITH_PARTY + MAC);
+        token.extend_from_slice(&sent.id.to_bits().to_be_bytes());
+        token.extend_from_slice(&sent.place.unwrap_or(ALL).to_be_bytes());
+        token.extend_from_slice(&day(now).to_be_bytes());
+        let len = self.local_part.len() + 1 + text_len(SIGNED_WITH_PARTY + MAC);
+        if let Some(Party { tenant, recipient }) = sent.party.filter(|_| len <= LOCAL_PART_MAX) {
+            token.extend_from_slice(&tenant.to_be_bytes());
+            token.extend_from_slice(&recipient);
+        }
+        let mac = self.mac(key, &token);
+        token.extend_from_slice(&mac);
         Address::new(&format!("{}+{}", self.local_part, text_of(&token)), &self.domain).ok()
+    }
+
+    /// The party of a tenant's mail to a recipient; none without a secret.
+    pub fn party(&self, tenant: TenantId, recipient: &Address) -> Option<Party> {
+        let key = self.key.as_ref()?;
+        let mut context = hmac::Context::with_key(key);
+        context.update(b"ringpost recipient\0");
+        context.update(&tenant.0.to_be_bytes());
+        // Whoever reports may write it otherwise.
+        context.update(recipient.as_str().to_lowercase().as_bytes());
+        let tag = context.sign();
+        Some(Party { tenant: mark(tenant), recipient: std::array::from_fn(|at| tag.as_ref()[at]) })
     }
 
     /// What an address is.
@@ -112,16 +145,21 @@ impl ReturnPaths {
         let Some((token, key)) = text.and_then(token_of).zip(self.key.as_ref()) else {
             return Recognised::Unsigned;
         };
-        let mac = self.mac(key, &token[..SIGNED]);
-        if constant_time::verify_slices_are_equal(&token[SIGNED..], &mac).is_err() {
+        let (signed, told) = token.split_at(token.len() - MAC);
+        let mac = self.mac(key, signed);
+        if constant_time::verify_slices_are_equal(told, &mac).is_err() {
             return Recognised::Unsigned;
         }
         let number = |octets: &[u8]| octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet));
-        let place = number(&token[8..12]) as u32;
-        let sent =
-            Sent { id: QueueId::from_bits(number(&token[..8])), place: (place != ALL).then_some(place) };
+        let place = number(&signed[8..12]) as u32;
+        let party = signed.get(SIGNED..SIGNED_WITH_PARTY).map(|party| Party {
+            tenant: number(&party[..2]) as u16,
+            recipient: std::array::from_fn(|at| party[2 + at]),
+        });
+        let id = QueueId::from_bits(number(&signed[..8]));
+        let sent = Sent { id, place: (place != ALL).then_some(place), party };
         // The day that wrapped around is as far away as it can be.
-        let age = day(now).wrapping_sub(number(&token[12..SIGNED]) as u16);
+        let age = day(now).wrapping_sub(number(&signed[12..SIGNED]) as u16);
         // Signed a day ahead is no older than today: clocks differ.
         let age = if age == u16::MAX { 0 } else { age };
         let is_old = Duration::from_secs(u64::from(age) * DAY) > self.lifetime;
@@ -159,18 +197,34 @@ const fn day(now: Timestamp) -> u16 {
     (now.secs() / DAY) as u16
 }
 
-fn text_of(token: &[u8; TOKEN]) -> String {
+/// A tenant in 16 bits: those of one configuration are told apart by it, nearly always.
+const fn mark(TenantId(id): TenantId) -> u16 {
+    (id ^ id >> 16 ^ id >> 32 ^ id >> 48) as u16
+}
+
+impl Party {
+    /// Whether it may be this tenant.
+    pub const fn is_of(self, tenant: TenantId) -> bool {
+        self.tenant == mark(tenant)
+    }
+}
+
+/// Characters of five bits that so many octets take.
+const fn text_len(octets: usize) -> usize {
+    (octets * 8).div_ceil(5)
+}
+
+fn text_of(token: &[u8]) -> String {
     let bit = |at: usize| token.get(at / 8).is_some_and(|octet| octet >> (7 - at % 8) & 1 == 1);
     let digit = |at: usize| (0..5).fold(0, |digit, i| digit << 1 | usize::from(bit(at * 5 + i)));
-    (0..TEXT).map(|at| char::from(ALPHABET[digit(at)])).collect()
+    (0..text_len(token.len())).map(|at| char::from(ALPHABET[digit(at)])).collect()
 }
 
 /// Of text in lower case.
-fn token_of(text: &str) -> Option<[u8; TOKEN]> {
-    if text.len() != TEXT {
-        return None;
-    }
-    let mut token = [0_u8; TOKEN];
+fn token_of(text: &str) -> Option<Vec<u8>> {
+    let lengths = [SIGNED + MAC, SIGNED_WITH_PARTY + MAC];
+    let len = lengths.into_iter().find(|len| text.len() == text_len(*len))?;
+    let mut token = vec![0_u8; len];
     for (at, character) in text.bytes().enumerate() {
         let digit = ALPHABET.iter().position(|other| *other == character)?;
         for i in (0..5).filter(|i| digit >> (4 - i) & 1 == 1) {
@@ -212,7 +266,7 @@ mod test {
         for (shard, number, place) in
             [(0, 0, Some(0)), (4095, QueueId::NUMBER_MAX, None), (3, 77, Some(ALL - 1))]
         {
-            let sent = Sent { id: QueueId::new(JournalShard(shard), number), place };
+            let sent = Sent { id: QueueId::new(JournalShard(shard), number), place, party: None };
             let address = paths.address(sent, NOW).unwrap();
             assert!(address.local_part().as_str().len() <= 64);
             assert_eq!(paths.recognise(&address, NOW), Recognised::Signed(sent));
@@ -228,9 +282,45 @@ mod test {
     }
 
     #[test]
+    fn a_party_is_known_again() {
+        let ours = paths("b.example.org", Some("a secret of some length"));
+        let (shop, ann) = (TenantId::of("shop"), "ann@example.org".parse().unwrap());
+        let party = ours.party(shop, &ann);
+        assert_eq!(party, ours.party(shop, &"Ann@Example.org".parse().unwrap()));
+        for (tenant, other) in [(shop, "bob@example.org"), (TenantId::of("other"), "ann@example.org")] {
+            assert_ne!(party, ours.party(tenant, &other.parse().unwrap()));
+        }
+        assert!(party.unwrap().is_of(shop) && !party.unwrap().is_of(TenantId::of("other")));
+        let sent = Sent { id: QueueId::from_bits(7), place: None, party };
+        let address = ours.address(sent, NOW).unwrap();
+        assert!(address.local_part().as_str().len() <= 64);
+        assert_eq!(ours.recognise(&address, later(14)), Recognised::Signed(sent));
+        let text = address.local_part().as_str();
+        for at in "bounces+".len()..text.len() {
+            let mut changed = text.to_owned();
+            changed.replace_range(at..=at, if &text[at..=at] == "0" { "1" } else { "0" });
+            let address = format!("{changed}@b.example.org").parse().unwrap();
+            assert_eq!(ours.recognise(&address, NOW), Recognised::Unsigned, "{changed}");
+        }
+        // Where there is no room it is left out.
+        let domain = Domain::parse("b.example.org").unwrap();
+        let wordy = ReturnPaths::new(&ReturnPathOptions {
+            domain: &domain,
+            local_part: "undeliverable-and-late",
+            complaints: "complaints",
+            lifetime: Duration::from_secs(DAY),
+            secret: Some("a secret of some length"),
+        });
+        let address = wordy.address(sent, NOW).unwrap();
+        assert!(address.local_part().as_str().len() <= 64);
+        assert_eq!(wordy.recognise(&address, NOW), Recognised::Signed(Sent { party: None, ..sent }));
+        assert_eq!(paths("b.example.org", None).party(shop, &ann), None);
+    }
+
+    #[test]
     fn nobody_else_can_make_one() {
         let ours = paths("b.example.org", Some("a secret of some length"));
-        let sent = Sent { id: QueueId::from_bits(7), place: Some(1) };
+        let sent = Sent { id: QueueId::from_bits(7), place: Some(1), party: None };
         let address = ours.address(sent, NOW).unwrap();
         let text = address.local_part().as_str();
         for at in "bounces+".len()..text.len() {

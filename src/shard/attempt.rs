@@ -20,7 +20,7 @@ use smtp::client::{
 use watch::events::TlsFailed;
 
 use crate::{
-    facts,
+    consent, facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
     locate,
@@ -153,16 +153,16 @@ impl Worker<'_> {
                     Some(job)
                 };
                 let Some(job) = job else { return self.untake(attempt) };
-                let remaining = job.recipients.to_vec();
+                let ended = consent::sift(self.shard, &message.envelope, &job.recipients);
+                let mut remaining = job.recipients.to_vec();
+                remaining.retain(|place| ended.iter().all(|(sifted, _)| sifted != place));
                 let began = ring::clock::now();
-                self.flights.push_back(Flight {
-                    job,
-                    message,
-                    remaining,
-                    ended: Vec::new(),
-                    began,
-                    tls: None,
-                });
+                let flight = Flight { job, message, remaining, ended, began, tls: None };
+                if flight.remaining.is_empty() {
+                    self.end(flight);
+                } else {
+                    self.flights.push_back(flight);
+                }
             }
             Err(error) => {
                 self.untake(job.attempt);
@@ -558,7 +558,13 @@ impl Worker<'_> {
                     [place] => Some(place),
                     _ => None,
                 };
-                let ours = returns.paths.address(Sent { id: flight.job.id, place }, facts::now());
+                let envelope = &flight.message.envelope;
+                let only = place.and_then(|place| envelope.recipients.get(place as usize));
+                let party = only.and_then(|only| {
+                    self.settings.consent.party(&returns.paths, envelope.handling.tenant, &only.address)
+                });
+                let sent = Sent { id: flight.job.id, place, party };
+                let ours = returns.paths.address(sent, facts::now());
                 ours.map_or_else(|| reverse_path.clone(), ReversePath::Address)
             }
             // Nobody is told what becomes of a report (RFC 5321 §4.5.5).

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt::Display, io, mem, rc::Rc, time::Duration};
 
 use bridge::{Call, Parcel};
 use dns::Name;
-use mail::{Domain, Envelope, ForwardPath, Node, Upstream};
+use mail::{Domain, Envelope, ForwardPath, Node, ReversePath, TenantId, Upstream};
 use policy::{Listing, Query, Reverse, Standing};
 use ring::{Peer, Task};
 use smtp::{Action, Claim, Claims, Line, LineScanner, Owed, Refusal, Reply, Session, Stage, Verdict};
@@ -19,6 +19,7 @@ use crate::{
     accept::{client_address, secure},
     admission::note_refused,
     admission::{Admitted, note_turned},
+    consent,
     crowd::Place,
     facts::{self, Who},
     fetch,
@@ -489,6 +490,7 @@ impl Connection<'_> {
         let (address, reverse) = (self.socket.peer().ip(), self.reverse.found);
         let who = Who { standing, listing, address, reverse };
         let verdict = facts::judge(self.shard, self.door, who, &self.session, &stage);
+        let verdict = verdict.and_then(|()| self.consent(&stage));
         match verdict.ok().and_then(|()| facts::query(self.shard, &stage)) {
             None => Ok(self.conclude(stage, verdict)),
             Some(query) => Err(Box::new(Slow::Verify(stage, query))),
@@ -615,6 +617,8 @@ impl Connection<'_> {
         let client_port = port(self.socket.peer());
         let (door, listing) = (self.door, self.listing());
         let checks = door.checks_of(listing);
+        let tenant =
+            self.session.envelope().map_or(TenantId::NOBODY, |envelope| self.tenant(&envelope.reverse_path));
         let receiving = self.receiving.as_mut().expect(RECEIVING);
         let origin = Origin {
             shard: self.shard,
@@ -625,6 +629,7 @@ impl Connection<'_> {
             client_port,
             client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
+            tenant,
             checks,
         };
         receiving.spill(origin).await;
@@ -636,6 +641,8 @@ impl Connection<'_> {
         let client_port = port(self.socket.peer());
         let (door, listing) = (self.door, self.listing());
         let checks = door.checks_of(listing);
+        let tenant =
+            self.session.envelope().map_or(TenantId::NOBODY, |envelope| self.tenant(&envelope.reverse_path));
         let receiving = self.receiving.as_mut().expect(RECEIVING);
         let verdict = receiving.judge(Origin {
             shard: self.shard,
@@ -646,6 +653,7 @@ impl Connection<'_> {
             client_port,
             client_host: self.reverse.name.as_ref().map(Name::as_str),
             tls: tls.as_ref(),
+            tenant,
             checks,
         });
         if let Err(refusal) = verdict {
@@ -665,10 +673,27 @@ impl Connection<'_> {
     }
 
     /// Whose a client's mail is.
-    fn assign_tenant(&self, envelope: &mut Envelope) {
+    fn tenant(&self, reverse_path: &ReversePath) -> TenantId {
         let (caller, settings) = (self.socket.caller(), self.shard.settings());
-        if caller.standing(&settings.policy) == Standing::Own {
-            envelope.handling.tenant = settings.policy.tenant(caller.asker(), None, &envelope.reverse_path);
+        match caller.standing(&settings.policy) {
+            Standing::Own => settings.policy.tenant(caller.asker(), None, reverse_path),
+            Standing::Stranger => TenantId::NOBODY,
+        }
+    }
+
+    fn assign_tenant(&self, envelope: &mut Envelope) {
+        envelope.handling.tenant = self.tenant(&envelope.reverse_path);
+    }
+
+    /// Whether the tenant may send to a recipient.
+    fn consent(&self, stage: &Stage) -> Verdict {
+        let Stage::Rcpt { forward_path: ForwardPath::Address(address), .. } = stage else { return Ok(()) };
+        match self.session.envelope() {
+            Some(envelope) if !self.shard.settings().consent.is_idle() => {
+                let tenant = self.tenant(&envelope.reverse_path);
+                consent::recipient(self.shard, tenant, address, envelope.recipients.len())
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -6,13 +6,14 @@
 use std::rc::Rc;
 
 use bridge::{Cause, Declined, Injected, Injection, Reply as Answer};
-use mail::{BodyType, Utf8};
+use mail::{BodyType, ForwardPath, TenantId, Utf8};
 use message::trace::address_literal;
 use policy::{Asker, Listing, Standing};
 use smtp::{Action, Refusal, Session, Stage, Verdict};
 use watch::events::{Refused, SessionPanicked};
 
 use crate::{
+    consent,
     facts::{self, Who},
     intake::Intake,
     receiving::{Bringer, Origin, Receiving, header_limits},
@@ -90,10 +91,7 @@ impl Entry<'_> {
                     self.session.on_data_end(verdict)
                 }
                 Action::Commit(mut envelope) => {
-                    let asker = Asker { address: None, certificate: None };
-                    let key = Some(&*self.injection.bringer);
-                    let policy = &self.shard.settings().policy;
-                    envelope.handling.tenant = policy.tenant(asker, key, &envelope.reverse_path);
+                    envelope.handling.tenant = self.tenant();
                     self.progress = Progress::Commit;
                     let receiving = self.receiving.take().expect("mail data was received");
                     let committed = receiving.commit(self.shard, envelope, Keep::Not).await;
@@ -164,6 +162,10 @@ impl Entry<'_> {
     async fn judge(&mut self, stage: Stage) -> Action {
         // A key of the configuration is as good as a network of ours: whose it is was found out by the pool.
         let mut verdict = facts::judge(self.shard, self.door, Who::OWN, &self.session, &stage);
+        if let (Ok(()), Stage::Rcpt { forward_path: ForwardPath::Address(address), .. }) = (verdict, &stage) {
+            let before = self.session.envelope().map_or(0, |envelope| envelope.recipients.len());
+            verdict = consent::recipient(self.shard, self.tenant(), address, before);
+        }
         if verdict.is_ok()
             && let Some(query) = facts::query(self.shard, &stage)
         {
@@ -205,8 +207,16 @@ impl Entry<'_> {
             client_port: Some(self.injection.client.port()),
             client_host: None,
             tls: None,
+            tenant: self.tenant(),
             checks: None,
         }
+    }
+
+    /// Whose the message is.
+    fn tenant(&self) -> TenantId {
+        let asker = Asker { address: None, certificate: None };
+        let Injection { bringer, reverse_path, .. } = self.injection;
+        self.shard.settings().policy.tenant(asker, Some(bringer), reverse_path)
     }
 
     /// Counts and logs the refusal as `connection` does, and says it to the pool.
@@ -245,7 +255,9 @@ impl Entry<'_> {
     }
 
     fn cause(&self, refusal: Refusal) -> Cause {
-        if refusal == Refusal::Busy || refusal == Refusal::RateLimited {
+        if refusal == Refusal::QuotaUsedUp {
+            Cause::UsedUp
+        } else if refusal == Refusal::Busy || refusal == Refusal::RateLimited {
             Cause::Busy
         } else if refusal == Refusal::StorageFull {
             Cause::Full

@@ -28,6 +28,7 @@ mod balance;
 mod budget;
 mod caller;
 mod connection;
+mod consent;
 mod control;
 mod crowd;
 mod facts;
@@ -66,7 +67,7 @@ mod why;
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::{Hatch, Neighbours, StsPolicies};
+use bridge::{Hatch, Neighbours, StsPolicies, Tenancy};
 use index::Loaded;
 use journal::Opened;
 use mail::JournalShard;
@@ -117,6 +118,8 @@ pub struct Setup {
     pub neighbours: Neighbours,
     /// What domains say of the TLS of their hosts.
     pub policies: StsPolicies,
+    /// What is known of tenants.
+    pub tenancy: Tenancy,
     /// What it counts with.
     pub metrics: ShardMetrics,
     /// What the pool asks.
@@ -173,6 +176,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         balance,
         neighbours,
         policies,
+        tenancy,
         metrics,
         hatch,
         index,
@@ -219,6 +223,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         balance,
         neighbours,
         policies,
+        tenancy,
         pool,
         metrics,
     });

@@ -9,7 +9,7 @@ use queue::Order;
 use watch::{Category as CountedCategory, Outcome as Counted, events};
 
 use crate::{
-    facts,
+    consent, facts,
     hops::Job,
     schedule,
     shard::{Shard, since},
@@ -174,6 +174,11 @@ fn note(
     }
     let report = outcome.report();
     let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
+    if let (Outcome::Failed(report), Some(Judgement { category, .. })) = (outcome, judgement)
+        && let (Some(envelope), Some(recipient)) = (ended.envelope, recipient)
+    {
+        consent::failed(shard, job.id, envelope, &recipient.address, (*category, report));
+    }
     if let Some(Judgement { category, rule: Some(rule), action: Action::Alarm }) = judgement {
         events::Alarmed {
             id: &job.id,

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use journal::Draft;
-use mail::{Address, BodyType, Envelope, QueueId, Source, Timestamp, TlsDemand, Upstream, Utf8};
+use mail::{Address, BodyType, Envelope, QueueId, Source, TenantId, Timestamp, TlsDemand, Upstream, Utf8};
 use message::{EightBit, HeaderLimits, HeaderSummary};
 use policy::{Listing, Standing};
 use smtp::{Refusal, Session};
@@ -16,6 +16,7 @@ use watch::{Counted as _, events::Accepted};
 
 use crate::{
     authenticity::{self, Examined, Inquiry, Results},
+    consent::{self, Marks, Passage},
     facts,
     intake::{Intake, field_text},
     settings::{Door, to_usize},
@@ -41,6 +42,8 @@ pub(crate) struct Receiving {
     upstream: Option<Box<Upstream>>,
     /// What is to be found out of it.
     inquiry: Option<Box<Inquiry>>,
+    /// What its header section says to the tenant.
+    marks: Marks,
 }
 
 /// Whether header fields need SMTPUTF8, "at any level within its MIME structure" (RFC 6531 §3.2).
@@ -65,6 +68,8 @@ pub(crate) struct Origin<'a> {
     /// The name of that address, when it leads back to it.
     pub(crate) client_host: Option<&'a str>,
     pub(crate) tls: Option<&'a tls::Session>,
+    /// Whose it is.
+    pub(crate) tenant: TenantId,
     /// What is looked at, for a stranger.
     pub(crate) checks: Option<&'a config::Checks>,
 }
@@ -127,6 +132,7 @@ impl Receiving {
             header: Header::Doubtful,
             upstream: None,
             inquiry: inquiry.map(Box::new),
+            marks: Marks::default(),
         }
     }
 
@@ -182,7 +188,8 @@ impl Receiving {
         if self.draft.is_some() || self.prefix.is_some() {
             return Ok(());
         }
-        let Origin { shard, door, session, by, client, client_host, tls, checks, client_port: _ } = origin;
+        let Origin { shard, door, session, by, client, client_host, tls, tenant, checks, client_port: _ } =
+            origin;
         let summary = self.intake.summary();
         let envelope = session.envelope().expect("mail data belongs to a transaction");
         let policy = &shard.settings().policy;
@@ -198,7 +205,8 @@ impl Receiving {
         }
         let arrival =
             Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
-        self.prefix = Some(trace::fields(shard, &arrival, completion));
+        self.marks = Marks::read(shard, tenant, envelope, &self.intake, &summary)?;
+        self.prefix = Some(trace::fields(shard, &arrival, completion, &self.marks.fields));
         Ok(())
     }
 
@@ -222,12 +230,27 @@ impl Receiving {
         if envelope.body != BodyType::BinaryMime {
             self.intake.close_last_line();
         }
-        let (id, envelope, size) = (self.id, Rc::new(envelope), self.intake.size());
+        envelope.handling.list = self.marks.list;
+        let (id, size) = (self.id, self.intake.size());
+        let entered = match consent::enter(shard, &mut envelope, &self.marks).await {
+            Ok(Passage::New(entered)) => Ok(entered),
+            Ok(Passage::Known(first)) => Err(Ok(first)),
+            Err(refusal) => Err(Err(refusal)),
+        };
+        let envelope = Rc::new(envelope);
         let mut committed =
             Committed { outcome: Ok(id), id, envelope, size, msgid, told, results: None, signatures: None };
+        let entered = match entered {
+            Ok(entered) => entered,
+            Err(outcome) => {
+                self.drop_draft(shard);
+                return Committed { outcome, ..committed };
+            }
+        };
         if let Err(refusal) = self.store(shard, &mut committed, keep).await {
             committed.outcome = Err(refusal);
         } else {
+            entered.durable(id);
             shard.metrics.journal.commit.record_duration(ring::clock::now().saturating_sub(began));
         }
         committed
@@ -325,7 +348,8 @@ impl Committed {
 
     /// Counts and logs the message, when it is ours.
     pub(crate) fn note(&self, shard: &Shard, bringer: &Bringer<'_>) {
-        if self.outcome.is_err() {
+        // Of what everybody has already nothing is new.
+        if self.outcome.is_err() || self.envelope.recipients.is_empty() {
             return;
         }
         let Self { id, envelope, size, msgid, .. } = self;

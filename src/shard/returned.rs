@@ -15,7 +15,7 @@ use watch::{
 };
 
 use crate::{
-    facts,
+    consent, facts,
     hops::Job,
     outcomes,
     settings::{Returns, Settings},
@@ -71,7 +71,7 @@ fn read(shard: &Shard, job: &Job, message: &Message) {
         let limits = IncomingLimits::default();
         let incoming = incoming.get_or_insert_with(|| report::read(&message.content, &limits));
         match (incoming, sent) {
-            (Incoming::Bounce(bounce), Some(sent)) => bounced(shard, &settings, job, sent, bounce),
+            (Incoming::Bounce(bounce), Some(sent)) => bounced(shard, (&settings, returns), job, sent, bounce),
             // Nobody signed that it is about our mail.
             (Incoming::Bounce(_), None) => ignore(shard, job, address, ReportRead::Unsigned, "unproven"),
             (Incoming::Complaint(complaint), sent) => complained(shard, returns, job, sent, complaint),
@@ -86,7 +86,13 @@ fn addresses<'a>(job: &'a Job, envelope: &'a Envelope) -> impl Iterator<Item = &
     recipients.map(|recipient| &recipient.address)
 }
 
-fn bounced(shard: &Shard, settings: &Settings, job: &Job, sent: Sent, bounce: &Bounce) {
+fn bounced(
+    shard: &Shard,
+    (settings, returns): (&Settings, &Returns),
+    job: &Job,
+    sent: Sent,
+    bounce: &Bounce,
+) {
     let metrics = &shard.metrics.delivery;
     metrics.reports_read.of(ReportRead::Bounce).one();
     for returned in &bounce.recipients {
@@ -96,6 +102,9 @@ fn bounced(shard: &Shard, settings: &Settings, job: &Job, sent: Sent, bounce: &B
         let judgement = refused.then(|| settings.reply_rules.classify(&refusal(returned, domain)));
         if let (Some(judgement), ReturnedAction::Failed) = (&judgement, returned.action) {
             metrics.bounces.of(outcomes::counted(judgement.category)).one();
+            let named = returned.original.iter().chain(&returned.recipient).chain(&bounce.original.to);
+            let why = consent::Returned::Failed(judgement.category);
+            consent::returned(shard, &returns.paths, (sent.id, sent.party), named, why);
         }
         let status: Option<&dyn std::fmt::Display> = returned.status.as_ref().map(|status| status as _);
         Bounced {
@@ -146,6 +155,11 @@ fn complained(shard: &Shard, returns: &Returns, job: &Job, sent: Option<Sent>, c
         }
     });
     let sent = sent.or(about);
+    if let Some(sent) = &sent {
+        let named = complaint.recipients.iter().chain(&complaint.original.to);
+        let why = consent::Returned::Complaint;
+        consent::returned(shard, &returns.paths, (sent.id, sent.party), named, why);
+    }
     let to = complaint.recipients.first().or(complaint.original.to.as_ref());
     let id: Option<&dyn std::fmt::Display> = sent.as_ref().map(|sent| &sent.id as _);
     Complained {

@@ -30,6 +30,7 @@ use tls::{Credentials, ServerConfig};
 use trust::Signer;
 
 use crate::{
+    consent::Consent,
     crowd::{Prefixes, Rates},
     locate,
     outbound_tls::{ClientTls, OutboundTls},
@@ -96,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) throttle: Option<ThrottleLimits>,
     /// Turns of tenants.
     pub(crate) weights: Vec<(queue::Tenant, u32)>,
+    /// What their recipients want, and what they may send.
+    pub(crate) consent: Consent,
     /// What tenants are called.
     pub(crate) tenants: BTreeMap<TenantId, Rc<str>>,
     /// Destinations that are located at once.
@@ -210,6 +213,7 @@ impl Settings {
                 .iter()
                 .map(|tenant| (TenantId::of(&tenant.name), tenant.name.as_str().into()))
                 .collect(),
+            consent: Consent::new(config),
             located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,
             resolving: Resolving::new(&config.dns),

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bridge::{Neighbours, StsPolicies};
+use bridge::{Neighbours, StsPolicies, Tenancy};
 use bytes::Bytes;
 use delivery::{Via, tally::Tally};
 use journal::{Draft, Last, Phase, RecipientState};
@@ -61,6 +61,8 @@ pub(crate) struct Shard {
     pub(crate) neighbours: Neighbours,
     /// What domains say of the TLS of their hosts.
     pub(crate) policies: StsPolicies,
+    /// Whom tenants send nothing to, and how much they have sent.
+    pub(crate) tenancy: Tenancy,
     /// How TLS went with next hops.
     pub(crate) tally: RefCell<Tally>,
     /// Whether mail is being looked for that a client asked for.
@@ -154,6 +156,7 @@ pub(crate) struct Parts {
     pub(crate) balance: Balance,
     pub(crate) neighbours: Neighbours,
     pub(crate) policies: StsPolicies,
+    pub(crate) tenancy: Tenancy,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
 }
@@ -177,6 +180,7 @@ impl Shard {
             balance,
             neighbours,
             policies,
+            tenancy,
             pool,
             metrics,
         } = parts;
@@ -199,6 +203,7 @@ impl Shard {
             balance,
             neighbours,
             policies,
+            tenancy,
             tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),

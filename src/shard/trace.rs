@@ -29,8 +29,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) at: Timestamp,
 }
 
-/// The Received field (RFC 5321 §4.4), and behind it what the header section lacks (RFC 6409 §8).
-pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completion) -> Bytes {
+/// The Received field (RFC 5321 §4.4), and behind it what the header section lacks (RFC 6409 §8), and more.
+pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completion, more: &[u8]) -> Bytes {
     let Arrival { session, by, envelope, client, client_host, tls, id, at } = *arrival;
     let settings = shard.settings();
     let host = settings.hostname.as_str();
@@ -64,6 +64,7 @@ pub(crate) fn fields(shard: &Shard, arrival: &Arrival<'_>, completion: Completio
     if completion.message_id == Presence::Absent {
         message_id_field(&mut out, id, at, host);
     }
+    out.extend_from_slice(more);
     out.into()
 }
 

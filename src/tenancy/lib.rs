@@ -18,7 +18,7 @@ mod token;
 pub use duplicates::{Claim, ClaimId, DuplicateKey, Duplicates, Fingerprints};
 pub use list::{CaseOfLocalParts, Found, Key, Keys, Place, Table};
 pub use period::Period;
-pub use quota::{Exhausted, QuotaLimits, Quotas, Taken, Used, UsedText, Warned};
+pub use quota::{Excess, Exhausted, QuotaLimits, Quotas, Taken, Used, UsedText, Warned};
 pub use record::{
     Change, Entry, EntryLine, LineError, LogLine, LogLineError, NOTE_MAX, Reason, Scope, Whom, WhomError,
     clean_note,

@@ -22,6 +22,18 @@ pub struct QuotaLimits {
     pub max: [Option<u64>; 3],
     /// From so many percent on somebody is told.
     pub warn_percent: u8,
+    /// What becomes of more.
+    pub excess: Excess,
+}
+
+/// What becomes of more than a quota.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Excess {
+    /// It is not taken.
+    #[default]
+    Refused,
+    /// It is, and somebody is told.
+    Told,
 }
 
 /// What all tenants have sent.
@@ -42,6 +54,8 @@ struct Window {
     own: u64,
     /// Counted by others.
     others: u64,
+    /// Whether it was said that there is no more.
+    told: bool,
 }
 
 /// Recipients that have been taken out of a quota.
@@ -62,6 +76,8 @@ pub struct Exhausted {
     pub until: Timestamp,
     /// So much there is.
     pub max: u64,
+    /// Whether this has not been said before.
+    pub is_first: bool,
 }
 
 /// So much of a quota is used for the first time that somebody should know.
@@ -115,13 +131,7 @@ impl Quotas {
         let windows = self.of(tenant);
         let mut windows = lock(&windows);
         windows.turn(now);
-        for ((period, window), max) in Period::ALL.into_iter().zip(&windows.0).zip(limits.max) {
-            if let Some(max) = max
-                && window.used().saturating_add(count) > max
-            {
-                return Err(Exhausted { period, until: period.end(now), max });
-            }
-        }
+        windows.check(limits, count, now)?;
         let mut warned = None;
         for ((period, window), max) in Period::ALL.into_iter().zip(&mut windows.0).zip(limits.max) {
             let before = window.used();
@@ -130,12 +140,32 @@ impl Quotas {
             // Rounded up: not before so much is used.
             let from = (u128::from(max) * u128::from(limits.warn_percent)).div_ceil(100);
             let from = u64::try_from(from).unwrap_or(u64::MAX);
-            if before < from && window.used() >= from {
-                warned = Some(Warned { period, max, used: window.used() });
+            let used = window.used();
+            let is_all = used >= max && !window.told;
+            window.told |= is_all;
+            if is_all || before < from && used >= from {
+                warned = Some(Warned { period, max, used });
             }
         }
         let numbers = windows.0.map(|window| window.number);
         Ok((Taken { tenant, numbers, count }, warned))
+    }
+
+    /// Whether there is room for so many.
+    ///
+    /// # Errors
+    /// [`Exhausted`].
+    pub fn check(
+        &self,
+        tenant: TenantId,
+        limits: &QuotaLimits,
+        count: u64,
+        now: Timestamp,
+    ) -> Result<(), Exhausted> {
+        let windows = self.of(tenant);
+        let mut windows = lock(&windows);
+        windows.turn(now);
+        windows.check(limits, count, now)
     }
 
     /// Gives some of what was taken back.
@@ -222,6 +252,19 @@ impl UsedText {
 }
 
 impl Windows {
+    fn check(&mut self, limits: &QuotaLimits, count: u64, now: Timestamp) -> Result<(), Exhausted> {
+        if limits.excess == Excess::Told {
+            return Ok(());
+        }
+        for ((period, window), max) in Period::ALL.into_iter().zip(&mut self.0).zip(limits.max) {
+            if let Some(max) = max.filter(|max| window.used().saturating_add(count) > *max) {
+                let is_first = !std::mem::replace(&mut window.told, true);
+                return Err(Exhausted { period, until: period.end(now), max, is_first });
+            }
+        }
+        Ok(())
+    }
+
     /// Begins anew what has ended. A clock that is set back over a border does so as well: the numbers are of other times.
     fn turn(&mut self, now: Timestamp) {
         for (period, window) in Period::ALL.into_iter().zip(&mut self.0) {
@@ -244,12 +287,6 @@ impl Taken {
     pub const fn count(&self) -> u64 {
         self.count
     }
-
-    /// These and others of the same tenant. What was taken before a border is not given back after it.
-    pub fn join(&mut self, other: Self) {
-        self.count += other.count;
-        self.numbers = other.numbers;
-    }
 }
 
 fn lock(windows: &Mutex<Windows>) -> MutexGuard<'_, Windows> {
@@ -264,7 +301,7 @@ mod test {
     const NOW: Timestamp = Timestamp::from_secs(1_764_387_000);
 
     fn limits(hour: Option<u64>, day: Option<u64>, warn_percent: u8) -> QuotaLimits {
-        QuotaLimits { max: [hour, day, None], warn_percent }
+        QuotaLimits { max: [hour, day, None], warn_percent, excess: Excess::Refused }
     }
 
     fn used(quotas: &Quotas, now: Timestamp) -> [u64; 3] {
@@ -281,7 +318,10 @@ mod test {
         // Of the two that say so, the last: the day.
         assert_eq!(warned, Some(Warned { period: Period::Day, max: 5, used: 3 }));
         let end = Period::Hour.end(NOW);
-        assert_eq!(take(1, NOW), Err(Exhausted { period: Period::Hour, until: end, max: 3 }));
+        let exhausted = |is_first| Exhausted { period: Period::Hour, until: end, max: 3, is_first };
+        // It was said when the last of them went.
+        assert_eq!(take(1, NOW), Err(exhausted(false)));
+        assert_eq!(quotas.check(SHOP, &limits, 1, NOW), Err(exhausted(false)));
         quotas.give_back(&mut taken, 1);
         assert_eq!((used(&quotas, NOW), taken.count()), ([2, 2, 2], 1));
         assert!(take(1, NOW).is_ok());
@@ -294,6 +334,22 @@ mod test {
         let midnight = Period::Day.end(NOW);
         assert!(take(3, midnight).is_ok());
         assert_eq!(used(&quotas, midnight), [3, 3, 6]);
+    }
+
+    #[test]
+    fn it_is_said_once_in_a_period_that_there_is_no_more() {
+        let quotas = Quotas::default();
+        let hard = limits(Some(10), None, 80);
+        assert!(quotas.take(SHOP, &hard, 9, NOW).unwrap().1.is_some());
+        let check = |now| quotas.check(SHOP, &hard, 2, now);
+        assert!(check(NOW).unwrap_err().is_first && !check(NOW).unwrap_err().is_first);
+        assert!(check(Period::Hour.end(NOW)).is_ok());
+        // Where more is taken all the same, it is told when all is used, and not again.
+        let (quotas, soft) = (Quotas::default(), QuotaLimits { excess: Excess::Told, ..hard });
+        let told: Vec<_> =
+            (0..5).map(|_| quotas.take(SHOP, &soft, 4, NOW).unwrap().1.map(|w| w.used)).collect();
+        assert_eq!(told, [None, Some(8), Some(12), None, None]);
+        assert!(quotas.check(SHOP, &soft, 100, NOW).is_ok());
     }
 
     #[test]

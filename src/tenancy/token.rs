@@ -30,6 +30,8 @@ pub struct Links {
 
 struct Key {
     id: [u8; 2],
+    /// What tells it from others.
+    mark: [u8; 16],
     seal: LessSafeKey,
 }
 
@@ -66,7 +68,7 @@ impl Links {
 
     /// The end of it.
     fn token(&self, scope: &Scope, address: &Address) -> Option<String> {
-        let Key { id, seal } = &**self.keys.first()?;
+        let Key { id, seal, .. } = &**self.keys.first()?;
         if scope.tenant.len() > NAME_MAX || scope.list.len() > NAME_MAX {
             return None;
         }
@@ -117,7 +119,8 @@ impl Key {
         let of = |label: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), label);
         let (key, id) = (of(b"ringpost unsubscribe key\0"), of(b"ringpost unsubscribe key id\0"));
         let key = UnboundKey::new(&AES_256_GCM_SIV, key.as_ref()).expect("HMAC-SHA-256 has 32 octets");
-        Self { id: [id.as_ref()[0], id.as_ref()[1]], seal: LessSafeKey::new(key) }
+        let id: [u8; 16] = std::array::from_fn(|at| id.as_ref()[at]);
+        Self { id: [id[0], id[1]], mark: id, seal: LessSafeKey::new(key) }
     }
 }
 
@@ -130,6 +133,13 @@ fn name(octets: &[u8]) -> Option<(&str, &[u8])> {
     let (len, rest) = octets.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*len))?;
     Some((std::str::from_utf8(name).ok()?, rest))
+}
+
+impl PartialEq for Links {
+    fn eq(&self, other: &Self) -> bool {
+        let marks = |links: &Self| links.keys.iter().map(|key| key.mark).collect::<Vec<_>>();
+        self.url == other.url && marks(self) == marks(other)
+    }
 }
 
 // The keys are secrets; their ids tell one from another.

@@ -276,7 +276,7 @@ events! {
         /// Of so many.
         max: u64,
     }
-    /// A tenant has used up a quota: its recipients are refused until the period ends. Told once in a period by each core.
+    /// A tenant has used up a quota, for the first time in the period: until its end more is refused, or taken all the same.
     Warn tenancy quota_used_up = QuotaUsedUp<'a> {
         /// The tenant.
         tenant: &'a str,

@@ -351,6 +351,8 @@ labels! {
         Shown => "shown",
         /// The link is not known, or the request does not say what it wants.
         Unknown => "unknown",
+        /// Too many came in a second.
+        TooMany => "too-many",
         /// It could not be written.
         Failed => "failed",
     }

@@ -249,7 +249,7 @@ list! {
     SUPPRESSIONS_LOST: "ringpost_suppressions_lost_total", Kind::Counter, Count, [],
         "Entries that could not be put on a suppression list: the disk failed, or too many came";
     UNSUBSCRIPTIONS: "ringpost_unsubscribe_requests_total", Kind::Counter, Count, ["result"],
-        "Requests to links in List-Unsubscribe: done, shown a page, not known, failed";
+        "Requests to links in List-Unsubscribe: done, shown a page, not known, too many, failed";
     DUPLICATES_REMEMBERED: "ringpost_duplicates_remembered", Kind::Gauge, Count, [],
         "Recipients that are remembered, so that they are not sent the same message again";
     TENANT_RECIPIENTS: "ringpost_tenant_recipients", Kind::Gauge, Count, ["tenant", "period"],

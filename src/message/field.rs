@@ -1,0 +1,82 @@
+//! Single fields of a header section that is there as a whole, by their names.
+
+use memchr::memmem;
+
+/// The value of the first field with this name, folded as it is; none when there is none.
+///
+/// A line ends with CRLF and with nothing else, as in [`crate::HeaderScan`].
+pub fn field<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut rest = header;
+    while !rest.is_empty() {
+        let (line, after) = unfolded(rest);
+        let head = line.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name.as_bytes()));
+        if head.is_some() {
+            // White space before the colon is the obsolete syntax (RFC 5322 §4.5).
+            let value = line[name.len()..].trim_ascii_start();
+            if let Some(value) = value.strip_prefix(b":") {
+                return Some(value);
+            }
+        }
+        if line.is_empty() {
+            return None;
+        }
+        rest = after;
+    }
+    None
+}
+
+/// What a `List-Id` says, or a field like it: what stands between the last angle brackets, or all of it (RFC 2919 §2), without
+/// white space at its ends; none when nothing is left, or what no identifier has.
+pub fn list_name(value: &[u8], len_max: usize) -> Option<String> {
+    let text = std::str::from_utf8(value).ok()?;
+    let inner = text.rsplit_once('<').and_then(|(_, rest)| rest.split_once('>')).map(|(inner, _)| inner);
+    let name = inner.unwrap_or(text).trim();
+    let sound = !name.is_empty() && name.len() <= len_max && !name.chars().any(char::is_control);
+    sound.then(|| name.to_owned())
+}
+
+/// A field with its continuations, without the last CRLF, and what follows.
+fn unfolded(octets: &[u8]) -> (&[u8], &[u8]) {
+    for end in memmem::find_iter(octets, b"\r\n") {
+        let after = &octets[end + 2..];
+        if !matches!(after.first(), Some(b' ' | b'\t')) {
+            return (&octets[..end], after);
+        }
+    }
+    (octets, &[])
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_name() {
+        let header = b"Subject: x\r\nlist-id : The\r\n\tnews <n@x\r\n >\r\nEmpty:\r\nA: List-Unsubscribe: y\r\n\r\nIn-Body: z\r\n";
+        let text = |name| field(header, name).map(|value| String::from_utf8_lossy(value).into_owned());
+        assert_eq!(text("LIST-ID").as_deref(), Some(" The\r\n\tnews <n@x\r\n >"));
+        assert_eq!(text("Empty").as_deref(), Some(""));
+        for name in ["List-Unsubscribe", "List", "In-Body", "Sub"] {
+            assert_eq!(text(name), None, "{name}");
+        }
+        assert_eq!(field(b"A: b", "a"), Some(&b" b"[..]));
+        assert_eq!(field(b"A", "a"), None);
+    }
+
+    #[test]
+    fn lists_are_named_by_what_is_in_brackets() {
+        for (value, expected) in [
+            (" News of the week <news.example.org>", Some("news.example.org")),
+            (" \"<odd>\" < spring sale >\r\n", Some("spring sale")),
+            (" news ", Some("news")),
+            (" a < b", Some("a < b")),
+            ("", None),
+            (" <>", None),
+            (" a\r\n b", None),
+            (" <0123456789abcdefghijk>", None),
+        ] {
+            assert_eq!(list_name(value.as_bytes(), 20).as_deref(), expected, "{value:?}");
+        }
+        assert_eq!(list_name(&[0xff], 20), None);
+    }
+}
