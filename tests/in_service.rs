@@ -18,3 +18,5 @@ mod returned;
 mod routes;
 #[path = "in_service/streams.rs"]
 mod streams;
+#[path = "in_service/tenancy.rs"]
+mod tenancy;

@@ -206,6 +206,7 @@ impl Words for Category {
         (Self::Expired.word(), "its time was up"),
         (Self::AutoReply.word(), "an answer by a program, and no refusal"),
         (Self::System.word(), "the site has trouble of its own"),
+        (Self::Suppressed.word(), "the recipient is on a suppression list of ours"),
         (Self::Other.word(), "nothing that a rule knows"),
     ];
     const VALUES: &'static [Self] = &Self::ALL;

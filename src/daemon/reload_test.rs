@@ -326,6 +326,26 @@ tenant.networks = ["198.51.100.0/24"]
 tenant.certificates = ["sha256:1111111111111111111111111111111111111111111111111111111111111111"]
 tenant.api-keys = ["k"]
 tenant.senders = ["example.com"]
+tenant.suppression = "drop"
+tenant.unsubscribe = "all" | tenant.suppression = "drop" | unsubscribe.url = "https://example.org/u" | unsubscribe.secrets = ["0123456789abcdef"]
+tenant.hourly-max = 7
+tenant.daily-max = 7
+tenant.monthly-max = 7
+tenant.quota-excess = "report" | tenant.hourly-max = 7
+tenant.quota-warning = 70 | tenant.hourly-max = 7
+tenant.duplicate-window = "1h"
+suppression.local-part-case = "kept"
+suppression.bounce-categories = ["quota"]
+suppression.bounce-lifetime = "7d"
+suppression.complaint-lifetime = "7d"
+suppression.unsubscribe-lifetime = "7d"
+suppression.entries-max = 7000
+unsubscribe.url = "https://example.org/u" | unsubscribe.secrets = ["0123456789abcdef"]
+unsubscribe.secrets = ["0123456789abcdef"] | unsubscribe.url = "https://example.org/u" | unsubscribe.secrets = ["fedcba9876543210"]
+unsubscribe.field = "X-Campaign"
+unsubscribe.requests-max = 7
+unsubscribe.address = ["127.0.0.1:8083"]
+duplicates.entries-max = 7000
 queue.provider-rules = false
 reply-rule.codes = [451]
 reply-rule.statuses = ["5.1.*"]

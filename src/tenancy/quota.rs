@@ -135,7 +135,7 @@ impl Quotas {
         let mut warned = None;
         for ((period, window), max) in Period::ALL.into_iter().zip(&mut windows.0).zip(limits.max) {
             let before = window.used();
-            window.own += count;
+            window.own = window.own.saturating_add(count);
             let Some(max) = max else { continue };
             // Rounded up: not before so much is used.
             let from = (u128::from(max) * u128::from(limits.warn_percent)).div_ceil(100);
@@ -210,7 +210,8 @@ impl Quotas {
     pub fn set_others<'a>(&self, texts: impl IntoIterator<Item = &'a UsedText>, now: Timestamp) {
         let mut sums: BTreeMap<(TenantId, usize), u64> = BTreeMap::new();
         for (tenant, at, count) in texts.into_iter().flat_map(|text| text.counts(now)) {
-            *sums.entry((tenant, at)).or_default() += count;
+            let sum = sums.entry((tenant, at)).or_default();
+            *sum = sum.saturating_add(count);
         }
         for tenant in sums.keys().map(|(tenant, _)| *tenant) {
             // Those whom this process has not met yet.
@@ -231,7 +232,8 @@ impl Quotas {
             let windows = self.of(tenant);
             let mut windows = lock(&windows);
             windows.turn(now);
-            windows.0[at].own += count;
+            let own = &mut windows.0[at].own;
+            *own = own.saturating_add(count);
         }
     }
 }
