@@ -1,7 +1,7 @@
 //! `ringpost suppression`: look at suppression lists and change them, through the running server.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
 };
@@ -258,7 +258,7 @@ impl Session<'_> {
         let reader: Box<dyn BufRead> = if file.as_os_str() == "-" {
             Box::new(io::stdin().lock())
         } else {
-            Box::new(BufReader::new(File::open(file).map_err(wrong)?))
+            Box::new(BufReader::new(OpenOptions::new().read(true).open(file).map_err(wrong)?))
         };
         let (mut part, mut changed, mut done) = (Vec::new(), 0, 0);
         for (place, line) in reader.lines().enumerate() {

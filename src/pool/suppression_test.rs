@@ -277,7 +277,7 @@ fn what_was_sent_is_counted_over_a_restart_and_never_twice() {
     let limits = QuotaLimits { max: [None; 3], warn_percent: 80, ..QuotaLimits::default() };
     let used = |process: &Process| process.tenancy.quotas().used(SHOP, &limits, NOW).map(|used| used.used);
     let take =
-        |process: &Process, count| drop(process.tenancy.quotas().take(SHOP, &limits, count, NOW).unwrap());
+        |process: &Process, count| _ = process.tenancy.quotas().take(SHOP, &limits, count, NOW).unwrap();
     let mut first = Process::start(directory.path());
     take(&first, 5);
     first.usage.follow(NOW);

@@ -63,7 +63,7 @@ pub fn unsubscribe(
 
 /// A page with a button, for whoever follows the link.
 async fn show(State(desk): State<Desk>, Path(token): Path<String>) -> Response {
-    if let Err(refused) = desk.admit() {
+    if let Some(refused) = desk.admit() {
         return refused;
     }
     if desk.settings.load().links.open(&token).is_err() {
@@ -81,7 +81,7 @@ async fn leave(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(refused) = desk.admit() {
+    if let Some(refused) = desk.admit() {
         return refused;
     }
     let settings = desk.settings.load_full();
@@ -116,8 +116,9 @@ async fn leave(
 }
 
 impl Desk {
-    /// Counts a request. All of them count together: they come from the hosts of a few providers, or through one proxy.
-    fn admit(&self) -> Result<(), Response> {
+    /// Counts a request; answers 429 for more than there may be (RFC 6585 §4). All of them count together: they come from the hosts of a
+    /// few providers, or through one proxy.
+    fn admit(&self) -> Option<Response> {
         let (now, max) = ((self.clock)().secs(), self.settings.load().requests_max);
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         if rate.0 != now {
@@ -126,9 +127,9 @@ impl Desk {
         rate.1 = rate.1.saturating_add(1);
         if rate.1 > max {
             self.metrics.of(Unsubscription::TooMany);
-            return Err(later(StatusCode::TOO_MANY_REQUESTS));
+            return Some(later(StatusCode::TOO_MANY_REQUESTS));
         }
-        Ok(())
+        None
     }
 
     fn unknown(&self) -> Response {

@@ -217,7 +217,7 @@ impl Marks {
             let scope = Scope { tenant: terms.name.clone(), list: name.into() };
             let link = links.link(&scope, &only.address);
             if let Some(link) = link.filter(|link| link.len() + "List-Unsubscribe: <>".len() <= LINE_MAX) {
-                // RFC 8058 §3.1.
+                // RFC 2369 §3.2 and RFC 8058 §3.1.
                 let fields = format!(
                     "List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
                 );

@@ -233,6 +233,8 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::AuthenticationDeferred => "as for what is refused; see `[authentication]`",
         Refusal::PolicyUnavailable => "see that DNS and the filters answer",
         Refusal::RateLimited => "nothing, or raise the rate",
+        Refusal::QuotaUsedUp => "nothing, or raise the tenant's quota",
+        Refusal::RecipientSuppressed => "nothing, or `ringpost suppression show` and `remove`",
         Refusal::NodeNotAllowed => "if the mail is the client's, say so in `[[etrn]]`",
         Refusal::FetchNotAllowed => "if the mail is the client's, say so in `[[etrn]]`",
         Refusal::FetchUnavailable => "nothing; if it lasts, look at the log",

@@ -339,7 +339,7 @@ fn links_are_for_one_recipient_and_hold_while_their_secret_is_configured() {
 #[test]
 fn no_more_than_the_quota_is_taken_over_a_kill_and_a_restart() {
     let sink = Sink::start();
-    let config = |more: &str| format!("{}{TENANT}hourly-max = 10\nquota-warning = 50\n{more}", sink.route());
+    let config = |more: &str| format!("{}{TENANT}monthly-max = 10\nquota-warning = 50\n{more}", sink.route());
     let mut server = Server::start(&config(""));
     let send = |server: &Server, to: &[&str]| server.client().send("ann@example.org", to, HELLO);
     send(&server, &["a@example.net", "b@example.net", "c@example.net"]);
@@ -347,14 +347,14 @@ fn no_more_than_the_quota_is_taken_over_a_kill_and_a_restart() {
     let warned = server.event("quota_warned", |_| true);
     assert_eq!(
         [&warned["tenant"], &warned["period"], &warned["used"], &warned["max"]],
-        [&json!("shop"), &json!("hour"), &json!(5), &json!(10)]
+        [&json!("shop"), &json!("month"), &json!(5), &json!(10)]
     );
     // A message that does not become ours costs nothing.
     let mut client = server.client();
     for line in ["MAIL FROM:<ann@example.org>", "RCPT TO:<a@example.net>", "RSET"] {
         assert_eq!(client.ask(line).code, 250);
     }
-    let labels = ["tenant=\"shop\"", "period=\"hour\""];
+    let labels = ["tenant=\"shop\"", "period=\"month\""];
     assert_eq!(server.metric("ringpost_tenant_recipients", &labels), 5.0);
     // Counts are written once a second.
     let used = |server: &Server| {
@@ -362,7 +362,7 @@ fn no_more_than_the_quota_is_taken_over_a_kill_and_a_restart() {
         written
             .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "used"))
             .filter_map(|entry| std::fs::read_to_string(entry.path()).ok())
-            .any(|text| text.lines().any(|line| line.contains(" hour ") && line.ends_with(" 5")))
+            .any(|text| text.lines().any(|line| line.contains(" month ") && line.ends_with(" 5")))
     };
     until("the count is on disk", || used(&server).then_some(()));
     server.kill();
@@ -387,6 +387,7 @@ fn no_more_than_the_quota_is_taken_over_a_kill_and_a_restart() {
         }
     }
     assert_eq!(taken, 10);
+    server.event("quota_used_up", |_| true);
     assert_eq!(server.events("quota_used_up").len(), 1, "it is said once");
     let server = server.restarted();
     assert_eq!(rcpt(&server, "a@example.net").0, 452);
@@ -447,4 +448,39 @@ fn what_came_already_is_taken_and_not_sent_again() {
     server.client().send("ann@example.org", &["bob@example.net"], &message("one"));
     assert!(sink.mail().content.contains("<one@example.org>"));
     assert_eq!(sink.waiting(), 0);
+}
+
+#[test]
+fn an_upgrade_forgets_nobody_and_counts_nothing_twice() {
+    let sink = Sink::start();
+    let limits = "suppression = \"refuse\"\nmonthly-max = 5\n";
+    let server = Server::start(&format!("{}{TENANT}{limits}", sink.route()));
+    suppression(&server, &["add", "--tenant", "shop", "bob@example.net"], "").good();
+    server.client().send("ann@example.org", &["a@example.net", "b@example.net"], HELLO);
+    // The old program serves this one to its end, and the new one everybody else.
+    let mut old = server.client();
+    server.upgrade(&["--no-wait"]).good();
+    let _successor = server.successor(1);
+    assert_eq!(rcpt(&server, "bob@example.net").0, 550);
+    let labels = ["tenant=\"shop\"", "period=\"month\""];
+    until("the new one knows what was sent", || {
+        (server.metric("ringpost_tenant_recipients", &labels) >= 2.0).then_some(())
+    });
+    suppression(&server, &["add", "--tenant", "shop", "eve@example.net"], "").good();
+    until("the old one hears of it", || {
+        old.ask("MAIL FROM:<ann@example.org>");
+        let code = old.ask("RCPT TO:<eve@example.net>").code;
+        old.ask("RSET");
+        (code == 550).then_some(())
+    });
+    old.send("ann@example.org", &["a@example.net"], HELLO);
+    assert_eq!(old.ask("QUIT").code, 221);
+    until("the new one has taken over what the old one has counted", || {
+        (server.metric("ringpost_tenant_recipients", &labels) >= 3.0).then_some(())
+    });
+    server.event("took_over", |_| true);
+    server.client().send("ann@example.org", &["a@example.net", "b@example.net"], HELLO);
+    assert_eq!(rcpt(&server, "a@example.net").0, 452);
+    assert_eq!(server.metric("ringpost_tenant_recipients", &labels), 5.0);
+    assert_eq!(entries(&server).len(), 2);
 }
