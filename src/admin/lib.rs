@@ -15,7 +15,7 @@ mod table;
 mod upgrade;
 
 pub use client::ClientError;
-pub use operations::{Facts, Listener, Operations};
+pub use operations::{Facts, KnowsTenant, Listener, Operations};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
 pub use upgrade::{Extent, Predecessor, UpgradeError, UpgradeRequest, Upgraded, upgrade, upgrade_requests};

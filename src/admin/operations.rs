@@ -27,6 +27,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{Predecessor, Problem, ReloadRequest, UpgradeRequest, reload, suppression, upgrade};
 
+/// Says whether a tenant of that name is configured.
+pub type KnowsTenant = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// What is asked about beside the shards.
 #[derive(Clone)]
 pub struct Facts {
@@ -51,7 +54,7 @@ pub struct Facts {
     /// What is known of tenants.
     pub tenancy: Tenancy,
     /// Whether a tenant of that name is configured.
-    pub knows_tenant: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    pub knows_tenant: KnowsTenant,
 }
 
 /// A listener, as the status shows it.

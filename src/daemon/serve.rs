@@ -553,7 +553,7 @@ fn operations(
         mpsc::Sender<UpgradeRequest>,
         Arc<tokio::sync::Notify>,
     ),
-    (tenancy, knows_tenant): (Tenancy, Arc<dyn Fn(&str) -> bool + Send + Sync>),
+    (tenancy, knows_tenant): (Tenancy, admin::KnowsTenant),
 ) -> Operations {
     let facts = admin::Facts {
         version: VERSION,

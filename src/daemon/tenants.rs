@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use admin::KnowsTenant;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use bridge::{ListDesk, Tenancy};
@@ -61,10 +62,7 @@ impl Tenants {
     }
 
     /// What operators ask by: the lists, and whether there is a tenant of a name.
-    pub(crate) fn facts(
-        &self,
-        snapshot: &Arc<ArcSwap<Snapshot>>,
-    ) -> (Tenancy, Arc<dyn Fn(&str) -> bool + Send + Sync>) {
+    pub(crate) fn facts(&self, snapshot: &Arc<ArcSwap<Snapshot>>) -> (Tenancy, KnowsTenant) {
         let snapshot = snapshot.clone();
         let knows = move |name: &str| {
             snapshot.load().config.tenants.iter().any(|tenant| tenant.name.eq_ignore_ascii_case(name))

@@ -319,7 +319,11 @@ fn lines_of_others_are_read_when_they_are_whole() {
     let mut line = Vec::new();
     tenancy::LogLine(add("ann@example.org", Reason::Bounce, None)).write_to(&mut line);
     let name = Name { number: process.store.number() + 1, kind: Kind::Log };
-    let mut other = fs::File::create(directory.path().join(name.to_string())).unwrap();
+    let mut other = fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .open(directory.path().join(name.to_string()))
+        .unwrap();
     let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
     rustix::fs::flock(&other, lock).unwrap();
     other.write_all(&line[..30]).unwrap();
