@@ -341,7 +341,7 @@ suppression.complaint-lifetime = "7d"
 suppression.unsubscribe-lifetime = "7d"
 suppression.entries-max = 7000
 unsubscribe.url = "https://example.org/u" | unsubscribe.secrets = ["0123456789abcdef"]
-unsubscribe.secrets = ["0123456789abcdef"] | unsubscribe.url = "https://example.org/u"
+unsubscribe.secrets = ["0123456789abcdef"]
 unsubscribe.field = "X-Campaign"
 unsubscribe.requests-max = 7
 unsubscribe.address = ["127.0.0.1:8083"]

@@ -333,3 +333,21 @@ fn lines_of_others_are_read_when_they_are_whole() {
     process.store.follow(NOW);
     assert!(process.has("ann@example.org"));
 }
+
+#[test]
+fn what_a_try_has_left_behind_is_cleared_away_and_empty_logs_say_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    // Of many starts that came to nothing: more than may be open at once.
+    for number in 1..=300 {
+        fs::write(directory.path().join(Name { number, kind: Kind::Log }.to_string()), "").unwrap();
+    }
+    fs::write(directory.path().join("0000000000000009.list.new"), "half of").unwrap();
+    let mut process = Process::start(directory.path());
+    assert!(process.add("ann@example.org"));
+    process.store.put_together(NOW).unwrap();
+    let names = files(directory.path());
+    assert!(names.len() < 10 && !names.iter().any(|name| name.ends_with(".new")), "{names:?}");
+    assert!(process.has("ann@example.org"));
+    drop(process);
+    assert!(Process::start(directory.path()).has("ann@example.org"));
+}

@@ -484,3 +484,33 @@ fn an_upgrade_forgets_nobody_and_counts_nothing_twice() {
     assert_eq!(server.metric("ringpost_tenant_recipients", &labels), 5.0);
     assert_eq!(entries(&server).len(), 2);
 }
+
+#[test]
+fn by_http_it_is_the_same() {
+    let sink = Sink::start();
+    let Finished { stdout, stderr, .. } =
+        run(&built("ringpost"), &["key", "shop", "--domain", "example.org"], "").good();
+    let key = stderr.split_whitespace().find(|word| word.starts_with("ringpost_")).unwrap();
+    let tenant = "[[tenant]]\nname = \"shop\"\napi-keys = [\"shop\"]\nsuppression = \"refuse\"\nunsubscribe = \"all\"\n\
+                  monthly-max = 2\n";
+    let server = Server::start(&format!("{}{stdout}{LINKS}{tenant}", sink.route()));
+    suppression(&server, &["add", "--tenant", "shop", "bob@example.net"], "").good();
+    let post = |to: &str| {
+        let body = json!({"from": "ann@example.org", "to": [to], "subject": "x", "text": "x"}).to_string();
+        let bearer = format!("Authorization: Bearer {key}");
+        let url = format!("http://{}/api/v1/messages", server.http());
+        let (status, body) =
+            curl(&["-H", &bearer, "-H", "Content-Type: application/json", "-d", &body, &url]);
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let (status, problem) = post("bob@example.net");
+    assert_eq!((status, &problem["smtp"]["reason"]), (422, &json!("recipient_suppressed")), "{problem}");
+    assert_eq!(post("eve@example.net").0, 202);
+    let link = link(&server, &sink.mail().content);
+    assert_eq!(curl(&["-d", "List-Unsubscribe=One-Click", &link]).0, 200);
+    assert_eq!(post("eve@example.net").0, 422);
+    assert_eq!(post("zoe@example.net").0, 202);
+    let (status, problem) = post("zoe@example.net");
+    assert_eq!((status, &problem["smtp"]["reason"]), (429, &json!("quota_used_up")), "{problem}");
+    assert_eq!(problem["smtp"]["code"], 452);
+}

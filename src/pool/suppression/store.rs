@@ -4,6 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bridge::{Known, ListError};
@@ -35,6 +36,8 @@ pub(super) struct Store {
     lines: u64,
     /// The same line was none twice: it is not on its way.
     stuck: Option<(Name, u64)>,
+    /// Files are not put together before: it has failed, and each try takes a file.
+    resting_until: Timestamp,
 }
 
 /// The log that this process writes.
@@ -66,6 +69,8 @@ struct Quiet(#[expect(dead_code, reason = "it is held")] OwnedFd);
 
 /// Lines of no use before files are put together, beside as many as there are entries.
 const WASTE_MIN: u64 = 10_000;
+/// How long they are left as they are when that has failed.
+const REST: Duration = Duration::from_secs(6 * 3_600);
 /// Files, likewise.
 const PAPERS_MANY: usize = 16;
 /// So much is written at once while files are put together.
@@ -91,6 +96,7 @@ impl Store {
             base,
             lines: 0,
             stuck: None,
+            resting_until: Timestamp(0),
         };
         let list = Name { number: base, kind: Kind::List };
         for name in names {
@@ -121,8 +127,22 @@ impl Store {
         name.kind == Kind::Log && name.number >= self.base && name != self.own.name
     }
 
-    /// Opens a file of another process.
+    /// Opens a file of another process, unless there is nothing in it yet and nobody has it: whoever has just made it takes it in a
+    /// moment, and whoever has left it so has said nothing.
     fn meet(&mut self, name: Name) -> io::Result<()> {
+        let (file, life) = self.look(name)?;
+        if is_mute(&file, life)? {
+            return Ok(());
+        }
+        let (number, paper) = self.shelf.add(Paper { name, file }).ok_or_else(|| {
+            io::Error::other(format!("more than {PAPERS_MAX} files in {}", self.directory.display()))
+        })?;
+        self.others.push(Other { name, number, lines: Lines::of(paper, 0), life });
+        Ok(())
+    }
+
+    /// Opens a file, and says whether somebody writes it.
+    fn look(&self, name: Name) -> io::Result<(OwnedFd, Life)> {
         let file = files::open(&self.directory.join(name.to_string()), OFlags::RDONLY)?;
         let life = match flock(&file, FlockOperation::NonBlockingLockShared) {
             Err(Errno::WOULDBLOCK) => Life::Lives,
@@ -132,11 +152,7 @@ impl Store {
                 Life::Ended
             }
         };
-        let (number, paper) = self.shelf.add(Paper { name, file }).ok_or_else(|| {
-            io::Error::other(format!("more than {PAPERS_MAX} files in {}", self.directory.display()))
-        })?;
-        self.others.push(Other { name, number, lines: Lines::of(paper, 0), life });
-        Ok(())
+        Ok((file, life))
     }
 
     /// Reads all files that were there at the start: the list first, then the logs of all processes in the order of time.
@@ -331,10 +347,11 @@ impl Store {
         self.known.table.expire(now);
         let waste = self.lines.saturating_sub(self.known.table.len());
         let is_due = waste > self.known.table.len() + WASTE_MIN || self.shelf.len() > PAPERS_MANY;
-        if !is_due || !self.others.is_empty() {
+        if !is_due || !self.others.is_empty() || now < self.resting_until {
             return;
         }
         if let Err(error) = self.put_together(now) {
+            self.resting_until = now.saturating_add(REST);
             tracing::warn!(%error, "the files of the suppression list are not put together: they grow on");
         }
     }
@@ -342,16 +359,28 @@ impl Store {
     /// Copies what holds into one file, after which the others go. What is added meanwhile goes to a new log, which stays.
     ///
     /// Nobody else writes: so what is in the new file is later than all that has gone, and earlier than all that comes.
-    fn put_together(&mut self, now: Timestamp) -> io::Result<()> {
+    pub(super) fn put_together(&mut self, now: Timestamp) -> io::Result<()> {
         let before = self.shelf.all();
         {
             // Whoever begins a log meanwhile gives it a higher number than the list has, which is that of our new log.
             let _quiet = Quiet::alone(&self.directory)?;
             let is_known = |name: Name| before.iter().any(|(_, paper)| paper.name == name);
-            if files::names(&self.directory)?.into_iter().any(|name| self.is_log(name) && !is_known(name)) {
-                return Ok(());
+            for name in files::names(&self.directory)? {
+                if self.is_log(name) && !is_known(name) {
+                    let (file, life) = self.look(name)?;
+                    if !is_mute(&file, life)? {
+                        return Ok(());
+                    }
+                }
             }
             self.begin_log()?;
+            // Of tries that a crash or a full disk has ended.
+            for entry in fs::read_dir(&self.directory)? {
+                let path = entry?.path();
+                if path.to_str().is_some_and(|path| path.ends_with(".list.new")) {
+                    fs::remove_file(path)?;
+                }
+            }
         }
         let name = Name { number: self.own.name.number, kind: Kind::List };
         let draft = self.directory.join(format!("{name}.new"));
@@ -421,6 +450,11 @@ impl Store {
             let _ = fs::remove_file(self.directory.join(self.own.name.to_string()));
         }
     }
+}
+
+/// Whether a file says nothing, and nobody is there who would write it.
+fn is_mute(file: &OwnedFd, life: Life) -> io::Result<bool> {
+    Ok(life == Life::Ended && rustix::fs::fstat(file)?.st_size == 0)
 }
 
 /// Whether a change is sure to have come after what is known.
