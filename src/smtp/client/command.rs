@@ -57,6 +57,10 @@ pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>
     if offers.mt_priority {
         put(out, &[" MT-PRIORITY=", &transaction.priority.get().to_string()]);
     }
+    // We vouch for nobody: who submitted it is not known here in a way that another could rely on (RFC 4954 §5).
+    if offers.logged_in {
+        put(out, &[" AUTH=<>"]);
+    }
     if transaction.tls == TlsDemand::Required {
         put(out, &[" REQUIRETLS"]);
     }

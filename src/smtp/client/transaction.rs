@@ -79,9 +79,6 @@ pub enum Unsuitable {
     /// The message needs `SMTPUTF8` (RFC 6531 §3.5).
     #[error("the message needs SMTPUTF8, which the next hop does not offer")]
     Utf8,
-    /// Its header fields need `SMTPUTF8`, its addresses do not (RFC 6531 §3.5).
-    #[error("the message has UTF-8 in its header, and the next hop does not offer SMTPUTF8")]
-    Utf8Header,
     /// The message needs `BINARYMIME` and `CHUNKING` (RFC 3030 §3).
     #[error("the message needs BINARYMIME, which the next hop does not offer")]
     BinaryMime,
@@ -115,16 +112,12 @@ impl Transaction {
 
     /// Whether the hop must offer `SMTPUTF8` for all of it.
     pub fn needs_utf8(&self) -> bool {
+        let ascii = self.recipients.iter().all(|recipient| recipient.address.is_ascii())
+            && self.reverse_path.address().is_none_or(mail::Address::is_ascii);
         match self.utf8 {
             Utf8::Needed => true,
-            Utf8::NotNeeded => !self.has_ascii_addresses(),
+            Utf8::NotNeeded => !ascii,
         }
-    }
-
-    /// Whether no address holds more than US-ASCII.
-    pub(super) fn has_ascii_addresses(&self) -> bool {
-        self.recipients.iter().all(|recipient| recipient.address.is_ascii())
-            && self.reverse_path.address().is_none_or(mail::Address::is_ascii)
     }
 }
 
@@ -134,8 +127,6 @@ impl Unsuitable {
         match self {
             // "Non-ASCII addresses not permitted for that sender/recipient" (RFC 6531 §3.5).
             Self::Utf8 => Status(5, 6, 7),
-            // "UTF-8 header message cannot be transferred to one or more recipients" (RFC 6531 §3.5).
-            Self::Utf8Header => Status(5, 6, 9),
             Self::BinaryMime => Status(5, 6, 3),
             // "System not capable of selected features" (RFC 3463 §3.4).
             Self::DeliverBy => Status(5, 3, 3),
