@@ -19,6 +19,8 @@ mod etrn;
 mod exim;
 #[path = "peers/extensions.rs"]
 mod extensions;
+#[path = "peers/logins.rs"]
+mod logins;
 #[path = "peers/names.rs"]
 mod names;
 #[path = "peers/outbound_tls.rs"]
@@ -27,6 +29,8 @@ mod outbound_tls;
 mod postfix;
 #[path = "peers/queue.rs"]
 mod queue;
+#[path = "peers/races.rs"]
+mod races;
 #[path = "peers/relay.rs"]
 mod relay;
 #[path = "peers/reports.rs"]

@@ -9,6 +9,7 @@ mod change;
 mod check;
 mod check_tls;
 mod clients;
+mod credentials;
 mod error;
 mod example;
 mod load;
@@ -32,6 +33,7 @@ pub use authentication::{AuthAction, Authentication, Canonical, Dkim, UnknownAct
 pub use change::Change;
 pub use check::Warning;
 pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
+pub use credentials::{Credential, LoginMechanism, Refused, Secrecy};
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
@@ -113,6 +115,8 @@ section! {
         verify: Verify [Table] = Verify::default();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
+        /// Logins at next hops.
+        credentials "credential": Vec<Credential> [Entries] = Vec::new();
         /// Sites.
         sites "site": Vec<Site> [Entries] = Vec::new();
         /// Adaptive limits.

@@ -105,6 +105,8 @@ section! {
         client_certificate: Option<PathBuf> [Maybe<FilePath>] = None;
         /// Its private key, as PEM.
         client_key: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// With via = "hop": as whom we log in there, the name of a `[[credential]]`. Empty: we do not.
+        credential: Option<String> [Maybe<Text>] = None;
         /// Connections open at once to one next hop, over all cores.
         concurrency_max: u32 [Whole<1, 100_000>] = 20;
         /// How long a connection is kept for more mail.
@@ -202,6 +204,10 @@ section! {
     pub struct OutboundTimeouts {
         /// For a connection.
         connect: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
+        /// After so long another address of the host, or a host with the same preference, is connected to beside the one that does
+        /// not answer; whoever is there first is sent the mail (RFC 8305 §8: 250 ms, which is longer than the way to any host
+        /// that answers, and much shorter than a worker should wait for one that does not). "0s": only when the first has failed.
+        attempt_delay: Duration [Time<0, { HOUR }>] = Duration::from_millis(250);
         /// For a TLS handshake.
         handshake: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
         /// For the greeting (RFC 5321 §4.5.3.2.1).

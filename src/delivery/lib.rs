@@ -19,7 +19,7 @@ pub mod tally;
 mod throttle;
 mod tls_memory;
 
-pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
+pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, RefusedLogin, Step};
 pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, Rule, RulesError};
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};

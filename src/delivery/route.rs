@@ -116,6 +116,8 @@ pub struct RouteOptions {
     pub sts: StsUse,
     /// Which of our certificates is shown, when a next hop asks for one.
     pub identity: Option<Box<str>>,
+    /// As whom we log in, by the name of the credentials. It is here so that mail with others has other connections.
+    pub login: Option<Box<str>>,
     /// Where `BDAT` is used.
     pub chunking: Chunking,
     /// Whether transactions are chained. Servers that stop at input they did not expect yet may
@@ -210,6 +212,7 @@ impl Default for RouteOptions {
             dane: DaneUse::default(),
             sts: StsUse::default(),
             identity: None,
+            login: None,
             chunking: Chunking::default(),
             chaining: Chaining::default(),
             forwarding: Forwarding::default(),
@@ -224,13 +227,15 @@ impl Default for RouteOptions {
 }
 
 impl RouteOptions {
-    /// How the client is to talk, with the TLS level that was chosen for this connection.
+    /// How the client is to talk, with the TLS level that was chosen for this connection; without a login, which is whoever
+    /// has the secret to add.
     pub fn client(&self, hostname: &str, tls: TlsLevel) -> Options {
         Options {
             hostname: hostname.into(),
             tls,
             chunking: self.chunking,
             chaining: self.chaining,
+            login: None,
             limits: Limits { transactions_max: self.transactions_max, ..Limits::default() },
         }
     }

@@ -2,20 +2,19 @@
 //!
 //! `delivery` decides which host is next and what an answer means, `smtp::client` what is said; here is the socket.
 
-use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, mem, rc::Rc, sync::Arc, time::Duration};
 
 use delivery::{
-    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Judgement, Outcome,
-    ReversePaths, Route, Routes, Step, Teller, TlsLevel, TlsPolicy, dane::DaneUsage, fates, sts::Policy,
-    tally::TlsResult,
+    Attempt, AttemptLimits, Basis, Demand, Fate, Forwarding, Hop, Judgement, Outcome, ReversePaths, Route,
+    Routes, Step, Teller, TlsLevel, TlsPolicy, dane::DaneUsage, fates, sts::Policy, tally::TlsResult,
 };
 use dns::{Answer, Kind, Name, Question};
 use mail::{Domain, ReversePath, Status, TlsDemand};
 use queue::AttemptId;
 use report::Sent;
-use ring::{ConnectOptions, Stream};
 use smtp::client::{
-    Action, Channel, Client, Ending, Offers, Stage, TlsFailure, Transaction, TransactionOutcome,
+    Action, Channel, Client, Ending, Login, NoLogin, Offers, Stage, TlsFailure, Transaction,
+    TransactionOutcome,
 };
 use watch::events::TlsFailed;
 
@@ -23,10 +22,11 @@ use crate::{
     facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
-    locate,
+    locate, logins,
     outbound_tls::{self, Kept},
     outcomes,
     paces::Counted,
+    race::{self, Finish, Told},
     reroute,
     settings::Settings,
     shard::{Message, Shard},
@@ -64,6 +64,7 @@ pub(crate) async fn work(
             untried: Untried::No,
             progress: false,
             connected: false,
+            shut_out: false,
             asked_for: None,
             exchanges: None,
             sts_policy: None,
@@ -102,6 +103,8 @@ struct Worker<'a> {
     /// Whether the session answered for a message.
     progress: bool,
     connected: bool,
+    /// Whether a host did not let us log in.
+    shut_out: bool,
     /// The destination whose hosts are asked for, and its domain, when they are.
     asked_for: Option<(Box<str>, Domain)>,
     /// What the DNS says which hosts these are.
@@ -209,19 +212,35 @@ impl Worker<'_> {
                     drop(hop);
                     break;
                 }
-                Step::Connect(hop) => match self.connect(&hop).await {
-                    Err(failure) => {
-                        self.shard.metrics.outbound.failed.one();
-                        throttles::on_unconnected(self.shard, self.lane, &failure.to_string());
-                        attempt.on_connect_failed(&failure)
+                Step::Connect(hop) => match self.login().await {
+                    Err(why) => {
+                        let ending = Ending::NoLogin(why);
+                        self.tell_of_login(&hop, &ending);
+                        attempt.on_ending(&ending)
                     }
-                    Ok(socket) => {
-                        let ending = self.session(socket, &hop).await;
+                    Ok(login) => {
+                        let (hop, ending) = match self.connect(&mut attempt, hop).await {
+                            Finish::Nobody(next) => {
+                                step = next;
+                                self.report_findings(&mut attempt);
+                                continue;
+                            }
+                            Finish::Connected(hop, stream) => {
+                                if !self.keep_apart(&hop) {
+                                    drop(stream);
+                                    break;
+                                }
+                                let socket = Socket::new(stream, self.shard.pool.clone());
+                                let ending = self.session(socket, &hop, login).await;
+                                (hop, ending)
+                            }
+                        };
                         if self.flights.is_empty() {
                             return;
                         }
                         self.remember_tls(&hop, &ending);
                         self.tell_of_door(&ending);
+                        self.tell_of_login(&hop, &ending);
                         if matches!(ending, Ending::TlsNotOffered) {
                             self.count_policy(Kept::No);
                             self.report(&hop, Err((TlsResult::StartTlsNotSupported, None)));
@@ -248,6 +267,7 @@ impl Worker<'_> {
                         }
                     }
                 },
+                Step::Await => unreachable!("a race has ended with a connection or without"),
                 // No host does all that reports on REQUIRETLS mail would like; lost they must not be (RFC 8689 §5).
                 Step::End(Outcome::Failed(_)) if self.demand == Demand::Preferred => {
                     self.demand = Demand::None;
@@ -271,7 +291,10 @@ impl Worker<'_> {
         let seed = self.shard.resolve.random();
         let attempt =
             Attempt::new(&self.route, &domain, self.settings.own.clone(), AttemptLimits::default(), seed);
-        attempt.demanding(self.demand)
+        let ways = &self.shard.hops.ways;
+        let family = ways.preferred(self.route.options.family, ring::clock::now());
+        let refused = logins::when_refused(&self.settings, self.route.options.login.as_deref());
+        attempt.demanding(self.demand).preferring(family).when_refused(refused)
     }
 
     /// The domain whose hosts are asked for: that of the message which waits longest. Others in the lane have the same.
@@ -323,38 +346,34 @@ impl Worker<'_> {
         !self.flights.is_empty()
     }
 
-    async fn connect(&mut self, hop: &Hop) -> Result<Socket, ConnectFailure> {
-        let to = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
-        if let (false, Some(rate)) = (mem::replace(&mut self.counted, false), self.connection_rate) {
-            // The first one was counted before. Those to other hosts, and again to one that ended, are as well.
+    /// Connects to the host, or to one that is as good.
+    async fn connect(&mut self, attempt: &mut Attempt, hop: Hop) -> Finish {
+        let count = || {
+            let Some(rate) = self.connection_rate else { return };
             let paces = self.shard.leases.paces();
             paces.charge(Counted::Connections, &self.lane.limit_key, rate, ring::clock::now());
+        };
+        // The first one was counted before. Those to other hosts, and again to one that ended, are as well.
+        if !mem::replace(&mut self.counted, false) {
+            count();
         }
-        let options = ConnectOptions { local: hop.source, timeout: self.settings.client_timeouts.connect };
-        let stream = Stream::connect(to, options).await.map_err(|error| {
-            let kind = error.kind();
-            if kind == io::ErrorKind::ConnectionRefused {
-                ConnectFailure::Refused
-            } else if kind == io::ErrorKind::TimedOut {
-                ConnectFailure::TimedOut
-            } else if matches!(kind, io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) {
-                ConnectFailure::Unreachable
-            } else {
-                ConnectFailure::Other(error.to_string().into())
-            }
-        })?;
-        Ok(Socket::new(stream, self.shard.pool.clone()))
+        race::run(self.shard, &self.settings, attempt, hop, |told| match told {
+            Told::Rival => count(),
+            Told::Failed(failure) => throttles::on_unconnected(self.shard, self.lane, &failure.to_string()),
+        })
+        .await
     }
 
     /// Runs one session: the messages taken on, then whatever the lane has.
-    async fn session(&mut self, mut socket: Socket, hop: &Hop) -> Ending {
+    async fn session(&mut self, mut socket: Socket, hop: &Hop, login: Option<Login>) -> Ending {
         let open = OpenConnection::new(self.shard);
         self.connected = true;
         let now = ring::clock::now();
         let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
         self.policy = Some(hop.policy(level));
         let hostname = self.settings.hostname.as_str();
-        let mut client = Client::new(self.route.options.client(hostname, level));
+        let options = smtp::client::Options { login, ..self.route.options.client(hostname, level) };
+        let (logs_in, mut client) = (options.login.is_some(), Client::new(options));
         let mut talk = Talk::new();
         let mut action = client.on_connected(Channel::Clear);
         // Whether it is told that this goes in clear, though it would not have to.
@@ -363,6 +382,10 @@ impl Worker<'_> {
             action = match action {
                 Action::Read(stage) => talk.read(&mut client, &mut socket, self.timeout(stage)).await,
                 Action::StartTls => self.start_tls(&mut client, &mut socket, hop, level, &mut talk).await,
+                Action::Derive(derivation) => {
+                    let salted = logins::derive(self.shard, derivation).await;
+                    client.on_derived(&salted, &mut talk.out)
+                }
                 Action::SendContent(framing) => {
                     let clear = client.channel() == Channel::Clear && hop.tls != TlsLevel::None;
                     if !mem::replace(&mut told, true) && clear {
@@ -387,6 +410,9 @@ impl Worker<'_> {
                     client.on_finished(&mut talk.out)
                 }
                 Action::Ready => {
+                    if logs_in && client.transactions() == 0 {
+                        self.shard.metrics.outbound.logins.done.one();
+                    }
                     // An idle connection holds no memory.
                     socket.input().release();
                     match self.next_transaction(self.route.options.idle_max).await {
@@ -400,6 +426,22 @@ impl Worker<'_> {
         talk.end(&mut socket, self.timeout(Stage::Quit)).await;
         drop(open);
         ending
+    }
+
+    /// What the next connection is to log in by, if it is to.
+    async fn login(&self) -> Result<Option<Login>, NoLogin> {
+        let Some(name) = &self.route.options.login else { return Ok(None) };
+        match self.settings.credentials.get(name) {
+            Some(credential) => logins::login(self.shard, credential).await.map(Some),
+            None => Err(NoLogin::NoSecret(format!("there is no credential {name}").into())),
+        }
+    }
+
+    /// Not to be let in is no matter of one message: all that go there wait a while.
+    fn tell_of_login(&mut self, hop: &Hop, ending: &Ending) {
+        let (Ending::NoLogin(why), Some(name)) = (ending, &self.route.options.login) else { return };
+        self.shut_out = true;
+        logins::tell(self.shard, name, &hop.remote.to_string(), why);
     }
 
     fn timeout(&self, stage: Stage) -> Duration {
@@ -497,6 +539,7 @@ impl Worker<'_> {
             | Ending::TlsFailed(_)
             | Ending::TlsNotOffered
             | Ending::RequireTlsNotOffered
+            | Ending::NoLogin(_)
             | Ending::Quit
             | Ending::Idle => return,
         };
@@ -610,7 +653,7 @@ impl Worker<'_> {
         if outcome.report().remote.is_none() {
             self.part_with_others();
         }
-        if !self.connected && matches!(outcome, Outcome::Deferred(_)) {
+        if (!self.connected || self.shut_out) && matches!(outcome, Outcome::Deferred(_)) {
             self.leave_alone(outcome);
         }
         for mut flight in mem::take(&mut self.flights) {

@@ -242,6 +242,7 @@ pub(crate) async fn carry(
         action = match action {
             Action::Read(stage) => talk.read(&mut client, socket, timeout(stage)).await,
             Action::StartTls => unreachable!("TLS is not asked for"),
+            Action::Derive(_) => unreachable!("nobody logs in"),
             Action::SendContent(framing) => {
                 let slices = talk.frame(framing, carrier.content(socket));
                 let next = client.on_content_sent(&mut talk.out);

@@ -86,6 +86,8 @@ pub(crate) struct Settings {
     pub(crate) returns: Option<Returns>,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
+    /// After so long another host that is as good is connected to as well; none: when the first one has failed.
+    pub(crate) attempt_delay: Option<Duration>,
     pub(crate) schedule: queue::Schedule,
     pub(crate) queue_limits: queue::Limits,
     /// Which domains are one site, beside those that have the same hosts.
@@ -113,6 +115,8 @@ pub(crate) struct Settings {
     pub(crate) send_max: usize,
     pub(crate) checkpoint_interval: Duration,
     pub(crate) outbound_tls: OutboundTls,
+    /// As whom routes log in, by name.
+    pub(crate) credentials: BTreeMap<Box<str>, config::Credential>,
     /// Whether it is counted how TLS goes, for reports.
     pub(crate) tls_reports: bool,
     doors: BTreeMap<String, Rc<Door>>,
@@ -195,6 +199,7 @@ impl Settings {
             returns: returns(&config.bounces),
             own: Arc::new(own(config)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
+            attempt_delay: Some(config.timeouts.outbound.attempt_delay).filter(|delay| !delay.is_zero()),
             schedule: schedule(&config.queue),
             queue_limits: queue_limits(config),
             site_rules: config.sites.iter().map(site_rule).collect(),
@@ -219,6 +224,11 @@ impl Settings {
             send_max: to_usize(config.buffers.send),
             checkpoint_interval: config.index.checkpoint_interval,
             outbound_tls: OutboundTls::new(snapshot.client_tls.clone()),
+            credentials: config
+                .credentials
+                .iter()
+                .map(|credential| (credential.name.to_ascii_lowercase().into(), credential.clone()))
+                .collect(),
             tls_reports: config.tls_reports.enabled,
             doors: config.listeners.iter().map(door).collect(),
             http_door: Rc::new(Door::new(config, &http_listener(config), None)),
@@ -576,6 +586,7 @@ fn route(route: &config::Route) -> Route {
         dane,
         sts,
         identity: route.client_certificate.as_ref().map(|file| file.to_string_lossy().into()),
+        login: route.credential.as_ref().map(|name| name.to_ascii_lowercase().into()),
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
         reverse_paths: if route.verp { ReversePaths::Ours } else { ReversePaths::Kept },
         forwarding: if route.xforward { Forwarding::On } else { Forwarding::Off },

@@ -71,6 +71,7 @@ impl Calling {
                     });
                 }
                 Action::StartTls => unreachable!("TLS is offered nowhere"),
+                Action::Derive(_) => unreachable!("nobody logs in"),
                 Action::SendContent(framing) => return Want::Content(framing),
                 Action::Finished(outcome) => return Want::Finished(outcome),
                 Action::Ready => {

@@ -120,6 +120,15 @@ events! {
         /// Why.
         error: &'a str,
     }
+    /// A next hop does not let us log in; mail for it waits.
+    Warn smtp login_failed = LoginFailed<'a> {
+        /// The next hop.
+        host: &'a str,
+        /// By which credentials.
+        credential: &'a str,
+        /// Why.
+        error: &'a str,
+    }
     /// A client has shown a certificate.
     Debug smtp certificate_shown = CertificateShown<'a> {
         /// Who.

@@ -21,7 +21,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use end_to_end::{Server, Sink};
 
-use authority::Authority;
+pub(crate) use authority::Authority;
 
 use crate::postfix::Postfix;
 
