@@ -102,6 +102,7 @@ fn transaction() -> Transaction {
         recipients: vec![recipient("bob@mx.example"), recipient("carl@mx.example")],
         size: 50,
         body: BodyType::EightBitMime,
+        unconverted: None,
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,

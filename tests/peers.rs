@@ -11,6 +11,8 @@ mod authenticity;
 mod clients;
 #[path = "peers/commands.rs"]
 mod commands;
+#[path = "peers/conversions.rs"]
+mod conversions;
 #[path = "peers/differential.rs"]
 mod differential;
 #[path = "peers/etrn.rs"]

@@ -45,8 +45,8 @@ pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text}
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
 pub use schema::Takes;
 pub use sending::{
-    Bounces, Dns, DomainPattern, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls,
-    TlsReports, UnsignedReports, Via,
+    Bounces, Dns, DomainPattern, EightBit, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route,
+    RouteTls, TlsReports, UnsignedReports, Via,
 };
 pub use serving::{
     Certificate, ClientCertificate, DomainKind, Etrn, Extensions, FileMode, Fingerprint, InboundTimeouts,

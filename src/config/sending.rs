@@ -81,6 +81,19 @@ choice! {
     }
 }
 
+choice! {
+    /// What becomes of content that a next hop does not offer to take.
+    pub enum EightBit {
+        /// it is encoded, part by part (RFC 6152, RFC 2045), which breaks a DKIM signature; what is signed itself
+        /// (multipart/signed) comes back
+        Convert = "convert",
+        /// it comes back to its sender (5.6.3)
+        Refuse = "refuse",
+        /// content of 8 bits goes out as if they had offered to take it, as many servers do and most take; binary content comes back
+        AsIs = "as-is",
+    }
+}
+
 section! {
     /// Where mail goes. The pattern that says most of a domain wins: the domain itself before
     /// `*.example.org`, a longer one before a shorter one, `*` last. Mail that no route is for is refused.
@@ -115,6 +128,9 @@ section! {
         transactions_max: u32 [Whole<1, 1_000_000>] = 1000;
         /// Send with BDAT where it is offered (RFC 3030).
         chunking: bool [YesNo] = true;
+        /// What becomes of content of 8 bits where the next hop does not offer 8BITMIME, and of binary content where it does not offer
+        /// BINARYMIME.
+        eight_bit "8bit": EightBit [Word] = EightBit::Convert;
         /// Send the next message's commands before the answer to the last one has come: one round trip a message.
         /// For next hops one knows; some servers stop at what they did not expect yet.
         chaining: bool [YesNo] = false;

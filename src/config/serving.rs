@@ -257,8 +257,8 @@ section! {
         smtputf8: bool [YesNo] = true;
         /// CHUNKING: content by BDAT (RFC 3030).
         chunking: bool [YesNo] = true;
-        /// BINARYMIME: content of octets without lines, by BDAT alone (RFC 3030). It is not converted: where the next
-        /// hop does not take it, it comes back. So only for next hops one knows.
+        /// BINARYMIME: content of octets without lines, by BDAT alone (RFC 3030). Where the next hop does not take it, it is encoded
+        /// or comes back, as `route.8bit` says.
         binarymime: bool [YesNo] = false;
         /// DSN: the sender says when and what he wants to hear of the message (RFC 3461).
         dsn: bool [YesNo] = true;

@@ -303,6 +303,7 @@ route.transactions-max = 7
 route.chunking = false
 route.chaining = true
 route.xforward = true
+route.8bit = "refuse"
 route.source-address = ["127.0.0.2"]
 route.verp = true
 route.credential = "other" | via = "hop" | tls = "verified" | hosts = ["192.0.2.2"]

@@ -95,6 +95,18 @@ pub enum Forwarding {
     On,
 }
 
+/// What becomes of 8-bit and binary content where the next hop does not offer to take it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EightBitContent {
+    /// It is encoded (RFC 6152 §3), or refused where that would break it.
+    #[default]
+    Converted,
+    /// It is refused.
+    Refused,
+    /// 8-bit content is sent all the same; binary content is refused.
+    AsIs,
+}
+
 /// Whether mail leaves with the reverse-path that it came with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReversePaths {
@@ -125,6 +137,8 @@ pub struct RouteOptions {
     pub chaining: Chaining,
     /// Whether XFORWARD is used.
     pub forwarding: Forwarding,
+    /// What becomes of content that the next hop does not offer to take.
+    pub eight_bit: EightBitContent,
     /// Where reports on the mail are to go.
     pub reverse_paths: ReversePaths,
     /// Connections at once to one destination.
@@ -216,6 +230,7 @@ impl Default for RouteOptions {
             chunking: Chunking::default(),
             chaining: Chaining::default(),
             forwarding: Forwarding::default(),
+            eight_bit: EightBitContent::default(),
             reverse_paths: ReversePaths::default(),
             concurrency_max: 20,
             transactions_max: 1000,

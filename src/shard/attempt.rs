@@ -4,6 +4,7 @@
 
 use std::{cell::RefCell, collections::VecDeque, mem, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use delivery::{
     Attempt, AttemptLimits, Basis, Demand, Fate, Forwarding, Hop, Judgement, Outcome, ReversePaths, Route,
     Routes, Step, Teller, TlsLevel, TlsPolicy, dane::DaneUsage, fates, sts::Policy, tally::TlsResult,
@@ -19,7 +20,7 @@ use smtp::client::{
 use watch::events::TlsFailed;
 
 use crate::{
-    facts,
+    conversions, facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
     locate, logins,
@@ -131,6 +132,8 @@ struct Flight {
     ended: Vec<(u32, Outcome)>,
     began: Duration,
     tls: Option<String>,
+    /// What is sent in the place of its content on this connection.
+    converted: Option<Vec<Bytes>>,
 }
 
 /// Whether a connection turned out to be of no use before a message was tried on it.
@@ -165,6 +168,7 @@ impl Worker<'_> {
                     ended: Vec::new(),
                     began,
                     tls: None,
+                    converted: None,
                 });
             }
             Err(error) => {
@@ -393,11 +397,13 @@ impl Worker<'_> {
                     }
                     let flight = &mut self.flights[self.given - 1];
                     flight.tls = socket.tls_session().map(|tls| tls.to_string());
-                    let slices = talk.frame(framing, &flight.message.content);
-                    self.shard.metrics.outbound.bytes.add(flight.message.size);
+                    let content = flight.converted.as_ref().unwrap_or(&flight.message.content);
+                    let slices = talk.frame(framing, content);
+                    self.shard.metrics.outbound.bytes.add(message::content::len(content) as u64);
+                    flight.converted = None;
                     let mut next = client.on_content_sent(&mut talk.out);
                     if client.takes_next()
-                        && let Some(transaction) = self.next_transaction(Duration::ZERO).await
+                        && let Some(transaction) = self.next_transaction(&client, Duration::ZERO).await
                     {
                         next = client.on_transaction(transaction, &mut talk.out);
                     }
@@ -415,7 +421,7 @@ impl Worker<'_> {
                     }
                     // An idle connection holds no memory.
                     socket.input().release();
-                    match self.next_transaction(self.route.options.idle_max).await {
+                    match self.next_transaction(&client, self.route.options.idle_max).await {
                         Some(transaction) => client.on_transaction(transaction, &mut talk.out),
                         None => client.on_quit(&mut talk.out),
                     }
@@ -547,7 +553,7 @@ impl Worker<'_> {
     }
 
     /// The next message to send, if there is one or one comes in time.
-    async fn next_transaction(&mut self, patience: Duration) -> Option<Transaction> {
+    async fn next_transaction(&mut self, client: &Client, patience: Duration) -> Option<Transaction> {
         while self.flights.len() <= self.given {
             // What comes later begins with all that it would like.
             if self.demand != Routes::demand_of_key(&self.lane.key) {
@@ -567,7 +573,15 @@ impl Worker<'_> {
             let job = match next {
                 Some(job) => job,
                 None if patience.is_zero() || self.alone => return None,
-                None => self.lane.wait(self.shard, self.turn, patience).await?,
+                None => {
+                    let job = self.lane.wait(self.shard, self.turn, patience).await?;
+                    // A reload may have come while there was nothing to do.
+                    if !Rc::ptr_eq(&self.settings, &self.shard.settings()) {
+                        hops::postpone(self.shard, job);
+                        return None;
+                    }
+                    job
+                }
             };
             self.take(job).await;
         }
@@ -587,6 +601,12 @@ impl Worker<'_> {
         let places = &flight.remaining[..flight.remaining.len().min(self.recipients_max)];
         let mut transaction = transaction(envelope, places, flight.message.size, tls, upstream);
         transaction.reverse_path = self.reverse_path(flight);
+        let offers = client.offers().copied().unwrap_or_default();
+        let (how, message) = (self.route.options.eight_bit, flight.message.clone());
+        let id = flight.job.id;
+        let converted =
+            conversions::fit(self.shard, how, &offers, id, &mut transaction, &message.content).await;
+        self.flights[self.given].converted = converted;
         self.given += 1;
         Some(transaction)
     }

@@ -12,8 +12,7 @@
 //! - `locate`      which destinations are one site
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
 //! - `attempt`     one worker: hosts, sessions, transactions; `talk` what goes over a connection of which we are the client,
-//!   `logins` by what we log in,
-//!   `race` who is there first
+//!   `logins` by what we log in, `race` who is there first, `conversions` what the next hop can take
 //! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules
 //! - `reports`     notifications to senders; `returned` reads those that come to us
 //!
@@ -31,6 +30,7 @@ mod budget;
 mod caller;
 mod connection;
 mod control;
+mod conversions;
 mod crowd;
 mod facts;
 mod fetch;

@@ -14,8 +14,8 @@ use config::{
     ListenerTls, Rate,
 };
 use delivery::{
-    Classifier, DaneUse, Demand, Forwarding, HopHost, Own, Pattern, Place, ReversePaths, Route, RouteOptions,
-    Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via, rule_of_site,
+    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Own, Pattern, Place, ReversePaths,
+    Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
 use mail::{Envelope, TenantId};
@@ -589,6 +589,11 @@ fn route(route: &config::Route) -> Route {
         login: route.credential.as_ref().map(|name| name.to_ascii_lowercase().into()),
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
         reverse_paths: if route.verp { ReversePaths::Ours } else { ReversePaths::Kept },
+        eight_bit: match route.eight_bit {
+            config::EightBit::Convert => EightBitContent::Converted,
+            config::EightBit::Refuse => EightBitContent::Refused,
+            config::EightBit::AsIs => EightBitContent::AsIs,
+        },
         forwarding: if route.xforward { Forwarding::On } else { Forwarding::Off },
         chaining: if route.chaining { Chaining::On } else { Chaining::Off },
         concurrency_max: route.concurrency_max,

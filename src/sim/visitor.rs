@@ -215,6 +215,7 @@ fn letter(name: &str, world: &mut World) -> Letter {
         recipients,
         size,
         body,
+        unconverted: None,
         utf8,
         ret,
         envelope_id,

@@ -267,6 +267,15 @@ events! {
         /// What the panic said.
         error: &'a str,
     }
+    /// Content was encoded, since the next hop does not take it as it is.
+    Debug delivery converted = Converted<'a> {
+        /// Which message.
+        id: &'a dyn Display,
+        /// Its octets.
+        from: u64,
+        /// How many are sent.
+        to: u64,
+    }
     /// An attempt for a recipient ended.
     Info delivery outcome = Outcome<'a> {
         /// The queue id.

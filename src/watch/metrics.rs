@@ -107,13 +107,15 @@ pub struct Outbound {
     pub tls: TlsMetrics,
     /// Logins.
     pub logins: TlsMetrics,
+    /// Content converted for next hops that do not take it as it is.
+    pub conversions: TlsMetrics,
     /// Connections that kept to what their TLS was decided by.
     pub policies_kept: Family<TlsPolicy>,
     /// Those that did not.
     pub policies_broken: Family<TlsPolicy>,
 }
 
-/// TLS handshakes of one side, or logins.
+/// TLS handshakes of one side, logins or conversions.
 #[derive(Debug)]
 pub struct TlsMetrics {
     /// Completed.
@@ -658,6 +660,10 @@ impl ShardMetrics {
                 logins: TlsMetrics {
                     done: b.counter(&n::LOGINS, &["done"]),
                     failed: b.counter(&n::LOGINS, &["failed"]),
+                },
+                conversions: TlsMetrics {
+                    done: b.counter(&n::CONVERSIONS, &["done"]),
+                    failed: b.counter(&n::CONVERSIONS, &["failed"]),
                 },
                 policies_kept: Family::new(|v: TlsPolicy| b.counter(&n::TLS_POLICIES, &[v.label(), "kept"])),
                 policies_broken: Family::new(|v: TlsPolicy| {

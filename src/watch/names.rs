@@ -164,6 +164,8 @@ list! {
         "Connections to next hops by what decided about their TLS, and whether the host kept to it";
     LOGINS: "ringpost_logins_total", Kind::Counter, Count, ["shard", "result"],
         "Logins at next hops (AUTH), done or failed";
+    CONVERSIONS: "ringpost_conversions_total", Kind::Counter, Count, ["shard", "result"],
+        "Content encoded for next hops that do not take it as it is, done or not possible";
     GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
         "Records made durable by one sync";
     GROUP_BYTES: "ringpost_journal_group_bytes", SIZE, Bytes, ["shard"],

@@ -2,20 +2,18 @@
 
 use std::{
     io::ErrorKind,
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4, TcpListener},
+    os::fd::OwnedFd,
 };
 
-#[expect(clippy::disallowed_types, reason = "those who fill a line of connections")]
-use std::net::{TcpListener, TcpStream};
-
 use end_to_end::{Server, Sink, free_address};
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::net::{AddressFamily, SocketType, bind, connect, listen, socket};
 
 /// A host with a line of connections that is full: the system answers to nobody who wants to join.
 struct Silent {
     listener: TcpListener,
     address: SocketAddr,
-    _line: Vec<TcpStream>,
+    _line: OwnedFd,
 }
 
 impl Silent {
@@ -28,8 +26,9 @@ impl Silent {
         bind(&descriptor, &address).unwrap();
         // One may wait, in the words of Linux.
         listen(&descriptor, 0).unwrap();
-        let address = address.into();
-        Self { listener: descriptor.into(), address, _line: vec![TcpStream::connect(address).unwrap()] }
+        let line = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        connect(&line, &address).unwrap();
+        Self { listener: descriptor.into(), address: address.into(), _line: line }
     }
 
     /// Who has come into the line beside the test itself.

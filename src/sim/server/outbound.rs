@@ -458,6 +458,7 @@ impl Server {
             recipients: flight.remaining.iter().map(|at| envelope.recipients[*at as usize].clone()).collect(),
             size: flight.message.size,
             body: envelope.body,
+            unconverted: None,
             utf8: envelope.utf8,
             ret: envelope.ret,
             envelope_id: envelope.envelope_id.clone(),

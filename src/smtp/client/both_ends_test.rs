@@ -83,6 +83,7 @@ impl Random {
             recipients,
             size: whole.len() as u64,
             body: self.pick(&[BodyType::SevenBit, BodyType::EightBitMime]),
+            unconverted: None,
             utf8: Utf8::NotNeeded,
             ret: None,
             envelope_id: None,
@@ -392,7 +393,7 @@ impl BothEnds {
     }
 
     fn finish(&mut self, outcome: TransactionOutcome) {
-        let message = self.in_flight.pop_front().expect("only what is in flight ends");
+        let mut message = self.in_flight.pop_front().expect("only what is in flight ends");
         let seed = self.seed;
         let answers = match outcome {
             TransactionOutcome::Untried(transaction) => {
@@ -401,6 +402,12 @@ impl BothEnds {
             }
             TransactionOutcome::Answered(answers) => answers,
         };
+        if let [Answer::Unsuitable(Unsuitable::EightBitMime(None)), ..] = answers[..] {
+            // The server does not offer it; whoever has converted the message says that it is something else now.
+            assert_eq!(message.transaction.body, BodyType::EightBitMime, "seed {seed}");
+            message.transaction.body = BodyType::SevenBit;
+            return self.waiting.push_front(message);
+        }
         let codes: Vec<_> = answers
             .iter()
             .map(|answer| match answer {

@@ -202,6 +202,7 @@ fn transaction(message: &str) -> Transaction {
         recipients: recipients.split(", ").map(|address| Recipient::new(address.parse().unwrap())).collect(),
         size: 0,
         body: BodyType::SevenBit,
+        unconverted: None,
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,
@@ -214,6 +215,7 @@ fn transaction(message: &str) -> Transaction {
         match property {
             "EightBitMime" => transaction.body = BodyType::EightBitMime,
             "BinaryMime" => transaction.body = BodyType::BinaryMime,
+            "Signed" => transaction.unconverted = Some("it is signed"),
             "forwarded" => {
                 let address = Some([192, 0, 2, 7].into());
                 transaction.upstream = Some(mail::Upstream { address, ..mail::Upstream::default() }.into());
