@@ -54,7 +54,7 @@ pub use serving::{
     TlsVersion, Tolerance,
 };
 
-pub use shaping::{Rate, Site, Tenant, Throttle};
+pub use shaping::{Rate, Site, SiteTls, Tenant, Throttle};
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
 use schema::section;

@@ -243,6 +243,7 @@ impl Ours {
         Ok(Snapshot {
             reply_rules: shard::reply_rules(&config)?,
             config,
+            addresses: crate::host::addresses(),
             server_tls: server_tls.transpose()?,
             client_tls: Some(client_tls),
             signers: papers.signers.clone(),

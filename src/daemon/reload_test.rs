@@ -328,6 +328,7 @@ site.message-rate = "7/s"
 site.transactions-max = 7
 site.recipients-per-transaction = 7
 site.idle = "7s"
+site.tls = "required"
 throttle.enabled = false
 throttle.connections-min = 7
 throttle.rate-min = "7/m"

@@ -277,6 +277,11 @@ impl Attempt {
         self
     }
 
+    /// The site has to have as much TLS, beyond what is asked for anyway. Call it before the hosts are known to [`Attempt`].
+    pub fn hold_to_at_least(&mut self, tls: TlsLevel) {
+        self.terms.tls = stronger(self.terms.tls, tls);
+    }
+
     /// With these addresses first, where a host has both kinds: those of the other kind have led nowhere lately.
     pub fn preferring(mut self, family: Family) -> Self {
         if matches!(self.family, Family::PreferIpv6 | Family::PreferIpv4) {
@@ -844,6 +849,19 @@ impl Own {
                 || [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)].contains(&address)
                 || self.addresses.contains(&address))
     }
+}
+
+const fn stronger(one: TlsLevel, other: TlsLevel) -> TlsLevel {
+    const fn rank(level: TlsLevel) -> u8 {
+        match level {
+            TlsLevel::None => 0,
+            TlsLevel::Opportunistic => 1,
+            TlsLevel::Required => 2,
+            TlsLevel::Verified => 3,
+            TlsLevel::Demanded => 4,
+        }
+    }
+    if rank(one) < rank(other) { other } else { one }
 }
 
 fn literal(address: IpAddr) -> String {

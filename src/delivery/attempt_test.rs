@@ -564,6 +564,27 @@ fn a_host_that_has_taken_its_fill_is_connected_to_again() {
 }
 
 #[test]
+fn a_site_asks_for_more_tls_and_never_for_less() {
+    let levels = [TlsLevel::None, TlsLevel::Opportunistic, TlsLevel::Required, TlsLevel::Verified];
+    for (i, level) in levels.into_iter().enumerate() {
+        for (k, least) in levels.into_iter().enumerate() {
+            let (mut attempt, step) = {
+                let domain = Domain::parse("b.example").unwrap();
+                let route = route(Via::Mx(25), level, Family::OnlyIpv4);
+                let mut attempt = Attempt::new(&route, &domain, own(), LIMITS, 1);
+                let Step::Ask(_) = attempt.start() else { panic!("the MX records are asked for") };
+                attempt.hold_to_at_least(least);
+                let step = attempt.on_answers(&[answer(record("MX 10 one.example"))]);
+                (attempt, step)
+            };
+            assert!(matches!(step, Step::Ask(_)), "{step:?}");
+            let hop = connects(attempt.on_answers(&[answer(record("192.0.2.1"))]), "192.0.2.1");
+            assert_eq!(hop.tls, levels[i.max(k)]);
+        }
+    }
+}
+
+#[test]
 fn whether_mail_comes_back_when_we_are_not_let_in() {
     let check = |then: RefusedLogin, why: NoLogin, expected: &str| {
         let hosts = vec![HopHost { place: Place::Address("192.0.2.1".parse().unwrap()), port: 587 }];

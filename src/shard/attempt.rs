@@ -200,6 +200,9 @@ impl Worker<'_> {
                         (questions.first(), answers.first())
                     {
                         self.exchanges = Some(answer.clone());
+                        if let Some(tls) = self.tls_of_site(answer) {
+                            attempt.hold_to_at_least(tls);
+                        }
                     }
                     attempt.on_answers(&answers)
                 }
@@ -299,6 +302,13 @@ impl Worker<'_> {
         let family = ways.preferred(self.route.options.family, ring::clock::now());
         let refused = logins::when_refused(&self.settings, self.route.options.login.as_deref());
         attempt.demanding(self.demand).preferring(family).when_refused(refused)
+    }
+
+    /// What the rule for the site asks of TLS, where there is one that does.
+    fn tls_of_site(&self, exchanges: &Answer) -> Option<TlsLevel> {
+        let (_, domain) = self.asked_for.as_ref()?;
+        let hosts = delivery::Hosts::of(exchanges, &self.settings.own);
+        hosts.rule(domain, &self.settings.site_rules)?.tls
     }
 
     /// The domain whose hosts are asked for: that of the message which waits longest. Others in the lane have the same.
@@ -476,6 +486,9 @@ impl Worker<'_> {
         match result {
             Ok(()) => {
                 metrics.done.one();
+                if socket.tls_session().is_some_and(|session| session.resumed) {
+                    self.shard.metrics.outbound.tls_resumed.one();
+                }
                 let would_do = match &hop.basis {
                     Basis::StsTesting(policy) => outbound_tls::keeps_to(policy, outbound, socket, hop),
                     Basis::Route | Basis::Dane(_) | Basis::DaneUnusable | Basis::Sts(_) => Ok(()),

@@ -43,6 +43,8 @@ use crate::{
 pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
+    /// The addresses that this host has.
+    pub addresses: Vec<IpAddr>,
     /// What refusals are about: one table for all, since it takes some time to make.
     pub reply_rules: Arc<Classifier>,
     /// What our servers speak; none without a certificate.
@@ -197,7 +199,7 @@ impl Settings {
             routes: Routes::new(routes(config)),
             reply_rules: snapshot.reply_rules.clone(),
             returns: returns(&config.bounces),
-            own: Arc::new(own(config)),
+            own: Arc::new(own(config, &snapshot.addresses)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             attempt_delay: Some(config.timeouts.outbound.attempt_delay).filter(|delay| !delay.is_zero()),
             schedule: schedule(&config.queue),
@@ -516,6 +518,10 @@ fn site_rule(site: &config::Site) -> SiteRule {
         name: site.name.as_str().into(),
         hosts: patterns(&site.hosts),
         domains: patterns(&site.domains),
+        tls: site.tls.map(|tls| match tls {
+            config::SiteTls::Required => TlsLevel::Required,
+            config::SiteTls::Verified => TlsLevel::Verified,
+        }),
     }
 }
 
@@ -623,7 +629,8 @@ fn hop_host(hop: &config::Hop) -> Option<HopHost> {
 }
 
 /// Who we are, so that mail is not sent to ourselves.
-fn own(config: &Config) -> Own {
+/// Where a listener takes what comes to any address, all that the host has are ours.
+fn own(config: &Config, of_host: &[IpAddr]) -> Own {
     let listening = config.listeners.iter().flat_map(|listener| &listener.address);
     let tcp: Vec<SocketAddr> = listening
         .filter_map(|address| match address {
@@ -631,9 +638,14 @@ fn own(config: &Config) -> Own {
             ListenAddress::Unix(_) | ListenAddress::Systemd(_) => None,
         })
         .collect();
+    let (any, mut addresses): (Vec<_>, Vec<_>) =
+        tcp.iter().map(SocketAddr::ip).partition(IpAddr::is_unspecified);
+    if !any.is_empty() {
+        addresses.extend(of_host);
+    }
     Own {
         names: vec![config.hostname.as_str().into()],
-        addresses: tcp.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()).collect(),
+        addresses,
         ports: tcp.iter().map(SocketAddr::port).collect(),
     }
 }
@@ -665,4 +677,24 @@ const fn tolerance(tolerance: config::Tolerance) -> Tolerance {
 /// A size from the configuration as a length in memory; what does not fit is more than there is.
 pub(crate) fn to_usize(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn which_addresses_are_ours() {
+        let of_host = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        let ours = |addresses: &[&str]| {
+            let address =
+                addresses.iter().map(|address| ListenAddress::Tcp(address.parse().unwrap())).collect();
+            let listeners = vec![config::Listener { address, ..config::Listener::default() }];
+            own(&Config { listeners, ..Config::default() }, &of_host).addresses
+        };
+        assert_eq!(ours(&["192.0.2.1:25"]), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        // Who takes what comes to any address takes what comes to these.
+        assert_eq!(ours(&["[::]:25"]), of_host);
+        assert_eq!(ours(&["0.0.0.0:25", "192.0.2.1:2525"])[1..], of_host);
+    }
 }

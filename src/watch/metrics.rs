@@ -105,6 +105,8 @@ pub struct Outbound {
     pub bytes: Counter,
     /// TLS handshakes.
     pub tls: TlsMetrics,
+    /// Those of them that took an earlier session up again.
+    pub tls_resumed: Counter,
     /// Logins.
     pub logins: TlsMetrics,
     /// Content converted for next hops that do not take it as it is.
@@ -657,6 +659,7 @@ impl ShardMetrics {
                 recipients: b.counter(&n::RECIPIENTS, &["out"]),
                 bytes: b.counter(&n::CONTENT_BYTES, &["out"]),
                 tls: tls(b, "out"),
+                tls_resumed: b.counter(&n::TLS_RESUMED_OUT, &[]),
                 logins: TlsMetrics {
                     done: b.counter(&n::LOGINS, &["done"]),
                     failed: b.counter(&n::LOGINS, &["failed"]),

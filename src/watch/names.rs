@@ -160,6 +160,8 @@ list! {
         "TLS handshakes, done or failed";
     TLS_RESUMED: "ringpost_tls_resumed_total", Kind::Counter, Count, ["shard"],
         "TLS handshakes with clients that took an earlier session up again";
+    TLS_RESUMED_OUT: "ringpost_tls_resumed_outbound_total", Kind::Counter, Count, ["shard"],
+        "TLS handshakes with next hops that took an earlier session up again";
     TLS_POLICIES: "ringpost_tls_policies_total", Kind::Counter, Count, ["shard", "policy", "result"],
         "Connections to next hops by what decided about their TLS, and whether the host kept to it";
     LOGINS: "ringpost_logins_total", Kind::Counter, Count, ["shard", "result"],

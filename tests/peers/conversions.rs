@@ -100,7 +100,7 @@ fn a_hop_with_8bitmime_gets_it_as_it_is_and_so_does_one_that_an_operator_knows()
 #[test]
 fn binary_content_becomes_lines_where_it_has_to() {
     let mut large = String::from("binary: ");
-    (0..20_000).for_each(|i| write!(large, "{i}ü\n").unwrap());
+    (0..20_000).for_each(|i| writeln!(large, "{i}ü").unwrap());
     let content = format!(
         "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: application/x-own\r\nContent-Transfer-Encoding: binary\r\n\r\n{large}"
     );
