@@ -248,10 +248,10 @@ impl<'a> Converter<'a> {
                 let is_text = header.media.as_ref().is_none_or(|media| media.kind == b"text");
                 let escaped = body.iter().filter(|octet| !octet.is_ascii()).count();
                 if is_text && escaped <= body.len() / 4 && is_lines(body) {
-                    self.encoded_header(header, level, "quoted-printable");
+                    self.encoded_header(header, level, body, "quoted-printable");
                     self.put_quoted(body);
                 } else {
-                    self.encoded_header(header, level, "base64");
+                    self.encoded_header(header, level, body, "base64");
                     self.put_base64(body);
                 }
                 Ok(())
@@ -309,12 +309,12 @@ impl<'a> Converter<'a> {
         self.put_label(header, label);
     }
 
-    fn encoded_header(&mut self, header: &Header<'_>, level: Level, encoding: &str) {
+    fn encoded_header(&mut self, header: &Header<'_>, level: Level, body: &[u8], encoding: &str) {
         self.put_fields(header);
         if level == Level::Message && !header.has_version {
             self.out.extend_from_slice(b"MIME-Version: 1.0\r\n");
         }
-        if !header.has_type {
+        if !header.has_type && !body.is_ascii() {
             // What they are nobody has said (RFC 1428 §3).
             self.out.extend_from_slice(b"Content-Type: text/plain; charset=unknown-8bit\r\n");
         }

@@ -335,7 +335,7 @@ fn binary_content_goes_by_bdat_or_comes_back() {
     assert!(mail.content.ends_with("\r\n\r\na\nb\rc"), "{mail:?}");
     drop(server);
     let sink = sink_with(&["CHUNKING", "8BITMIME"]);
-    let server = Server::start(&format!("{listener}{}", sink.route()));
+    let server = Server::start(&format!("{listener}{}8bit = \"refuse\"\n", sink.route()));
     send(&server);
     let report = report(&sink);
     let recipient = &report["fields"][1];
