@@ -4,9 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use mail::{BodyType, Recipient, ReversePath, Utf8};
+use sasl::{Credentials, Mechanism, Secret};
 use smtp::client::{
-    Action, Chaining, Channel, Chunking, Client, Limits, Options, Reply, ReplyError, ReplyLimits,
-    ReplyReader, TlsFailure, TlsLevel, Transaction, TransactionOutcome,
+    Action, Chaining, Channel, Chunking, Client, Limits, Login, Options, Reply, ReplyError, ReplyLimits,
+    ReplyReader, Secrecy, TlsFailure, TlsLevel, Transaction, TransactionOutcome,
 };
 
 const LIMITS: ReplyLimits = ReplyLimits { line_max: 512, lines_max: 16, text_max: 1024 };
@@ -45,6 +46,7 @@ fn converse(luck: u8, replies: Vec<Result<Reply, ReplyError>>) {
         tls: if is_lucky(0) { TlsLevel::Opportunistic } else { TlsLevel::Required },
         chunking: if is_lucky(1) { Chunking::WhenOffered } else { Chunking::WhenNeeded },
         chaining: if is_lucky(2) { Chaining::On } else { Chaining::Off },
+        login: is_lucky(4).then(login),
         limits: Limits { transactions_max: 5, outstanding_max: 1 + usize::from(luck >> 5), eager_max: 50 },
     });
     let channel = if is_lucky(3) { Channel::Tls } else { Channel::Clear };
@@ -65,6 +67,7 @@ fn converse(luck: u8, replies: Vec<Result<Reply, ReplyError>>) {
             },
             Action::StartTls if is_lucky(4) => client.on_tls(Ok(()), &mut out),
             Action::StartTls => client.on_tls(Err(TlsFailure("no".into())), &mut out),
+            Action::Derive(derivation) => client.on_derived(&derivation.derive(), &mut out),
             Action::SendContent(_) => client.on_content_sent(&mut out),
             Action::Finished(outcome) => {
                 in_flight -= 1;
@@ -82,6 +85,16 @@ fn converse(luck: u8, replies: Vec<Result<Reply, ReplyError>>) {
     }
 }
 
+fn login() -> Login {
+    let secret = Secret::Password("pencil".into());
+    Login {
+        credentials: Credentials::new("user", secret).expect("fine credentials"),
+        mechanisms: Mechanism::ALL.into_iter().collect(),
+        secrecy: Secrecy::None,
+        nonce: "n".into(),
+    }
+}
+
 fn transaction() -> Transaction {
     let recipient = |address: &str| Recipient::new(address.parse().expect("a fine address"));
     Transaction {
@@ -89,6 +102,7 @@ fn transaction() -> Transaction {
         recipients: vec![recipient("bob@mx.example"), recipient("carl@mx.example")],
         size: 50,
         body: BodyType::EightBitMime,
+        unconverted: None,
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,

@@ -8,8 +8,6 @@ mod activation;
 mod atrn;
 #[path = "listeners/certificates.rs"]
 mod certificates;
-#[path = "listeners/families.rs"]
-mod families;
 #[path = "listeners/groups.rs"]
 mod groups;
 #[path = "listeners/lmtp.rs"]

@@ -11,6 +11,8 @@ mod authenticity;
 mod clients;
 #[path = "peers/commands.rs"]
 mod commands;
+#[path = "peers/conversions.rs"]
+mod conversions;
 #[path = "peers/differential.rs"]
 mod differential;
 #[path = "peers/etrn.rs"]
@@ -19,6 +21,8 @@ mod etrn;
 mod exim;
 #[path = "peers/extensions.rs"]
 mod extensions;
+#[path = "peers/logins.rs"]
+mod logins;
 #[path = "peers/names.rs"]
 mod names;
 #[path = "peers/outbound_tls.rs"]
@@ -27,6 +31,8 @@ mod outbound_tls;
 mod postfix;
 #[path = "peers/queue.rs"]
 mod queue;
+#[path = "peers/races.rs"]
+mod races;
 #[path = "peers/relay.rs"]
 mod relay;
 #[path = "peers/reports.rs"]

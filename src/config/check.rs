@@ -29,6 +29,7 @@ impl Config {
         self.check_dkim(reader);
         self.check_relay(reader);
         self.check_routes(reader);
+        self.check_credentials(reader);
         self.check_sites(reader);
         self.check_tenants(reader);
         self.check_consent(reader);
@@ -335,18 +336,6 @@ impl Config {
             let message = at(reader, "limits", "message-size-max", "limits");
             let remedy = "lower `header-size-max`, or raise `message-size-max`";
             reader.conflict(&[&header, &message], problem, remedy);
-        }
-        // EHLO, STARTTLS and EHLO again, MAIL, one for each recipient, DATA, and some room for what was refused.
-        let least = limits.recipients_max.saturating_add(10);
-        if limits.commands_max < least {
-            let problem = format!(
-                "a message to {} recipients (recipients-max) is more commands than {} (commands-max)",
-                limits.recipients_max, limits.commands_max
-            );
-            let [commands, recipients] =
-                ["commands-max", "recipients-max"].map(|name| at(reader, "limits", name, "limits"));
-            let remedy = format!("`commands-max` is at least {least}, or lower `recipients-max`");
-            reader.conflict(&[&commands, &recipients], problem, &remedy);
         }
         for (what, name, max) in [
             ("a command", "command-line-max", limits.command_line_max),
@@ -665,7 +654,7 @@ impl Reader<'_> {
         self.push(ConfigError { place, key, problem, remedy: remedy.into() });
     }
 
-    fn missing(&mut self, key: &str, expected: &str, remedy: &str) {
+    pub(crate) fn missing(&mut self, key: &str, expected: &str, remedy: &str) {
         let place = self.places.of(key).cloned();
         let problem = Problem::Missing { expected: format!("`{expected}`") };
         self.push(ConfigError { place, key: key.into(), problem, remedy: remedy.into() });

@@ -10,6 +10,7 @@ mod check;
 mod check_tls;
 mod clients;
 mod consent;
+mod credentials;
 mod error;
 mod example;
 mod load;
@@ -36,6 +37,7 @@ pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, 
 pub use consent::{
     Duplicates, LocalPartCase, QuotaExcess, Suppression, SuppressionUse, Unsubscribe, UnsubscribeUse,
 };
+pub use credentials::{Credential, LoginMechanism, Refused, Secrecy};
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
@@ -47,8 +49,8 @@ pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text}
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
 pub use schema::Takes;
 pub use sending::{
-    Bounces, Dns, DomainPattern, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route, RouteTls,
-    TlsReports, UnsignedReports, Via,
+    Bounces, Dns, DomainPattern, EightBit, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route,
+    RouteTls, TlsReports, UnsignedReports, Via,
 };
 pub use serving::{
     Certificate, ClientCertificate, DomainKind, Etrn, Extensions, FileMode, Fingerprint, InboundTimeouts,
@@ -56,7 +58,7 @@ pub use serving::{
     TlsVersion, Tolerance,
 };
 
-pub use shaping::{Rate, Site, Tenant, Throttle};
+pub use shaping::{Rate, Site, SiteTls, Tenant, Throttle};
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
 use schema::section;
@@ -117,6 +119,8 @@ section! {
         verify: Verify [Table] = Verify::default();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
+        /// Logins at next hops.
+        credentials "credential": Vec<Credential> [Entries] = Vec::new();
         /// Sites.
         sites "site": Vec<Site> [Entries] = Vec::new();
         /// Adaptive limits.

@@ -81,6 +81,19 @@ choice! {
     }
 }
 
+choice! {
+    /// What becomes of content that a next hop does not offer to take.
+    pub enum EightBit {
+        /// it is encoded, part by part (RFC 6152, RFC 2045), which breaks a DKIM signature; what is signed itself
+        /// (multipart/signed) comes back
+        Convert = "convert",
+        /// it comes back to its sender (5.6.3)
+        Refuse = "refuse",
+        /// content of 8 bits goes out as if they had offered to take it, as many servers do and most take; binary content comes back
+        AsIs = "as-is",
+    }
+}
+
 section! {
     /// Where mail goes. The pattern that says most of a domain wins: the domain itself before
     /// `*.example.org`, a longer one before a shorter one, `*` last. Mail that no route is for is refused.
@@ -105,6 +118,8 @@ section! {
         client_certificate: Option<PathBuf> [Maybe<FilePath>] = None;
         /// Its private key, as PEM.
         client_key: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// With via = "hop": as whom we log in there, the name of a `[[credential]]`. Empty: we do not.
+        credential: Option<String> [Maybe<Text>] = None;
         /// Connections open at once to one next hop, over all cores.
         concurrency_max: u32 [Whole<1, 100_000>] = 20;
         /// How long a connection is kept for more mail.
@@ -113,6 +128,9 @@ section! {
         transactions_max: u32 [Whole<1, 1_000_000>] = 1000;
         /// Send with BDAT where it is offered (RFC 3030).
         chunking: bool [YesNo] = true;
+        /// What becomes of content of 8 bits where the next hop does not offer 8BITMIME, and of binary content where it does not offer
+        /// BINARYMIME.
+        eight_bit "8bit": EightBit [Word] = EightBit::Convert;
         /// Send the next message's commands before the answer to the last one has come: one round trip a message.
         /// For next hops one knows; some servers stop at what they did not expect yet.
         chaining: bool [YesNo] = false;
@@ -202,6 +220,10 @@ section! {
     pub struct OutboundTimeouts {
         /// For a connection.
         connect: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
+        /// After so long another address of the host, or a host with the same preference, is connected to beside the one that does
+        /// not answer; whoever is there first is sent the mail (RFC 8305 §8: 250 ms, which is longer than the way to any host
+        /// that answers, and much shorter than a worker should wait for one that does not). "0s": only when the first has failed.
+        attempt_delay: Duration [Time<0, { HOUR }>] = Duration::from_millis(250);
         /// For a TLS handshake.
         handshake: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
         /// For the greeting (RFC 5321 §4.5.3.2.1).

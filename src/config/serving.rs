@@ -257,8 +257,8 @@ section! {
         smtputf8: bool [YesNo] = true;
         /// CHUNKING: content by BDAT (RFC 3030).
         chunking: bool [YesNo] = true;
-        /// BINARYMIME: content of octets without lines, by BDAT alone (RFC 3030). It is not converted: where the next
-        /// hop does not take it, it comes back. So only for next hops one knows.
+        /// BINARYMIME: content of octets without lines, by BDAT alone (RFC 3030). Where the next hop does not take it, it is encoded
+        /// or comes back, as `route.8bit` says.
         binarymime: bool [YesNo] = false;
         /// DSN: the sender says when and what he wants to hear of the message (RFC 3461).
         dsn: bool [YesNo] = true;
@@ -354,8 +354,7 @@ section! {
         /// Recipients refused in one session since the last message we took; then we hang up with 421. Who guesses addresses
         /// comes to that; so does a mailing list with as many old ones, whose message does not come in then.
         recipients_refused_max: u32 [Whole<20, 1_000_000>] = 1000;
-        /// Messages from one address in a minute, over all its connections; so many may come all at once, and then as many again
-        /// in the first minute. Over it: 451.
+        /// Messages from one address in a minute; so many may come all at once. Over it: 451.
         message_rate_per_client: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
         /// Messages from one network in a minute; so many may come all at once. Over it: 451.
         message_rate_per_network: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;

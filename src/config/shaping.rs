@@ -8,7 +8,7 @@ use mail::Domain;
 use crate::{
     DomainPattern, Fingerprint, QuotaExcess, SuppressionUse, UnsubscribeUse,
     notation::{List, Literal, Maybe, Spelled, Text, Time, Whole, Word, YesNo},
-    schema::{Entry, section},
+    schema::{Entry, choice, section},
 };
 
 /// So many of something in so long.
@@ -24,6 +24,16 @@ const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 /// What a rate may be for.
 const PERIODS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+
+choice! {
+    /// TLS that a site has to have.
+    pub enum SiteTls {
+        /// always, whatever its certificate
+        Required = "required",
+        /// always, and the certificate must be good for the name of the host
+        Verified = "verified",
+    }
+}
 
 section! {
     /// A site: hosts that take mail for many domains, which count what comes from us without asking for which. Domains with the
@@ -48,6 +58,9 @@ section! {
         recipients_per_transaction: Option<u32> [Maybe<Whole<1, 100_000>>] = None;
         /// How long a connection is kept for more mail. Empty: `route.idle`.
         idle: Option<Duration> [Maybe<Time<0, { HOUR }>>] = None;
+        /// TLS that its hosts have to have, beyond what the route and the domain ask for; a site of `domains` has it whatever the DNS
+        /// says of their hosts. Empty: no more than that.
+        tls: Option<SiteTls> [Maybe<Word>] = None;
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every finding names the setting, what it is, what it should be and how to change it. Findings
 //! are warnings unless the program cannot run at all.
 
-use std::{fmt, fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fmt, fs, net::IpAddr, os::unix::fs::PermissionsExt as _, path::Path};
 
 use config::{Places, size_text};
 use nix::{
@@ -132,6 +132,23 @@ fn writable(path: &Path) -> Option<Finding> {
         }
     };
     Some(of_key(Severity::Error, "data-directory", text))
+}
+
+/// The addresses that this host has, but for those of the loopback; none where they cannot be had.
+pub(crate) fn addresses() -> Vec<IpAddr> {
+    let mut found: Vec<_> = nix::ifaddrs::getifaddrs()
+        .into_iter()
+        .flatten()
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+        })
+        .filter(|address| !address.is_loopback())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// What is in it counts on its mode.

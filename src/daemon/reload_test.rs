@@ -50,6 +50,14 @@ key = "dkim.pem"
 [[tenant]]
 name = "t"
 networks = ["192.0.2.0/24"]
+[[credential]]
+name = "c"
+user = "ann"
+password-file = "p"
+[[credential]]
+name = "other"
+user = "ann"
+password-file = "p"
 "#;
 
 /// Each key with another value. What follows a bar is what the value cannot do without: it stands in the configuration
@@ -255,6 +263,7 @@ timeouts.inbound.tarpit = "7s"
 timeouts.inbound.send = "7s"
 timeouts.inbound.session = "7h"
 timeouts.outbound.connect = "7s"
+timeouts.outbound.attempt-delay = "7s"
 timeouts.outbound.handshake = "7s"
 timeouts.outbound.greeting = "7s"
 timeouts.outbound.ehlo = "7s"
@@ -294,8 +303,17 @@ route.transactions-max = 7
 route.chunking = false
 route.chaining = true
 route.xforward = true
+route.8bit = "refuse"
 route.source-address = ["127.0.0.2"]
 route.verp = true
+route.credential = "other" | via = "hop" | tls = "verified" | hosts = ["192.0.2.2"]
+credential.user = "bob"
+credential.password-file = "p2"
+credential.password-env = "P2" | password-file = "" | password-env = "P"
+credential.token-file = "t2" | password-file = "" | token-file = "t"
+credential.mechanisms = ["plain"]
+credential.secrecy = "none"
+credential.refused = "fail"
 bounces.domain = "b.example.org"
 bounces.secret = "0123456789abcdef" | bounces.domain = "b.example.org"
 bounces.local-part = "returned" | bounces.domain = "b.example.org"
@@ -310,6 +328,7 @@ site.message-rate = "7/s"
 site.transactions-max = 7
 site.recipients-per-transaction = 7
 site.idle = "7s"
+site.tls = "required"
 throttle.enabled = false
 throttle.connections-min = 7
 throttle.rate-min = "7/m"
@@ -438,6 +457,7 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "site",
         "tenant",
         "dkim",
+        "credential",
     ];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
@@ -512,7 +532,8 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             .iter()
             .map(|line| {
                 let (name, value) = line.split_once(" = ").unwrap();
-                let whole = name == key || !["listener", "route", "reply-rule"].contains(&parent);
+                let whole =
+                    name == key || !["listener", "route", "reply-rule", "credential"].contains(&parent);
                 (if whole { name.to_owned() } else { format!("{parent}.{name}") }, value)
             })
             .collect();
@@ -527,11 +548,12 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             new.change(&started, SHARDS).unwrap_or_else(|errors| panic!("{key}: {errors:?}"));
         let (old, now) = (effects(&started), effects(&config));
         assert_eq!(old, effects(&started), "what is in force has no words of its own");
-        let name = ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule"]
-            .iter()
-            .zip(["l", "c", "example.org", "r", "k", "e", "q"])
-            .find(|(entry, _)| **entry == parent)
-            .map_or(key.clone(), |(entry, name)| key.replacen(entry, &format!("{entry}.{name}"), 1));
+        let name =
+            ["listener", "certificate", "domain", "route", "api-key", "etrn", "reply-rule", "credential"]
+                .iter()
+                .zip(["l", "c", "example.org", "r", "k", "e", "q", "c"])
+                .find(|(entry, _)| **entry == parent)
+                .map_or(key.clone(), |(entry, name)| key.replacen(entry, &format!("{entry}.{name}"), 1));
         match (takes, &pending[..], old == now) {
             (Takes::Restart, [named], true) if *named == name && config == started => {}
             (Takes::Reload, [], false) if config == new.config => {}

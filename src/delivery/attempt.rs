@@ -22,7 +22,7 @@ use std::{
 
 use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records, Security};
 use mail::{Domain, Status};
-use smtp::client::{Ending, Loss, Stage, TlsLevel};
+use smtp::client::{Ending, Loss, NoLogin, ReplyClass, Stage, TlsLevel};
 
 use crate::{
     Basis, DaneUse, Demand, Family, Outcome, Place, Protection, Remote, Route, Sources, StsUse, Teller,
@@ -44,6 +44,8 @@ pub enum Step {
     AskPolicy(Name, Option<Box<str>>),
     /// Connect, then run a session; or call [`Attempt::on_connect_failed`].
     Connect(Hop),
+    /// Wait for what is under way: connections, or answers.
+    Await,
     /// Nothing is left to try: this is the outcome for all recipients that remain.
     End(Outcome),
 }
@@ -88,8 +90,20 @@ pub struct AttemptLimits {
     pub addresses_max: usize,
     /// Addresses tried in all.
     pub connections_max: usize,
+    /// Connections on their way at once.
+    pub connecting_max: usize,
     /// Connections made again to a host that has taken its fill of transactions.
     pub reconnections_max: usize,
+}
+
+/// What becomes of mail when a next hop refuses our login for good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RefusedLogin {
+    /// It waits: whoever runs this server has to see to it, and senders cannot.
+    #[default]
+    Defers,
+    /// It comes back.
+    Fails,
 }
 
 /// Why there is no connection.
@@ -127,6 +141,7 @@ pub struct Attempt {
     findings: Vec<Finding>,
     family: Family,
     sources: Sources,
+    refused_login: RefusedLogin,
     random: u64,
     origin: Origin,
     /// Hosts that are still to be tried.
@@ -135,6 +150,12 @@ pub struct Attempt {
     addresses: VecDeque<Remote>,
     /// Where connections were tried: two hosts may share an address.
     tried: Vec<(IpAddr, u16)>,
+    /// The preference of the host that is tried.
+    preference: u16,
+    /// What is being connected to, where that is more than one.
+    racing: Vec<Hop>,
+    /// What was being connected to when another was quicker.
+    spare: VecDeque<Hop>,
     reconnections: usize,
     /// What [`Step::End`] will say, as things stand.
     verdict: Option<Outcome>,
@@ -179,17 +200,27 @@ enum Waiting {
     /// The TLSA records for the first of these names.
     Tlsa(Located, VecDeque<Name>),
     Session(Hop),
+    /// Nothing but connections on their way.
+    Race,
     Ended,
 }
 
 /// "REQUIRETLS support required" (RFC 8689 §4.2.1).
 const REQUIRETLS: Status = Status(5, 7, 30);
+/// "Authentication credentials invalid" (RFC 4954 §6).
+const CREDENTIALS_INVALID: Status = Status(5, 7, 8);
 /// "Encryption needed" (RFC 8689 §4.2.1).
 const ENCRYPTION_NEEDED: Status = Status(5, 7, 10);
 
 impl Default for AttemptLimits {
     fn default() -> Self {
-        Self { hosts_max: 10, addresses_max: 5, connections_max: 10, reconnections_max: 100 }
+        Self {
+            hosts_max: 10,
+            addresses_max: 5,
+            connections_max: 10,
+            connecting_max: 4,
+            reconnections_max: 100,
+        }
     }
 }
 
@@ -220,11 +251,15 @@ impl Attempt {
             findings: Vec::new(),
             family: route.options.family,
             sources: route.options.sources,
+            refused_login: RefusedLogin::default(),
             random: seed,
             origin,
             hosts: VecDeque::new(),
             addresses: VecDeque::new(),
             tried: Vec::new(),
+            preference: 0,
+            racing: Vec::new(),
+            spare: VecDeque::new(),
             reconnections: 0,
             verdict: None,
             waiting: Waiting::Start,
@@ -242,15 +277,39 @@ impl Attempt {
         self
     }
 
+    /// The site has to have as much TLS, beyond what is asked for anyway. Call it before the hosts are known to [`Attempt`].
+    pub fn hold_to_at_least(&mut self, tls: TlsLevel) {
+        self.terms.tls = stronger(self.terms.tls, tls);
+    }
+
+    /// With these addresses first, where a host has both kinds: those of the other kind have led nowhere lately.
+    pub fn preferring(mut self, family: Family) -> Self {
+        if matches!(self.family, Family::PreferIpv6 | Family::PreferIpv4) {
+            self.family = family;
+        }
+        self
+    }
+
+    /// With this for mail, when we are not let in.
+    pub fn when_refused(mut self, then: RefusedLogin) -> Self {
+        self.refused_login = then;
+        self
+    }
+
     /// The first step.
     pub fn start(&mut self) -> Step {
         assert!(matches!(self.waiting, Waiting::Start), "an attempt starts once");
         let (domain, port) = match &self.origin {
             Origin::Mx(domain, port) => (domain, *port),
             Origin::Route(hosts) => {
-                self.hosts = hosts
-                    .iter()
-                    .map(|host| Candidate { place: host.place.clone(), port: host.port, preference: 0 })
+                // "The best first": none is as good as another.
+                self.hosts = (0..)
+                    .zip(hosts)
+                    .map(|(preference, host)| Candidate {
+                        place: host.place.clone(),
+                        port: host.port,
+                        preference,
+                    })
                     .collect();
                 return self.next();
             }
@@ -327,7 +386,11 @@ impl Attempt {
                     return step;
                 }
             }
-            waiting @ (Waiting::Start | Waiting::Policy(..) | Waiting::Session(_) | Waiting::Ended) => {
+            waiting @ (Waiting::Start
+            | Waiting::Policy(..)
+            | Waiting::Session(_)
+            | Waiting::Race
+            | Waiting::Ended) => {
                 unreachable!("nothing was asked: {waiting:?}")
             }
         }
@@ -341,13 +404,6 @@ impl Attempt {
         };
         self.terms.policy = policy;
         self.on_exchanges(domain, &answer.outcome);
-        self.next()
-    }
-
-    /// There is no connection to the host of [`Step::Connect`].
-    pub fn on_connect_failed(&mut self, failure: &ConnectFailure) -> Step {
-        let hop = self.session();
-        self.note(Outcome::deferred(Status(4, 4, 1), Some(hop.remote), failure));
         self.next()
     }
 
@@ -377,6 +433,7 @@ impl Attempt {
                 let text = format_args!("REQUIRETLS: {remote} does not offer it");
                 self.note(Outcome::failed(REQUIRETLS, text));
             }
+            (Ending::NoLogin(why), _) => self.note_login(why, remote),
             (Ending::TlsFailed(failure), _) => {
                 self.note(Outcome::deferred(Status(4, 7, 5), Some(remote), failure));
             }
@@ -401,37 +458,57 @@ impl Attempt {
 
     /// The next address, the next host, or the end.
     fn next(&mut self) -> Step {
+        if !self.racing.is_empty() {
+            return self.next_rival();
+        }
         loop {
+            if let Some(hop) = self.spare.pop_front() {
+                self.waiting = Waiting::Session(hop.clone());
+                return Step::Connect(hop);
+            }
             if self.tried.len() >= self.limits.connections_max {
                 return self.end();
             }
             if let Some(remote) = self.addresses.pop_front() {
-                self.tried.push((remote.address, remote.port));
-                let source = match remote.address {
-                    IpAddr::V4(_) => self.sources.v4.map(IpAddr::V4),
-                    IpAddr::V6(_) => self.sources.v6.map(IpAddr::V6),
-                };
-                let Protection { tls, basis } = self.protection.clone();
-                let hop = Hop { remote: Arc::new(remote), tls, basis, source };
+                let hop = self.hop(remote);
                 self.waiting = Waiting::Session(hop.clone());
                 return Step::Connect(hop);
             }
             let Some(host) = self.hosts.pop_front() else { return self.end() };
-            match host.place.clone() {
-                Place::Address(address) => {
-                    self.hold_to(None, Published::Nothing, &literal(address), &host, vec![address]);
-                }
-                Place::Name(name) => {
-                    let kinds: &[Kind] = match self.family {
-                        Family::PreferIpv6 | Family::PreferIpv4 => &[Kind::Aaaa, Kind::A],
-                        Family::OnlyIpv4 => &[Kind::A],
-                        Family::OnlyIpv6 => &[Kind::Aaaa],
-                    };
-                    let question = |kind: &Kind| Question { name: name.clone(), kind: *kind };
-                    let questions = kinds.iter().map(question).collect();
-                    self.waiting = Waiting::Addresses(name, host);
-                    return Step::Ask(questions);
-                }
+            if let Some(step) = self.look_up(host) {
+                return step;
+            }
+        }
+    }
+
+    fn hop(&mut self, remote: Remote) -> Hop {
+        self.tried.push((remote.address, remote.port));
+        let source = match remote.address {
+            IpAddr::V4(_) => self.sources.v4.map(IpAddr::V4),
+            IpAddr::V6(_) => self.sources.v6.map(IpAddr::V6),
+        };
+        let Protection { tls, basis } = self.protection.clone();
+        Hop { remote: Arc::new(remote), tls, basis, source }
+    }
+
+    /// Finds out the addresses of a host, which may take questions.
+    fn look_up(&mut self, host: Candidate) -> Option<Step> {
+        self.preference = host.preference;
+        match host.place.clone() {
+            Place::Address(address) => {
+                self.hold_to(None, Published::Nothing, &literal(address), &host, vec![address]);
+                None
+            }
+            Place::Name(name) => {
+                let kinds: &[Kind] = match self.family {
+                    Family::PreferIpv6 | Family::PreferIpv4 => &[Kind::Aaaa, Kind::A],
+                    Family::OnlyIpv4 => &[Kind::A],
+                    Family::OnlyIpv6 => &[Kind::Aaaa],
+                };
+                let question = |kind: &Kind| Question { name: name.clone(), kind: *kind };
+                let questions = kinds.iter().map(question).collect();
+                self.waiting = Waiting::Addresses(name, host);
+                Some(Step::Ask(questions))
             }
         }
     }
@@ -689,6 +766,23 @@ impl Attempt {
         self.note(Outcome::failed(Status(5, 4, 6), text));
     }
 
+    fn note_login(&mut self, why: &NoLogin, remote: Arc<Remote>) {
+        let (status, for_good) = match why {
+            NoLogin::Refused(_, reply, _) => (reply.status(), reply.class() == ReplyClass::Permanent),
+            NoLogin::NotProtected(_) => (Some(ENCRYPTION_NEEDED), false),
+            NoLogin::NotOffered | NoLogin::Broken(..) | NoLogin::NoSecret(_) => (None, false),
+        };
+        let Status(_, subject, detail) = status.unwrap_or(CREDENTIALS_INVALID);
+        self.note(match (self.refused_login, for_good) {
+            (RefusedLogin::Fails, true) => {
+                Outcome::failed(Status(5, subject, detail), format_args!("{remote}: {why}"))
+            }
+            (RefusedLogin::Fails, false) | (RefusedLogin::Defers, _) => {
+                Outcome::deferred(Status(4, subject, detail), Some(remote), why)
+            }
+        });
+    }
+
     /// As long as one host may take the mail later, the recipients are deferred, not failed.
     fn note(&mut self, outcome: Outcome) {
         let keep = match (&self.verdict, &outcome) {
@@ -715,6 +809,7 @@ impl Attempt {
             | Waiting::Addresses(..)
             | Waiting::Alias(_)
             | Waiting::Tlsa(..)
+            | Waiting::Race
             | Waiting::Ended) => {
                 unreachable!("no connection was asked for: {waiting:?}")
             }
@@ -756,12 +851,27 @@ impl Own {
     }
 }
 
+const fn stronger(one: TlsLevel, other: TlsLevel) -> TlsLevel {
+    const fn rank(level: TlsLevel) -> u8 {
+        match level {
+            TlsLevel::None => 0,
+            TlsLevel::Opportunistic => 1,
+            TlsLevel::Required => 2,
+            TlsLevel::Verified => 3,
+            TlsLevel::Demanded => 4,
+        }
+    }
+    if rank(one) < rank(other) { other } else { one }
+}
+
 fn literal(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) => format!("[{v4}]"),
         IpAddr::V6(v6) => format!("[IPv6:{v6}]"),
     }
 }
+
+mod race;
 
 #[cfg(test)]
 #[path = "attempt_test.rs"]

@@ -8,8 +8,13 @@ use smtp::client::{Reply, ReplyError, TlsFailure};
 use super::*;
 use crate::{HopHost, Pattern, RouteOptions};
 
-const LIMITS: AttemptLimits =
-    AttemptLimits { hosts_max: 3, addresses_max: 3, connections_max: 5, reconnections_max: 2 };
+const LIMITS: AttemptLimits = AttemptLimits {
+    hosts_max: 3,
+    addresses_max: 3,
+    connections_max: 5,
+    connecting_max: 2,
+    reconnections_max: 2,
+};
 
 fn own() -> Arc<Own> {
     Arc::new(Own {
@@ -125,11 +130,12 @@ fn follow(
                 let ending = endings(&hop);
                 // A connection that was never made has no ending; this one stands for that.
                 if ending == Ending::Quit {
-                    attempt.on_connect_failed(&ConnectFailure::Refused)
+                    attempt.on_connect_failed(&hop, &ConnectFailure::Refused)
                 } else {
                     attempt.on_ending(&ending)
                 }
             }
+            Step::Await => panic!("nothing is under way"),
             Step::End(outcome) => {
                 let kind = match &outcome {
                     Outcome::Delivered(..) => "delivered",
@@ -558,6 +564,53 @@ fn a_host_that_has_taken_its_fill_is_connected_to_again() {
 }
 
 #[test]
+fn a_site_asks_for_more_tls_and_never_for_less() {
+    let levels = [TlsLevel::None, TlsLevel::Opportunistic, TlsLevel::Required, TlsLevel::Verified];
+    for (i, level) in levels.into_iter().enumerate() {
+        for (k, least) in levels.into_iter().enumerate() {
+            let (mut attempt, step) = {
+                let domain = Domain::parse("b.example").unwrap();
+                let route = route(Via::Mx(25), level, Family::OnlyIpv4);
+                let mut attempt = Attempt::new(&route, &domain, own(), LIMITS, 1);
+                let Step::Ask(_) = attempt.start() else { panic!("the MX records are asked for") };
+                attempt.hold_to_at_least(least);
+                let step = attempt.on_answers(&[answer(record("MX 10 one.example"))]);
+                (attempt, step)
+            };
+            assert!(matches!(step, Step::Ask(_)), "{step:?}");
+            let hop = connects(attempt.on_answers(&[answer(record("192.0.2.1"))]), "192.0.2.1");
+            assert_eq!(hop.tls, levels[i.max(k)]);
+        }
+    }
+}
+
+#[test]
+fn whether_mail_comes_back_when_we_are_not_let_in() {
+    let check = |then: RefusedLogin, why: NoLogin, expected: &str| {
+        let hosts = vec![HopHost { place: Place::Address("192.0.2.1".parse().unwrap()), port: 587 }];
+        let route = route(Via::NextHop(hosts), TlsLevel::None, Family::PreferIpv6);
+        let domain = Domain::parse("b.example").unwrap();
+        let attempt = Attempt::new(&route, &domain, own(), LIMITS, 1).when_refused(then);
+        let steps = follow(attempt, &[], |_| Ending::NoLogin(why.clone()));
+        assert!(steps[1].starts_with(expected), "{then:?} {why}: {}", steps[1]);
+    };
+    let refused =
+        |code, status| NoLogin::Refused(smtp::client::Mechanism::Plain, Reply::new(code, status, "no"), None);
+    check(RefusedLogin::Defers, refused(535, Some(Status(5, 7, 8))), "deferred 4.7.8: the next hop does not");
+    check(
+        RefusedLogin::Fails,
+        refused(535, Some(Status(5, 7, 8))),
+        "failed 5.7.8: [192.0.2.1][192.0.2.1]:587: the",
+    );
+    // One that is refused for now, and what is our own fault, is none of the sender's.
+    check(RefusedLogin::Fails, refused(454, Some(Status(4, 7, 0))), "deferred 4.7.0");
+    check(RefusedLogin::Fails, refused(535, None), "failed 5.7.8");
+    check(RefusedLogin::Fails, NoLogin::NotOffered, "deferred 4.7.8");
+    check(RefusedLogin::Fails, NoLogin::NoSecret("no file".into()), "deferred 4.7.8");
+    check(RefusedLogin::Defers, NoLogin::NotProtected(smtp::client::Secrecy::Tls), "deferred 4.7.10");
+}
+
+#[test]
 fn one_host_that_may_take_it_later_is_enough_to_wait() {
     let zone = [
         ("Mx b.example", "MX 10 one.example, 20 two.example"),
@@ -651,7 +704,7 @@ fn live(seed: u64) {
                 may_wait |= outcome == "fail";
                 attempt.on_answers(&[answer(record(&outcome))])
             }
-            Step::AskPolicy(..) => unreachable!("seed {seed}: nobody keeps to policies"),
+            Step::AskPolicy(..) | Step::Await => unreachable!("seed {seed}: nothing of that is asked"),
             Step::Ask(questions) => {
                 let answers = questions.iter().map(|question| {
                     answer(record(match (below(6), question.kind) {
@@ -696,7 +749,7 @@ fn live(seed: u64) {
                 previous = Some(hop.clone());
                 may_wait |= !matches!(failed, 5);
                 match failed {
-                    0 => attempt.on_connect_failed(&ConnectFailure::TimedOut),
+                    0 => attempt.on_connect_failed(&hop, &ConnectFailure::TimedOut),
                     1 => attempt.on_ending(&Ending::TlsFailed(TlsFailure("chance".into()))),
                     2 => attempt.on_ending(&Ending::Lost(Stage::Mail, Loss::Closed)),
                     3 => attempt.on_ending(&Ending::Refused(Stage::Ehlo, reply(450))),
@@ -715,4 +768,150 @@ fn live(seed: u64) {
         };
     }
     assert!(connections <= LIMITS.connections_max && in_clear <= connections, "seed {seed}");
+}
+
+/// Mail hosts as these, each connection under way until told otherwise.
+fn racing(exchanges: &str) -> (Attempt, Step) {
+    let route = route(Via::Mx(25), TlsLevel::None, Family::PreferIpv6);
+    let domain = Domain::parse("b.example").unwrap();
+    let mut attempt = Attempt::new(&route, &domain, own(), AttemptLimits { connecting_max: 3, ..LIMITS }, 1);
+    let Step::Ask(_) = attempt.start() else { panic!("the MX records are asked for") };
+    let step = attempt.on_answers(&[answer(record(exchanges))]);
+    (attempt, step)
+}
+
+fn connects(step: Step, address: &str) -> Hop {
+    match step {
+        Step::Connect(hop) => {
+            assert_eq!(hop.remote.address, address.parse::<IpAddr>().unwrap());
+            hop
+        }
+        step @ (Step::Ask(_) | Step::AskPolicy(..) | Step::Await | Step::End(_)) => {
+            panic!("{step:?} and no connection to {address}")
+        }
+    }
+}
+
+#[test]
+fn who_is_there_first_among_equals() {
+    let failure = ConnectFailure::TimedOut;
+    let addresses = |attempt: &mut Attempt, step: Step, v4: &str, v6: &str| {
+        let Step::Ask(questions) = step else { panic!("{step:?}") };
+        assert_eq!(questions.iter().map(|question| question.kind).collect::<Vec<_>>(), [Kind::Aaaa, Kind::A]);
+        attempt.on_answers(&[answer(record(v6)), answer(record(v4))])
+    };
+    let (mut attempt, step) = racing("MX 10 one.example, 10 two.example, 20 three.example");
+    let v6 = connects(addresses(&mut attempt, step, "192.0.2.1", "2001:db8::1"), "2001:db8::1");
+    // It takes its time: the other address of the host, then the other host.
+    let v4 = connects(attempt.rival(), "192.0.2.1");
+    let step = attempt.rival();
+    assert!(matches!(step, Step::Ask(_)));
+    // Nothing is asked for while answers are on their way, and a failure changes nothing about that.
+    assert_eq!(attempt.rival(), Step::Await);
+    assert_eq!(attempt.on_connect_failed(&v6, &failure), Step::Await);
+    let other = connects(addresses(&mut attempt, step, "192.0.2.2 192.0.2.3", "none"), "192.0.2.2");
+    let third = connects(attempt.rival(), "192.0.2.3");
+    // So many at once, and no more.
+    assert_eq!(attempt.rival(), Step::Await);
+    assert_eq!(attempt.on_connect_failed(&third, &failure), Step::Await, "a host of lower preference waits");
+    attempt.on_connected(&other);
+    // The session comes to nothing: the one that was slower is next, then the host of lower preference.
+    let step = attempt.on_ending(&Ending::Lost(Stage::Greeting, Loss::Closed));
+    assert_eq!(connects(step, "192.0.2.1"), v4);
+    let step = attempt.on_connect_failed(&v4, &failure);
+    let last = connects(addresses(&mut attempt, step, "192.0.2.4", "none"), "192.0.2.4");
+    assert_eq!(attempt.rival(), Step::Await);
+    // It was one too many for this attempt.
+    let Step::End(outcome) = attempt.on_connect_failed(&last, &failure) else { panic!("none is left") };
+    assert_eq!(outcome.report().remote.as_ref().unwrap().address, last.remote.address);
+
+    // A host that was asked about when another was there is asked about again.
+    let (mut attempt, step) = racing("MX 10 one.example, 10 two.example");
+    let only = connects(addresses(&mut attempt, step, "192.0.2.1", "none"), "192.0.2.1");
+    assert!(matches!(attempt.rival(), Step::Ask(_)));
+    attempt.on_connected(&only);
+    let step = attempt.on_ending(&Ending::Lost(Stage::Greeting, Loss::Closed));
+    connects(addresses(&mut attempt, step, "192.0.2.2", "none"), "192.0.2.2");
+
+    // When all that were on their way have failed, the answers lead on.
+    let (mut attempt, step) = racing("MX 10 one.example, 10 two.example");
+    let only = connects(addresses(&mut attempt, step, "192.0.2.1", "none"), "192.0.2.1");
+    let step = attempt.rival();
+    assert_eq!(attempt.on_connect_failed(&only, &failure), Step::Await);
+    let second = connects(addresses(&mut attempt, step, "192.0.2.2", "none"), "192.0.2.2");
+    assert!(matches!(attempt.on_connect_failed(&second, &failure), Step::End(_)));
+}
+
+#[test]
+fn hosts_that_an_operator_has_named_are_tried_in_their_order() {
+    let hosts = ["192.0.2.1", "192.0.2.2"];
+    let hosts = hosts.map(|host| HopHost { place: Place::Address(host.parse().unwrap()), port: 25 });
+    let route = route(Via::NextHop(hosts.to_vec()), TlsLevel::None, Family::PreferIpv6);
+    let mut attempt = Attempt::new(&route, &Domain::parse("b.example").unwrap(), own(), LIMITS, 1);
+    let first = connects(attempt.start(), "192.0.2.1");
+    assert_eq!(attempt.rival(), Step::Await);
+    connects(attempt.on_connect_failed(&first, &ConnectFailure::Refused), "192.0.2.2");
+}
+
+#[test]
+fn a_thousand_races_in_a_world_of_chance() {
+    (0..1000).for_each(compete);
+}
+
+/// Whoever is slow, fails or is there first: nobody is connected to before all of higher preference have failed, nothing goes on
+/// without an end, and no more is on its way than may be.
+fn compete(seed: u64) {
+    let mut chance = racing("MX 1 one.example").0;
+    chance.random = seed;
+    let mut below = |bound: u64| chance.random() % bound;
+    let names = ["one.example", "two.example", "three.example", "four.example", "us.example"];
+    let preferences: HashMap<_, _> = names.iter().map(|name| (*name, below(3))).collect();
+    let exchanges: Vec<_> =
+        preferences.iter().map(|(name, preference)| format!("{preference} {name}")).collect();
+    let (mut attempt, mut step) = racing(&format!("MX {}", exchanges.join(", ")));
+    let (mut flying, mut asked): (Vec<Hop>, Option<Vec<Question>>) = (Vec::new(), None);
+    let (mut steps, mut worst) = (0, 0);
+    loop {
+        steps += 1;
+        assert!(steps < 100, "seed {seed}: no end");
+        match mem::replace(&mut step, Step::Await) {
+            Step::Connect(hop) => {
+                let preference = preferences[&*hop.remote.name];
+                assert!(preference >= worst && preference < preferences["us.example"], "seed {seed}");
+                let others = flying.iter().map(|other| preferences[&*other.remote.name]);
+                assert!(others.into_iter().all(|other| other == preference), "seed {seed}: too early");
+                worst = preference;
+                flying.push(hop);
+                assert!(flying.len() <= 3, "seed {seed}: too many");
+            }
+            Step::Ask(questions) => asked = Some(questions),
+            Step::Await => assert!(!flying.is_empty() || asked.is_some(), "seed {seed}: nothing moves"),
+            Step::AskPolicy(..) => unreachable!("seed {seed}: nobody keeps to policies"),
+            Step::End(_) => return assert!(flying.is_empty() && asked.is_none(), "seed {seed}"),
+        }
+        let lucky = flying.len() as u64;
+        step = match (below(4), asked.is_some(), lucky > 0) {
+            (_, true, false) | (0, true, true) => {
+                let questions = asked.take().unwrap();
+                let found = |question: &Question| match (below(4), question.kind) {
+                    (0, _) => answer(record("none")),
+                    (_, Kind::A) => answer(record(&format!("192.0.2.{} 192.0.2.{}", below(20), below(20)))),
+                    _ => answer(record(&format!("2001:db8::{}", below(20)))),
+                };
+                attempt.on_answers(&questions.iter().map(found).collect::<Vec<_>>())
+            }
+            (1, _, true) => attempt.rival(),
+            (2, _, true) => {
+                let hop = flying.swap_remove(below(lucky) as usize);
+                attempt.on_connect_failed(&hop, &ConnectFailure::TimedOut)
+            }
+            (_, _, true) => {
+                let hop = flying.swap_remove(below(lucky) as usize);
+                attempt.on_connected(&hop);
+                (flying, asked) = (Vec::new(), None);
+                attempt.on_ending(&Ending::Lost(Stage::Greeting, Loss::Closed))
+            }
+            (_, false, false) => unreachable!("seed {seed}: nothing moves"),
+        };
+    }
 }

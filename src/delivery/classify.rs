@@ -335,7 +335,7 @@ impl At {
     const fn of(stage: Stage) -> Self {
         match stage {
             Stage::Connect | Stage::Greeting => Self::Greeting,
-            Stage::Ehlo | Stage::Rset | Stage::Xforward | Stage::Quit => Self::Ehlo,
+            Stage::Ehlo | Stage::Auth | Stage::Rset | Stage::Xforward | Stage::Quit => Self::Ehlo,
             Stage::StartTls | Stage::Handshake => Self::StartTls,
             Stage::Mail => Self::Mail,
             Stage::Rcpt => Self::Rcpt,

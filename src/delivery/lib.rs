@@ -19,14 +19,14 @@ pub mod tally;
 mod throttle;
 mod tls_memory;
 
-pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, Step};
+pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, RefusedLogin, Step};
 pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, Rule, RulesError};
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
 pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};
 pub use route::{
-    Demand, Destination, Family, Forwarding, HopHost, Pattern, Place, ReversePaths, Route, RouteIndex,
-    RouteOptions, Routes, Sources, Via,
+    Demand, Destination, EightBitContent, Family, Forwarding, HopHost, Pattern, Place, ReversePaths, Route,
+    RouteIndex, RouteOptions, Routes, Sources, Via,
 };
 pub use site::{Hosts, SiteRule, marked, rule_of_site};
 pub use smtp::client::TlsLevel;

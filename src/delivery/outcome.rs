@@ -223,6 +223,7 @@ const fn at(stage: Stage) -> &'static str {
         Stage::Greeting => "waiting for the greeting",
         Stage::Ehlo => "waiting for the reply to EHLO",
         Stage::StartTls => "waiting for the reply to STARTTLS",
+        Stage::Auth => "waiting for the reply to AUTH",
         Stage::Handshake => "during the TLS handshake",
         Stage::Rset => "waiting for the reply to RSET",
         Stage::Xforward => "waiting for the reply to XFORWARD",
@@ -310,8 +311,7 @@ mod test {
     #[test]
     fn what_a_hop_cannot_take_fails() {
         check(&[Answer::Unsuitable(Unsuitable::Utf8)], &["failed 5.6.7"]);
-        check(&[Answer::Unsuitable(Unsuitable::Utf8Header)], &["failed 5.6.9"]);
-        check(&[Answer::Unsuitable(Unsuitable::BinaryMime)], &["failed 5.6.3"]);
+        check(&[Answer::Unsuitable(Unsuitable::BinaryMime(None))], &["failed 5.6.3"]);
         check(&[Answer::Unsuitable(Unsuitable::TooLarge(10))], &["failed 5.3.4"]);
         check(&[Answer::Unsuitable(Unsuitable::DeliverBy)], &["failed 5.3.3"]);
         check(&[Answer::Unsuitable(Unsuitable::Expired)], &["failed 5.4.7"]);
@@ -348,6 +348,7 @@ mod test {
             recipients: vec![recipient.clone(), recipient],
             size: 1,
             body: BodyType::SevenBit,
+            unconverted: None,
             utf8: Utf8::NotNeeded,
             ret: None,
             envelope_id: None,

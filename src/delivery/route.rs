@@ -95,6 +95,18 @@ pub enum Forwarding {
     On,
 }
 
+/// What becomes of 8-bit and binary content where the next hop does not offer to take it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EightBitContent {
+    /// It is encoded (RFC 6152 §3), or refused where that would break it.
+    #[default]
+    Converted,
+    /// It is refused.
+    Refused,
+    /// 8-bit content is sent all the same; binary content is refused.
+    AsIs,
+}
+
 /// Whether mail leaves with the reverse-path that it came with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReversePaths {
@@ -116,6 +128,8 @@ pub struct RouteOptions {
     pub sts: StsUse,
     /// Which of our certificates is shown, when a next hop asks for one.
     pub identity: Option<Box<str>>,
+    /// As whom we log in, by the name of the credentials. It is here so that mail with others has other connections.
+    pub login: Option<Box<str>>,
     /// Where `BDAT` is used.
     pub chunking: Chunking,
     /// Whether transactions are chained. Servers that stop at input they did not expect yet may
@@ -123,6 +137,8 @@ pub struct RouteOptions {
     pub chaining: Chaining,
     /// Whether XFORWARD is used.
     pub forwarding: Forwarding,
+    /// What becomes of content that the next hop does not offer to take.
+    pub eight_bit: EightBitContent,
     /// Where reports on the mail are to go.
     pub reverse_paths: ReversePaths,
     /// Connections at once to one destination.
@@ -210,9 +226,11 @@ impl Default for RouteOptions {
             dane: DaneUse::default(),
             sts: StsUse::default(),
             identity: None,
+            login: None,
             chunking: Chunking::default(),
             chaining: Chaining::default(),
             forwarding: Forwarding::default(),
+            eight_bit: EightBitContent::default(),
             reverse_paths: ReversePaths::default(),
             concurrency_max: 20,
             transactions_max: 1000,
@@ -224,13 +242,15 @@ impl Default for RouteOptions {
 }
 
 impl RouteOptions {
-    /// How the client is to talk, with the TLS level that was chosen for this connection.
+    /// How the client is to talk, with the TLS level that was chosen for this connection; without a login, which is whoever
+    /// has the secret to add.
     pub fn client(&self, hostname: &str, tls: TlsLevel) -> Options {
         Options {
             hostname: hostname.into(),
             tls,
             chunking: self.chunking,
             chaining: self.chaining,
+            login: None,
             limits: Limits { transactions_max: self.transactions_max, ..Limits::default() },
         }
     }

@@ -8,6 +8,7 @@
 
 use dns::{Answer, ExchangeHost, Name, Outcome, Records, Security};
 use mail::Domain;
+use smtp::client::TlsLevel;
 
 use crate::{
     Own, Pattern,
@@ -23,6 +24,8 @@ pub struct SiteRule {
     pub hosts: Vec<Pattern>,
     /// Or when the domain is.
     pub domains: Vec<Pattern>,
+    /// The least TLS that its hosts have to have, where it asks for some.
+    pub tls: Option<TlsLevel>,
 }
 
 /// The mail hosts of a domain, as far as they name its site.
@@ -68,6 +71,15 @@ impl Pattern {
 }
 
 impl Hosts {
+    /// By which rule the domain is a site: the same for all whose mail may share its connections.
+    pub fn rule<'a>(&self, domain: &Domain, rules: &'a [SiteRule]) -> Option<&'a SiteRule> {
+        let hosts = match self {
+            Self::Shared(hosts) => &hosts[..],
+            Self::Own => &[],
+        };
+        rules.iter().find(|rule| rule.is_for(domain, hosts))
+    }
+
     /// From the answer to the question for a domain's MX records.
     ///
     /// Where we are among its hosts ourselves, only those before us may be tried (RFC 5321 §5.1): that is another list for
@@ -119,7 +131,7 @@ impl Hosts {
         if names.len() > NAMES_MAX {
             return None;
         }
-        Some(match rules.iter().find(|rule| rule.is_for(domain, hosts)) {
+        Some(match self.rule(domain, rules) {
             Some(rule) => [SITE, &rule.name, "+=", &names].concat(),
             None => [HOSTS, &names].concat(),
         })
@@ -263,7 +275,17 @@ mod test {
                 Pattern::Exact(domain("mx.other.example")),
             ],
             domains: vec![Pattern::Exact(domain("mail.example"))],
+            tls: Some(TlsLevel::Required),
         };
+        let held = |to: &str, hosts: &[(u16, &str)]| {
+            let hosts = Hosts::of(&answer(hosts), &Own::default());
+            hosts.rule(&domain(to), std::slice::from_ref(&rule)).and_then(|rule| rule.tls)
+        };
+        assert_eq!(held("a.example", &[(1, "a.mx.provider.example")]), Some(TlsLevel::Required));
+        assert_eq!(held("a.example", &[(1, "a.mx.provider.example"), (2, "backup.example")]), None);
+        // Whatever the DNS says of its hosts, or does not.
+        assert_eq!(held("mail.example", &[(1, "anything.example")]), Some(TlsLevel::Required));
+        assert_eq!(held("mail.example", &[]), Some(TlsLevel::Required));
         let check = |to: &str, hosts: &[(u16, &str)], site: Option<&str>| {
             let found =
                 Hosts::of(&answer(hosts), &Own::default()).site(&domain(to), std::slice::from_ref(&rule));

@@ -342,7 +342,7 @@ fn encode_words(out: &mut String, column: usize, text: &str) {
             match octet {
                 b' ' => out.push('_'),
                 octet if plain(*octet) => out.push(char::from(*octet)),
-                octet => push_hex(out, *octet),
+                octet => out.extend(hex(*octet).map(char::from)),
             }
         }
         len += width;
@@ -353,30 +353,36 @@ fn encode_words(out: &mut String, column: usize, text: &str) {
 }
 
 /// Writes one line as quoted-printable, without its CRLF (RFC 2045 §6.7).
-fn quote_line(out: &mut Vec<u8>, line: &[u8]) {
+pub(crate) fn quote_line(out: &mut Vec<u8>, line: &[u8]) {
     let mut column = 0;
+    let mut broken = false;
     for (i, octet) in line.iter().enumerate() {
         let last = i + 1 == line.len();
-        let mut text = String::new();
-        match octet {
-            b' ' | b'\t' if !last => text.push(char::from(*octet)),
-            33..=60 | 62..=126 => text.push(char::from(*octet)),
-            octet => push_hex(&mut text, *octet),
-        }
-        if column + text.len() + usize::from(!last) > QUOTED_LINE_LEN_MAX {
+        let plain = |broken: bool| match octet {
+            b' ' | b'\t' => !last,
+            // A line that begins where there was none must not look like a delimiter.
+            b'-' => !broken,
+            33..=60 | 62..=126 => true,
+            _ => false,
+        };
+        let width = if plain(false) { 1 } else { 3 };
+        if column + width + usize::from(!last) > QUOTED_LINE_LEN_MAX {
             out.extend_from_slice(b"=\r\n");
-            column = 0;
+            (column, broken) = (0, true);
         }
-        out.extend_from_slice(text.as_bytes());
-        column += text.len();
+        if plain(broken && column == 0) {
+            out.push(*octet);
+            column += 1;
+        } else {
+            out.extend(hex(*octet));
+            column += 3;
+        }
     }
 }
 
-fn push_hex(out: &mut String, octet: u8) {
+pub(crate) fn hex(octet: u8) -> [u8; 3] {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    out.push('=');
-    out.push(char::from(DIGITS[usize::from(octet >> 4)]));
-    out.push(char::from(DIGITS[usize::from(octet & 15)]));
+    [b'=', DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]
 }
 
 /// RFC 5322 §3.2.3.

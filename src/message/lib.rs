@@ -2,10 +2,11 @@
 //!
 //! Content travels as slices of receive buffers, `&[Bytes]`, split anywhere: lines end in CRLF, dots are
 //! not stuffed. [`HeaderScan`] reads the header section once; [`trace`] writes the fields a server adds;
-//! [`compose`] makes the mail that we write ourselves.
+//! [`compose`] makes the mail that we write ourselves; [`convert`] writes what others wrote so that more hops can take it.
 
 pub mod compose;
 pub mod content;
+pub mod convert;
 pub mod date;
 mod field;
 mod scan;

@@ -2,31 +2,32 @@
 //!
 //! `delivery` decides which host is next and what an answer means, `smtp::client` what is said; here is the socket.
 
-use std::{cell::RefCell, collections::VecDeque, io, mem, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::VecDeque, mem, rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use delivery::{
-    Attempt, AttemptLimits, Basis, ConnectFailure, Demand, Fate, Forwarding, Hop, Judgement, Outcome,
-    ReversePaths, Route, Routes, Step, Teller, TlsLevel, TlsPolicy, dane::DaneUsage, fates, sts::Policy,
-    tally::TlsResult,
+    Attempt, AttemptLimits, Basis, Demand, Fate, Forwarding, Hop, Judgement, Outcome, ReversePaths, Route,
+    Routes, Step, Teller, TlsLevel, TlsPolicy, dane::DaneUsage, fates, sts::Policy, tally::TlsResult,
 };
 use dns::{Answer, Kind, Name, Question};
 use mail::{Domain, ReversePath, Status, TlsDemand};
 use queue::AttemptId;
 use report::Sent;
-use ring::{ConnectOptions, Stream};
 use smtp::client::{
-    Action, Channel, Client, Ending, Offers, Stage, TlsFailure, Transaction, TransactionOutcome,
+    Action, Channel, Client, Ending, Login, NoLogin, Offers, Stage, TlsFailure, Transaction,
+    TransactionOutcome,
 };
 use watch::events::TlsFailed;
 
 use crate::{
-    consent, facts,
+    consent, conversions, facts,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
-    locate,
+    locate, logins,
     outbound_tls::{self, Kept},
     outcomes,
     paces::Counted,
+    race::{self, Finish, Told},
     reroute,
     settings::Settings,
     shard::{Message, Shard},
@@ -64,6 +65,7 @@ pub(crate) async fn work(
             untried: Untried::No,
             progress: false,
             connected: false,
+            shut_out: false,
             asked_for: None,
             exchanges: None,
             sts_policy: None,
@@ -102,6 +104,8 @@ struct Worker<'a> {
     /// Whether the session answered for a message.
     progress: bool,
     connected: bool,
+    /// Whether a host did not let us log in.
+    shut_out: bool,
     /// The destination whose hosts are asked for, and its domain, when they are.
     asked_for: Option<(Box<str>, Domain)>,
     /// What the DNS says which hosts these are.
@@ -128,6 +132,8 @@ struct Flight {
     ended: Vec<(u32, Outcome)>,
     began: Duration,
     tls: Option<String>,
+    /// What is sent in the place of its content on this connection.
+    converted: Option<Vec<Bytes>>,
 }
 
 /// Whether a connection turned out to be of no use before a message was tried on it.
@@ -157,7 +163,7 @@ impl Worker<'_> {
                 let mut remaining = job.recipients.to_vec();
                 remaining.retain(|place| ended.iter().all(|(sifted, _)| sifted != place));
                 let began = ring::clock::now();
-                let flight = Flight { job, message, remaining, ended, began, tls: None };
+                let flight = Flight { job, message, remaining, ended, began, tls: None, converted: None };
                 if flight.remaining.is_empty() {
                     self.end(flight);
                 } else {
@@ -193,6 +199,9 @@ impl Worker<'_> {
                         (questions.first(), answers.first())
                     {
                         self.exchanges = Some(answer.clone());
+                        if let Some(tls) = self.tls_of_site(answer) {
+                            attempt.hold_to_at_least(tls);
+                        }
                     }
                     attempt.on_answers(&answers)
                 }
@@ -209,19 +218,35 @@ impl Worker<'_> {
                     drop(hop);
                     break;
                 }
-                Step::Connect(hop) => match self.connect(&hop).await {
-                    Err(failure) => {
-                        self.shard.metrics.outbound.failed.one();
-                        throttles::on_unconnected(self.shard, self.lane, &failure.to_string());
-                        attempt.on_connect_failed(&failure)
+                Step::Connect(hop) => match self.login().await {
+                    Err(why) => {
+                        let ending = Ending::NoLogin(why);
+                        self.tell_of_login(&hop, &ending);
+                        attempt.on_ending(&ending)
                     }
-                    Ok(socket) => {
-                        let ending = self.session(socket, &hop).await;
+                    Ok(login) => {
+                        let (hop, ending) = match self.connect(&mut attempt, hop).await {
+                            Finish::Nobody(next) => {
+                                step = next;
+                                self.report_findings(&mut attempt);
+                                continue;
+                            }
+                            Finish::Connected(hop, stream) => {
+                                if !self.keep_apart(&hop) {
+                                    drop(stream);
+                                    break;
+                                }
+                                let socket = Socket::new(stream, self.shard.pool.clone());
+                                let ending = self.session(socket, &hop, login).await;
+                                (hop, ending)
+                            }
+                        };
                         if self.flights.is_empty() {
                             return;
                         }
                         self.remember_tls(&hop, &ending);
                         self.tell_of_door(&ending);
+                        self.tell_of_login(&hop, &ending);
                         if matches!(ending, Ending::TlsNotOffered) {
                             self.count_policy(Kept::No);
                             self.report(&hop, Err((TlsResult::StartTlsNotSupported, None)));
@@ -248,6 +273,7 @@ impl Worker<'_> {
                         }
                     }
                 },
+                Step::Await => unreachable!("a race has ended with a connection or without"),
                 // No host does all that reports on REQUIRETLS mail would like; lost they must not be (RFC 8689 §5).
                 Step::End(Outcome::Failed(_)) if self.demand == Demand::Preferred => {
                     self.demand = Demand::None;
@@ -271,7 +297,17 @@ impl Worker<'_> {
         let seed = self.shard.resolve.random();
         let attempt =
             Attempt::new(&self.route, &domain, self.settings.own.clone(), AttemptLimits::default(), seed);
-        attempt.demanding(self.demand)
+        let ways = &self.shard.hops.ways;
+        let family = ways.preferred(self.route.options.family, ring::clock::now());
+        let refused = logins::when_refused(&self.settings, self.route.options.login.as_deref());
+        attempt.demanding(self.demand).preferring(family).when_refused(refused)
+    }
+
+    /// What the rule for the site asks of TLS, where there is one that does.
+    fn tls_of_site(&self, exchanges: &Answer) -> Option<TlsLevel> {
+        let (_, domain) = self.asked_for.as_ref()?;
+        let hosts = delivery::Hosts::of(exchanges, &self.settings.own);
+        hosts.rule(domain, &self.settings.site_rules)?.tls
     }
 
     /// The domain whose hosts are asked for: that of the message which waits longest. Others in the lane have the same.
@@ -323,38 +359,34 @@ impl Worker<'_> {
         !self.flights.is_empty()
     }
 
-    async fn connect(&mut self, hop: &Hop) -> Result<Socket, ConnectFailure> {
-        let to = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
-        if let (false, Some(rate)) = (mem::replace(&mut self.counted, false), self.connection_rate) {
-            // The first one was counted before. Those to other hosts, and again to one that ended, are as well.
+    /// Connects to the host, or to one that is as good.
+    async fn connect(&mut self, attempt: &mut Attempt, hop: Hop) -> Finish {
+        let count = || {
+            let Some(rate) = self.connection_rate else { return };
             let paces = self.shard.leases.paces();
             paces.charge(Counted::Connections, &self.lane.limit_key, rate, ring::clock::now());
+        };
+        // The first one was counted before. Those to other hosts, and again to one that ended, are as well.
+        if !mem::replace(&mut self.counted, false) {
+            count();
         }
-        let options = ConnectOptions { local: hop.source, timeout: self.settings.client_timeouts.connect };
-        let stream = Stream::connect(to, options).await.map_err(|error| {
-            let kind = error.kind();
-            if kind == io::ErrorKind::ConnectionRefused {
-                ConnectFailure::Refused
-            } else if kind == io::ErrorKind::TimedOut {
-                ConnectFailure::TimedOut
-            } else if matches!(kind, io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable) {
-                ConnectFailure::Unreachable
-            } else {
-                ConnectFailure::Other(error.to_string().into())
-            }
-        })?;
-        Ok(Socket::new(stream, self.shard.pool.clone()))
+        race::run(self.shard, &self.settings, attempt, hop, |told| match told {
+            Told::Rival => count(),
+            Told::Failed(failure) => throttles::on_unconnected(self.shard, self.lane, &failure.to_string()),
+        })
+        .await
     }
 
     /// Runs one session: the messages taken on, then whatever the lane has.
-    async fn session(&mut self, mut socket: Socket, hop: &Hop) -> Ending {
+    async fn session(&mut self, mut socket: Socket, hop: &Hop, login: Option<Login>) -> Ending {
         let open = OpenConnection::new(self.shard);
         self.connected = true;
         let now = ring::clock::now();
         let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
         self.policy = Some(hop.policy(level));
         let hostname = self.settings.hostname.as_str();
-        let mut client = Client::new(self.route.options.client(hostname, level));
+        let options = smtp::client::Options { login, ..self.route.options.client(hostname, level) };
+        let (logs_in, mut client) = (options.login.is_some(), Client::new(options));
         let mut talk = Talk::new();
         let mut action = client.on_connected(Channel::Clear);
         // Whether it is told that this goes in clear, though it would not have to.
@@ -363,6 +395,10 @@ impl Worker<'_> {
             action = match action {
                 Action::Read(stage) => talk.read(&mut client, &mut socket, self.timeout(stage)).await,
                 Action::StartTls => self.start_tls(&mut client, &mut socket, hop, level, &mut talk).await,
+                Action::Derive(derivation) => {
+                    let salted = logins::derive(self.shard, derivation).await;
+                    client.on_derived(&salted, &mut talk.out)
+                }
                 Action::SendContent(framing) => {
                     let clear = client.channel() == Channel::Clear && hop.tls != TlsLevel::None;
                     if !mem::replace(&mut told, true) && clear {
@@ -370,11 +406,13 @@ impl Worker<'_> {
                     }
                     let flight = &mut self.flights[self.given - 1];
                     flight.tls = socket.tls_session().map(|tls| tls.to_string());
-                    let slices = talk.frame(framing, &flight.message.content);
-                    self.shard.metrics.outbound.bytes.add(flight.message.size);
+                    let content = flight.converted.as_ref().unwrap_or(&flight.message.content);
+                    let slices = talk.frame(framing, content);
+                    self.shard.metrics.outbound.bytes.add(message::content::len(content) as u64);
+                    flight.converted = None;
                     let mut next = client.on_content_sent(&mut talk.out);
                     if client.takes_next()
-                        && let Some(transaction) = self.next_transaction(Duration::ZERO).await
+                        && let Some(transaction) = self.next_transaction(&client, Duration::ZERO).await
                     {
                         next = client.on_transaction(transaction, &mut talk.out);
                     }
@@ -387,9 +425,12 @@ impl Worker<'_> {
                     client.on_finished(&mut talk.out)
                 }
                 Action::Ready => {
+                    if logs_in && client.transactions() == 0 {
+                        self.shard.metrics.outbound.logins.done.one();
+                    }
                     // An idle connection holds no memory.
                     socket.input().release();
-                    match self.next_transaction(self.route.options.idle_max).await {
+                    match self.next_transaction(&client, self.route.options.idle_max).await {
                         Some(transaction) => client.on_transaction(transaction, &mut talk.out),
                         None => client.on_quit(&mut talk.out),
                     }
@@ -400,6 +441,22 @@ impl Worker<'_> {
         talk.end(&mut socket, self.timeout(Stage::Quit)).await;
         drop(open);
         ending
+    }
+
+    /// What the next connection is to log in by, if it is to.
+    async fn login(&self) -> Result<Option<Login>, NoLogin> {
+        let Some(name) = &self.route.options.login else { return Ok(None) };
+        match self.settings.credentials.get(name) {
+            Some(credential) => logins::login(self.shard, credential).await.map(Some),
+            None => Err(NoLogin::NoSecret(format!("there is no credential {name}").into())),
+        }
+    }
+
+    /// Not to be let in is no matter of one message: all that go there wait a while.
+    fn tell_of_login(&mut self, hop: &Hop, ending: &Ending) {
+        let (Ending::NoLogin(why), Some(name)) = (ending, &self.route.options.login) else { return };
+        self.shut_out = true;
+        logins::tell(self.shard, name, &hop.remote.to_string(), why);
     }
 
     fn timeout(&self, stage: Stage) -> Duration {
@@ -428,6 +485,9 @@ impl Worker<'_> {
         match result {
             Ok(()) => {
                 metrics.done.one();
+                if socket.tls_session().is_some_and(|session| session.resumed) {
+                    self.shard.metrics.outbound.tls_resumed.one();
+                }
                 let would_do = match &hop.basis {
                     Basis::StsTesting(policy) => outbound_tls::keeps_to(policy, outbound, socket, hop),
                     Basis::Route | Basis::Dane(_) | Basis::DaneUnusable | Basis::Sts(_) => Ok(()),
@@ -497,6 +557,7 @@ impl Worker<'_> {
             | Ending::TlsFailed(_)
             | Ending::TlsNotOffered
             | Ending::RequireTlsNotOffered
+            | Ending::NoLogin(_)
             | Ending::Quit
             | Ending::Idle => return,
         };
@@ -504,7 +565,7 @@ impl Worker<'_> {
     }
 
     /// The next message to send, if there is one or one comes in time.
-    async fn next_transaction(&mut self, patience: Duration) -> Option<Transaction> {
+    async fn next_transaction(&mut self, client: &Client, patience: Duration) -> Option<Transaction> {
         while self.flights.len() <= self.given {
             // What comes later begins with all that it would like.
             if self.demand != Routes::demand_of_key(&self.lane.key) {
@@ -524,7 +585,15 @@ impl Worker<'_> {
             let job = match next {
                 Some(job) => job,
                 None if patience.is_zero() || self.alone => return None,
-                None => self.lane.wait(self.shard, self.turn, patience).await?,
+                None => {
+                    let job = self.lane.wait(self.shard, self.turn, patience).await?;
+                    // A reload may have come while there was nothing to do.
+                    if !Rc::ptr_eq(&self.settings, &self.shard.settings()) {
+                        hops::postpone(self.shard, job);
+                        return None;
+                    }
+                    job
+                }
             };
             self.take(job).await;
         }
@@ -544,6 +613,12 @@ impl Worker<'_> {
         let places = &flight.remaining[..flight.remaining.len().min(self.recipients_max)];
         let mut transaction = transaction(envelope, places, flight.message.size, tls, upstream);
         transaction.reverse_path = self.reverse_path(flight);
+        let offers = client.offers().copied().unwrap_or_default();
+        let (how, message) = (self.route.options.eight_bit, flight.message.clone());
+        let id = flight.job.id;
+        let converted =
+            conversions::fit(self.shard, how, &offers, id, &mut transaction, &message.content).await;
+        self.flights[self.given].converted = converted;
         self.given += 1;
         Some(transaction)
     }
@@ -616,7 +691,7 @@ impl Worker<'_> {
         if outcome.report().remote.is_none() {
             self.part_with_others();
         }
-        if !self.connected && matches!(outcome, Outcome::Deferred(_)) {
+        if (!self.connected || self.shut_out) && matches!(outcome, Outcome::Deferred(_)) {
             self.leave_alone(outcome);
         }
         for mut flight in mem::take(&mut self.flights) {

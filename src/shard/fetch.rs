@@ -9,18 +9,20 @@ use std::{cell::RefCell, collections::HashSet, mem, net::SocketAddr, rc::Rc, syn
 
 use bridge::{Call, Parcel, Receipt, Reply};
 use bytes::Bytes;
-use delivery::{Demand, Fate, Outcome, Remote, RouteOptions, Routes, Teller, TlsLevel, fates};
+use delivery::{
+    Demand, EightBitContent, Fate, Outcome, Remote, RouteOptions, Routes, Teller, TlsLevel, fates,
+};
 use mail::{Envelope, QueueId, Status, TlsDemand};
 use queue::{Cursor, Destination, Filter, Order, State};
 use smtp::{
     Refusal,
-    client::{Action, Channel, Chunking, Client, Stage, Transaction, TransactionOutcome},
+    client::{Action, Channel, Chunking, Client, Offers, Stage, Transaction, TransactionOutcome},
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     accept::client_address,
-    facts,
+    conversions, facts,
     hops::{self, Job},
     outcomes,
     shard::Shard,
@@ -242,6 +244,7 @@ pub(crate) async fn carry(
         action = match action {
             Action::Read(stage) => talk.read(&mut client, socket, timeout(stage)).await,
             Action::StartTls => unreachable!("TLS is not asked for"),
+            Action::Derive(_) => unreachable!("nobody logs in"),
             Action::SendContent(framing) => {
                 let slices = talk.frame(framing, carrier.content(socket));
                 let next = client.on_content_sent(&mut talk.out);
@@ -253,7 +256,7 @@ pub(crate) async fn carry(
                 carrier.finished(&outcome, teller);
                 client.on_finished(&mut talk.out)
             }
-            Action::Ready => match carrier.next().await {
+            Action::Ready => match carrier.next(&client.offers().copied().unwrap_or_default()).await {
                 Some(transaction) => client.on_transaction(transaction, &mut talk.out),
                 None => client.on_quit(&mut talk.out),
             },
@@ -291,11 +294,13 @@ struct Errand {
     tls: Option<String>,
     /// How often it was given to the client.
     given: u32,
+    /// What is sent in the place of its content.
+    converted: Option<Vec<Bytes>>,
 }
 
 impl Carrier<'_> {
     /// What is to be sent next; who was left out of the last transaction comes first.
-    async fn next(&mut self) -> Option<Transaction> {
+    async fn next(&mut self, offers: &Offers) -> Option<Transaction> {
         // The client takes fewer recipients at a time than there may be of a message.
         const GIVEN_MAX: u32 = 1000;
         if self.errand.as_ref().is_some_and(|errand| errand.given >= GIVEN_MAX) {
@@ -308,7 +313,15 @@ impl Carrier<'_> {
             let parcel = self.parcels.recv().await?;
             self.fetched.messages += 1;
             let (remaining, began) = (parcel.recipients.clone(), ring::clock::now());
-            self.errand = Some(Errand { parcel, remaining, ended: Vec::new(), began, tls: None, given: 0 });
+            self.errand = Some(Errand {
+                parcel,
+                remaining,
+                ended: Vec::new(),
+                began,
+                tls: None,
+                given: 0,
+                converted: None,
+            });
         }
         let errand = self.errand.as_mut()?;
         errand.given += 1;
@@ -317,14 +330,19 @@ impl Carrier<'_> {
             Demand::Required => envelope.handling.tls,
             Demand::None | Demand::Preferred | Demand::Waived => TlsDemand::None,
         };
-        Some(transaction(envelope, &errand.remaining, errand.parcel.size, tls, None))
+        let mut transaction = transaction(envelope, &errand.remaining, errand.parcel.size, tls, None);
+        let Parcel { id, content, .. } = &errand.parcel;
+        let how = EightBitContent::default();
+        errand.converted = conversions::fit(self.shard, how, offers, *id, &mut transaction, content).await;
+        Some(transaction)
     }
 
     fn content(&mut self, socket: &Socket) -> &[Bytes] {
         let errand = self.errand.as_mut().expect("its content is asked for");
         errand.tls = socket.tls_session().map(|tls| tls.to_string());
-        self.shard.metrics.outbound.bytes.add(errand.parcel.size);
-        &errand.parcel.content
+        let content = errand.converted.as_ref().unwrap_or(&errand.parcel.content);
+        self.shard.metrics.outbound.bytes.add(message::content::len(content) as u64);
+        content
     }
 
     fn finished(&mut self, outcome: &TransactionOutcome, teller: impl Fn(&Envelope) -> Teller) {

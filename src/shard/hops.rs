@@ -25,8 +25,10 @@ use watch::events::SessionPanicked;
 use crate::{
     attempt, facts,
     leases::{Lease, Leases, Letter, Use},
+    logins::Derived,
     outcomes,
     paces::Counted,
+    race::Ways,
     reroute::{self, Generation},
     returned, schedule,
     settings::{Settings, Shape},
@@ -40,6 +42,10 @@ pub(crate) struct Hops {
     lanes: RefCell<HashMap<Arc<str>, Rc<Lane>>>,
     /// Which hosts have broken TLS.
     pub(crate) tls_memory: RefCell<TlsMemory>,
+    /// Which kinds of addresses lead anywhere.
+    pub(crate) ways: Ways,
+    /// Passwords, as servers want them.
+    pub(crate) derived: Derived,
     /// Workers in all lanes.
     pub(crate) workers: Cell<usize>,
     /// What the queue has ordered and is in no lane yet.
@@ -67,6 +73,8 @@ impl Default for Hops {
         Self {
             lanes: RefCell::default(),
             tls_memory: RefCell::new(TlsMemory::new(TlsMemoryLimits::default())),
+            ways: Ways::default(),
+            derived: Derived::default(),
             workers: Cell::new(0),
             arrived: RefCell::default(),
             assigning: Cell::new(false),
@@ -161,18 +169,6 @@ pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
     }
 }
 
-/// Ends an attempt on a route where all counts as delivered. Whether somebody wants to hear of it stands in the envelope.
-fn discard(shard: &Rc<Shard>, job: Job) {
-    if shard.contents.borrow().contains_key(&job.id) {
-        return outcomes::end_unattempted(shard, job, &Outcome::discarded());
-    }
-    let shard = shard.clone();
-    ring::spawn(async move {
-        let envelope = shard.envelope(job.id).await.ok();
-        outcomes::end_with(&shard, &job, envelope.as_deref(), &Outcome::discarded());
-    });
-}
-
 fn admit(shard: &Rc<Shard>, job: Job) {
     if shard.is_stopping() {
         return postpone(shard, job);
@@ -192,7 +188,7 @@ fn admit(shard: &Rc<Shard>, job: Job) {
     };
     let route = settings.routes.route(index);
     match &route.via {
-        Via::Discard => return discard(shard, job),
+        Via::Discard => return outcomes::end_unattempted(shard, job, &Outcome::discarded()),
         Via::Reports => return returned::take(shard, job),
         Via::Hold => {
             let text = "its route holds mail; change the route to send it";

@@ -11,7 +11,8 @@
 //! - `schedule`    queue events in, orders out
 //! - `locate`      which destinations are one site
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
-//! - `attempt`     one worker: hosts, sessions, transactions; `talk` what goes over a connection of which we are the client
+//! - `attempt`     one worker: hosts, sessions, transactions; `talk` what goes over a connection of which we are the client,
+//!   `logins` by what we log in, `race` who is there first, `conversions` what the next hop can take
 //! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules
 //! - `reports`     notifications to senders; `returned` reads those that come to us
 //!
@@ -30,6 +31,7 @@ mod caller;
 mod connection;
 mod consent;
 mod control;
+mod conversions;
 mod crowd;
 mod facts;
 mod fetch;
@@ -39,9 +41,11 @@ mod intake;
 mod journals;
 mod leases;
 mod locate;
+mod logins;
 mod outbound_tls;
 mod outcomes;
 mod paces;
+mod race;
 mod receiving;
 mod recover;
 mod release;

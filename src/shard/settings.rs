@@ -14,8 +14,8 @@ use config::{
     ListenerTls, Rate,
 };
 use delivery::{
-    Classifier, DaneUse, Demand, Forwarding, HopHost, Own, Pattern, Place, ReversePaths, Route, RouteOptions,
-    Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via, rule_of_site,
+    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Own, Pattern, Place, ReversePaths,
+    Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
 use mail::{Envelope, TenantId};
@@ -44,6 +44,8 @@ use crate::{
 pub struct Snapshot {
     /// The configuration.
     pub config: Arc<Config>,
+    /// The addresses that this host has.
+    pub addresses: Vec<IpAddr>,
     /// What refusals are about: one table for all, since it takes some time to make.
     pub reply_rules: Arc<Classifier>,
     /// What our servers speak; none without a certificate.
@@ -87,6 +89,8 @@ pub(crate) struct Settings {
     pub(crate) returns: Option<Returns>,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
+    /// After so long another host that is as good is connected to as well; none: when the first one has failed.
+    pub(crate) attempt_delay: Option<Duration>,
     pub(crate) schedule: queue::Schedule,
     pub(crate) queue_limits: queue::Limits,
     /// Which domains are one site, beside those that have the same hosts.
@@ -116,6 +120,8 @@ pub(crate) struct Settings {
     pub(crate) send_max: usize,
     pub(crate) checkpoint_interval: Duration,
     pub(crate) outbound_tls: OutboundTls,
+    /// As whom routes log in, by name.
+    pub(crate) credentials: BTreeMap<Box<str>, config::Credential>,
     /// Whether it is counted how TLS goes, for reports.
     pub(crate) tls_reports: bool,
     doors: BTreeMap<String, Rc<Door>>,
@@ -196,8 +202,9 @@ impl Settings {
             routes: Routes::new(routes(config)),
             reply_rules: snapshot.reply_rules.clone(),
             returns: returns(&config.bounces),
-            own: Arc::new(own(config)),
+            own: Arc::new(own(config, &snapshot.addresses)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
+            attempt_delay: Some(config.timeouts.outbound.attempt_delay).filter(|delay| !delay.is_zero()),
             schedule: schedule(&config.queue),
             queue_limits: queue_limits(config),
             site_rules: config.sites.iter().map(site_rule).collect(),
@@ -223,6 +230,11 @@ impl Settings {
             send_max: to_usize(config.buffers.send),
             checkpoint_interval: config.index.checkpoint_interval,
             outbound_tls: OutboundTls::new(snapshot.client_tls.clone()),
+            credentials: config
+                .credentials
+                .iter()
+                .map(|credential| (credential.name.to_ascii_lowercase().into(), credential.clone()))
+                .collect(),
             tls_reports: config.tls_reports.enabled,
             doors: config.listeners.iter().map(door).collect(),
             http_door: Rc::new(Door::new(config, &http_listener(config), None)),
@@ -510,6 +522,10 @@ fn site_rule(site: &config::Site) -> SiteRule {
         name: site.name.as_str().into(),
         hosts: patterns(&site.hosts),
         domains: patterns(&site.domains),
+        tls: site.tls.map(|tls| match tls {
+            config::SiteTls::Required => TlsLevel::Required,
+            config::SiteTls::Verified => TlsLevel::Verified,
+        }),
     }
 }
 
@@ -580,8 +596,14 @@ fn route(route: &config::Route) -> Route {
         dane,
         sts,
         identity: route.client_certificate.as_ref().map(|file| file.to_string_lossy().into()),
+        login: route.credential.as_ref().map(|name| name.to_ascii_lowercase().into()),
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
         reverse_paths: if route.verp { ReversePaths::Ours } else { ReversePaths::Kept },
+        eight_bit: match route.eight_bit {
+            config::EightBit::Convert => EightBitContent::Converted,
+            config::EightBit::Refuse => EightBitContent::Refused,
+            config::EightBit::AsIs => EightBitContent::AsIs,
+        },
         forwarding: if route.xforward { Forwarding::On } else { Forwarding::Off },
         chaining: if route.chaining { Chaining::On } else { Chaining::Off },
         concurrency_max: route.concurrency_max,
@@ -611,7 +633,8 @@ fn hop_host(hop: &config::Hop) -> Option<HopHost> {
 }
 
 /// Who we are, so that mail is not sent to ourselves.
-fn own(config: &Config) -> Own {
+/// Where a listener takes what comes to any address, all that the host has are ours.
+fn own(config: &Config, of_host: &[IpAddr]) -> Own {
     let listening = config.listeners.iter().flat_map(|listener| &listener.address);
     let tcp: Vec<SocketAddr> = listening
         .filter_map(|address| match address {
@@ -619,9 +642,14 @@ fn own(config: &Config) -> Own {
             ListenAddress::Unix(_) | ListenAddress::Systemd(_) => None,
         })
         .collect();
+    let (any, mut addresses): (Vec<_>, Vec<_>) =
+        tcp.iter().map(SocketAddr::ip).partition(IpAddr::is_unspecified);
+    if !any.is_empty() {
+        addresses.extend(of_host);
+    }
     Own {
         names: vec![config.hostname.as_str().into()],
-        addresses: tcp.iter().map(SocketAddr::ip).filter(|address| !address.is_unspecified()).collect(),
+        addresses,
         ports: tcp.iter().map(SocketAddr::port).collect(),
     }
 }
@@ -653,4 +681,24 @@ const fn tolerance(tolerance: config::Tolerance) -> Tolerance {
 /// A size from the configuration as a length in memory; what does not fit is more than there is.
 pub(crate) fn to_usize(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn which_addresses_are_ours() {
+        let of_host = ["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        let ours = |addresses: &[&str]| {
+            let address =
+                addresses.iter().map(|address| ListenAddress::Tcp(address.parse().unwrap())).collect();
+            let listeners = vec![config::Listener { address, ..config::Listener::default() }];
+            own(&Config { listeners, ..Config::default() }, &of_host).addresses
+        };
+        assert_eq!(ours(&["192.0.2.1:25"]), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        // Who takes what comes to any address takes what comes to these.
+        assert_eq!(ours(&["[::]:25"]), of_host);
+        assert_eq!(ours(&["0.0.0.0:25", "192.0.2.1:2525"])[1..], of_host);
+    }
 }

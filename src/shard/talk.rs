@@ -116,6 +116,7 @@ pub(crate) fn transaction(
         recipients: recipients.cloned().collect(),
         size,
         body: envelope.body,
+        unconverted: None,
         utf8: envelope.utf8,
         ret: envelope.ret,
         envelope_id: envelope.envelope_id.clone(),

@@ -1,6 +1,7 @@
 //! The client's end of a connection: our workers, and simulated clients.
 
 use bytes::Bytes;
+use mail::BodyType;
 use smtp::client::{
     Action, Channel, Client, Ending, Framing, Options, ReplyLimits, ReplyReader, Stage, Transaction,
     TransactionOutcome,
@@ -71,6 +72,7 @@ impl Calling {
                     });
                 }
                 Action::StartTls => unreachable!("TLS is offered nowhere"),
+                Action::Derive(_) => unreachable!("nobody logs in"),
                 Action::SendContent(framing) => return Want::Content(framing),
                 Action::Finished(outcome) => return Want::Finished(outcome),
                 Action::Ready => {
@@ -86,7 +88,11 @@ impl Calling {
         self.client.takes_next()
     }
 
-    pub(crate) fn give(&mut self, transaction: Transaction) {
+    pub(crate) fn give(&mut self, mut transaction: Transaction) {
+        // As routes with 8bit = "as-is" have it: what comes out is held against what went in.
+        if !self.client.offers().is_some_and(|offers| offers.eight_bit_mime) {
+            transaction.body = BodyType::SevenBit;
+        }
         self.action = Some(self.client.on_transaction(transaction, &mut self.out));
     }
 

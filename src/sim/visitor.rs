@@ -69,6 +69,7 @@ impl Visitor {
             tls: TlsLevel::None,
             chunking: world.pick(&[Chunking::WhenNeeded, Chunking::WhenOffered]),
             chaining: world.pick(&[Chaining::Off, Chaining::On]),
+            login: None,
             limits: Limits { transactions_max: world.pick(&[1, 2, 100]), ..Limits::default() },
         }));
         self.go_on(world);
@@ -214,6 +215,7 @@ fn letter(name: &str, world: &mut World) -> Letter {
         recipients,
         size,
         body,
+        unconverted: None,
         utf8,
         ret,
         envelope_id,

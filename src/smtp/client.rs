@@ -9,9 +9,11 @@
 //!                  |          |   |
 //!                  |          +-> Helo (5yz to EHLO, RFC 5321 §3.2)
 //!                  |              |
-//!                  |              +-> Open: transactions, one behind the other (`pipeline`)
-//!                  |                   |
-//!                  +-------------------+--> Quit --> Closing --> Action::Close(Ending)
+//!                  |              +-> LogIn (RFC 4954), when there is a login
+//!                  |              |     |
+//!                  |              +-----+-> Open: transactions, one behind the other (`pipeline`)
+//!                  |                         |
+//!                  +-------------------------+--> Quit --> Closing --> Action::Close(Ending)
 //! ```
 //!
 //! The driver's loop, shortened:
@@ -20,6 +22,7 @@
 //!  Read(stage)       flush out; read one reply, at most timeouts.of(stage); on_reply
 //!                    (or on_closed, on_timeout, on_garbage)
 //!  StartTls          throw away what was read behind the reply; handshake; on_tls
+//!  Derive(work)      do it where it may take milliseconds; on_derived
 //!  SendContent(f)    pieces = out, then f.frame(content); clear out; on_content_sent; and when
 //!                    takes_next(): on_transaction with the next one. Then write pieces and out
 //!                    in one go, and only then do the action that the last call gave.
@@ -34,6 +37,7 @@
 mod command;
 mod content;
 mod forwarding;
+mod login;
 mod offers;
 mod pipeline;
 mod reply;
@@ -45,13 +49,17 @@ use std::mem;
 
 pub use content::{Framing, dot_stuff};
 pub use forwarding::Attributes;
+pub use login::{Login, NoLogin, Secrecy};
 pub use offers::{Offers, Size};
 pub use reply::{Reply, ReplyClass};
 pub use reply_reader::{ReplyError, ReplyLimits, ReplyReader};
+pub use sasl::Mechanism;
 pub use timeouts::{Stage, Timeouts};
 pub use transaction::{Answer, Loss, Transaction, TransactionOutcome, Unsuitable};
 
+use login::LoggingIn;
 use pipeline::{Abort, Pipeline, Rules, Want};
+use sasl::{Derivation, Salted};
 
 /// What the driver must do next, after it wrote `out`. Every input gives exactly one.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,6 +70,8 @@ pub enum Action {
     /// Throw away what was read behind the last reply (RFC 3207 §4.2: it was not protected), shake
     /// hands, then call [`Client::on_tls`].
     StartTls,
+    /// Hash the password, then call [`Client::on_derived`]. It takes milliseconds, or more where the next hop says so.
+    Derive(Derivation),
     /// Send the content of the transaction given last, then call [`Client::on_content_sent`].
     SendContent(Framing),
     /// The oldest transaction in flight ended; then call [`Client::on_finished`].
@@ -85,6 +95,8 @@ pub enum Ending {
     RequireTlsNotOffered,
     /// The handshake failed.
     TlsFailed(TlsFailure),
+    /// We have to log in, and cannot.
+    NoLogin(NoLogin),
     /// It was lost at this stage.
     Lost(Stage, Loss),
     /// The next hop ended it, or spoke, while nothing was asked.
@@ -152,6 +164,8 @@ pub struct Options {
     pub chunking: Chunking,
     /// Whether transactions are chained.
     pub chaining: Chaining,
+    /// As whom we log in, before any mail is sent.
+    pub login: Option<Login>,
     /// Upper bounds.
     pub limits: Limits,
 }
@@ -190,6 +204,7 @@ enum Phase {
     Helo,
     StartTls(Offers),
     Handshake,
+    LogIn(Offers, LoggingIn),
     Open(Pipeline),
     Quit,
     /// Transactions are still to be reported.
@@ -239,6 +254,7 @@ impl Client {
                 | TlsLevel::Verified
                 | TlsLevel::Demanded => self.refused(Stage::StartTls, reply, out),
             },
+            Phase::LogIn(offers, login) => self.on_login_reply(offers, login, reply, out),
             Phase::Open(pipeline) if pipeline.is_empty() => self.close(Ending::Idle),
             // Before all content was sent: whatever it says, the two sides have lost each other.
             Phase::Open(pipeline) if pipeline.is_sending() => {
@@ -270,6 +286,16 @@ impl Client {
             }
             Err(failure) => self.close(Ending::TlsFailed(failure)),
         }
+    }
+
+    /// The password is hashed as [`Action::Derive`] asked.
+    ///
+    /// # Panics
+    /// When nobody asked for it.
+    pub fn on_derived(&mut self, salted: &Salted, out: &mut Vec<u8>) -> Action {
+        let Phase::LogIn(_, login) = &mut self.phase else { unreachable!("nobody logs in") };
+        login.on_derived(salted, out);
+        Action::Read(Stage::Auth)
     }
 
     /// A message to be sent by this connection, while it is ready or takes the next one.
@@ -336,6 +362,7 @@ impl Client {
             | Phase::Helo
             | Phase::StartTls(_)
             | Phase::Handshake
+            | Phase::LogIn(..)
             | Phase::Quit
             | Phase::Closing(..)
             | Phase::Closed => false,
@@ -346,7 +373,7 @@ impl Client {
     pub fn offers(&self) -> Option<&Offers> {
         match &self.phase {
             Phase::Open(pipeline) | Phase::Closing(pipeline, _) => Some(pipeline.offers()),
-            Phase::StartTls(offers) => Some(offers),
+            Phase::StartTls(offers) | Phase::LogIn(offers, _) => Some(offers),
             Phase::Fresh
             | Phase::Greeting
             | Phase::Ehlo
@@ -384,6 +411,7 @@ impl Client {
             Phase::Ehlo | Phase::Helo => Stage::Ehlo,
             Phase::StartTls(_) => Stage::StartTls,
             Phase::Handshake => Stage::Handshake,
+            Phase::LogIn(..) => Stage::Auth,
             phase @ (Phase::Fresh | Phase::Closed) => unreachable!("a connection was lost in {phase:?}"),
         };
         self.close(Ending::Lost(stage, loss))
@@ -420,8 +448,52 @@ impl Client {
         }
     }
 
+    /// The session may begin: with a login, where there is one.
     fn open(&mut self, offers: Offers, out: &mut Vec<u8>) -> Action {
-        let Options { chunking, chaining, limits, .. } = self.options;
+        let Some(login) = &self.options.login else { return self.open_up(offers, out) };
+        match LoggingIn::begin(login, &offers, self.channel, self.options.tls, out) {
+            Ok(login) => {
+                self.phase = Phase::LogIn(offers, login);
+                Action::Read(Stage::Auth)
+            }
+            Err(why) => self.no_login(why, out),
+        }
+    }
+
+    fn on_login_reply(
+        &mut self,
+        mut offers: Offers,
+        mut login: LoggingIn,
+        reply: Reply,
+        out: &mut Vec<u8>,
+    ) -> Action {
+        let closes = reply.code() == 421;
+        match login.on_reply(reply, &mut offers, out) {
+            Ok(login::Next::Read) => {
+                self.phase = Phase::LogIn(offers, login);
+                Action::Read(Stage::Auth)
+            }
+            Ok(login::Next::Derive(derivation)) => {
+                self.phase = Phase::LogIn(offers, login);
+                Action::Derive(derivation)
+            }
+            Ok(login::Next::Done) => {
+                offers.logged_in = true;
+                self.open_up(offers, out)
+            }
+            Err(NoLogin::Refused(_, reply, _)) if closes => self.refused(Stage::Auth, reply, out),
+            Err(why) => self.no_login(why, out),
+        }
+    }
+
+    fn no_login(&mut self, why: NoLogin, out: &mut Vec<u8>) -> Action {
+        out.extend_from_slice(command::QUIT);
+        self.close(Ending::NoLogin(why))
+    }
+
+    fn open_up(&mut self, offers: Offers, out: &mut Vec<u8>) -> Action {
+        let Options { chunking, chaining, limits, .. } = &self.options;
+        let (chunking, chaining, limits) = (*chunking, *chaining, *limits);
         self.advance(Pipeline::new(offers, Rules { chunking, chaining, limits }), out)
     }
 
@@ -435,6 +507,7 @@ impl Client {
             | Phase::Helo
             | Phase::StartTls(_)
             | Phase::Handshake
+            | Phase::LogIn(..)
             | Phase::Quit
             | Phase::Closing(..)
             | Phase::Closed) => unreachable!("the session is not open but {phase:?}"),

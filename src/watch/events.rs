@@ -120,6 +120,15 @@ events! {
         /// Why.
         error: &'a str,
     }
+    /// A next hop does not let us log in; mail for it waits.
+    Warn smtp login_failed = LoginFailed<'a> {
+        /// The next hop.
+        host: &'a str,
+        /// By which credentials.
+        credential: &'a str,
+        /// Why.
+        error: &'a str,
+    }
     /// A client has shown a certificate.
     Debug smtp certificate_shown = CertificateShown<'a> {
         /// Who.
@@ -328,6 +337,15 @@ events! {
         peer: SocketAddr,
         /// What the panic said.
         error: &'a str,
+    }
+    /// Content was encoded, since the next hop does not take it as it is.
+    Debug delivery converted = Converted<'a> {
+        /// Which message.
+        id: &'a dyn Display,
+        /// Its octets.
+        from: u64,
+        /// How many are sent.
+        to: u64,
     }
     /// An attempt for a recipient ended.
     Info delivery outcome = Outcome<'a> {

@@ -95,6 +95,8 @@ pub struct Outbound {
     pub connections: Counter,
     /// Connections that could not be made.
     pub failed: Counter,
+    /// Connections begun beside one that took its time.
+    pub rivals: Counter,
     /// Times that a connection had to wait until the host may have another one there.
     pub waits: Counter,
     /// Connections closed so that another shard may have one.
@@ -109,13 +111,19 @@ pub struct Outbound {
     pub bytes: Counter,
     /// TLS handshakes.
     pub tls: TlsMetrics,
+    /// Those of them that took an earlier session up again.
+    pub tls_resumed: Counter,
+    /// Logins.
+    pub logins: TlsMetrics,
+    /// Content converted for next hops that do not take it as it is.
+    pub conversions: TlsMetrics,
     /// Connections that kept to what their TLS was decided by.
     pub policies_kept: Family<TlsPolicy>,
     /// Those that did not.
     pub policies_broken: Family<TlsPolicy>,
 }
 
-/// TLS handshakes of one side.
+/// TLS handshakes of one side, logins or conversions.
 #[derive(Debug)]
 pub struct TlsMetrics {
     /// Completed.
@@ -685,6 +693,7 @@ impl ShardMetrics {
                 open: b.gauge(&n::CONNECTIONS_OPEN, &["out"]),
                 connections: b.counter(&n::CONNECTIONS, &["out"]),
                 failed: b.counter(&n::CONNECTIONS_FAILED, &[]),
+                rivals: b.counter(&n::CONNECTION_RIVALS, &[]),
                 waits: b.counter(&n::CONNECTION_WAITS, &[]),
                 yields: b.counter(&n::CONNECTION_YIELDS, &[]),
                 paced: b.counter(&n::MESSAGE_WAITS, &[]),
@@ -692,6 +701,15 @@ impl ShardMetrics {
                 recipients: b.counter(&n::RECIPIENTS, &["out"]),
                 bytes: b.counter(&n::CONTENT_BYTES, &["out"]),
                 tls: tls(b, "out"),
+                tls_resumed: b.counter(&n::TLS_RESUMED_OUT, &[]),
+                logins: TlsMetrics {
+                    done: b.counter(&n::LOGINS, &["done"]),
+                    failed: b.counter(&n::LOGINS, &["failed"]),
+                },
+                conversions: TlsMetrics {
+                    done: b.counter(&n::CONVERSIONS, &["done"]),
+                    failed: b.counter(&n::CONVERSIONS, &["failed"]),
+                },
                 policies_kept: Family::new(|v: TlsPolicy| b.counter(&n::TLS_POLICIES, &[v.label(), "kept"])),
                 policies_broken: Family::new(|v: TlsPolicy| {
                     b.counter(&n::TLS_POLICIES, &[v.label(), "broken"])

@@ -120,6 +120,8 @@ list! {
         "Connections that came to a shard and were given to one with fewer (out), or that it was given (in)";
     CONNECTIONS_FAILED: "ringpost_connections_failed_total", Kind::Counter, Count, ["shard"],
         "Connections to a next hop that could not be made";
+    CONNECTION_RIVALS: "ringpost_connection_rivals_total", Kind::Counter, Count, ["shard"],
+        "Connections begun beside one to a next hop that took its time";
     CONNECTION_WAITS: "ringpost_connection_waits_total", Kind::Counter, Count, ["shard"],
         "Times that mail waited for another connection, since the host had as many there as it may";
     CONNECTION_YIELDS: "ringpost_connection_yields_total", Kind::Counter, Count, ["shard"],
@@ -158,8 +160,14 @@ list! {
         "TLS handshakes, done or failed";
     TLS_RESUMED: "ringpost_tls_resumed_total", Kind::Counter, Count, ["shard"],
         "TLS handshakes with clients that took an earlier session up again";
+    TLS_RESUMED_OUT: "ringpost_tls_resumed_outbound_total", Kind::Counter, Count, ["shard"],
+        "TLS handshakes with next hops that took an earlier session up again";
     TLS_POLICIES: "ringpost_tls_policies_total", Kind::Counter, Count, ["shard", "policy", "result"],
         "Connections to next hops by what decided about their TLS, and whether the host kept to it";
+    LOGINS: "ringpost_logins_total", Kind::Counter, Count, ["shard", "result"],
+        "Logins at next hops (AUTH), done or failed";
+    CONVERSIONS: "ringpost_conversions_total", Kind::Counter, Count, ["shard", "result"],
+        "Content encoded for next hops that do not take it as it is, done or not possible";
     GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
         "Records made durable by one sync";
     GROUP_BYTES: "ringpost_journal_group_bytes", SIZE, Bytes, ["shard"],

@@ -70,14 +70,18 @@ fn beside(address: SocketAddr) -> SocketAddr {
 
 /// A server that finds its way by this DNS, to hosts at this port. What is for `example.org` goes to `sink`.
 fn server(dns: &Unbound, port: u16, sink: &Sink) -> Server {
-    Server::start(&format!(
+    Server::start(&routes(dns, port, sink))
+}
+
+fn routes(dns: &Unbound, port: u16, sink: &Sink) -> String {
+    format!(
         "[cores]\ncount = 1\n[dns]\nservers = [\"{}\"]\ntimeout = \"1s\"\nfailure-ttl = \"0s\"\n\
          [queue]\ndestination-retry-min = \"1s\"\n\
          [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {port}\nidle = \"0s\"\n\
          [[route]]\nname = \"back\"\ndomains = [\"example.org\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
         dns.address,
         sink.address()
-    ))
+    )
 }
 
 /// Sends a message to this domain; answers the outcome.
@@ -135,6 +139,37 @@ fn hosts_in_order_of_preference() {
     // What is known is not asked again.
     assert!(server.metric("ringpost_dns_questions_total", &[]) >= 8.0);
     assert!(server.metric("ringpost_dns_cache_hits_total", &[]) >= 2.0);
+}
+
+#[test]
+fn an_address_in_the_place_of_a_domain_and_mail_that_comes_back_to_us() {
+    let (host, back) = (Sink::start(), Sink::start());
+    let dns =
+        Unbound::records(&["loop.test. MX 10 us.test.", &format!("us.test. A {}", host.address().ip())]);
+    let server = server(&dns, host.address().port(), &back);
+    let literal = format!("[{}]", host.address().ip());
+    let outcome = send(&server, &literal);
+    assert_eq!(
+        (&outcome["result"], &outcome["host"]),
+        (&"delivered".into(), &literal.clone().into()),
+        "{outcome}"
+    );
+    assert_eq!(host.mail().rcpt, [format!("<bob@{literal}>")]);
+    // One that is none of the internet's.
+    let outcome = send(&server, "[x400:elsewhere]");
+    assert_eq!((&outcome["result"], &outcome["status"]), (&"failed".into(), &"5.1.2".into()), "{outcome}");
+    // The same addresses, at a port where we take mail ourselves.
+    server.configure(&routes(&dns, server.smtp().port(), &back));
+    server.reload();
+    for domain in [&literal, "loop.test"] {
+        let outcome = send(&server, domain);
+        assert_eq!(
+            (&outcome["result"], &outcome["status"]),
+            (&"failed".into(), &"5.4.6".into()),
+            "{outcome}"
+        );
+        assert!(outcome["reply"].as_str().unwrap().contains("loops back to this host"), "{outcome}");
+    }
 }
 
 #[test]

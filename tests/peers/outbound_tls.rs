@@ -12,6 +12,8 @@ mod identity;
 mod policy_host;
 #[path = "outbound_tls/reports.rs"]
 mod reports;
+#[path = "outbound_tls/site.rs"]
+mod site;
 #[path = "outbound_tls/sts.rs"]
 mod sts;
 #[path = "outbound_tls/zones.rs"]
@@ -21,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use end_to_end::{Server, Sink};
 
-use authority::Authority;
+pub(crate) use authority::Authority;
 
 use crate::postfix::Postfix;
 

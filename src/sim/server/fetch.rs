@@ -145,6 +145,7 @@ impl Server {
             recipients: errand.remaining.iter().map(|at| envelope.recipients[*at as usize].clone()).collect(),
             size: errand.message.size,
             body: envelope.body,
+            unconverted: None,
             utf8: envelope.utf8,
             ret: envelope.ret,
             envelope_id: envelope.envelope_id.clone(),

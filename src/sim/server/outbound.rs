@@ -233,10 +233,11 @@ impl Server {
             };
             if let Err(failure) = outcome {
                 world.leave(link, Side::Caller);
-                let step = worker.attempt().on_connect_failed(&failure);
+                let step = worker.attempt().on_connect_failed(&hop, &failure);
                 return server.advance(world, number, worker, step);
             }
             worker.connected = true;
+            worker.attempt().on_connected(&hop);
             let options = worker.route.options.client(server.config.hostname.as_str(), hop.tls);
             worker.at = At::Session(link, hop, Box::new(Calling::new(options)));
             server.talk(world, number, worker)
@@ -363,6 +364,7 @@ impl Server {
                     worker.at = At::Connecting(link, hop);
                     return Life::Waits;
                 }
+                Step::Await => unreachable!("a worker of the simulation connects to one host at a time"),
                 Step::End(outcome) => {
                     self.give_up(world, worker, &outcome);
                     return Life::Free;
@@ -456,6 +458,7 @@ impl Server {
             recipients: flight.remaining.iter().map(|at| envelope.recipients[*at as usize].clone()).collect(),
             size: flight.message.size,
             body: envelope.body,
+            unconverted: None,
             utf8: envelope.utf8,
             ret: envelope.ret,
             envelope_id: envelope.envelope_id.clone(),

@@ -8,6 +8,8 @@ use std::{env, fmt::Write as _, fs, path::Path};
 
 use mail::{BodyType, Recipient, ReversePath, Utf8};
 
+use sasl::{Credentials, Mechanism, Secret};
+
 use super::*;
 
 struct Player {
@@ -89,11 +91,17 @@ impl Player {
         let text = match action {
             Action::Read(stage) => format!("read {stage:?}"),
             Action::StartTls => "start TLS".into(),
+            Action::Derive(derivation) => {
+                writeln!(self.text, "? hash the password").unwrap();
+                let action = self.client.on_derived(&derivation.derive(), &mut self.out);
+                return self.follow(action);
+            }
             Action::SendContent(framing) => format!("send content by {framing:?}"),
             Action::Ready => "ready".into(),
             Action::Close(ending) => match ending {
                 Ending::Refused(stage, reply) => format!("close: refused at {stage:?}: {reply}"),
                 Ending::TlsFailed(failure) => format!("close: {failure}"),
+                Ending::NoLogin(why) => format!("close: {why}"),
                 Ending::Lost(stage, loss) => format!("close: {loss} at {stage:?}"),
                 ending @ (Ending::Quit
                 | Ending::TlsNotOffered
@@ -136,22 +144,50 @@ fn options(words: &str) -> Options {
         tls: TlsLevel::None,
         chunking: Chunking::WhenNeeded,
         chaining: Chaining::Off,
+        login: None,
         limits: Limits::default(),
     };
     for word in words.split_whitespace() {
         match word.split_once('=').unwrap() {
             ("tls", "Opportunistic") => options.tls = TlsLevel::Opportunistic,
             ("tls", "Required") => options.tls = TlsLevel::Required,
+            ("tls", "Verified") => options.tls = TlsLevel::Verified,
             ("tls", "Demanded") => options.tls = TlsLevel::Demanded,
             ("chunking", "WhenOffered") => options.chunking = Chunking::WhenOffered,
             ("chaining", "On") => options.chaining = Chaining::On,
             ("transactions", number) => options.limits.transactions_max = number.parse().unwrap(),
             ("outstanding", number) => options.limits.outstanding_max = number.parse().unwrap(),
             ("eager", number) => options.limits.eager_max = number.parse().unwrap(),
+            ("login", how) => options.login = Some(login(how)),
             (name, value) => panic!("no option {name}={value}"),
         }
     }
     options
+}
+
+/// `password`, `token`, `long` for a long one; with `/PLAIN` by that mechanism alone, with `/clear` or `/tls` without protection.
+fn login(how: &str) -> Login {
+    let mut words = how.split('/');
+    let secret = match words.next() {
+        Some("token") => Secret::Token("sesame".into()),
+        Some("long") => Secret::Token("sesame".repeat(100).into()),
+        Some(_) | None => Secret::Password("pencil".into()),
+    };
+    let mut login = Login {
+        credentials: Credentials::new("user", secret).unwrap(),
+        mechanisms: Mechanism::ALL.into_iter().collect(),
+        secrecy: Secrecy::Verified,
+        nonce: "rOprNGfwEbeRWgbNEkqO".into(),
+    };
+    for word in words {
+        match (word, Mechanism::named(word)) {
+            ("clear", _) => login.secrecy = Secrecy::None,
+            ("tls", _) => login.secrecy = Secrecy::Tls,
+            (_, Some(mechanism)) => login.mechanisms = [mechanism].into_iter().collect(),
+            (word, None) => panic!("no way to log in: {word}"),
+        }
+    }
+    login
 }
 
 /// `ann@client.example bob@mx.example, carl@mx.example; 120 EightBitMime Utf8`.
@@ -166,6 +202,7 @@ fn transaction(message: &str) -> Transaction {
         recipients: recipients.split(", ").map(|address| Recipient::new(address.parse().unwrap())).collect(),
         size: 0,
         body: BodyType::SevenBit,
+        unconverted: None,
         utf8: Utf8::NotNeeded,
         ret: None,
         envelope_id: None,
@@ -178,6 +215,7 @@ fn transaction(message: &str) -> Transaction {
         match property {
             "EightBitMime" => transaction.body = BodyType::EightBitMime,
             "BinaryMime" => transaction.body = BodyType::BinaryMime,
+            "Signed" => transaction.unconverted = Some("it is signed"),
             "forwarded" => {
                 let address = Some([192, 0, 2, 7].into());
                 transaction.upstream = Some(mail::Upstream { address, ..mail::Upstream::default() }.into());

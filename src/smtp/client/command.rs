@@ -29,9 +29,7 @@ pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>
     }
     match transaction.body {
         BodyType::SevenBit => {}
-        // Looser than RFC 6152 §3: without the offer 8-bit content goes out as it is, as other servers
-        // do. The choice is between that, a bounce, and a rewriting that would break signatures.
-        BodyType::EightBitMime if !offers.eight_bit_mime => {}
+        // Where it is not offered, there is no transaction; see `pipeline`.
         BodyType::EightBitMime => put(out, &[" BODY=8BITMIME"]),
         BodyType::BinaryMime => put(out, &[" BODY=BINARYMIME"]),
     }
@@ -56,6 +54,10 @@ pub(super) fn mail(transaction: &Transaction, offers: &Offers, out: &mut Vec<u8>
     // "MUST appear", the default too: the next hop may have another (RFC 6710 §4.2).
     if offers.mt_priority {
         put(out, &[" MT-PRIORITY=", &transaction.priority.get().to_string()]);
+    }
+    // We vouch for nobody: who submitted it is not known here in a way that another could rely on (RFC 4954 §5).
+    if offers.logged_in {
+        put(out, &[" AUTH=<>"]);
     }
     if transaction.tls == TlsDemand::Required {
         put(out, &[" REQUIRETLS"]);
@@ -186,6 +188,7 @@ mod test {
             recipients: vec![Recipient::new("bob@mx.example".parse().unwrap())],
             size: 42,
             body: BodyType::SevenBit,
+            unconverted: None,
             utf8: Utf8::NotNeeded,
             ret: Some(Ret::Headers),
             envelope_id: Some("a+b=c d\u{e9}".into()),
@@ -201,7 +204,6 @@ mod test {
             assert_eq!(written(|out| mail(&transaction, offers, out)), format!("MAIL FROM:<>{expected}\r\n"));
         };
         check(BodyType::SevenBit, &none, "");
-        check(BodyType::EightBitMime, &none, "");
         let dsn = "RET=HDRS ENVID=a+2Bb+3Dc+20d+C3+A9";
         check(BodyType::SevenBit, &all, &format!(" SIZE=42 {dsn}"));
         check(BodyType::EightBitMime, &all, &format!(" SIZE=42 BODY=8BITMIME {dsn}"));

@@ -1,5 +1,7 @@
 //! What the next hop offers: its reply to EHLO (RFC 5321 §4.1.1.1).
 
+use sasl::{Mechanism, Mechanisms};
+
 use super::{Attributes, Reply};
 
 /// The extensions of one session. Without `EHLO` there are none.
@@ -27,6 +29,10 @@ pub struct Offers {
     pub xforward: Attributes,
     /// `STARTTLS` (RFC 3207).
     pub starttls: bool,
+    /// The mechanisms of `AUTH` that we know (RFC 4954).
+    pub auth: Mechanisms,
+    /// Whether we have logged in, so that `AUTH=` may stand behind `MAIL` (RFC 4954 §5).
+    pub logged_in: bool,
     /// `SIZE`, with or without a bound (RFC 1870).
     pub size: Size,
     /// `LIMITS MAILMAX=`: transactions in a session (RFC 9422 §4.1).
@@ -71,6 +77,7 @@ impl Offers {
                 "MT-PRIORITY" => offers.mt_priority = true,
                 "REQUIRETLS" => offers.require_tls = true,
                 "STARTTLS" => offers.starttls = true,
+                "AUTH" => offers.log_in_by(words),
                 "XFORWARD" => offers.xforward = Attributes::parse(words),
                 "SIZE" => {
                     // "SIZE 0" means that there is no fixed maximum (RFC 1870 §4).
@@ -79,10 +86,21 @@ impl Offers {
                 }
                 // An error in the syntax of one spoils all (RFC 9422 §3.7).
                 "LIMITS" if words.clone().all(is_limit) => words.for_each(|limit| offers.limit(limit)),
+                // Looser than RFC 4954 §3: as servers wrote it before there was an RFC.
+                keyword if keyword.starts_with("AUTH=") => {
+                    let first = keyword.split_once('=').map(|(_, first)| first);
+                    offers.log_in_by(first.into_iter().chain(words));
+                }
                 _ => {}
             }
         }
         offers
+    }
+
+    fn log_in_by<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        for mechanism in names.filter_map(Mechanism::named) {
+            self.auth = self.auth.with(mechanism);
+        }
     }
 
     fn limit(&mut self, limit: &str) {
@@ -156,6 +174,10 @@ mod test {
         check("mx\nlimits rcptdomainmax=999999", Offers { domains_max: Some(999_999), ..none });
         let xforward = Attributes::parse(["ADDR", "NAME"].into_iter());
         check("mx\nxforward name addr odd\nXFORWARDS", Offers { xforward, ..none });
+        let auth = Mechanisms::from_iter([Mechanism::Plain, Mechanism::ScramSha256]);
+        check("mx\nAUTH plain CRAM-MD5 SCRAM-SHA-256", Offers { auth, ..none });
+        check("mx\nAUTH PLAIN\nAUTH=SCRAM-SHA-256 X", Offers { auth, ..none });
+        check("mx\nAUTH\nAUTH=\nAUTHOR PLAIN", none);
         // RFC 9422 §3.7: a limit that is no limit spoils itself; what is none in form spoils all.
         check("mx\nLIMITS RCPTMAX=20 MAILMAX=many", Offers { recipients_max: Some(20), ..none });
         check("mx\nLIMITS RCPTMAX=20 =5", none);

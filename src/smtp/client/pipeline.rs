@@ -546,13 +546,17 @@ impl Expected {
 }
 
 fn unsuitable(transaction: &Transaction, offers: &Offers) -> Option<Unsuitable> {
-    let binary = transaction.body == BodyType::BinaryMime;
     if !offers.smtputf8 && !transaction.has_part_without_utf8() {
-        let header = transaction.has_ascii_addresses();
-        return Some(if header { Unsuitable::Utf8Header } else { Unsuitable::Utf8 });
+        return Some(Unsuitable::Utf8);
     }
-    if binary && !(offers.binary_mime && offers.chunking) {
-        return Some(Unsuitable::BinaryMime);
+    match transaction.body {
+        BodyType::BinaryMime if !(offers.binary_mime && offers.chunking) => {
+            return Some(Unsuitable::BinaryMime(transaction.unconverted));
+        }
+        BodyType::EightBitMime if !offers.eight_bit_mime => {
+            return Some(Unsuitable::EightBitMime(transaction.unconverted));
+        }
+        BodyType::SevenBit | BodyType::EightBitMime | BodyType::BinaryMime => {}
     }
     if transaction.tls == TlsDemand::Required && !offers.require_tls {
         return Some(Unsuitable::RequireTls);

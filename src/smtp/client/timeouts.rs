@@ -15,6 +15,8 @@ pub enum Stage {
     StartTls,
     /// The TLS handshake.
     Handshake,
+    /// The reply to `AUTH`, or to what we answered to a challenge.
+    Auth,
     /// The reply to `RSET`.
     Rset,
     /// The reply to `XFORWARD`.
@@ -40,7 +42,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// At least 5 minutes (RFC 5321 §4.5.3.2.1).
     pub greeting: Duration,
-    /// For `EHLO`, `HELO`, `STARTTLS`, `RSET` and `XFORWARD`: as long as for `MAIL`.
+    /// For `EHLO`, `HELO`, `STARTTLS`, `AUTH`, `RSET` and `XFORWARD`: as long as for `MAIL`.
     pub command: Duration,
     /// The TLS handshake as a whole.
     pub handshake: Duration,
@@ -82,7 +84,7 @@ impl Timeouts {
         match stage {
             Stage::Connect => self.connect,
             Stage::Greeting => self.greeting,
-            Stage::Ehlo | Stage::StartTls | Stage::Rset | Stage::Xforward => self.command,
+            Stage::Ehlo | Stage::StartTls | Stage::Auth | Stage::Rset | Stage::Xforward => self.command,
             Stage::Handshake => self.handshake,
             Stage::Mail => self.mail,
             Stage::Rcpt => self.rcpt,

@@ -40,3 +40,19 @@ fn a_route_has_a_certificate_of_its_own() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("route.hop.client-key"), "{said}");
 }
+
+#[test]
+fn a_session_is_taken_up_again() {
+    let authority = Authority::new(&["mx.postfix.test"]);
+    let host = Host::start(&authority, "");
+    let server = Server::start(&format!(
+        "[cores]\ncount = 1\n[[route]]\nname = \"hop\"\ndomains = [\"*\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n\
+         tls = \"required\"\nidle = \"0s\"\n",
+        host.address()
+    ));
+    assert_eq!(send(&server, "one.test")["result"], "delivered");
+    assert_eq!(server.metric("ringpost_tls_resumed_outbound_total", &[]), 0.0);
+    assert_eq!(send(&server, "two.test")["result"], "delivered");
+    assert_eq!(server.metric("ringpost_tls_resumed_outbound_total", &[]), 1.0);
+    assert_eq!(server.metric("ringpost_tls_handshakes_total", &["side=\"out\"", "result=\"done\""]), 2.0);
+}

@@ -1,0 +1,167 @@
+//! Logging in at next hops: where the secrets are, and what comes of it.
+//!
+//! A secret is read when a connection is about to be opened, and forgotten with it: so the latest holds, and none lies in the
+//! configuration or is shown by what prints settings.
+
+use std::{
+    cell::RefCell, collections::HashMap, io::Read as _, os::unix::fs::PermissionsExt as _, path::Path,
+};
+
+use config::LoginMechanism;
+use delivery::RefusedLogin;
+use sasl::{Credentials, Derivation, Mechanism, Salted, Secret};
+use smtp::client::{Login, NoLogin, Secrecy};
+use watch::events::LoginFailed;
+
+use crate::{settings::Settings, shard::Shard};
+
+/// Passwords that were hashed with the salts of servers: a server has one for each account, so few are worth to be kept.
+#[derive(Default)]
+pub(crate) struct Derived(RefCell<HashMap<Derivation, Salted>>);
+
+/// Then all are forgotten: work, and no harm.
+const DERIVED_MAX: usize = 64;
+/// What nobody but its owner may do with it; its group may read, for what is handed to a service that way.
+const MODE_FORBIDDEN: u32 = 0o027;
+/// Octets of a file that holds a secret.
+const FILE_MAX: u64 = 64 << 10;
+
+/// What the client logs in by on one connection.
+pub(crate) async fn login(shard: &Shard, credential: &config::Credential) -> Result<Login, NoLogin> {
+    let source = credential.clone();
+    // A file may lie on a disk that is slow, or on a network.
+    let credentials = ring::blocking(move || credentials(&source)).await;
+    let nonce = [(); 3].map(|()| format!("{:016x}", shard.resolve.random())).concat();
+    Ok(Login {
+        credentials: credentials.map_err(|why| NoLogin::NoSecret(why.into()))?,
+        mechanisms: credential.mechanisms.iter().map(|one| mechanism(*one)).collect(),
+        secrecy: match credential.secrecy {
+            config::Secrecy::Verified => Secrecy::Verified,
+            config::Secrecy::Tls => Secrecy::Tls,
+            config::Secrecy::None => Secrecy::None,
+        },
+        nonce: nonce.into(),
+    })
+}
+
+/// What becomes of mail of a route with this login, when it is refused.
+pub(crate) fn when_refused(settings: &Settings, login: Option<&str>) -> RefusedLogin {
+    match login.and_then(|name| settings.credentials.get(name)).map(|credential| credential.refused) {
+        Some(config::Refused::Fail) => RefusedLogin::Fails,
+        Some(config::Refused::Defer) | None => RefusedLogin::Defers,
+    }
+}
+
+/// Hashes a password, unless it was hashed so before.
+pub(crate) async fn derive(shard: &Shard, derivation: Derivation) -> Salted {
+    let derived = &shard.hops.derived.0;
+    if let Some(salted) = derived.borrow().get(&derivation) {
+        return salted.clone();
+    }
+    let work = derivation.clone();
+    // Milliseconds, or up to a second where the server would have it so: the core has other things to do.
+    let salted = ring::blocking(move || work.derive()).await;
+    let mut derived = derived.borrow_mut();
+    if derived.len() >= DERIVED_MAX {
+        derived.clear();
+    }
+    derived.insert(derivation, salted.clone());
+    salted
+}
+
+/// Tells whoever runs this that we are not let in.
+pub(crate) fn tell(shard: &Shard, credential: &str, host: &str, why: &NoLogin) {
+    shard.metrics.outbound.logins.failed.one();
+    LoginFailed { host, credential, error: &why.to_string() }.emit(ring::clock::unix_micros());
+}
+
+fn credentials(credential: &config::Credential) -> Result<Credentials, String> {
+    let text = |file: &Path| read(file).map_err(|error| format!("{}: {error}", file.display()));
+    let (secret, place) = match (&credential.password_file, &credential.token_file, &credential.password_env)
+    {
+        (Some(file), ..) => (Secret::Password(text(file)?.into()), file.display().to_string()),
+        (None, Some(file), _) => (Secret::Token(text(file)?.into()), file.display().to_string()),
+        (None, None, Some(name)) => {
+            let value = std::env::var(name).map_err(|_| format!("{name} is not in the environment"))?;
+            (Secret::Password(value.into()), name.clone())
+        }
+        (None, None, None) => return Err("the credential names no secret".into()),
+    };
+    let user = credential.user.as_deref().unwrap_or_default();
+    Credentials::new(user, secret).map_err(|error| format!("{place}: {error}"))
+}
+
+/// A file of one line, whose end is none of it.
+#[expect(
+    clippy::disallowed_types,
+    reason = "this is no pure room, and the mode has to be that of the file that is read"
+)]
+fn read(file: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let opened = std::fs::File::open(file)?;
+    let mode = opened.metadata()?.permissions().mode() & 0o777;
+    if mode & MODE_FORBIDDEN != 0 {
+        let why = format!("it has mode {mode:03o}: others may read or change it; `chmod 600` it");
+        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
+    }
+    opened.take(FILE_MAX).read_to_string(&mut text)?;
+    let length =
+        text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
+    text.truncate(length);
+    Ok(text)
+}
+
+const fn mechanism(mechanism: LoginMechanism) -> Mechanism {
+    match mechanism {
+        LoginMechanism::ScramSha256 => Mechanism::ScramSha256,
+        LoginMechanism::ScramSha1 => Mechanism::ScramSha1,
+        LoginMechanism::XOAuth2 => Mechanism::XOAuth2,
+        LoginMechanism::Plain => Mechanism::Plain,
+        LoginMechanism::Login => Mechanism::Login,
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_one_line_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        let set_mode = |mode| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let of = |credential: config::Credential| {
+            credentials(&config::Credential { user: Some("ann".into()), ..credential })
+        };
+        let password = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            set_mode(0o640);
+            of(config::Credential { password_file: Some(file.clone()), ..Default::default() })
+        };
+        let expected = |text: &str| Credentials::new("ann", Secret::Password(text.into()));
+        for (text, known) in [("pencil", "pencil"), ("pencil\n", "pencil"), (" a b \r\n", " a b ")] {
+            assert_eq!(password(text), Ok(expected(known).unwrap()), "{text:?}");
+        }
+        for (text, why) in [("", "empty"), ("\n", "empty"), ("a\nb\n", "several lines"), ("a\n\n", "several")]
+        {
+            let error = password(text).unwrap_err();
+            assert!(error.contains(why) && error.contains("secret: "), "{error}");
+        }
+        std::fs::write(&file, "ya29\n").unwrap();
+        let token = of(config::Credential { token_file: Some(file.clone()), ..Default::default() });
+        assert_eq!(token, Ok(Credentials::new("ann", Secret::Token("ya29".into())).unwrap()));
+        for mode in [0o644, 0o660, 0o601] {
+            set_mode(mode);
+            let open = of(config::Credential { token_file: Some(file.clone()), ..Default::default() });
+            assert!(open.unwrap_err().contains("others may read"), "{mode:o}");
+        }
+        set_mode(0o600);
+        std::fs::write(&file, [0xff]).unwrap();
+        assert!(of(config::Credential { password_file: Some(file), ..Default::default() }).is_err());
+        let name = Some("RINGPOST_NO_SUCH_VARIABLE".to_owned());
+        let absent = of(config::Credential { password_env: name, ..Default::default() });
+        assert_eq!(absent.unwrap_err(), "RINGPOST_NO_SUCH_VARIABLE is not in the environment");
+    }
+}
