@@ -264,6 +264,9 @@ section! {
         retry_max: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(3 * 3_600);
         /// Waits are made longer or shorter by up to so many percent, so that mail does not come back in one wave.
         jitter: u8 [Whole<0, 50>] = 10;
+        /// How long to wait after the first attempt where who comes for the first time is to come again (greylisting), at least,
+        /// unless the reply says how long. Empty: as after any other. A `[[retry]]` that fits goes before this.
+        greylist_retry: Option<Duration> [Maybe<Time<{ SECOND }, { 7 * DAY }>>] = Some(Duration::from_secs(300));
         /// After so long a message is returned to its sender (RFC 5321 §4.5.4.1 wants 4 to 5 days).
         give_up: Duration [Time<{ SECOND }, { 90 * DAY }>] = Duration::from_secs(5 * 86_400);
         /// The same for mail with the null reverse-path, which cannot be returned: it is dropped.
