@@ -425,6 +425,7 @@ impl Shard {
                     attempts: 0,
                     due: now,
                     status: None,
+                    category: None,
                 })
                 .collect();
             let message =

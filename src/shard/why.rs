@@ -3,11 +3,15 @@
 use std::{rc::Rc, time::Duration};
 
 use bridge::{Explained, Reason};
-use delivery::Routes;
+use delivery::{Action, Judgement, Plan, Routes};
 use mail::{QueueId, Timestamp};
 use queue::{Cursor, Destination, SiteView, State};
 
-use crate::{facts, shard::Shard};
+use crate::{
+    facts,
+    retry::{self, Refused, Words},
+    shard::Shard,
+};
 
 /// Sites that are looked at in one step.
 const PAGE: usize = 1000;
@@ -32,7 +36,12 @@ async fn message(shard: &Rc<Shard>, id: QueueId) -> Vec<Explained> {
         Explained {
             subject: recipient.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
             shard: shard.number,
-            reasons: recipient_reasons(shard, id, &state),
+            reasons: recipient_reasons(
+                shard,
+                id,
+                &state,
+                recipient.map_or("", |recipient| recipient.address.domain_str()),
+            ),
         }
     };
     states.into_iter().map(explained).collect()
@@ -62,7 +71,48 @@ fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
     sites.into_iter().map(explained).collect()
 }
 
-fn recipient_reasons(shard: &Rc<Shard>, id: QueueId, state: &queue::RecipientState) -> Vec<Reason> {
+/// By which rule a deferred recipient waits, as far as that is known still.
+fn plan(shard: &Shard, id: QueueId, state: &queue::RecipientState, domain: &str) -> Plan {
+    let settings = shard.settings();
+    let last = shard.last(id, state.recipient);
+    let judgement = match (&last, state.category) {
+        (Some(last), _) => {
+            let refused = delivery::Refused::kept(&last.text, last.status, &last.host, domain);
+            let judgement = settings.reply_rules.classify(&refused);
+            // What was answered, and not only what, was known then.
+            Judgement { category: state.category.unwrap_or(judgement.category), ..judgement }
+        }
+        (None, Some(category)) => Judgement { category, rule: None, action: Action::None },
+        (None, None) => return Plan::default(),
+    };
+    let (key, site) = {
+        let queue = shard.queue.borrow();
+        let key = queue.name(state.destination).unwrap_or_default().to_owned();
+        let site = queue.site_of(state.destination).and_then(|site| queue.site_name(site));
+        let site = site.unwrap_or(&key).to_owned();
+        (key, site)
+    };
+    retry::plan(
+        shard,
+        &Refused {
+            id,
+            key: &key,
+            site: &site,
+            domain,
+            judgement: &judgement,
+            status: state.status,
+            text: last.as_ref().map_or("", |last| &last.text),
+            attempts: state.attempts,
+        },
+    )
+}
+
+fn recipient_reasons(
+    shard: &Rc<Shard>,
+    id: QueueId,
+    state: &queue::RecipientState,
+    domain: &str,
+) -> Vec<Reason> {
     let last = shard.last(id, state.recipient).map(|last| last.text);
     let reason = |cause: &str, text: String| Reason { cause: cause.into(), text, until: None, set_by: None };
     match state.state {
@@ -81,12 +131,13 @@ fn recipient_reasons(shard: &Rc<Shard>, id: QueueId, state: &queue::RecipientSta
                 1 => "one attempt has ended without success".to_owned(),
                 more => format!("{more} attempts have ended without success"),
             };
-            let set_by = if state.attempts == 0 { "the sender" } else { "queue.retry" };
+            let plan = plan(shard, id, state, domain);
+            let set_by = if state.attempts == 0 { "the sender".into() } else { retry::set_by(&plan) };
             let text = match &last {
-                Some(last) => format!("{times}; the last time: {last}"),
-                None => times,
+                Some(last) => format!("{times}; the last time: {last}{}", Words(&plan)),
+                None => format!("{times}{}", Words(&plan)),
             };
-            vec![Reason { until: Some(state.due), set_by: Some(set_by.into()), ..reason("deferred", text) }]
+            vec![Reason { until: Some(state.due), set_by: Some(set_by), ..reason("deferred", text) }]
         }
         State::Ready => ready_reasons(shard, state.destination),
     }
