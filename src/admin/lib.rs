@@ -10,6 +10,7 @@ mod operations;
 mod problem;
 mod reload;
 mod table;
+mod tasks;
 mod upgrade;
 
 pub use client::ClientError;
