@@ -22,7 +22,8 @@ pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
     AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor,
     Family, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage,
-    Queue, QueueState, Reload, ReportRead, SegmentState, ShardMetrics, TlsMetrics, TlsPolicy, Verb,
+    Queue, QueueAction, QueueState, Reload, ReportRead, RetryWait, SegmentState, ShardMetrics, TlsMetrics,
+    TlsPolicy, Verb,
     Verification,
 };
 pub use registry::Registry;
