@@ -188,18 +188,32 @@ impl Pattern {
         }
     }
 
-    /// Whether an address matches.
-    pub fn matches(&self, address: &Address) -> bool {
-        let domain = address.domain_str();
+    /// Whether an address of that domain may match.
+    pub fn may_match_in(&self, domain: &str) -> bool {
         match self {
             Self::Null => false,
-            // Looser than RFC 5321 §2.4, for operators: the local-part is compared without its case too.
-            Self::Address(wanted) => same(wanted, address.as_str()),
+            Self::Address(wanted) => wanted.rsplit_once('@').is_none_or(|(_, wanted)| same(wanted, domain)),
+            Self::Domain(_) | Self::Below(_) => self.matches_domain(domain),
+        }
+    }
+
+    fn matches_domain(&self, domain: &str) -> bool {
+        match self {
+            Self::Null | Self::Address(_) => false,
             Self::Domain(wanted) => same(wanted, domain),
             Self::Below(wanted) => {
                 let start = domain.len().checked_sub(wanted.len());
                 start.and_then(|start| domain.get(start..)).is_some_and(|end| same(wanted, end))
             }
+        }
+    }
+
+    /// Whether an address matches.
+    pub fn matches(&self, address: &Address) -> bool {
+        match self {
+            // Looser than RFC 5321 §2.4, for operators: the local-part is compared without its case too.
+            Self::Address(wanted) => same(wanted, address.as_str()),
+            Self::Null | Self::Domain(_) | Self::Below(_) => self.matches_domain(address.domain_str()),
         }
     }
 }
@@ -258,7 +272,10 @@ mod test {
             ("<>", false),
             (".a.very.long.name.that.is.longer.than.the.domain.example.org", false),
         ] {
-            assert_eq!(pattern.parse::<Pattern>().unwrap().matches(&ann), matches, "{pattern}");
+            let pattern = pattern.parse::<Pattern>().unwrap();
+            assert_eq!(pattern.matches(&ann), matches, "{pattern}");
+            assert!(pattern.may_match_in("mail.example.ORG") || !matches, "{pattern}");
+            assert!(!pattern.may_match_in("example.net"), "{pattern}");
         }
         assert!(Pattern::Null.matches_reverse_path(&ReversePath::Null));
         assert!(!Pattern::Domain("example.org".into()).matches_reverse_path(&ReversePath::Null));

@@ -62,6 +62,7 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.tenants.pop(), Some(Tenant::sample()));
     assert_eq!(all.dkim.pop(), Some(crate::Dkim::sample()));
     assert_eq!(all.reply_rules.pop(), Some(ReplyRule::sample()));
+    assert_eq!(all.retries.pop(), Some(Retry::sample()));
     assert_eq!(all, config);
 }
 

@@ -283,6 +283,9 @@ section! {
         /// How long a core sends on a connection to a next hop before it leaves it to another core that waits for one:
         /// the `concurrency-max` of a route are for all cores.
         connection_turn: Duration [Time<0, { HOUR }>] = Duration::from_secs(1);
+        /// Percent of a core that a long change of the queue in the background may take while there is mail; it takes more while
+        /// there is none.
+        task_share: u8 [Whole<1, 100>] = 3;
         /// Recipients queued at once on one core; then new mail is answered with 452.
         recipients_max: u64 [Whole<1000, 1_000_000_000>] = 20_000_000;
         /// Know large providers by the rules that come with the program (docs/queue.md). A `[[site]]` of the same name changes one.

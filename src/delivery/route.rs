@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -22,7 +22,7 @@ pub struct Routes {
     /// The keys of routes that are the same for all domains.
     keys: Vec<Option<Arc<str>>>,
     /// Those that have a name by which an operator may choose them.
-    names: HashMap<Box<str>, RouteIndex>,
+    names: BTreeMap<Box<str>, RouteIndex>,
     exact: HashMap<Domain, RouteIndex>,
     below: HashMap<Box<str>, RouteIndex>,
     any: Option<RouteIndex>,

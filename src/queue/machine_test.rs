@@ -391,8 +391,11 @@ fn the_books_say_how_much_memory_there_is() {
     let long = "mx:".to_owned() + &"x".repeat(250) + ".example";
     desk.queue.intern(&long, desk.now);
     assert_eq!(desk.queue.memory() - full, 2 * long.len(), "its own and that of its site");
-    let _ =
-        desk.queue.on_command(Command::Remove, Selector::All, Cursor::default(), desk.now, &mut desk.orders);
+    let mut next = Some(Cursor::default());
+    while let Some(cursor) = next {
+        let command = Command::Remove;
+        next = desk.queue.on_command(command, Selector::All, cursor, desk.now, &mut desk.orders).next;
+    }
     assert_eq!(desk.queue.messages(), 0);
     desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
     desk.pass(minutes(5));

@@ -4,7 +4,7 @@
 //! message is read from the journal where a filter asks for what stands in it, and for a listing.
 //!
 //! A change that is long is asked for [`Pace::Aside`]: after each slice the core looks whether anybody else had something to
-//! do. If so, it rests for so long that the change takes [`SHARE`] of the time; else it goes on at once.
+//! do. If so, it rests for so long that the change takes its share of the time (`queue.task-share`); else it goes on at once.
 
 use std::{rc::Rc, time::Duration};
 
@@ -12,7 +12,7 @@ use bridge::{Action, Change, Class, Entry, Filter, Listing, Pace, Page, Progress
 use delivery::Routes;
 use mail::{Category, QueueId, TenantId};
 use queue::{Command, Cursor, Place};
-use watch::events::Operated;
+use watch::{QueueAction, events::Operated};
 
 use crate::{
     facts, locate,
@@ -26,8 +26,6 @@ use crate::{
 const STEP: usize = 100;
 /// What is left of a message's header section when so much of it is read.
 const HEADER_MAX: u64 = 32 << 10;
-/// Of a core that has other work, a long change takes one part in so many.
-const SHARE: u32 = 40;
 /// Who was away for longer than this has left the core to others.
 const ALONE_MAX: Duration = Duration::from_micros(200);
 /// What reading a message costs of a core, about.
@@ -219,8 +217,16 @@ fn with_filter<T>(filter: &Filter, action: impl FnOnce(&queue::Filter<'_>) -> T)
         filter.destination.as_ref().is_none_or(|name| **name == *place.destination)
             && tenant.is_none_or(|tenant| tenant == place.tenant)
             && filter.site.as_ref().is_none_or(|name| of(name, place))
+            // Mail that goes by the DNS goes to a domain, so that most of it need not be read.
+            && filter.recipient.as_ref().is_none_or(|pattern| {
+                Routes::domain_of_key(place.destination)
+                    .is_none_or(|domain| pattern.may_match_in(domain.as_str()))
+            })
     };
-    let asks = filter.destination.is_some() || tenant.is_some() || filter.site.is_some();
+    let asks = filter.destination.is_some()
+        || tenant.is_some()
+        || filter.site.is_some()
+        || filter.recipient.is_some();
     // A moment that is as long ago, to the second that the queue keeps.
     let ago = |age: bridge::Age| {
         mail::Timestamp(now.0.saturating_sub(age.0.as_micros().try_into().unwrap_or(u64::MAX)))
@@ -266,16 +272,33 @@ pub(crate) async fn change(shard: &Rc<Shard>, change: &Change, at: u64) -> Optio
     let took = ring::clock::now().saturating_sub(began);
     let id = meant(&change.selector);
     let id: Option<&dyn std::fmt::Display> = id.as_ref().map(|id| id as _);
+    count(shard, change.action, progress.changed);
     match change.pace {
         Pace::Soon if progress.changed > 0 => {
             let action = change.action.as_str();
             Operated { action, id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
         }
         Pace::Soon => {}
-        // What was read took time, and little of the core.
-        Pace::Aside => rest(shard, if messages > 0 { took.min(MESSAGE_COST * messages) } else { took }).await,
+        Pace::Aside => {
+            shard.metrics.queue.looked.add(progress.looked);
+            // What was read took time, and little of the core.
+            rest(shard, if messages > 0 { took.min(MESSAGE_COST * messages) } else { took }).await;
+        }
     }
+    written(shard).await;
     Some(progress)
+}
+
+fn count(shard: &Shard, action: Action, changed: u64) {
+    let action = match action {
+        Action::Retry => QueueAction::Retry,
+        Action::Hold => QueueAction::Hold,
+        Action::Release => QueueAction::Release,
+        Action::Remove => QueueAction::Remove,
+        Action::Reroute => QueueAction::Reroute,
+        Action::Count => return,
+    };
+    shard.metrics.queue.changed.of(action).add(changed);
 }
 
 /// What is done with those that are meant.
@@ -324,9 +347,13 @@ async fn rest(shard: &Rc<Shard>, used: Duration) {
     let before = ring::clock::now();
     ring::yield_now().await;
     if ring::clock::now().saturating_sub(before) > ALONE_MAX {
-        ring::sleep((used * (SHARE - 1)).min(REST_MAX)).await;
+        let share = shard.settings().task_share.clamp(1, 100);
+        ring::sleep((used * (100 - share) / share).min(REST_MAX)).await;
     }
-    // What is done has to be written down, and mail waits behind it there.
+}
+
+/// What is done has to be written down, and mail waits behind it there.
+async fn written(shard: &Rc<Shard>) {
     while shard.journals.all().iter().any(|committer| committer.unwritten() > UNWRITTEN_MAX)
         && !shard.is_stopping()
         && !shard.journals.has_failed()

@@ -154,6 +154,7 @@ fn deferral(
             attempts: job.number,
         },
     );
+    shard.metrics.queue.retries.of(retry::counted(plan.wait)).add(1);
     let (category, wait) = (Some(judgement.category), retry::wait(plan.wait));
     let deferral = queue::Deferral { status: report.status, category, wait, give_up: plan.give_up };
     (deferral, retry::rule_name(&plan))

@@ -8,6 +8,7 @@ use delivery::{
 };
 use mail::{QueueId, Span, Status};
 use queue::{Kind, Priority, Wait};
+use watch::RetryWait;
 
 use crate::{settings, shard::Shard};
 
@@ -107,6 +108,16 @@ pub(crate) const fn wait(wait: PlannedWait) -> Wait {
         PlannedWait::Scheduled => Wait::Scheduled,
         PlannedWait::Listed(time) => Wait::About(time),
         PlannedWait::First(time) | PlannedWait::Asked(time) => Wait::AtLeast(time),
+    }
+}
+
+/// As the metrics tell it.
+pub(crate) const fn counted(wait: PlannedWait) -> RetryWait {
+    match wait {
+        PlannedWait::Scheduled => RetryWait::Scheduled,
+        PlannedWait::Listed(_) => RetryWait::Listed,
+        PlannedWait::First(_) => RetryWait::First,
+        PlannedWait::Asked(_) => RetryWait::Asked,
     }
 }
 

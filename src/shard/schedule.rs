@@ -145,21 +145,35 @@ async fn report(shard: Rc<Shard>, first: Order) {
             all.remove(&id);
             return;
         };
-        order = still_true(shard.as_ref(), next);
+        let (next, others) = still_true(shard.as_ref(), next);
+        if let Some(others) = others {
+            reporting.waiting.push_front(others);
+        }
+        order = next;
         reporting.order = order.clone();
     }
 }
 
-/// What has waited for a report, without those who have ended meanwhile: that is written already.
-fn still_true(shard: &Shard, order: Order) -> Order {
+/// What has waited for a report, without those who have ended meanwhile: that is written already. Those who go elsewhere by
+/// now than the first of them are another order.
+fn still_true(shard: &Shard, order: Order) -> (Order, Option<Order>) {
     let Order::Note { id, recipients, destination, state, attempts, due, category } = order else {
-        return order;
+        return (order, None);
     };
     let alive = shard.queue.borrow().states(id).unwrap_or_default();
-    let lives = |place: &u32| alive.iter().any(|state| state.recipient == *place);
-    let recipients: Vec<_> = recipients.iter().copied().filter(lives).collect();
-    let recipients = recipients[..].into();
-    Order::Note { id, recipients, destination, state, attempts, due, category }
+    let destination_of = |place: u32| Some(alive.iter().find(|state| state.recipient == place)?.destination);
+    let living: Vec<_> =
+        recipients.iter().filter_map(|place| Some((*place, destination_of(*place)?))).collect();
+    let first = living.first().map_or(destination, |(_, destination)| *destination);
+    let note = |destination, recipients: &[u32]| {
+        let recipients = recipients.into();
+        Order::Note { id, recipients, destination, state, attempts, due, category }
+    };
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        living.into_iter().partition(|(_, destination)| *destination == first);
+    let places = |list: &[(u32, Destination)]| list.iter().map(|(place, _)| *place).collect::<Vec<_>>();
+    let others = elsewhere.first().map(|(_, destination)| note(*destination, &places(&elsewhere)));
+    (note(first, &places(&here)), others)
 }
 
 /// Whom an order returns to their sender: the queue has forgotten them.

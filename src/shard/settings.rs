@@ -105,6 +105,8 @@ pub(crate) struct Settings {
     pub(crate) located_at_once: usize,
     /// How long a connection is busy before another core may have its place.
     pub(crate) connection_turn: Duration,
+    /// Percent of the core that a long change may take while there is mail.
+    pub(crate) task_share: u32,
     pub(crate) resolving: Resolving,
     /// What signs mail of ours, one for each key of the policy.
     pub(crate) signers: Arc<[Signer]>,
@@ -216,6 +218,7 @@ impl Settings {
                 .collect(),
             located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,
+            task_share: config.queue.task_share.into(),
             resolving: Resolving::new(&config.dns),
             signers: snapshot.signers.clone(),
             spill: config.journal.spill,
