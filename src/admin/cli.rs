@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bridge::{
@@ -16,7 +17,7 @@ use crate::{
     client::{Client, with_query},
     operations::ChangeBody,
     table,
-    tasks::{TaskBody, TaskView},
+    tasks::{TaskBody, TaskState, TaskView},
 };
 
 /// Look at the queue and change it, through the running server.
@@ -46,6 +47,7 @@ Examples:
   ringpost queue remove 0G00000000A1C                  forget a message, without a DSN
   ringpost queue remove --category bad-domain --dry-run   how many that would be
   ringpost queue reroute --to backup --site site:slow --background
+  ringpost queue task 1 --watch                        how far it is, until it has ended
   ringpost queue tasks                                 what runs in the background, and how far it is
 
 Senders and recipients are chosen by address (ann@example.org), by domain (example.org), or by the
@@ -96,6 +98,9 @@ pub enum QueueCommand {
     Task {
         /// Its number
         number: u64,
+        /// Say how far it is until it has ended; whoever stops watching does not stop it
+        #[arg(short, long)]
+        watch: bool,
     },
     /// End a task; what it has done stays done
     Cancel {
@@ -228,6 +233,9 @@ pub enum QueueError {
          look first: `ringpost queue list` with the same options; then add --yes"
     )]
     NotSure(u64),
+    /// A task that was watched could not go on.
+    #[error("task {0} has failed; what it did before stays done")]
+    TaskFailed(u64),
     /// The answer could not be printed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
@@ -263,10 +271,8 @@ pub fn run(args: &QueueArgs, data_dir: &Path, now: Timestamp, out: &mut dyn Writ
             let tasks: Vec<TaskView> = session.client.get(TASKS)?;
             session.tasks(&tasks, out)
         }
-        QueueCommand::Task { number } => {
-            let task: TaskView = session.client.get(&format!("{TASKS}/{number}"))?;
-            session.tasks(&[task], out)
-        }
+        QueueCommand::Task { number, watch: false } => session.tasks(&[session.task(*number)?], out),
+        QueueCommand::Task { number, watch: true } => session.watch(*number, out),
         QueueCommand::Cancel { number } => {
             let task: TaskView = session.client.delete(&format!("{TASKS}/{number}"))?;
             session.tasks(&[task], out)
@@ -287,6 +293,9 @@ enum Shown {
 
 /// Where tasks are.
 const TASKS: &str = "/api/v1/queue/tasks";
+/// How soon who watches a task looks again: at first, and after a while.
+const WATCH_MIN: Duration = Duration::from_millis(50);
+const WATCH_MAX: Duration = Duration::from_secs(1);
 /// Entries asked for at once.
 const PAGE: usize = 500;
 
@@ -370,6 +379,31 @@ impl Session<'_> {
         Ok(())
     }
 
+    fn task(&self, number: u64) -> Result<TaskView, ClientError> {
+        self.client.get(&format!("{TASKS}/{number}"))
+    }
+
+    /// Tells how far a task is until it has ended.
+    fn watch(&self, number: u64, out: &mut dyn Write) -> Result<(), QueueError> {
+        let mut pause = WATCH_MIN;
+        let mut task = self.task(number)?;
+        while task.state == TaskState::Running {
+            match self.shown {
+                Shown::Json => json(out, &task)?,
+                Shown::Table(_) => table::task_progress(out, &task)?,
+            }
+            out.flush()?;
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(WATCH_MAX);
+            task = self.task(number)?;
+        }
+        self.tasks(std::slice::from_ref(&task), out)?;
+        match task.state {
+            TaskState::Failed => Err(QueueError::TaskFailed(number)),
+            TaskState::Running | TaskState::Done | TaskState::Cancelled => Ok(()),
+        }
+    }
+
     fn tasks(&self, tasks: &[TaskView], out: &mut dyn Write) -> Result<(), QueueError> {
         if let Shown::Table(_) = self.shown
             && tasks.is_empty()
@@ -402,7 +436,7 @@ impl Session<'_> {
                 match self.shown {
                     Shown::Json => json(out, &task)?,
                     Shown::Table(_) => {
-                        writeln!(out, "task {0} has begun; see: ringpost queue task {0}", task.id)?;
+                        writeln!(out, "task {0} has begun; see: ringpost queue task {0} --watch", task.id)?;
                     }
                 }
             }

@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod client;
+mod openapi;
 mod operations;
 mod problem;
 mod reload;

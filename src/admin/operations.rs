@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, UpgradeRequest, reload,
+    Predecessor, Problem, ReloadRequest, UpgradeRequest, openapi, reload,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -174,6 +174,7 @@ fn api() -> Router<Operations> {
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.
         .route("/api/v1/queue/why", get(why))
+        .route("/api/v1/queue/openapi.json", get(openapi::answer))
         .route("/api/v1/queue/tasks", get(tasks::list).post(tasks::begin))
         .route("/api/v1/queue/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/api/v1/queue/{name}", get(show).post(change))

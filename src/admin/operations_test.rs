@@ -153,7 +153,13 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
     Operations::new(door, facts)
 }
 
-async fn ask(router: Router, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+pub(crate) async fn ask(
+    router: Router,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> (u16, String) {
     let mut request = axum::http::Request::builder().method(method).uri(path);
     request = request.header("content-type", "application/json");
     if let Some(token) = token {

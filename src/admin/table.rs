@@ -120,6 +120,20 @@ pub(crate) fn summary(out: &mut dyn Write, summary: &Summary, now: Timestamp) ->
     Ok(())
 }
 
+/// How far a task is, in one line.
+pub(crate) fn task_progress(out: &mut dyn Write, task: &TaskView) -> io::Result<()> {
+    let TaskView { id, matched, changed, looked, of, .. } = task;
+    writeln!(
+        out,
+        "task {id}: looked at {looked} of {of} ({} %), {matched} meant, {changed} changed",
+        percent(task)
+    )
+}
+
+fn percent(task: &TaskView) -> u64 {
+    (task.looked * 100).checked_div(task.of).unwrap_or_default().min(100)
+}
+
 /// A task, in two lines.
 pub(crate) fn task(out: &mut dyn Write, task: &TaskView, number: usize) -> io::Result<()> {
     if number == 0 {
@@ -130,7 +144,7 @@ pub(crate) fn task(out: &mut dyn Write, task: &TaskView, number: usize) -> io::R
         )?;
     }
     let action = if task.dry_run { "count" } else { task.action.as_str() };
-    let percent = (task.looked * 100).checked_div(task.of).unwrap_or_default().min(100);
+    let percent = percent(task);
     writeln!(
         out,
         "{:>5}  {action:<9}  {:<10}  {:>12}  {:>12}  {} of {} ({percent} %)",
