@@ -195,6 +195,8 @@ const TLS_WAIVED: &str = "tls-waived:";
 /// Before the key of mail that an operator sends by a route of this name, and behind the name.
 const CHOSEN: &str = "via:";
 const CHOSEN_END: char = '>';
+/// The longest name by which a route can be chosen: as long as the journal keeps it.
+const NAME_MAX: usize = 128;
 
 impl Demand {
     /// Of mail with this reverse-path that asks this of TLS.
@@ -269,7 +271,7 @@ impl Routes {
     #[must_use]
     pub fn named<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
         let indexes = (0..self.routes.len() as u32).map(RouteIndex);
-        let usable = |name: &str| !name.is_empty() && !name.contains(CHOSEN_END);
+        let usable = |name: &str| !name.is_empty() && name.len() <= NAME_MAX && !name.contains(CHOSEN_END);
         let named = names.into_iter().zip(indexes).filter(|(name, _)| usable(name));
         self.names = named.map(|(name, index)| (name.into(), index)).collect();
         self

@@ -26,6 +26,8 @@ use crate::{
 const STEP: usize = 100;
 /// What is left of a message's header section when so much of it is read.
 const HEADER_MAX: u64 = 32 << 10;
+/// Percent of a core that has other work, for a listing or a change that somebody waits for.
+const SOON_SHARE: u32 = 25;
 /// Who was away for longer than this has left the core to others.
 const ALONE_MAX: Duration = Duration::from_micros(200);
 /// What reading a message costs of a core, about.
@@ -52,11 +54,15 @@ pub(crate) async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
     }
     let Some(cursor) = cursor(listing.cursor) else { return Page::default() };
     let limit = listing.limit.clamp(1, STEP);
+    let began = ring::clock::now();
     let page = with_filter(filter, |filter| shard.queue.borrow().list(filter, cursor, limit));
-    let mut entries = Vec::new();
+    let looked = ring::clock::now().saturating_sub(began);
+    let (mut entries, mut messages) = (Vec::new(), 0);
     for id in ids(&page.items) {
         entries.extend(show(shard, id, Some(filter)).await);
+        messages += 1;
     }
+    rest(looked + MESSAGE_COST * messages, SOON_SHARE).await;
     Page { entries, next: page.next.map(|next| u64::from(next.0)) }
 }
 
@@ -263,6 +269,7 @@ pub(crate) async fn change(shard: &Rc<Shard>, change: &Change, at: u64) -> Optio
     if change.action == Action::Retry && at == 0 {
         reset_throttles(shard, filter);
     }
+    let _under_way = UnderWay::begin(shard, change.pace);
     let began = ring::clock::now();
     let (progress, messages) = match simple(filter, deed) {
         Some(Simple::Message(id)) => (command_message(shard, deed, id), 1),
@@ -273,16 +280,23 @@ pub(crate) async fn change(shard: &Rc<Shard>, change: &Change, at: u64) -> Optio
     let id = meant(&change.selector);
     let id: Option<&dyn std::fmt::Display> = id.as_ref().map(|id| id as _);
     count(shard, change.action, progress.changed);
+    // What was read took time, and little of the core.
+    let used = if messages > 0 { took.min(MESSAGE_COST * messages) } else { took };
     match change.pace {
-        Pace::Soon if progress.changed > 0 => {
-            let action = change.action.as_str();
-            Operated { action, id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
+        Pace::Soon => {
+            if progress.changed > 0 {
+                let action = change.action.as_str();
+                Operated { action, id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
+            }
+            if progress.next.is_some() {
+                rest(used, SOON_SHARE).await;
+            }
         }
-        Pace::Soon => {}
         Pace::Aside => {
             shard.metrics.queue.looked.add(progress.looked);
-            // What was read took time, and little of the core.
-            rest(shard, if messages > 0 { took.min(MESSAGE_COST * messages) } else { took }).await;
+            // All that are under way have one share together.
+            let share = shard.settings().task_share.clamp(1, 100);
+            rest(used * shard.operating.get().max(1), share).await;
         }
     }
     written(shard).await;
@@ -343,12 +357,28 @@ fn reset_throttles(shard: &Rc<Shard>, filter: &Filter) {
 }
 
 /// Lets everybody else have their turn, and more than that when there is somebody.
-async fn rest(shard: &Rc<Shard>, used: Duration) {
+async fn rest(used: Duration, share: u32) {
     let before = ring::clock::now();
     ring::yield_now().await;
     if ring::clock::now().saturating_sub(before) > ALONE_MAX {
-        let share = shard.settings().task_share.clamp(1, 100);
         ring::sleep((used * (100 - share) / share).min(REST_MAX)).await;
+    }
+}
+
+/// Counts the long changes that are under way on a core.
+struct UnderWay<'a>(&'a Shard, u32);
+
+impl<'a> UnderWay<'a> {
+    fn begin(shard: &'a Shard, pace: Pace) -> Self {
+        let count = u32::from(pace == Pace::Aside);
+        shard.operating.set(shard.operating.get() + count);
+        Self(shard, count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.operating.set(self.0.operating.get() - self.1);
     }
 }
 

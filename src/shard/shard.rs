@@ -65,6 +65,8 @@ pub(crate) struct Shard {
     pub(crate) tally: RefCell<Tally>,
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
+    /// Long changes of the queue that are under way in the background.
+    pub(crate) operating: Cell<u32>,
     pub(crate) verifier: Verifier,
     /// Judges whether mail is from whom it says.
     pub(crate) judge: Judge,
@@ -189,6 +191,7 @@ impl Shard {
             due: Event::new(),
             contents: RefCell::default(),
             lasts: RefCell::default(),
+            operating: Cell::default(),
             reporting: RefCell::default(),
             hops: Hops::default(),
             locating: Locating::default(),
