@@ -118,7 +118,7 @@ fn a_change_in_the_background_ends_by_itself() {
     assert_eq!(said, "task 1 has begun; see: ringpost queue task 1 --watch\n");
     let said = server.queue(&["task", "1", "--watch"]).good().stdout;
     assert!(said.contains("hold") && said.contains("done"), "{said}");
-    assert_eq!(server.metric("ringpost_queue_recipients", &["state=\"held\""]), 2.0);
+    wait_for(&server, "held", 2);
     assert_eq!(server.metric("ringpost_queue_changed_total", &["action=\"hold\""]), 2.0);
     assert!(server.metric("ringpost_queue_task_looked_total", &[]) >= 4.0);
     let began = server.event("task_began", |event| event["task"] == 1);
