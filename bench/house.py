@@ -90,6 +90,11 @@ class Server:
         found = [line for line in lines if re.match(rf"{name}[ {{]", line) and label in line]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
+    def cpu(self):
+        """CPU time that it has taken, in seconds."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def memory(self):
         """Resident memory, in octets."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()

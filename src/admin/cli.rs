@@ -490,10 +490,10 @@ fn selectors(choice: &ChoiceArgs) -> Result<Vec<Selector>, QueueError> {
         return if filter.is_empty() {
             Err(QueueError::NothingChosen)
         } else {
-            Ok(vec![Selector::Matching(filter)])
+            Ok(vec![Selector::Matching(filter.into())])
         };
     }
-    let of_id = |id: &QueueId| Selector::Matching(Filter { id: Some(*id), ..filter.clone() });
+    let of_id = |id: &QueueId| Selector::Matching(Box::new(Filter { id: Some(*id), ..filter.clone() }));
     Ok(choice.ids.iter().map(of_id).collect())
 }
 

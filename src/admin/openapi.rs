@@ -158,9 +158,10 @@ fn operation(
 ) -> Value {
     let mut responses = Map::new();
     for (status, schema) in answers {
-        let (kind, schema) = match schema {
-            Value::Null => ("application/problem+json", reference("Problem")),
-            other => ("application/json", other.clone()),
+        let (kind, schema) = if schema.is_null() {
+            ("application/problem+json", reference("Problem"))
+        } else {
+            ("application/json", schema.clone())
         };
         let doc = if status.starts_with('2') { "Done." } else { "A problem." };
         responses

@@ -229,7 +229,7 @@ pub(crate) fn change(
     let to = match (action, to) {
         (Action::Reroute, None) => return Err(Problem::NoRouteChosen),
         // Back to its own.
-        (Action::Reroute, Some(to)) => Some(to.into()).filter(|to: &Box<str>| !to.is_empty()),
+        (Action::Reroute, Some(to)) => Some(to).filter(|to| !to.is_empty()).map(Into::into),
         (Action::Retry | Action::Hold | Action::Release | Action::Remove | Action::Count, _) => None,
     };
     Ok(Change { action, to, selector, pace })

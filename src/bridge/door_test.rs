@@ -332,7 +332,7 @@ async fn a_long_change_comes_back_with_a_cursor() {
     let (mut door, hatches) = Door::new(1, LIMITS);
     door.limits.steps_max = 4;
     tokio::spawn(shard(0, 6, hatches.into_iter().next().unwrap()));
-    let selector = Selector::Matching(Filter { sender: Some(Pattern::Null), ..Filter::default() });
+    let selector = Selector::Matching(Filter { sender: Some(Pattern::Null), ..Filter::default() }.into());
     let remove = change(Action::Remove, selector);
     let first = door.change(&remove, None).await.unwrap();
     let second = door.change(&remove, first.next).await.unwrap();

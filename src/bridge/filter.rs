@@ -84,7 +84,7 @@ pub enum Selector {
     /// Every recipient in the queue.
     All,
     /// The recipients that match.
-    Matching(Filter),
+    Matching(Box<Filter>),
 }
 
 /// What an address may be asked to match: `ann@example.org`, all of `example.org`, all below

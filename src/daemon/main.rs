@@ -98,7 +98,7 @@ enum Command {
     )]
     Dkim(dkim_command::DkimArguments),
     /// Look at queued mail and act on it, through the running server.
-    Queue(QueueArguments),
+    Queue(Box<QueueArguments>),
     /// Look at the segments of the journal, with or without the server.
     Journal(journal_command::JournalArguments),
     /// Look after the index, which is derived from the journal. The server must not be running.

@@ -40,7 +40,7 @@ const UNWRITTEN_MAX: usize = 8192;
 /// The message that alone is meant.
 pub(crate) fn meant(selector: &Selector) -> Option<QueueId> {
     match selector {
-        Selector::Matching(Filter { id, .. }) => *id,
+        Selector::Matching(filter) => filter.id,
         Selector::All => None,
     }
 }
