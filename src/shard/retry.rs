@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use config::{Config, RetrySenders};
 use delivery::{
-    Answerable, Judgement, MailClass, Plan, PlannedWait, RefusedMail, RetryRule, RetryRules, Routes,
+    Action, Answerable, Judgement, MailClass, Plan, PlannedWait, RefusedMail, RetryRule, RetryRules, Routes,
 };
 use mail::{QueueId, Span, Status};
 use queue::{Kind, Priority, Wait};
@@ -100,6 +100,42 @@ pub(crate) fn plan(shard: &Shard, refused: &Refused<'_>) -> Plan {
         answerable,
         attempts: refused.attempts,
     })
+}
+
+/// By which rule a deferred recipient waits, as far as that is known still.
+pub(crate) fn remembered(shard: &Shard, id: QueueId, state: &queue::RecipientState, domain: &str) -> Plan {
+    let settings = shard.settings();
+    let last = shard.last(id, state.recipient);
+    let judgement = match (&last, state.category) {
+        (Some(last), _) => {
+            let refused = delivery::Refused::kept(&last.text, last.status, &last.host, domain);
+            let judgement = settings.reply_rules.classify(&refused);
+            // What was answered, and not only what, was known then.
+            Judgement { category: state.category.unwrap_or(judgement.category), ..judgement }
+        }
+        (None, Some(category)) => Judgement { category, rule: None, action: Action::None },
+        (None, None) => return Plan::default(),
+    };
+    let (key, site) = {
+        let queue = shard.queue.borrow();
+        let key = queue.name(state.destination).unwrap_or_default().to_owned();
+        let site = queue.site_of(state.destination).and_then(|site| queue.site_name(site));
+        let site = site.unwrap_or(&key).to_owned();
+        (key, site)
+    };
+    plan(
+        shard,
+        &Refused {
+            id,
+            key: &key,
+            site: &site,
+            domain,
+            judgement: &judgement,
+            status: state.status,
+            text: last.as_ref().map_or("", |last| &last.text),
+            attempts: state.attempts,
+        },
+    )
 }
 
 /// As the queue takes it.

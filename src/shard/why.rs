@@ -3,13 +3,13 @@
 use std::{rc::Rc, time::Duration};
 
 use bridge::{Explained, Reason};
-use delivery::{Action, Judgement, Plan, Routes};
+use delivery::Routes;
 use mail::{QueueId, Timestamp};
 use queue::{Cursor, Destination, SiteView, State};
 
 use crate::{
     facts,
-    retry::{self, Refused, Words},
+    retry::{self, Words},
     shard::Shard,
 };
 
@@ -71,42 +71,6 @@ fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
     sites.into_iter().map(explained).collect()
 }
 
-/// By which rule a deferred recipient waits, as far as that is known still.
-fn plan(shard: &Shard, id: QueueId, state: &queue::RecipientState, domain: &str) -> Plan {
-    let settings = shard.settings();
-    let last = shard.last(id, state.recipient);
-    let judgement = match (&last, state.category) {
-        (Some(last), _) => {
-            let refused = delivery::Refused::kept(&last.text, last.status, &last.host, domain);
-            let judgement = settings.reply_rules.classify(&refused);
-            // What was answered, and not only what, was known then.
-            Judgement { category: state.category.unwrap_or(judgement.category), ..judgement }
-        }
-        (None, Some(category)) => Judgement { category, rule: None, action: Action::None },
-        (None, None) => return Plan::default(),
-    };
-    let (key, site) = {
-        let queue = shard.queue.borrow();
-        let key = queue.name(state.destination).unwrap_or_default().to_owned();
-        let site = queue.site_of(state.destination).and_then(|site| queue.site_name(site));
-        let site = site.unwrap_or(&key).to_owned();
-        (key, site)
-    };
-    retry::plan(
-        shard,
-        &Refused {
-            id,
-            key: &key,
-            site: &site,
-            domain,
-            judgement: &judgement,
-            status: state.status,
-            text: last.as_ref().map_or("", |last| &last.text),
-            attempts: state.attempts,
-        },
-    )
-}
-
 fn recipient_reasons(
     shard: &Rc<Shard>,
     id: QueueId,
@@ -131,7 +95,7 @@ fn recipient_reasons(
                 1 => "one attempt has ended without success".to_owned(),
                 more => format!("{more} attempts have ended without success"),
             };
-            let plan = plan(shard, id, state, domain);
+            let plan = retry::remembered(shard, id, state, domain);
             let set_by = if state.attempts == 0 { "the sender".into() } else { retry::set_by(&plan) };
             let text = match &last {
                 Some(last) => format!("{times}; the last time: {last}{}", Words(&plan)),

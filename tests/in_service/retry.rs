@@ -1,6 +1,8 @@
 //! When mail is tried again that was refused in one way or another, and when it is given up.
 
-use end_to_end::{Server, Sink};
+use std::path::Path;
+
+use end_to_end::{Server, Sink, run};
 
 /// Nobody is tried again while a test runs, unless a rule says so.
 const SLOW: &str = "[queue]\nretry = [\"1h\"]\nretry-max = \"1h\"\njitter = 0\n";
@@ -98,4 +100,30 @@ fn each_class_is_given_up_in_its_own_time() {
     let left = server.queue_json(&["list"]);
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0]["recipients"][0]["address"], "bob@example.net");
+}
+
+#[test]
+fn a_notice_of_delay_names_the_end_that_a_rule_sets() {
+    let sink = Sink::start();
+    sink.answer(|command| {
+        let refusal = match command.strip_prefix("RCPT TO:<")?.split('@').next()? {
+            "full" => "452 4.2.2 mailbox full",
+            "else" => "451 4.3.0 later",
+            _ => return None,
+        };
+        Some(refusal.to_owned())
+    });
+    let rules = "[[retry]]\nname = \"full\"\ncategories = [\"quota\"]\ngive-up = \"3h\"\n";
+    let server = Server::start(&format!("{SLOW}delay-warning = \"1s\"\n{rules}{}", sink.route()));
+    for (name, hours) in [("full", 3), ("else", 5 * 24)] {
+        send(&server, &format!("{name}@example.net"));
+        let report = sink.mail().content;
+        let value = |field: &str| {
+            let line = report.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "));
+            let line = line.unwrap_or_else(|| panic!("{field}: {report}"));
+            let seconds = run(Path::new("date"), &["-d", line, "+%s"], "").good().stdout;
+            seconds.trim().parse::<i64>().unwrap()
+        };
+        assert_eq!(value("Will-Retry-Until") - value("Arrival-Date"), hours * 3600, "{report}");
+    }
 }
