@@ -4,15 +4,15 @@
 //! message is read from the journal where a filter asks for what stands in it, and for a listing.
 //!
 //! A change that is long is asked for [`Pace::Aside`]: after each slice the core looks whether anybody else had something to
-//! do. If so, it rests for so long that the change takes its share of the time (`queue.task-share`); else it goes on at once.
+//! do, or there was mail a moment ago. If so, it rests for so long that the change takes its share of the time (`queue.task-share`); else it goes on at once.
 
-use std::{rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use bridge::{Action, Change, Class, Entry, Filter, Listing, Pace, Page, Progress, Recipient, Selector};
 use delivery::Routes;
 use mail::{Category, QueueId, TenantId};
 use queue::{Command, Cursor, Place};
-use watch::{QueueAction, events::Operated};
+use watch::{QueueAction, ShardMetrics, events::Operated};
 
 use crate::{
     facts, locate,
@@ -30,6 +30,8 @@ const HEADER_MAX: u64 = 32 << 10;
 const SOON_SHARE: u32 = 25;
 /// Who was away for longer than this has left the core to others.
 const ALONE_MAX: Duration = Duration::from_micros(200);
+/// Where no message has come or gone for so long, there is no mail.
+const MAIL_MIN: Duration = Duration::from_secs(1);
 /// What reading a message costs of a core, about.
 const MESSAGE_COST: Duration = Duration::from_micros(40);
 /// The longest rest: who waits is shown that it goes on.
@@ -62,7 +64,7 @@ pub(crate) async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
         entries.extend(show(shard, id, Some(filter)).await);
         messages += 1;
     }
-    rest(looked + MESSAGE_COST * messages, SOON_SHARE).await;
+    rest(shard, looked + MESSAGE_COST * messages, SOON_SHARE).await;
     Page { entries, next: page.next.map(|next| u64::from(next.0)) }
 }
 
@@ -289,14 +291,14 @@ pub(crate) async fn change(shard: &Rc<Shard>, change: &Change, at: u64) -> Optio
                 Operated { action, id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
             }
             if progress.next.is_some() {
-                rest(used, SOON_SHARE).await;
+                rest(shard, used, SOON_SHARE).await;
             }
         }
         Pace::Aside => {
             shard.metrics.queue.looked.add(progress.looked);
             // All that are under way have one share together.
             let share = shard.settings().task_share.clamp(1, 100);
-            rest(used * shard.operating.get().max(1), share).await;
+            rest(shard, used * shard.operating.count.get().max(1), share).await;
         }
     }
     written(shard).await;
@@ -357,11 +359,33 @@ fn reset_throttles(shard: &Rc<Shard>, filter: &Filter) {
 }
 
 /// Lets everybody else have their turn, and more than that when there is somebody.
-async fn rest(used: Duration, share: u32) {
+async fn rest(shard: &Shard, used: Duration, share: u32) {
     let before = ring::clock::now();
     ring::yield_now().await;
-    if ring::clock::now().saturating_sub(before) > ALONE_MAX {
+    let now = ring::clock::now();
+    if now.saturating_sub(before) > ALONE_MAX || shard.operating.has_mail(&shard.metrics, now) {
         ring::sleep((used * (100 - share) / share).min(REST_MAX)).await;
+    }
+}
+
+/// What a core knows of its long changes.
+#[derive(Debug, Default)]
+pub(crate) struct Operating {
+    /// How many are under way in the background.
+    count: Cell<u32>,
+    /// How much mail has gone, and when that was found to be more than before.
+    mail: Cell<(u64, Duration)>,
+}
+
+impl Operating {
+    /// Whether mail has come or gone a moment ago: on a small machine whoever sends it needs this core as well.
+    fn has_mail(&self, metrics: &ShardMetrics, now: Duration) -> bool {
+        let count = metrics.inbound.messages.value() + metrics.outbound.messages.value();
+        let (before, since) = self.mail.get();
+        if count != before {
+            self.mail.set((count, now));
+        }
+        count != before || now.saturating_sub(since) < MAIL_MIN
     }
 }
 
@@ -371,14 +395,15 @@ struct UnderWay<'a>(&'a Shard, u32);
 impl<'a> UnderWay<'a> {
     fn begin(shard: &'a Shard, pace: Pace) -> Self {
         let count = u32::from(pace == Pace::Aside);
-        shard.operating.set(shard.operating.get() + count);
+        shard.operating.count.set(shard.operating.count.get() + count);
         Self(shard, count)
     }
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.operating.set(self.0.operating.get() - self.1);
+        let Operating { count, .. } = &self.0.operating;
+        count.set(count.get() - self.1);
     }
 }
 

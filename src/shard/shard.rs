@@ -27,6 +27,7 @@ use crate::{
     journals::{Journals, Note},
     leases::Leases,
     locate::{self, Locating},
+    operate::Operating,
     reroute::{self, Reroute},
     resolve::Resolve,
     restore::Return,
@@ -66,7 +67,7 @@ pub(crate) struct Shard {
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
     /// Long changes of the queue that are under way in the background.
-    pub(crate) operating: Cell<u32>,
+    pub(crate) operating: Operating,
     pub(crate) verifier: Verifier,
     /// Judges whether mail is from whom it says.
     pub(crate) judge: Judge,
@@ -191,7 +192,7 @@ impl Shard {
             due: Event::new(),
             contents: RefCell::default(),
             lasts: RefCell::default(),
-            operating: Cell::default(),
+            operating: Operating::default(),
             reporting: RefCell::default(),
             hops: Hops::default(),
             locating: Locating::default(),
