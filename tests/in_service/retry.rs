@@ -13,8 +13,7 @@ fn send(server: &Server, recipient: &str) {
 
 /// The seconds until a deferred recipient is tried again, about.
 fn waits(event: &serde_json::Value) -> f64 {
-    let next = event["next"].as_f64().unwrap_or_else(|| panic!("{event}"));
-    next
+    event["next"].as_f64().unwrap_or_else(|| panic!("{event}"))
 }
 
 #[test]
