@@ -536,4 +536,17 @@ mod test {
         }
         assert!(contains(b"Mailbox FULL", b"full") && contains(b"x", b"") && !contains(b"ful", b"full"));
     }
+
+    #[test]
+    fn mail_of_a_moment_ago_is_mail() {
+        let metrics = watch::Registry::new().shard(0, &[]);
+        let operating = Operating::default();
+        let at = |millis| Duration::from_secs(100) + Duration::from_millis(millis);
+        assert!(!operating.has_mail(&metrics, at(0)));
+        metrics.outbound.messages.one();
+        assert!(operating.has_mail(&metrics, at(10)) && operating.has_mail(&metrics, at(1009)));
+        assert!(!operating.has_mail(&metrics, at(1010)));
+        metrics.inbound.messages.one();
+        assert!(operating.has_mail(&metrics, at(1020)));
+    }
 }
