@@ -5,6 +5,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 RINGPOST = os.environ.get("RINGPOST", str(HERE / "target/release/ringpost"))
+TOKEN = "0123456789abcdef"
 LOADTEST = os.environ.get("LOADTEST", str(HERE / "target/release/loadtest"))
 
 
@@ -52,7 +53,7 @@ class Server:
         self.config.write_text(
             f'allow-root = {by_root}\nhostname = "mx.bench.test"\ndata-directory = "data"\n'
             f'[[listener]]\nname = "smtp"\naddress = ["127.0.0.1:{port}"]\ntls = "none"\n'
-            f'[cores]\ncount = {cores}\n[http]\naddress = ["127.0.0.1:{http}"]\n{more}'
+            f'[cores]\ncount = {cores}\n[http]\naddress = ["127.0.0.1:{http}"]\ntoken = "{TOKEN}"\n{more}'
         )
         self.start()
 
@@ -80,9 +81,14 @@ class Server:
         if not keep:
             shutil.rmtree(self.directory)
 
-    def queue(self, *arguments):
-        command = [RINGPOST, "queue", "--config", self.config, *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    def ask(self, method, path, body=None):
+        """What the operator's API answers."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http}{path}", method=method, data=body and json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)
 
     def metric(self, name, label=""):
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=60) as answer:
