@@ -23,8 +23,7 @@ pub use metrics::{
     AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor,
     Family, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage,
     Queue, QueueAction, QueueState, Reload, ReportRead, RetryWait, SegmentState, ShardMetrics, TlsMetrics,
-    TlsPolicy, Verb,
-    Verification,
+    TlsPolicy, Verb, Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};
