@@ -71,7 +71,7 @@ fn deferred(recipient: u32, destination: Destination, number: u64) -> RecipientS
     // Spread over the hours of the longest wait.
     let due = START.saturating_add(Duration::from_millis(number * 7919 % 10_800_000));
     let (state, status) = (State::Deferred, Some(Status(4, 4, 1)));
-    RecipientState { recipient, destination, state, attempts: 3, due, status }
+    RecipientState { recipient, destination, state, attempts: 3, due, status, category: None }
 }
 
 /// A queue of deferred messages, as after a restart.
@@ -142,7 +142,7 @@ fn crowds(c: &mut Criterion) {
                 queue.on_tick(now, &mut orders);
                 while let Some(order) = orders.pop() {
                     if let Order::Attempt { attempt, .. } = order {
-                        let outcomes = [(0, Outcome::Deferred(Status(4, 4, 1)))];
+                        let outcomes = [(0, Outcome::Deferred(Status(4, 4, 1).into()))];
                         queue.on_attempted(attempt, &outcomes, now, &mut orders);
                         ended += 1;
                     }

@@ -97,6 +97,7 @@ fn lines(c: &mut Criterion) {
                 reply: "250 2.0.0 Ok: queued as 4XYZ123ABC",
                 category: None,
                 rule: None,
+                retry: None,
                 tls: None,
                 policy: Some("opportunistic"),
                 attempt: 1,

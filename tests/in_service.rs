@@ -12,11 +12,15 @@ mod leases;
 mod limits;
 #[path = "in_service/names.rs"]
 mod names;
+#[path = "in_service/retry.rs"]
+mod retry;
 #[path = "in_service/returned.rs"]
 mod returned;
 #[path = "in_service/routes.rs"]
 mod routes;
 #[path = "in_service/streams.rs"]
 mod streams;
+#[path = "in_service/tasks.rs"]
+mod tasks;
 #[path = "in_service/tenancy.rs"]
 mod tenancy;

@@ -88,11 +88,15 @@ impl<'a> Client<'a> {
         ))
     }
 
+    pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(&format!("DELETE {path} HTTP/1.0\r\nHost: ringpost\r\n\r\n"))
+    }
+
     fn ask<T: DeserializeOwned>(&self, request: &str) -> Result<T, ClientError> {
         let answer = self.exchange(request).map_err(|error| self.explain(error))?;
         let foreign = || ClientError::Foreign(self.socket.to_owned());
         let (status, body) = parse(&answer).ok_or_else(foreign)?;
-        if status == 200 {
+        if matches!(status, 200 | 202) {
             return serde_json::from_slice(body).map_err(|_| foreign());
         }
         let ProblemBody { detail, remedy } = serde_json::from_slice(body).map_err(|_| foreign())?;

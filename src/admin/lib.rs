@@ -6,12 +6,14 @@
 
 pub mod cli;
 mod client;
+mod openapi;
 mod operations;
 mod problem;
 mod reload;
 mod suppression;
 pub mod suppression_cli;
 mod table;
+mod tasks;
 mod upgrade;
 
 pub use client::ClientError;

@@ -1,7 +1,9 @@
 //! The server's end: what can be asked over HTTP.
 
 use std::{
+    fmt::Display,
     path::PathBuf,
+    str::FromStr,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -18,14 +20,19 @@ use axum::{
     routing::{get, post},
 };
 use bridge::{
-    Action, Door, Entry, Explained, Filter, Page, Progress, Selector, ShardHealth, Summary, Tenancy,
+    Action, Age, Class, Door, Entry, Explained, Filter, Pace, Page, Progress, Selector, ShardHealth, Summary,
+    Tenancy,
 };
 use config::Secret;
-use mail::Timestamp;
+use mail::{StatusPattern, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
-use crate::{Predecessor, Problem, ReloadRequest, UpgradeRequest, reload, suppression, upgrade};
+use crate::{
+    Predecessor, Problem, ReloadRequest, UpgradeRequest, openapi, reload, suppression,
+    tasks::{self, Tasks},
+    upgrade,
+};
 
 /// Says whether a tenant of that name is configured.
 pub type KnowsTenant = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -75,12 +82,19 @@ struct Inner {
     facts: Facts,
     token: RwLock<Option<Secret>>,
     predecessor: RwLock<Option<Predecessor>>,
+    tasks: Tasks,
 }
 
 impl Operations {
     /// Operations on the shards behind a door.
     pub fn new(door: Door, facts: Facts) -> Self {
-        Self(Arc::new(Inner { door, facts, token: RwLock::default(), predecessor: RwLock::default() }))
+        Self(Arc::new(Inner {
+            door,
+            facts,
+            token: RwLock::default(),
+            predecessor: RwLock::default(),
+            tasks: Tasks::default(),
+        }))
     }
 
     /// What a client on a port must show from now on to see and change more than monitoring does; none: it cannot.
@@ -111,6 +125,18 @@ impl Operations {
 
     pub(crate) fn now(&self) -> Timestamp {
         (self.0.facts.clock)()
+    }
+
+    pub(crate) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(crate) fn door(&self) -> &Door {
+        &self.0.door
+    }
+
+    pub(crate) fn clock(&self) -> fn() -> Timestamp {
+        self.0.facts.clock
     }
 
     pub(crate) fn upgrades(&self) -> &mpsc::Sender<UpgradeRequest> {
@@ -168,6 +194,9 @@ fn api() -> Router<Operations> {
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.
         .route("/api/v1/queue/why", get(why))
+        .route("/api/v1/queue/openapi.json", get(openapi::answer))
+        .route("/api/v1/queue/tasks", get(tasks::list).post(tasks::begin))
+        .route("/api/v1/queue/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/api/v1/queue/{name}", get(show).post(change))
 }
 
@@ -267,6 +296,15 @@ struct ListQuery {
     recipient: Option<String>,
     destination: Option<String>,
     state: Option<bridge::State>,
+    site: Option<String>,
+    tenant: Option<String>,
+    priority: Option<Class>,
+    older_than: Option<String>,
+    younger_than: Option<String>,
+    status: Option<String>,
+    category: Option<String>,
+    reply: Option<String>,
+    subject: Option<String>,
     cursor: Option<u64>,
     limit: Option<usize>,
 }
@@ -282,9 +320,23 @@ async fn list(
         recipient: query.recipient.map(|pattern| pattern.parse()).transpose()?,
         destination: query.destination,
         state: query.state,
+        site: query.site,
+        tenant: query.tenant,
+        priority: query.priority,
+        older_than: parsed::<Age>(query.older_than)?,
+        younger_than: parsed::<Age>(query.younger_than)?,
+        status: parsed::<StatusPattern>(query.status)?,
+        category: parsed(query.category)?,
+        reply: query.reply,
+        subject: query.subject,
     };
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     Ok(Json(operations.0.door.list(&filter, query.cursor, limit).await?))
+}
+
+/// What a parameter of the query says, if it is there.
+fn parsed<T: FromStr<Err: Display>>(text: Option<String>) -> Result<Option<T>, Problem> {
+    text.map(|text| text.parse().map_err(|error: T::Err| Problem::Query(error.to_string()))).transpose()
 }
 
 async fn show(State(operations): State<Operations>, Path(id): Path<String>) -> Result<Json<Entry>, Problem> {
@@ -320,6 +372,9 @@ pub(crate) struct ChangeBody {
     /// Where an earlier call stopped, as it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cursor: Option<String>,
+    /// With `reroute`: the name of the route; empty for that of the recipient's domain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) to: Option<String>,
 }
 
 async fn change(
@@ -328,18 +383,15 @@ async fn change(
     body: Result<Json<ChangeBody>, JsonRejection>,
 ) -> Result<Json<Progress>, Problem> {
     let action = ACTIONS.into_iter().find(|a| a.as_str() == action).ok_or(Problem::Path)?;
-    let Json(ChangeBody { selector, cursor }) =
+    let Json(ChangeBody { selector, cursor, to }) =
         body.map_err(|rejection| Problem::Body(rejection.body_text()))?;
-    if let Selector::Matching(filter) = &selector
-        && filter.is_empty()
-    {
-        return Err(Problem::NothingChosen);
-    }
+    let change = tasks::change(action, selector, to, Pace::Soon)?;
     let cursor = cursor.map(|c| c.parse()).transpose().map_err(|_| bridge::AskError::Cursor)?;
-    Ok(Json(operations.0.door.change(action, &selector, cursor).await?))
+    Ok(Json(operations.0.door.change(&change, cursor).await?))
 }
 
-const ACTIONS: [Action; 4] = [Action::Retry, Action::Hold, Action::Release, Action::Remove];
+const ACTIONS: [Action; 6] =
+    [Action::Retry, Action::Hold, Action::Release, Action::Remove, Action::Reroute, Action::Count];
 
 /// The longest time a request may take: a change of a long queue, step by step.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(120);

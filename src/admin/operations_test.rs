@@ -31,10 +31,12 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
                 let explained = Explained { subject, shard: 0, reasons: vec![reason] };
                 reply.send(Some(explained).filter(|_| known).into_iter().collect());
             }
-            bridge::Request::Change { selector, cursor, reply, .. } => {
+            bridge::Request::Change { change, cursor, reply } => {
                 // Everything takes two steps.
-                let next = Some(1).filter(|_| selector == Selector::All && cursor == 0);
-                reply.send(Progress { changed: 1, next });
+                let next = Some(1).filter(|_| change.selector == Selector::All && cursor == 0);
+                let changed = u64::from(change.action != Action::Count);
+                let progress = Progress { matched: 1, changed, looked: 512, of: 1024, next };
+                reply.send(Some(progress).filter(|_| change.to.as_deref() != Some("nowhere")));
             }
             // A shard that does not answer.
             bridge::Request::Inject(_, reply) => drop(reply),
@@ -79,6 +81,7 @@ pub(crate) fn entry() -> Entry {
         address: address.into(),
         state: bridge::State::Deferred,
         destination: "mx:example.net".into(),
+        site: None,
         attempts: 4,
         due: Some(Timestamp::from_secs(1_000_300)),
         status: Some(Status(4, 2, 2)),
@@ -89,6 +92,8 @@ pub(crate) fn entry() -> Entry {
         id: QueueId::new(JournalShard(2), 7),
         received_at: Timestamp::from_secs(992_000),
         size: 4301,
+        priority: bridge::Class::Normal,
+        tenant: None,
         sender: "ann@example.org".into(),
         recipients_total: 2,
         recipients: vec![recipient(0, "bob@example.net"), recipient(1, "eve@example.net")],
@@ -150,7 +155,13 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
     Operations::new(door, facts)
 }
 
-async fn ask(router: Router, method: &str, path: &str, token: Option<&str>, body: &str) -> (u16, String) {
+pub(crate) async fn ask(
+    router: Router,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> (u16, String) {
     let mut request = axum::http::Request::builder().method(method).uri(path);
     request = request.header("content-type", "application/json");
     if let Some(token) = token {
@@ -181,7 +192,36 @@ async fn everything_answers_on_the_control_socket() {
         ("GET", "/api/v1/queue/why?subject=site%3Aslow", "", 200, r#""set_by":"site.slow.message-rate""#),
         ("GET", "/api/v1/queue/why?subject=mx%3Aa.test", "", 404, "name a queue id, or a site"),
         ("GET", "/api/v1/queue/why", "", 400, "subject"),
-        ("POST", "/api/v1/queue/retry", r#"{"selector":"all"}"#, 200, r#"{"changed":2,"next":null}"#),
+        (
+            "POST",
+            "/api/v1/queue/retry",
+            r#"{"selector":"all"}"#,
+            200,
+            r#"{"matched":2,"changed":2,"looked":1024,"of":1024,"next":null}"#,
+        ),
+        ("POST", "/api/v1/queue/count", r#"{"selector":"all"}"#, 200, r#"{"matched":2,"changed":0,"#),
+        ("POST", "/api/v1/queue/reroute", r#"{"selector":"all","to":"backup"}"#, 200, r#""changed":2"#),
+        ("POST", "/api/v1/queue/reroute", r#"{"selector":"all","to":"nowhere"}"#, 422, "by its `name`"),
+        ("POST", "/api/v1/queue/reroute", r#"{"selector":"all"}"#, 400, "no route is chosen"),
+        ("GET", "/api/v1/queue/tasks", "", 200, "[]"),
+        ("GET", "/api/v1/queue/tasks/7", "", 404, "see /api/v1/queue/tasks"),
+        ("DELETE", "/api/v1/queue/tasks/7", "", 404, "no task 7"),
+        (
+            "POST",
+            "/api/v1/queue/tasks",
+            r#"{"action":"hold","selector":{"matching":{}}}"#,
+            400,
+            "nothing is chosen",
+        ),
+        (
+            "GET",
+            "/api/v1/queue?older_than=2h&category=quota&status=4.2.*&priority=bulk&site=a&tenant=",
+            "",
+            200,
+            "ann",
+        ),
+        ("GET", "/api/v1/queue?older_than=2", "", 400, "write an age"),
+        ("GET", "/api/v1/queue?category=full", "", 400, "no such category"),
         (
             "POST",
             "/api/v1/queue/remove",
@@ -303,4 +343,81 @@ async fn a_port_guards_the_queue() {
     assert_eq!(ask(with.clone(), "GET", "/api/v1/queue", Some("Bearer another"), "").await.0, 200);
     operations.set_token(Some(Secret::new("")));
     assert_eq!(ask(with, "GET", "/api/v1/queue", Some("Bearer "), "").await.0, 401);
+}
+
+#[tokio::test]
+async fn a_task_runs_to_its_end_by_itself() {
+    let router = operations(JournalHealth::Healthy).everything();
+    let begin = |body: &'static str| ask(router.clone(), "POST", "/api/v1/queue/tasks", None, body);
+    let (status, text) = begin(r#"{"action":"hold","selector":"all","by":"ann\u001b"}"#).await;
+    assert_eq!(status, 202, "{text}");
+    let task: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&task["id"], &task["state"]), (&1.into(), &"running".into()), "{task}");
+    assert_eq!(task["by"], "ann (control socket)");
+    let ended = async |path: &str| loop {
+        let (_, text) = ask(router.clone(), "GET", path, None, "").await;
+        let task: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if task["state"] != "running" {
+            break task;
+        }
+        tokio::task::yield_now().await;
+    };
+    let task = ended("/api/v1/queue/tasks/1").await;
+    assert_eq!((&task["state"], &task["changed"], &task["matched"]), (&"done".into(), &2.into(), &2.into()));
+    assert_eq!((&task["looked"], &task["of"]), (&1024.into(), &1024.into()), "{task}");
+    // A dry run changes nothing, and says how many it would be about.
+    begin(r#"{"action":"remove","selector":"all","dry_run":true}"#).await;
+    let task = ended("/api/v1/queue/tasks/2").await;
+    assert_eq!(
+        (&task["action"], &task["changed"], &task["matched"]),
+        (&"remove".into(), &0.into(), &2.into())
+    );
+    begin(r#"{"action":"reroute","to":"nowhere","selector":"all"}"#).await;
+    let task = ended("/api/v1/queue/tasks/3").await;
+    assert_eq!((&task["state"], &task["changed"]), (&"failed".into(), &0.into()), "{task}");
+    assert!(task["error"].as_str().unwrap().contains("no route"), "{task}");
+    // What has ended cannot be cancelled any more.
+    let (status, text) = ask(router.clone(), "DELETE", "/api/v1/queue/tasks/1", None, "").await;
+    assert!(status == 200 && text.contains(r#""state":"done""#), "{text}");
+}
+
+/// A shard that gets no further.
+async fn endless(mut hatch: Hatch) {
+    while let Some(request) = hatch.recv().await {
+        if let bridge::Request::Change { cursor, reply, .. } = request {
+            let next = Some(cursor.max(1));
+            reply.send(Some(Progress { matched: 1, changed: 1, looked: 1, of: 1 << 20, next }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn tasks_are_bounded_and_can_be_cancelled() {
+    let (door, hatches) = Door::new(2, Limits::default());
+    for hatch in hatches {
+        tokio::spawn(endless(hatch));
+    }
+    let facts = operations(JournalHealth::Healthy).0.facts.clone();
+    let router = Operations::new(door, facts).everything();
+    let body = r#"{"action":"retry","selector":"all"}"#;
+    for _ in 0..4 {
+        assert_eq!(ask(router.clone(), "POST", "/api/v1/queue/tasks", None, body).await.0, 202);
+    }
+    let (status, text) = ask(router.clone(), "POST", "/api/v1/queue/tasks", None, body).await;
+    assert!(status == 429 && text.contains("cancel one"), "{text}");
+    ask(router.clone(), "DELETE", "/api/v1/queue/tasks/2", None, "").await;
+    loop {
+        let (_, text) = ask(router.clone(), "GET", "/api/v1/queue/tasks/2", None, "").await;
+        if text.contains(r#""state":"cancelled""#) {
+            break;
+        }
+        assert!(text.contains(r#""state":"running""#), "{text}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask(router.clone(), "POST", "/api/v1/queue/tasks", None, body).await.0, 202);
+    let (_, text) = ask(router, "GET", "/api/v1/queue/tasks", None, "").await;
+    let tasks: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let ids: Vec<_> = tasks.iter().map(|task| task["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids, [5, 4, 3, 2, 1]);
+    assert_eq!(tasks[0]["of"].as_u64().unwrap() % (1 << 20), 0);
 }

@@ -36,6 +36,15 @@ pub enum Problem {
     /// A change without a choice.
     #[error("nothing is chosen")]
     NothingChosen,
+    /// A re-route to nowhere in particular.
+    #[error("no route is chosen")]
+    NoRouteChosen,
+    /// No such task.
+    #[error("there is no task {0}: it ended long ago, or in an earlier process")]
+    NoTask(u64),
+    /// As many tasks run as may.
+    #[error("as many tasks run as may at once")]
+    TooManyTasks,
     /// Nothing at this path.
     #[error("there is nothing at this path")]
     Path,
@@ -93,14 +102,16 @@ impl Problem {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Shard(AskError::Late(_)) => StatusCode::GATEWAY_TIMEOUT,
-            Self::Shard(AskError::Crowded) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Shard(AskError::Crowded) | Self::TooManyTasks => StatusCode::TOO_MANY_REQUESTS,
+            Self::Shard(AskError::Route) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Shard(AskError::Cursor)
             | Self::Id(_)
             | Self::Pattern(_)
             | Self::Query(_)
             | Self::Body(_)
-            | Self::NothingChosen => StatusCode::BAD_REQUEST,
-            Self::NotQueued(_) | Self::NotKnown(_) | Self::Path => StatusCode::NOT_FOUND,
+            | Self::NothingChosen
+            | Self::NoRouteChosen => StatusCode::BAD_REQUEST,
+            Self::NotQueued(_) | Self::NotKnown(_) | Self::NoTask(_) | Self::Path => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoToken => StatusCode::FORBIDDEN,
             Self::WrongToken => StatusCode::UNAUTHORIZED,
@@ -129,24 +140,30 @@ impl Problem {
                 "try again; /readyz and ringpost_queue_returning tell how far it is"
             }
             Self::Shard(AskError::Cursor) => "start again without the cursor",
+            Self::Shard(AskError::Route) => "name a [[route]] by its `name`",
             Self::NotQueued(_) => "search the log for its id",
             Self::NotKnown(_) => "name a queue id, or a site or destination as `ringpost queue summary` does",
             Self::Id(_) => "copy the id from a listing or the log",
             Self::Pattern(_) => "write it in one of these forms",
             Self::Query(_) => {
-                "known are id, sender, recipient, destination, state (ready, running, deferred, held), cursor, limit"
+                "known are id, sender, recipient, destination, site, tenant, state (ready, running, deferred, held), \
+                 priority (urgent, normal, bulk), older_than, younger_than, status, category, reply, subject, cursor, \
+                 limit"
             }
             Self::Body(_) => {
                 "send {\"selector\": \"all\"} or {\"selector\": {\"matching\": {\"id\": …, \"sender\": …, \
                  \"recipient\": …, \"destination\": …, \"state\": …}}} as application/json"
             }
+            Self::NoRouteChosen => "name a [[route]] in `to`, or \"\" for the one of the recipient's domain",
+            Self::NoTask(_) => "see /api/v1/queue/tasks",
+            Self::TooManyTasks => "wait for one to end, or cancel one: ringpost queue tasks",
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
                 "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/reload and \
                  /api/v1/upgrade"
             }
             Self::Method => {
-                "read with GET; change with POST to /api/v1/queue/retry, hold, release or remove, to \
+                "read with GET; change with POST to /api/v1/queue/retry, hold, release, remove, reroute, count or tasks, to \
                  /api/v1/suppressions/add or remove, to /api/v1/reload or to /api/v1/upgrade"
             }
             Self::NoToken => {

@@ -10,6 +10,8 @@ use std::{
 use bridge::{Counts, Entry, Explained, Reason, Recipient, Summary};
 use mail::{Span, Timestamp};
 
+use crate::tasks::TaskView;
+
 /// One entry of a listing: a line, and under it why it still waits.
 pub(crate) fn entry(out: &mut dyn Write, entry: &Entry, now: Timestamp, line: usize) -> io::Result<()> {
     if line == 0 {
@@ -116,6 +118,52 @@ pub(crate) fn summary(out: &mut dyn Write, summary: &Summary, now: Timestamp) ->
         }
     }
     Ok(())
+}
+
+/// How far a task is, in one line.
+pub(crate) fn task_progress(out: &mut dyn Write, task: &TaskView) -> io::Result<()> {
+    let TaskView { id, matched, changed, looked, of, .. } = task;
+    writeln!(
+        out,
+        "task {id}: looked at {looked} of {of} ({} %), {matched} meant, {changed} changed",
+        percent(task)
+    )
+}
+
+fn percent(task: &TaskView) -> u64 {
+    (task.looked * 100).checked_div(task.of).unwrap_or_default().min(100)
+}
+
+/// A task, in two lines.
+pub(crate) fn task(out: &mut dyn Write, task: &TaskView, number: usize) -> io::Result<()> {
+    if number == 0 {
+        writeln!(
+            out,
+            "{:>5}  {:<9}  {:<10}  {:>12}  {:>12}  LOOKED AT",
+            "TASK", "ACTION", "STATE", "MEANT", "CHANGED"
+        )?;
+    }
+    let action = if task.dry_run { "count" } else { task.action.as_str() };
+    let percent = percent(task);
+    writeln!(
+        out,
+        "{:>5}  {action:<9}  {:<10}  {:>12}  {:>12}  {} of {} ({percent} %)",
+        task.id,
+        task.state.as_str(),
+        task.matched,
+        task.changed,
+        task.looked,
+        task.of
+    )?;
+    let selector = serde_json::to_string(&task.selector).unwrap_or_default();
+    let to = task.to.as_ref().map(|to| format!(" to {}", printable(to))).unwrap_or_default();
+    let ended = task.ended_at.as_ref().map(|at| format!(", ended {at}")).unwrap_or_default();
+    let (by, began) = (printable(&task.by), &task.began_at);
+    writeln!(out, "       {}{to}, by {by}, began {began}{ended}", printable(&selector))?;
+    match &task.error {
+        Some(error) => writeln!(out, "       {}", printable(error)),
+        None => Ok(()),
+    }
 }
 
 fn sender(entry: &Entry) -> String {

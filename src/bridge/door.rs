@@ -18,9 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    Action, Cause, Declined, Entry, Explained, Filter, Hatch, Injected, Injection, Listing, Neighbours, Page,
-    Progress, Reply, Request, Returning, Selector, ShardHealth, Stranded, Summary, hatches,
-    request::Answered,
+    Cause, Change, Declined, Entry, Explained, Filter, Hatch, Injected, Injection, Listing, Neighbours, Page,
+    Progress, Reply, Request, Returning, ShardHealth, Stranded, Summary, hatches, request::Answered,
 };
 
 /// The way to all shards. Clones are the same door.
@@ -60,6 +59,9 @@ pub enum AskError {
     /// No such shard: the cursor is not one of ours.
     #[error("the cursor is not from this server: start again without it")]
     Cursor,
+    /// No such route.
+    #[error("no route of the configuration has that name")]
+    Route,
     /// More is asked of every shard than it can note down.
     #[error("every shard has more to do than it can note down: try again")]
     Crowded,
@@ -135,22 +137,33 @@ impl Door {
     ///
     /// # Errors
     /// [`AskError`] when a shard does not answer; what was changed before stays changed.
-    pub async fn change(
-        &self,
-        action: Action,
-        selector: &Selector,
-        cursor: Option<u64>,
-    ) -> Result<Progress, AskError> {
+    pub async fn change(&self, change: &Change, cursor: Option<u64>) -> Result<Progress, AskError> {
         let mut place = Place::of(cursor.unwrap_or_default());
-        let mut changed = 0;
+        let mut all = Progress::default();
         for _ in 0..self.limits.steps_max {
-            let Some(shard) = self.place(place)? else { return Ok(Progress { changed, next: None }) };
-            let (selector, cursor) = (selector.clone(), place.cursor);
-            let step = self.ask(shard, |reply| Request::Change { action, selector, cursor, reply }).await?;
-            changed += step.changed;
+            let Some(shard) = self.place(place)? else { return Ok(all) };
+            let step = self.change_step(shard, change, place.cursor).await?;
+            all.matched += step.matched;
+            all.changed += step.changed;
+            all.looked += step.looked;
+            all.of = step.of;
             place = place.after(step.next);
         }
-        Ok(Progress { changed, next: Some(place.bits()).filter(|_| place.shard < self.shards.len()) })
+        Ok(Progress { next: Some(place.bits()).filter(|_| place.shard < self.shards.len()), ..all })
+    }
+
+    /// One step of a change on one shard, from the cursor that the step before gave; 0 is the start.
+    ///
+    /// # Errors
+    /// [`AskError`] when the shard does not answer. One that is late may have done it all the same.
+    pub async fn change_step(
+        &self,
+        shard: usize,
+        change: &Change,
+        cursor: u64,
+    ) -> Result<Progress, AskError> {
+        let change = change.clone();
+        self.ask(shard, |reply| Request::Change { change, cursor, reply }).await?.ok_or(AskError::Route)
     }
 
     /// Has a message taken in: by the shard whose turn it is, or by another when that one cannot.

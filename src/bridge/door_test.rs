@@ -4,7 +4,8 @@ use mail::{JournalShard, Status, Timestamp};
 
 use super::*;
 use crate::{
-    Call, Counts, Destination, JournalHealth, Parcel, Pattern, Receipt, Recipient, Released, Stage, State,
+    Action, Call, Class, Counts, Destination, JournalHealth, Pace, Parcel, Pattern, Receipt, Recipient,
+    Released, Selector, Stage, State,
 };
 
 const LIMITS: Limits = Limits {
@@ -29,7 +30,8 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
             }
             Request::Change { cursor, reply, .. } => {
                 let next = cursor + 1;
-                reply.send(Progress { changed: 1, next: Some(next).filter(|next| *next < entries) });
+                let next = Some(next).filter(|next| *next < entries);
+                reply.send(Some(Progress { matched: 2, changed: 1, looked: 10, of: 50, next }));
             }
             // The second shard is busy with the like; mail lies at the others.
             Request::Release(node, reply) => reply.send(
@@ -251,6 +253,7 @@ fn entry(shard: usize, number: u64) -> Entry {
         address: "bob@example.org".into(),
         state: State::Deferred,
         destination: "mx:example.org".into(),
+        site: None,
         attempts: 2,
         due: Some(Timestamp::from_secs(1_800_000_000)),
         status: Some(Status(4, 2, 2)),
@@ -261,6 +264,8 @@ fn entry(shard: usize, number: u64) -> Entry {
         id: QueueId::new(JournalShard(shard as u16), number),
         received_at: Timestamp(1_795_179_771_500_000),
         size: 4096,
+        priority: Class::Normal,
+        tenant: None,
         sender: "ann@example.org".into(),
         recipients_total: 1,
         recipients: vec![recipient],
@@ -318,8 +323,8 @@ async fn pages_lead_through_all_shards_and_meet_every_entry_once() {
 #[tokio::test]
 async fn a_change_goes_on_until_it_is_done() {
     let door = house(&[3, 2]);
-    let progress = door.change(Action::Hold, &Selector::All, None).await.unwrap();
-    assert_eq!(progress, Progress { changed: 5, next: None });
+    let progress = door.change(&change(Action::Hold, Selector::All), None).await.unwrap();
+    assert_eq!(progress, Progress { matched: 10, changed: 5, looked: 50, of: 50, next: None });
 }
 
 #[tokio::test]
@@ -327,10 +332,11 @@ async fn a_long_change_comes_back_with_a_cursor() {
     let (mut door, hatches) = Door::new(1, LIMITS);
     door.limits.steps_max = 4;
     tokio::spawn(shard(0, 6, hatches.into_iter().next().unwrap()));
-    let selector = Selector::Matching(Filter { sender: Some(Pattern::Null), ..Filter::default() });
-    let first = door.change(Action::Remove, &selector, None).await.unwrap();
-    let second = door.change(Action::Remove, &selector, first.next).await.unwrap();
-    assert_eq!((first.changed, second), (4, Progress { changed: 2, next: None }));
+    let selector = Selector::Matching(Filter { sender: Some(Pattern::Null), ..Filter::default() }.into());
+    let remove = change(Action::Remove, selector);
+    let first = door.change(&remove, None).await.unwrap();
+    let second = door.change(&remove, first.next).await.unwrap();
+    assert_eq!((first.changed, second.changed, second.next), (4, 2, None));
 }
 
 #[tokio::test]
@@ -410,4 +416,8 @@ async fn a_shard_ends_though_its_neighbours_could_ask_it() {
         assert!(hatch.recv().await.is_none());
     }
     assert_eq!(neighbours.release(&mail::Node::parse("x.example").unwrap()).await, None);
+}
+
+fn change(action: Action, selector: Selector) -> Change {
+    Change { action, to: None, selector, pace: Pace::Soon }
 }

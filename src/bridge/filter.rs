@@ -1,8 +1,8 @@
 //! Whom a question or a change is about.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
-use mail::{Address, QueueId, ReversePath};
+use mail::{Address, Category, QueueId, ReversePath, StatusPattern};
 use serde::{Deserialize, Serialize};
 
 use crate::{State, text};
@@ -26,7 +26,56 @@ pub struct Filter {
     /// In this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+    /// Bound for this site, by its name in listings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
+    /// Mail of this tenant; of nobody in particular with an empty name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// In this class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Class>,
+    /// Received so long ago, or longer.
+    #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub older_than: Option<Age>,
+    /// Received since then.
+    #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub younger_than: Option<Age>,
+    /// Deferred with such a status the last time.
+    #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusPattern>,
+    /// What the last refusal was about.
+    #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub category: Option<Category>,
+    /// Stands in the last reply, whatever the case of its letters, as far as replies are kept in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reply: Option<String>,
+    /// Stands in the Subject field as it is written, whatever the case of its letters. Each message that the other fields
+    /// leave is read for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
+
+/// A class of mail (RFC 6710).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Somebody said that it is urgent.
+    Urgent,
+    /// Somebody waits for it.
+    Normal,
+    /// Nobody waits for it.
+    Bulk,
+}
+
+/// How old something is: `45s`, `90m`, `2h`, `3d`, `1w`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub Duration);
+
+/// The text is not an age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write an age as a number and a unit: 45s, 90m, 2h, 3d or 1w")]
+pub struct AgeError;
 
 /// Whom a change is about. All of the queue must be asked for by name, not by leaving things out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,7 +84,7 @@ pub enum Selector {
     /// Every recipient in the queue.
     All,
     /// The recipients that match.
-    Matching(Filter),
+    Matching(Box<Filter>),
 }
 
 /// What an address may be asked to match: `ann@example.org`, all of `example.org`, all below
@@ -64,6 +113,70 @@ impl Filter {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether a message has to be read to know whether it is meant: the queue knows addresses and subjects not.
+    pub fn reads_messages(&self) -> bool {
+        self.sender.is_some() || self.recipient.is_some() || self.subject.is_some() || self.reply.is_some()
+    }
+}
+
+impl Class {
+    /// The word for it, as in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent",
+            Self::Normal => "normal",
+            Self::Bulk => "bulk",
+        }
+    }
+}
+
+impl From<queue::Priority> for Class {
+    fn from(priority: queue::Priority) -> Self {
+        match priority {
+            queue::Priority::Urgent => Self::Urgent,
+            queue::Priority::Normal => Self::Normal,
+            queue::Priority::Bulk => Self::Bulk,
+        }
+    }
+}
+
+impl From<Class> for queue::Priority {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Urgent => Self::Urgent,
+            Class::Normal => Self::Normal,
+            Class::Bulk => Self::Bulk,
+        }
+    }
+}
+
+impl FromStr for Age {
+    type Err = AgeError;
+
+    fn from_str(text: &str) -> Result<Self, AgeError> {
+        let unit = text.char_indices().next_back().ok_or(AgeError)?;
+        let seconds: u64 = match unit.1 {
+            's' => 1,
+            'm' => 60,
+            'h' => 3_600,
+            'd' => 86_400,
+            'w' => 7 * 86_400,
+            _ => return Err(AgeError),
+        };
+        let number = &text[..unit.0];
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(AgeError);
+        }
+        let number: u64 = number.parse().map_err(|_| AgeError)?;
+        number.checked_mul(seconds).map(|seconds| Self(Duration::from_secs(seconds))).ok_or(AgeError)
+    }
+}
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}s", self.0.as_secs())
+    }
 }
 
 impl Pattern {
@@ -75,18 +188,32 @@ impl Pattern {
         }
     }
 
-    /// Whether an address matches.
-    pub fn matches(&self, address: &Address) -> bool {
-        let domain = address.domain_str();
+    /// Whether an address of that domain may match.
+    pub fn may_match_in(&self, domain: &str) -> bool {
         match self {
             Self::Null => false,
-            // Looser than RFC 5321 §2.4, for operators: the local-part is compared without its case too.
-            Self::Address(wanted) => same(wanted, address.as_str()),
+            Self::Address(wanted) => wanted.rsplit_once('@').is_none_or(|(_, wanted)| same(wanted, domain)),
+            Self::Domain(_) | Self::Below(_) => self.matches_domain(domain),
+        }
+    }
+
+    fn matches_domain(&self, domain: &str) -> bool {
+        match self {
+            Self::Null | Self::Address(_) => false,
             Self::Domain(wanted) => same(wanted, domain),
             Self::Below(wanted) => {
                 let start = domain.len().checked_sub(wanted.len());
                 start.and_then(|start| domain.get(start..)).is_some_and(|end| same(wanted, end))
             }
+        }
+    }
+
+    /// Whether an address matches.
+    pub fn matches(&self, address: &Address) -> bool {
+        match self {
+            // Looser than RFC 5321 §2.4, for operators: the local-part is compared without its case too.
+            Self::Address(wanted) => same(wanted, address.as_str()),
+            Self::Null | Self::Domain(_) | Self::Below(_) => self.matches_domain(address.domain_str()),
         }
     }
 }
@@ -145,7 +272,10 @@ mod test {
             ("<>", false),
             (".a.very.long.name.that.is.longer.than.the.domain.example.org", false),
         ] {
-            assert_eq!(pattern.parse::<Pattern>().unwrap().matches(&ann), matches, "{pattern}");
+            let pattern = pattern.parse::<Pattern>().unwrap();
+            assert_eq!(pattern.matches(&ann), matches, "{pattern}");
+            assert!(pattern.may_match_in("mail.example.ORG") || !matches, "{pattern}");
+            assert!(!pattern.may_match_in("example.net"), "{pattern}");
         }
         assert!(Pattern::Null.matches_reverse_path(&ReversePath::Null));
         assert!(!Pattern::Domain("example.org".into()).matches_reverse_path(&ReversePath::Null));
@@ -159,12 +289,28 @@ mod test {
     }
 
     #[test]
+    fn ages_are_read_and_written() {
+        for (text, secs) in [("0s", 0), ("90m", 5_400), ("2h", 7_200), ("3d", 259_200), ("1w", 604_800)] {
+            let age: Age = text.parse().unwrap();
+            assert_eq!((age.0.as_secs(), age.to_string().parse()), (secs, Ok(age)));
+        }
+        for text in
+            ["", "s", "5", "-5s", "+5s", "1.5h", "5 m", "5é", "99999999999999999999s", "99999999999999999w"]
+        {
+            assert_eq!(text.parse::<Age>(), Err(AgeError), "{text:?}");
+        }
+    }
+
+    #[test]
     fn json_and_back() {
         let json =
             r#"{"matching":{"id":"0000000000001","sender":"<>","recipient":"example.org","state":"held"}}"#;
         let selector: Selector = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&selector).unwrap(), json);
         assert_eq!(serde_json::to_string(&Selector::All).unwrap(), r#""all""#);
+        let json = r#"{"matching":{"site":"site:google","tenant":"","priority":"bulk","older_than":"7200s","status":"4.2.*","category":"quota","reply":"full"}}"#;
+        let selector: Selector = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&selector).unwrap(), json);
         for bad in [r#"{"matching":{"sender":"a b"}}"#, r#"{"matching":{"to":"x"}}"#, "{}", r#""every""#] {
             assert!(serde_json::from_str::<Selector>(bad).is_err(), "{bad}");
         }

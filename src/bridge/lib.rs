@@ -21,10 +21,13 @@ pub use delivery::sts::PoliciesLimits;
 pub use self::tenancy::{Claimed, Known, ListDesk, ListEntries, ListErrand, ListError, ListPage, Tenancy};
 pub use carriage::{Call, Parcel, Receipt};
 pub use door::{AskError, Door, Limits};
-pub use filter::{Filter, Pattern, PatternError, Selector};
+pub use filter::{Age, AgeError, Class, Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPolicies};
-pub use request::{Action, Hatch, Listing, Neighbours, Progress, Released, Reply, Request, hatches};
+pub use request::{
+    Action, Change, Hatch, Listing, Neighbours, Pace, Progress, Released, Reply, Request, hatches,
+};
+pub use text::time_text;
 pub use view::{
     Counts, Destination, Entry, Explained, JournalHealth, Page, Reason, Recipient, Returning, ShardHealth,
     Stage, State, Stranded, Summary,

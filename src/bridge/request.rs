@@ -23,14 +23,12 @@ pub enum Request {
     Explain(String, Reply<Vec<Explained>>),
     /// One step of a change; ask again with [`Progress::next`] until there is none.
     Change {
-        /// What is to become of them.
-        action: Action,
-        /// Whom it is about.
-        selector: Selector,
+        /// What is wanted.
+        change: Change,
         /// Where to go on; 0 is the start.
         cursor: u64,
-        /// What has been done.
-        reply: Reply<Progress>,
+        /// What has been done; `None` when there is no route of that name.
+        reply: Reply<Option<Progress>>,
     },
     /// Try now what waits for this node; `None` while that is being done for another one.
     Release(Node, Reply<Option<Released>>),
@@ -75,6 +73,29 @@ pub struct Listing {
     pub limit: usize,
 }
 
+/// What is to become of whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What is to become of them.
+    pub action: Action,
+    /// With [`Action::Reroute`]: the name of the route by which they go; none: their domain's own again.
+    pub to: Option<Box<str>>,
+    /// Whom it is about.
+    pub selector: Selector,
+    /// How much of a core it may take.
+    pub pace: Pace,
+}
+
+/// How much of a core a change may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// Somebody waits for it.
+    #[default]
+    Soon,
+    /// What is left, and a small share of it where nothing is: it is long, and mail goes before it.
+    Aside,
+}
+
 /// What an operator wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,6 +108,10 @@ pub enum Action {
     Release,
     /// Forget recipients without a notification.
     Remove,
+    /// Send recipients by another route.
+    Reroute,
+    /// Nothing: say how many they are.
+    Count,
 }
 
 impl Action {
@@ -97,6 +122,8 @@ impl Action {
             Self::Hold => "hold",
             Self::Release => "release",
             Self::Remove => "remove",
+            Self::Reroute => "reroute",
+            Self::Count => "count",
         }
     }
 }
@@ -104,8 +131,17 @@ impl Action {
 /// How far a change has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Progress {
+    /// Recipients that were meant.
+    #[serde(default)]
+    pub matched: u64,
     /// Recipients that this step changed.
     pub changed: u64,
+    /// Entries of the queue that were looked at, of so many; not counted where one message alone is meant.
+    #[serde(default)]
+    pub looked: u64,
+    /// How many entries there are.
+    #[serde(default)]
+    pub of: u64,
     /// Where to go on, unless this was the last step.
     #[serde(with = "crate::text::option", default)]
     pub next: Option<u64>,

@@ -57,6 +57,11 @@ pub(crate) mod time {
     }
 }
 
+/// A point in time, as answers have it.
+pub fn time_text(at: mail::Timestamp) -> String {
+    time::written(at).to_string()
+}
+
 /// A point in time that may be missing.
 pub(crate) mod time_option {
     use mail::Timestamp;

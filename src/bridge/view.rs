@@ -5,7 +5,7 @@ use std::fmt;
 use mail::{QueueId, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::text;
+use crate::{Class, text};
 
 /// A message in the queue, or those of its recipients that stand alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,11 @@ pub struct Entry {
     pub received_at: Timestamp,
     /// Octets of content.
     pub size: u64,
+    /// In which class it is.
+    pub priority: Class,
+    /// Whose mail it is, when it is a tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// The reverse-path; empty for the null reverse-path.
     pub sender: String,
     /// How many recipients are meant; a listing shows some of them.
@@ -46,6 +51,9 @@ pub struct Recipient {
     pub state: State,
     /// Where it goes.
     pub destination: String,
+    /// The site that this is of, when that has another name and is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site: Option<String>,
     /// How many attempts have ended.
     pub attempts: u32,
     /// When it is tried next.

@@ -34,6 +34,7 @@ impl Config {
         self.check_tenants(reader);
         self.check_consent(reader);
         self.check_reply_rules(reader);
+        self.check_retries(reader);
         self.check_bounces(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
@@ -441,6 +442,26 @@ impl Config {
         for rule in self.reply_rules.iter().filter(|rule| rule.fits_everything()) {
             let key = format!("reply-rule.{}", rule.name.to_ascii_lowercase());
             reader.missing(&key, "text = [\"…\"]", "say which refusals it is for");
+        }
+    }
+
+    fn check_retries(&self, reader: &mut Reader<'_>) {
+        for rule in &self.retries {
+            let key = format!("retry.{}", rule.name.to_ascii_lowercase());
+            if rule.says_nothing() {
+                reader.missing(
+                    &key,
+                    "retry = [\"1h\"]",
+                    "say when, with `first`, `hint`, `retry` or `give-up`",
+                );
+            }
+            // A site may have a name of its own; a route has one of these.
+            for name in &rule.routes {
+                if !self.routes.iter().any(|route| route.name.eq_ignore_ascii_case(name)) {
+                    let problem = format!("there is no route \"{name}\"");
+                    reader.conflict(&[&format!("{key}.routes")], problem, "name a [[route]] by its `name`");
+                }
+            }
         }
     }
 

@@ -63,6 +63,7 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.dkim.pop(), Some(crate::Dkim::sample()));
     assert_eq!(all.reply_rules.pop(), Some(ReplyRule::sample()));
     assert_eq!(all.credentials.pop(), Some(Credential::sample()));
+    assert_eq!(all.retries.pop(), Some(Retry::sample()));
     assert_eq!(all, config);
 }
 

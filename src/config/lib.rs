@@ -20,6 +20,7 @@ mod operating;
 mod parse;
 mod reader;
 mod replies;
+mod retrying;
 mod schema;
 mod sending;
 mod serving;
@@ -47,6 +48,7 @@ pub use operating::{
 };
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
+pub use retrying::{MailClass, Retry, RetrySenders};
 pub use schema::Takes;
 pub use sending::{
     Bounces, Dns, DomainPattern, EightBit, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route,
@@ -137,6 +139,8 @@ section! {
         bounces: Bounces [Table] = Bounces::default();
         /// What refusals are about.
         reply_rules "reply-rule": Vec<ReplyRule> [Entries] = Vec::new();
+        /// When what is refused is tried again.
+        retries "retry": Vec<Retry> [Entries] = Vec::new();
         /// Certificates of next hops.
         outbound_tls: OutboundTls [Table] = OutboundTls::default();
         /// Policies of domains about TLS.

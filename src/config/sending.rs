@@ -286,6 +286,9 @@ section! {
         retry_max: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(3 * 3_600);
         /// Waits are made longer or shorter by up to so many percent, so that mail does not come back in one wave.
         jitter: u8 [Whole<0, 50>] = 10;
+        /// How long to wait after the first attempt where who comes for the first time is to come again (greylisting), at least,
+        /// unless the reply says how long. Empty: as after any other. A `[[retry]]` that fits goes before this.
+        greylist_retry: Option<Duration> [Maybe<Time<{ SECOND }, { 7 * DAY }>>] = Some(Duration::from_secs(300));
         /// After so long a message is returned to its sender (RFC 5321 §4.5.4.1 wants 4 to 5 days).
         give_up: Duration [Time<{ SECOND }, { 90 * DAY }>] = Duration::from_secs(5 * 86_400);
         /// The same for mail with the null reverse-path, which cannot be returned: it is dropped.
@@ -302,6 +305,9 @@ section! {
         /// How long a core sends on a connection to a next hop before it leaves it to another core that waits for one:
         /// the `concurrency-max` of a route are for all cores.
         connection_turn: Duration [Time<0, { HOUR }>] = Duration::from_secs(1);
+        /// Percent of a core that a long change of the queue in the background may take while there is mail; it takes more while
+        /// there is none.
+        task_share: u8 [Whole<1, 100>] = 3;
         /// Recipients queued at once on one core; then new mail is answered with 452.
         recipients_max: u64 [Whole<1000, 1_000_000_000>] = 20_000_000;
         /// Know large providers by the rules that come with the program (docs/queue.md). A `[[site]]` of the same name changes one.

@@ -99,7 +99,7 @@ enum Command {
     )]
     Dkim(dkim_command::DkimArguments),
     /// Look at queued mail and act on it, through the running server.
-    Queue(QueueArguments),
+    Queue(Box<QueueArguments>),
     /// Look at suppression lists and change them, through the running server.
     Suppression(SuppressionArguments),
     /// Look at the segments of the journal, with or without the server.

@@ -39,6 +39,9 @@ domains = ["*"]
 [[reply-rule]]
 name = "q"
 codes = [450]
+[[retry]]
+name = "w"
+retry = ["1h"]
 [[site]]
 name = "p"
 hosts = ["*.example.org"]
@@ -320,6 +323,19 @@ bounces.local-part = "returned" | bounces.domain = "b.example.org"
 bounces.complaints = "fbl" | bounces.domain = "b.example.org"
 bounces.lifetime = "7d" | bounces.domain = "b.example.org"
 bounces.unsigned = "ignore" | bounces.domain = "b.example.org"
+retry.categories = ["quota"]
+retry.statuses = ["4.2.*"]
+retry.reply-rules = ["q"]
+retry.sites = ["p"]
+retry.routes = ["r"]
+retry.domains = ["example.com"]
+retry.priorities = ["bulk"]
+retry.senders = "null"
+retry.first = "7m"
+retry.hint = true
+retry.retry = ["7m"]
+retry.retry-max = "7h"
+retry.give-up = "7h"
 site.hosts = ["*.example.com"]
 site.domains = ["example.com"]
 site.connections-max = 7
@@ -411,6 +427,8 @@ queue.destination-retry-max = "7m"
 queue.recipients-max = 7000
 queue.attempts-max = 7
 queue.connection-turn = "3s"
+queue.task-share = 7
+queue.greylist-retry = "7m"
 queue.recipients-per-transaction = 7
 http.address = ["127.0.0.1:8081"]
 http.token = "0123456789abcdef"
@@ -454,6 +472,7 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "api-key",
         "etrn",
         "reply-rule",
+        "retry",
         "site",
         "tenant",
         "dkim",
@@ -579,6 +598,7 @@ fn entries_come_and_go() {
         ("[[domain]]\nname = \"example.com\"", false),
         ("[[route]]\nname = \"s\"\ndomains = [\"example.com\"]", false),
         ("[[reply-rule]]\nname = \"s\"\ncodes = [452]", false),
+        ("[[retry]]\nname = \"s\"\nhint = true", false),
         ("[[certificate]]\nname = \"d\"\ncertificate = \"d.pem\"\nkey = \"e.pem\"", false),
         ("[[listener]]\nname = \"s\"\naddress = [\"127.0.0.1:2526\"]", true),
     ] {

@@ -273,7 +273,7 @@ impl Pattern {
     }
 
     /// Whether a name that is written like a domain is meant.
-    fn fits(&self, name: &str) -> bool {
+    pub(crate) fn fits(&self, name: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Exact(domain) => domain.as_str().eq_ignore_ascii_case(name),

@@ -12,6 +12,7 @@ mod connections;
 pub mod dane;
 mod outcome;
 mod protection;
+mod retry;
 mod route;
 mod site;
 pub mod sts;
@@ -24,6 +25,9 @@ pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, R
 pub use connections::{Connections, ConnectionsLimits};
 pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
 pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};
+pub use retry::{
+    Answerable, MailClass, Plan, PlannedWait, RefusedMail, RetryRule, RetryRules, hint as retry_hint,
+};
 pub use route::{
     Demand, Destination, EightBitContent, Family, Forwarding, HopHost, Pattern, Place, ReversePaths, Route,
     RouteIndex, RouteOptions, Routes, Sources, Via,

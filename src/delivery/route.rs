@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -21,6 +21,8 @@ pub struct Routes {
     routes: Vec<Route>,
     /// The keys of routes that are the same for all domains.
     keys: Vec<Option<Arc<str>>>,
+    /// Those that have a name by which an operator may choose them.
+    names: BTreeMap<Box<str>, RouteIndex>,
     exact: HashMap<Domain, RouteIndex>,
     below: HashMap<Box<str>, RouteIndex>,
     any: Option<RouteIndex>,
@@ -206,6 +208,11 @@ const TLS: &str = "requiretls:";
 const TLS_PREFERRED: &str = "prefer-requiretls:";
 /// Before the key of mail that is rather to arrive in clear than not.
 const TLS_WAIVED: &str = "tls-waived:";
+/// Before the key of mail that an operator sends by a route of this name, and behind the name.
+const CHOSEN: &str = "via:";
+const CHOSEN_END: char = '>';
+/// The longest name by which a route can be chosen: as long as the journal keeps it.
+const NAME_MAX: usize = 128;
 
 impl Demand {
     /// Of mail with this reverse-path that asks this of TLS.
@@ -280,6 +287,41 @@ impl Routes {
         all
     }
 
+    /// Gives the first routes their names, in their order.
+    #[must_use]
+    pub fn named<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let indexes = (0..self.routes.len() as u32).map(RouteIndex);
+        let usable = |name: &str| !name.is_empty() && name.len() <= NAME_MAX && !name.contains(CHOSEN_END);
+        let named = names.into_iter().zip(indexes).filter(|(name, _)| usable(name));
+        self.names = named.map(|(name, index)| (name.into(), index)).collect();
+        self
+    }
+
+    /// The name of a route, if it has one.
+    pub fn name_of(&self, route: RouteIndex) -> Option<&str> {
+        self.names.iter().find(|(_, index)| **index == route).map(|(name, _)| &**name)
+    }
+
+    /// Whether a route has that name.
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names.contains_key(name)
+    }
+
+    /// Where mail of this domain goes that an operator sends by the route of that name; `None` when there is none.
+    pub fn destination_by(&self, name: &str, domain: &Domain, demand: Demand) -> Option<Destination> {
+        let route = *self.names.get(name)?;
+        let key = match &self.keys[route.0 as usize] {
+            Some(key) => format!("{}{CHOSEN}{name}{CHOSEN_END}{key}", before(demand)),
+            None => format!("{}{CHOSEN}{name}{CHOSEN_END}{MX}{domain}", before(demand)),
+        };
+        Some(Destination { key: key.into(), route })
+    }
+
+    /// The name of the route by which an operator sends mail with this key, whatever its domain's routes say.
+    pub fn chosen_of_key(key: &str) -> Option<&str> {
+        parted(key).1
+    }
+
     /// Where this domain's mail goes; `None` when no route is for it.
     pub fn destination(&self, domain: &Domain) -> Option<Destination> {
         let route = self.find(domain)?;
@@ -344,12 +386,13 @@ impl Routes {
 
     /// Whether a key that [`Routes::shared_keys_changed`] gave is this one's, whatever it asks of TLS.
     pub fn is_among(key: &str, shared: &HashSet<Arc<str>>) -> bool {
-        shared.contains(parted(key).1)
+        let (_, chosen, key) = parted(key);
+        chosen.is_none() && shared.contains(key)
     }
 
     /// Whether mail with this key is kept back by its route.
     pub fn is_hold_key(key: &str) -> bool {
-        parted(key).1.strip_prefix(HOLD).is_some_and(|rest| rest.is_empty() || rest.starts_with(';'))
+        parted(key).2.strip_prefix(HOLD).is_some_and(|rest| rest.is_empty() || rest.starts_with(';'))
     }
 
     /// What all mail with this key asks.
@@ -365,7 +408,15 @@ impl Routes {
     /// The route of a key that [`Routes::destination`] gave, perhaps before a change of configuration;
     /// `None` when no route gives such a key now: then the domain has to be asked for again.
     pub fn route_of_key(&self, key: &str) -> Option<RouteIndex> {
-        let key = parted(key).1;
+        let (_, chosen, key) = parted(key);
+        if let Some(name) = chosen {
+            let route = *self.names.get(name)?;
+            let is_its = match &self.keys[route.0 as usize] {
+                Some(shared) => **shared == *key,
+                None => key.starts_with(MX),
+            };
+            return is_its.then_some(route);
+        }
         let route = match Self::domain_of_key(key) {
             Some(domain) => self.find(&domain)?,
             None => {
@@ -378,7 +429,7 @@ impl Routes {
 
     /// The domain of a key of an [`Via::Mx`] route, which an attempt needs.
     pub fn domain_of_key(key: &str) -> Option<Domain> {
-        Domain::parse(parted(key).1.strip_prefix(MX)?).ok()
+        Domain::parse(parted(key).2.strip_prefix(MX)?).ok()
     }
 
     /// The key of a site under a route: mail of routes that treat the same hosts otherwise has other connections, and so has
@@ -402,7 +453,7 @@ impl Routes {
     /// For what the limits of a lane with this key hold: all mail to the site by routes that treat it alike, whatever is asked
     /// of TLS or published about it.
     pub fn limit_key(key: &str) -> Cow<'_, str> {
-        let site = parted(key).1;
+        let site = parted(key).2;
         match site.split_once('+') {
             None => site.into(),
             Some((site, marks)) => match marks.split_once(';') {
@@ -414,7 +465,7 @@ impl Routes {
 
     /// The site of a key that [`Routes::site_key`] gave.
     pub fn site_of_key(key: &str) -> &str {
-        let site = parted(key).1;
+        let site = parted(key).2;
         site.split_once(';').map_or(site, |(site, _)| site)
     }
 
@@ -484,10 +535,14 @@ const fn before(demand: Demand) -> &'static str {
     }
 }
 
-/// A key, and what stands before it.
-fn parted(key: &str) -> (&str, &str) {
+/// What a key's mail asks, the route that an operator has chosen for it, and the rest of it.
+fn parted(key: &str) -> (&str, Option<&str>, &str) {
     let demand = [TLS, TLS_PREFERRED, TLS_WAIVED].into_iter().find(|before| key.starts_with(before));
-    key.split_at(demand.map_or(0, str::len))
+    let (demand, rest) = key.split_at(demand.map_or(0, str::len));
+    match rest.strip_prefix(CHOSEN).and_then(|rest| rest.split_once(CHOSEN_END)) {
+        Some((name, rest)) => (demand, Some(name), rest),
+        None => (demand, None, rest),
+    }
 }
 
 impl fmt::Display for HopHost {
@@ -662,6 +717,39 @@ mod test {
         }
         assert_eq!(&*Routes::unrouted(&domain("a.test"), Demand::Required), "requiretls:mx:a.test");
         assert_eq!(&*Routes::unrouted(&domain("a.test"), Demand::None), "mx:a.test");
+    }
+
+    #[test]
+    fn an_operator_may_choose_a_route_by_its_name() {
+        let backup = hop([127, 0, 0, 1], 2600);
+        let make = |backup: Via| {
+            let routes =
+                vec![route(&["*"], Via::Mx(25)), route(&["b.test"], backup), route(&["c.test"], Via::Hold)];
+            Routes::new(routes).named(["", "backup", "later"])
+        };
+        let routes = make(backup.clone());
+        let by = |name: &str, text: &str, demand| routes.destination_by(name, &domain(text), demand);
+        let chosen = by("backup", "example.org", Demand::Required).unwrap();
+        assert_eq!((&*chosen.key, chosen.route), ("requiretls:via:backup>hop:127.0.0.1:2600", RouteIndex(1)));
+        assert_eq!(Routes::demand_of_key(&chosen.key), Demand::Required);
+        assert_eq!(Routes::chosen_of_key(&chosen.key), Some("backup"));
+        assert_eq!(routes.route_of_key(&chosen.key), Some(RouteIndex(1)));
+        // Its limits are those of all mail that goes there.
+        assert_eq!(Routes::limit_key(&chosen.key), "hop:127.0.0.1:2600");
+        assert!(Routes::is_hold_key(&by("later", "a.test", Demand::None).unwrap().key));
+        assert_eq!(by("other", "a.test", Demand::None), None);
+        assert_eq!(by("", "a.test", Demand::None), None);
+        assert_eq!(Routes::chosen_of_key("hop:127.0.0.1:2600"), None);
+        // Other hosts, or none of that name: the domain has to be asked for again. Patterns are no matter.
+        let changed = make(hop([127, 0, 0, 1], 2601));
+        assert_eq!(changed.route_of_key(&chosen.key), None);
+        assert_eq!(Routes::default().route_of_key(&chosen.key), None);
+        assert!(!Routes::is_among(&chosen.key, &routes.shared_keys_changed(&Routes::default())));
+        let mx = make(Via::Mx(25)).destination_by("backup", &domain("a.test"), Demand::None).unwrap();
+        assert_eq!(
+            (&*mx.key, Routes::domain_of_key(&mx.key)),
+            ("via:backup>mx:a.test", Some(domain("a.test")))
+        );
     }
 
     #[test]

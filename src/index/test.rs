@@ -118,7 +118,7 @@ fn long_life(index: &mut dyn Index) {
 fn a_long_life() {
     long_life(&mut MemoryIndex::default());
     let folder = tempfile::tempdir().unwrap();
-    long_life(&mut SledIndex::open(folder.path(), CACHE).unwrap().0);
+    long_life(&mut SledIndex::open(&folder.path().join("index"), CACHE).unwrap().0);
 }
 
 #[test]
@@ -156,13 +156,14 @@ fn raw(path: impl AsRef<std::path::Path>) -> sled::Db {
 #[test]
 fn a_lost_block_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut index, _) = SledIndex::open(folder.path(), CACHE).unwrap();
+    let path = folder.path().join("index");
+    let (mut index, _) = SledIndex::open(&path, CACHE).unwrap();
     index.apply(&batch(10, &[1, 200, 3], &[])).unwrap();
     drop(index);
-    let db = raw(folder.path());
+    let db = raw(&path);
     assert!(db.remove(entries::BlockKey::of(id(200)).to_bytes()).unwrap().is_some());
     drop(db);
-    let (index, _) = SledIndex::open(folder.path(), CACHE).unwrap();
+    let (index, _) = SledIndex::open(&path, CACHE).unwrap();
     assert!(matches!(index.load(), Err(IndexError::Damaged(_))), "{:?}", index.load());
 }
 
@@ -211,13 +212,15 @@ fn overwritten_files_end_in_a_rebuild() {
     for damage in [&b""[..], b"nonsense", &[0xff; 5000]] {
         for file in ["db", "conf"] {
             let folder = tempfile::tempdir().unwrap();
-            let (mut index, _) = SledIndex::open(folder.path(), CACHE).unwrap();
+            // What is put aside lies beside it.
+            let path = folder.path().join("index");
+            let (mut index, _) = SledIndex::open(&path, CACHE).unwrap();
             index.apply(&batch(10, &[1, 2, 3], &[])).unwrap();
             index.flush().unwrap();
             let sound = index.load();
             drop(index);
-            std::fs::write(folder.path().join(file), damage).unwrap();
-            let (mut index, _) = SledIndex::open(folder.path(), CACHE).unwrap();
+            std::fs::write(path.join(file), damage).unwrap();
+            let (mut index, _) = SledIndex::open(&path, CACHE).unwrap();
             match index.load() {
                 Ok(None) | Err(_) => index.rebuild(&[(id(1), entry(1))], &checkpoint(5)).unwrap(),
                 other => assert_eq!(other, sound, "{file}"),

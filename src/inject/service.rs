@@ -804,7 +804,7 @@ fn ask_problem(error: &AskError) -> Problem {
         AskError::Crowded | AskError::Returning(..) => {
             Problem::new(Kind::Busy, error.to_string()).retry_after(SHORT_WAIT)
         }
-        AskError::Gone(_) | AskError::Late(_) | AskError::Cursor => {
+        AskError::Gone(_) | AskError::Late(_) | AskError::Cursor | AskError::Route => {
             Problem::new(Kind::Unknown, error.to_string())
         }
     }

@@ -34,6 +34,8 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
                     id,
                     received_at: Timestamp(0),
                     size: 1,
+                    priority: bridge::Class::Normal,
+                    tenant: None,
                     sender: sender.into(),
                     recipients_total: 0,
                     recipients: Vec::new(),

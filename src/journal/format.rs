@@ -29,7 +29,7 @@ pub(crate) const META_CEILING: u32 = 16 << 20;
 
 const SEGMENT_MAGIC: &[u8; 8] = b"RINGPOST";
 /// Segments are written with this version; those of earlier ones are read, and used again.
-pub const SEGMENT_VERSION: u16 = 3;
+pub const SEGMENT_VERSION: u16 = 4;
 const SEGMENT_HEADER: usize = 72;
 const RECORD_MAGIC: &[u8; 4] = b"RPr1";
 const RECORD_CRC_AT: usize = 4;

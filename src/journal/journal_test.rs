@@ -93,6 +93,8 @@ fn deferred() -> RecipientState {
         due: Timestamp(5),
         delay_notice: DelayNotice::Sent,
         last: Some(Last { status, host: "mx.example.org".into(), text: "421 later".into() }),
+        category: Some(mail::Category::System),
+        route: Some("backup".into()),
     }
 }
 

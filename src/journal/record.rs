@@ -5,9 +5,9 @@
 
 use bytes::{BufMut, BytesMut};
 use mail::{
-    Address, BodyType, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, HoldFor, ListId, Notify,
-    OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Source, Status, TenantId, Timestamp, TlsDemand,
-    TransferPriority, Upstream, Utf8,
+    Address, BodyType, Category, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, HoldFor,
+    ListId, Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Source, Status, TenantId,
+    Timestamp, TlsDemand, TransferPriority, Upstream, Utf8,
 };
 
 use crate::{
@@ -94,6 +94,10 @@ pub struct RecipientState {
     pub delay_notice: DelayNotice,
     /// What the last attempt met.
     pub last: Option<Last>,
+    /// What that was about, by the rules as they were then.
+    pub category: Option<Category>,
+    /// The name of the route by which an operator sends it, whatever the routes say of its domain.
+    pub route: Option<Box<str>>,
 }
 
 /// A run of content bytes in a segment, with their checksum.
@@ -448,6 +452,13 @@ const NOTIFY_GIVEN: u8 = 16;
 
 const STATE_NOTICE_SENT: u8 = 1;
 const STATE_LAST: u8 = 2;
+const STATE_FIELDS: u8 = 4;
+
+// Fields of a state: number, length, value. Numbers are for ever; one that is not known is passed over.
+const STATE_CATEGORY: u8 = 1;
+const STATE_ROUTE: u8 = 2;
+/// Longest name of a route that is kept.
+pub const ROUTE_MAX: usize = 128;
 
 fn envelope_flags(envelope: &Envelope) -> u8 {
     let body = match envelope.body {
@@ -694,7 +705,9 @@ fn put_state(buffer: &mut BytesMut, state: &RecipientState) {
         DelayNotice::Sent => STATE_NOTICE_SENT,
     };
     buffer.put_u8(state.phase.number());
-    buffer.put_u8(notice | if state.last.is_some() { STATE_LAST } else { 0 });
+    let has_fields = state.category.is_some() || state.route.is_some();
+    let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+    buffer.put_u8(notice | bit(state.last.is_some(), STATE_LAST) | bit(has_fields, STATE_FIELDS));
     buffer.put_u32_le(state.attempts);
     buffer.put_u64_le(state.due.0);
     if let Some(last) = &state.last {
@@ -704,6 +717,19 @@ fn put_state(buffer: &mut BytesMut, state: &RecipientState) {
         buffer.put_u16_le(detail);
         put_text(buffer, &last.host, HOST_MAX);
         put_text(buffer, &last.text, TEXT_MAX);
+    }
+    if has_fields {
+        let route =
+            state.route.as_ref().map(|route| &route.as_bytes()[..route.floor_char_boundary(ROUTE_MAX)]);
+        let len = state.category.map_or(0, |_| 3) + route.map_or(0, |route| 2 + route.len());
+        buffer.put_u8(len as u8);
+        if let Some(category) = state.category {
+            buffer.put_slice(&[STATE_CATEGORY, 1, category.number()]);
+        }
+        if let Some(route) = route {
+            buffer.put_slice(&[STATE_ROUTE, route.len() as u8]);
+            buffer.put_slice(route);
+        }
     }
 }
 
@@ -722,7 +748,30 @@ fn take_state(reader: &mut Reader<'_>) -> Result<RecipientState, Malformed> {
     let delay_notice = if flags & STATE_NOTICE_SENT == 0 { DelayNotice::Unsent } else { DelayNotice::Sent };
     let (attempts, due) = (reader.u32()?, Timestamp(reader.u64()?));
     let last = if flags & STATE_LAST == 0 { None } else { Some(take_last(reader)?) };
-    Ok(RecipientState { phase, attempts, due, delay_notice, last })
+    let mut state = RecipientState { phase, attempts, due, delay_notice, last, ..RecipientState::default() };
+    if flags & STATE_FIELDS != 0 {
+        take_fields(reader, &mut state)?;
+    }
+    Ok(state)
+}
+
+fn take_fields(reader: &mut Reader<'_>, state: &mut RecipientState) -> Result<(), Malformed> {
+    let len = reader.u8()?;
+    let mut fields = Reader::new(reader.take(usize::from(len))?);
+    while fields.end().is_err() {
+        let (number, len) = (fields.u8()?, fields.u8()?);
+        let bytes = fields.take(usize::from(len))?;
+        match number {
+            // A category of a later version is one that is not known.
+            STATE_CATEGORY => state.category = Category::of_number(Reader::new(bytes).u8()?),
+            STATE_ROUTE => {
+                let text = std::str::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"))?;
+                state.route = Some(text.into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn take_last(reader: &mut Reader<'_>) -> Result<Last, Malformed> {
@@ -783,6 +832,32 @@ mod test {
         assert_eq!(take_handling(&mut Reader::new(&later)), Ok(handling));
         later[0] += 1;
         assert!(take_handling(&mut Reader::new(&later)).is_err(), "longer than it is");
+    }
+
+    #[test]
+    fn what_a_refusal_was_about_and_an_operators_route_are_kept() {
+        for (category, route) in [
+            (None, None),
+            (Some(Category::Greylisted), None),
+            (None, Some("backup".into())),
+            (Some(Category::Other), Some("r".repeat(ROUTE_MAX).into())),
+        ] {
+            let state = RecipientState { attempts: 3, category, route, ..RecipientState::default() };
+            let mut buffer = BytesMut::new();
+            put_state(&mut buffer, &state);
+            assert_eq!(take_state(&mut Reader::new(&buffer)), Ok(state));
+        }
+        // A field, and a category, of a later version are passed over.
+        let mut buffer = BytesMut::new();
+        let state = RecipientState { category: Some(Category::Quota), ..RecipientState::default() };
+        put_state(&mut buffer, &state);
+        let mut later = buffer.to_vec();
+        let fields = later.len() - 3;
+        later[fields - 1] += 3;
+        later[fields + 2] = 200;
+        later.extend([99, 1, 0]);
+        assert_eq!(take_state(&mut Reader::new(&later)), Ok(RecipientState::default()));
+        assert!(take_state(&mut Reader::new(&later[..later.len() - 1])).is_err(), "cut short");
     }
 
     #[test]

@@ -81,6 +81,16 @@ impl Category {
         Self::Other,
     ];
 
+    /// Its number where it is kept: its place in [`Self::ALL`], from 1 on. Numbers are for ever; a new category goes last.
+    pub const fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The one of that number, if it is known.
+    pub fn of_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+    }
+
     /// As it is written everywhere.
     pub const fn word(self) -> &'static str {
         match self {
@@ -111,8 +121,38 @@ impl Category {
     }
 }
 
+/// The text is none of the words for categories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no such category: docs/reply-rules.md has their words, such as greylisted, quota, rate")]
+pub struct CategoryError;
+
+impl std::str::FromStr for Category {
+    type Err = CategoryError;
+
+    fn from_str(text: &str) -> Result<Self, CategoryError> {
+        Self::ALL.into_iter().find(|category| category.word() == text).ok_or(CategoryError)
+    }
+}
+
 impl fmt::Display for Category {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.word())
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn numbers_and_words_and_back() {
+        for category in Category::ALL {
+            assert_eq!(Category::of_number(category.number()), Some(category));
+            assert_eq!(category.word().parse(), Ok(category));
+        }
+        assert_eq!((Category::of_number(0), Category::of_number(200)), (None, None));
+        assert_eq!("greylist".parse::<Category>(), Err(CategoryError));
+        // They are on disks.
+        assert_eq!((Category::BadMailbox.number(), Category::Other.number()), (1, 22));
     }
 }

@@ -14,7 +14,7 @@ mod time;
 mod upstream;
 
 pub use address::{Address, AddressError, Domain, LocalPart};
-pub use category::Category;
+pub use category::{Category, CategoryError};
 pub use envelope::{
     BodyType, Envelope, ForwardPath, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Utf8,
 };

@@ -3,8 +3,9 @@
 use mail::{QueueId, Timestamp};
 
 use crate::{
-    Cursor, Destination, Order, Queue, Recipients, State,
-    group::{self, Group, Tagged},
+    Cursor, Destination, Filter, Order, Queue, Recipients, State,
+    filter::STEP_MAX,
+    group::{self, Tagged},
     machine::Standing,
     site::Phase,
     slab::NIL,
@@ -27,8 +28,8 @@ pub enum Command {
 
 /// Whom a [`Command`] is for. What the queue cannot see (reverse-path, address) the caller
 /// looks up first and names by id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selector {
+#[derive(Clone, Copy, Debug)]
+pub enum Selector<'a> {
     /// Everybody.
     All,
     /// All recipients of a message.
@@ -37,20 +38,21 @@ pub enum Selector {
     Recipient(QueueId, u32),
     /// All recipients bound for a destination.
     Destination(Destination),
+    /// All recipients of these groups.
+    Matching(&'a Filter<'a>),
 }
 
 /// How far a [`Command`] has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Progress {
-    /// How many recipients this step changed.
+    /// How many recipients were meant.
+    pub matched: u64,
+    /// How many of them this step changed.
     pub changed: u64,
     /// Where to go on, unless this was the last step.
     pub next: Option<Cursor>,
 }
-
-/// Groups that one step looks at.
-const STEP_MAX: u32 = 4096;
 
 impl Queue {
     /// Does one step of a command; call again with `next` until there is none.
@@ -60,16 +62,18 @@ impl Queue {
     pub fn on_command(
         &mut self,
         command: Command,
-        selector: Selector,
+        selector: Selector<'_>,
         cursor: Cursor,
         now: Timestamp,
         orders: &mut Vec<Order>,
     ) -> Progress {
         let progress = match selector {
-            Selector::All => self.command_some(command, None, cursor, now, orders),
+            Selector::All => self.command_some(command, &Filter::default(), cursor, now, orders),
             Selector::Destination(destination) => {
-                self.command_some(command, Some(destination), cursor, now, orders)
+                let filter = Filter { destinations: Some(&[destination]), ..Filter::default() };
+                self.command_some(command, &filter, cursor, now, orders)
             }
+            Selector::Matching(filter) => self.command_some(command, filter, cursor, now, orders),
             Selector::Message(id) => self.command_message(command, id, None, now, orders),
             Selector::Recipient(id, recipient) => {
                 self.command_message(command, id, Some(recipient), now, orders)
@@ -114,6 +118,7 @@ impl Queue {
                 attempts: group.attempts,
                 due: group.due,
                 status: group.status.get(),
+                category: group.status.category(),
             };
             self.remove_group(index, tick);
             if !others.is_empty() {
@@ -129,20 +134,21 @@ impl Queue {
     fn command_some(
         &mut self,
         command: Command,
-        destination: Option<Destination>,
+        filter: &Filter<'_>,
         cursor: Cursor,
         now: Timestamp,
         orders: &mut Vec<Order>,
     ) -> Progress {
         let end = self.groups.end().min(cursor.0.saturating_add(STEP_MAX));
-        let mut changed = 0;
+        let (mut matched, mut changed) = (0, 0);
         for index in cursor.0..end {
-            let meant = |group: &Group| destination.is_none_or(|meant| meant.0 == group.destination);
-            if self.groups.get(index).is_some_and(meant) {
-                changed += self.command_group(command, index, None, now, orders);
-            }
+            let Some(group) = self.groups.get(index).filter(|group| self.meets(filter, group)) else {
+                continue;
+            };
+            matched += group::recipients(&self.nodes, group.recipients).count() as u64;
+            changed += self.command_group(command, index, None, now, orders);
         }
-        Progress { changed, next: (end < self.groups.end()).then_some(Cursor(end)) }
+        Progress { matched, changed, next: (end < self.groups.end()).then_some(Cursor(end)) }
     }
 
     fn command_message(
@@ -153,18 +159,22 @@ impl Queue {
         now: Timestamp,
         orders: &mut Vec<Order>,
     ) -> Progress {
-        let mut changed = 0;
+        let (mut matched, mut changed) = (0, 0);
         let mut next = self.ids.find(&self.messages, id.to_bits()).map_or(NIL, |i| self.messages[i].groups);
         while next != NIL {
             let group = &self.groups[next];
             let index = std::mem::replace(&mut next, group.sibling_after);
-            let mut places = group::recipients(&self.nodes, group.recipients).map(Tagged::recipient);
-            if recipient.is_none_or(|recipient| places.any(|place| place == recipient)) {
-                drop(places);
+            let places = || group::recipients(&self.nodes, group.recipients).map(Tagged::recipient);
+            let among = match recipient {
+                None => places().count() as u64,
+                Some(recipient) => u64::from(places().any(|place| place == recipient)),
+            };
+            if among > 0 {
+                matched += among;
                 changed += self.command_group(command, index, recipient, now, orders);
             }
         }
-        Progress { changed, next: None }
+        Progress { matched, changed, next: None }
     }
 
     /// Does a command for a group, or for one of its recipients.
@@ -211,6 +221,7 @@ impl Queue {
             attempts: group.attempts,
             due: group.due,
             status: group.status.get(),
+            category: group.status.category(),
         };
         self.remove_group(index, tick);
         if !others.is_empty() {
@@ -275,6 +286,7 @@ impl Queue {
                 attempts: group.attempts,
                 due: group.due,
                 status: group.status.get(),
+                category: group.status.category(),
             };
             self.note(id, &changed, &standing, orders);
         }

@@ -1,6 +1,8 @@
 //! What the queue is told: messages, outcomes, states from before a restart.
 
-use mail::{QueueId, Status, Timestamp};
+use std::time::Duration;
+
+use mail::{Category, QueueId, Status, Timestamp};
 
 use crate::Destination;
 
@@ -81,6 +83,8 @@ pub struct RecipientState {
     pub due: Timestamp,
     /// Why it was deferred last.
     pub status: Option<Status>,
+    /// What that was about.
+    pub category: Option<Category>,
 }
 
 /// The state of a recipient that has not ended.
@@ -134,6 +138,44 @@ pub enum Warning {
     Sent,
 }
 
+/// Why a recipient was not delivered, and when it is to be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deferral {
+    /// Why.
+    pub status: Status,
+    /// What that is about.
+    pub category: Option<Category>,
+    /// How long to wait.
+    pub wait: Wait,
+    /// How long after its reception it is given up, where that is sooner than the schedule has it: it is tried once more
+    /// at that time, and then no more.
+    pub give_up: Option<Duration>,
+}
+
+/// How long to wait before the next try.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// As the queue's schedule says.
+    #[default]
+    Scheduled,
+    /// About so long: the schedule's jitter makes it longer or shorter.
+    About(Duration),
+    /// So long, since whoever said so counts: the jitter makes it longer alone.
+    AtLeast(Duration),
+}
+
+impl From<Status> for Deferral {
+    fn from(status: Status) -> Self {
+        Self { status, category: None, wait: Wait::Scheduled, give_up: None }
+    }
+}
+
+impl From<Deferral> for Outcome {
+    fn from(deferral: Deferral) -> Self {
+        Self::Deferred(deferral)
+    }
+}
+
 /// How an attempt ended for one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -141,8 +183,8 @@ pub enum Outcome {
     Delivered,
     /// As [`Outcome::Delivered`], and the sender is to be told.
     Untold,
-    /// May be tried again; the status says why it was not delivered.
-    Deferred(Status),
+    /// May be tried again.
+    Deferred(Deferral),
     /// May not be tried again.
     Failed,
 }

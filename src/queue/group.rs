@@ -2,7 +2,7 @@
 //!
 //! 40 octets for a message, 40 for a group, 8 for each recipient when a group has several.
 
-use mail::{Status, Timestamp};
+use mail::{Category, Status, Timestamp};
 
 use crate::{
     Kind, Priority, State, Warning,
@@ -70,7 +70,7 @@ pub(crate) enum Vacant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tagged(pub(crate) u32);
 
-/// A status in 32 bits; zero for none.
+/// A status, and what it is about, in 32 bits; zero for neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PackedStatus(u32);
 
@@ -98,16 +98,21 @@ impl Tagged {
 impl PackedStatus {
     pub(crate) const NONE: Self = Self(0);
 
-    pub(crate) fn new(status: Option<Status>) -> Self {
-        // Class, subject and detail are below 10, 1000 and 1000 (RFC 3463 §2).
-        status.map_or(Self::NONE, |Status(class, subject, detail)| {
-            Self(u32::from(class) << 24 | u32::from(subject & 0xfff) << 12 | u32::from(detail & 0xfff))
-        })
+    pub(crate) fn new(status: Option<Status>, category: Option<Category>) -> Self {
+        // Class, subject and detail are below 10, 1000 and 1000 (RFC 3463 §2); categories are below 256.
+        let status = status.map_or(0, |Status(class, subject, detail)| {
+            u32::from(class & 0xf) << 20 | u32::from(subject & 0x3ff) << 10 | u32::from(detail & 0x3ff)
+        });
+        Self(category.map_or(0, |category| u32::from(category.number())) << 24 | status)
     }
 
     pub(crate) fn get(self) -> Option<Status> {
-        let (class, subject, detail) = (self.0 >> 24, self.0 >> 12 & 0xfff, self.0 & 0xfff);
-        (self != Self::NONE).then_some(Status(class as u8, subject as u16, detail as u16))
+        let (class, subject, detail) = (self.0 >> 20 & 0xf, self.0 >> 10 & 0x3ff, self.0 & 0x3ff);
+        (class > 0).then_some(Status(class as u8, subject as u16, detail as u16))
+    }
+
+    pub(crate) fn category(self) -> Option<Category> {
+        Category::of_number((self.0 >> 24) as u8)
     }
 }
 
@@ -225,7 +230,11 @@ mod test {
     #[test]
     fn a_status_survives() {
         for status in [None, Some(Status(4, 4, 2)), Some(Status(5, 999, 999))] {
-            assert_eq!(PackedStatus::new(status).get(), status);
+            for category in [None].into_iter().chain(Category::ALL.map(Some)) {
+                let packed = PackedStatus::new(status, category);
+                assert_eq!((packed.get(), packed.category()), (status, category));
+            }
         }
+        assert_eq!(PackedStatus::new(None, None), PackedStatus::NONE);
     }
 }

@@ -24,6 +24,7 @@ mod clock;
 mod command;
 mod destination;
 mod event;
+mod filter;
 mod group;
 mod ids;
 mod machine;
@@ -44,11 +45,13 @@ mod simulation_test;
 pub use command::{Command, Progress, Selector};
 pub use destination::{Destination, Tenant, Whereabouts};
 pub use event::{
-    Accepted, Kind, MessageState, Outcome, Priority, RecipientState, Restored, State, Times, Warning,
+    Accepted, Deferral, Kind, MessageState, Outcome, Priority, RecipientState, Restored, State, Times, Wait,
+    Warning,
 };
+pub use filter::{Filter, Place, Survey};
 pub use machine::{Limits, Queue};
 pub use order::{AttemptId, Order, Recipients, ReturnReason};
 pub use redirect::{Onward, Redirect};
 pub use schedule::Schedule;
 pub use site::Site;
-pub use view::{Counts, Cursor, DestinationView, Filter, GroupView, Page, SiteView};
+pub use view::{Counts, Cursor, DestinationView, GroupView, Page, SiteView};

@@ -3,11 +3,11 @@
 use std::{mem, time::Duration};
 
 use hashbrown::HashMap;
-use mail::{QueueId, Status, Timestamp};
+use mail::{Category, QueueId, Status, Timestamp};
 
 use crate::{
-    Accepted, AttemptId, Destination, Kind, MessageState, Order, Outcome, Recipients, Redirect, Restored,
-    ReturnReason, Schedule, Site, State, Tenant, Times, Warning, Whereabouts,
+    Accepted, AttemptId, Deferral, Destination, Kind, MessageState, Order, Outcome, Recipients, Redirect,
+    Restored, ReturnReason, Schedule, Site, State, Tenant, Times, Warning, Whereabouts,
     ages::Ages,
     clock::{self, Clock, NEVER},
     destination::Destinations,
@@ -73,12 +73,16 @@ enum Older {
 /// Recipients of an ended attempt by what becomes of them. Kept to save allocations.
 #[derive(Debug, Default)]
 struct Sorted {
-    kept: Vec<u32>,
+    /// Of each why, when it is said.
+    kept: Vec<(Option<Deferral>, u32)>,
     held: Vec<u32>,
     untold: Vec<u32>,
     failed: Vec<u32>,
     removed: Vec<u32>,
-    status: Option<Status>,
+    /// Those of `kept` that are deferred alike.
+    places: Vec<u32>,
+    /// Why the last of those who are held was deferred.
+    last: Option<Deferral>,
 }
 
 /// How an attempt ended as a whole.
@@ -96,6 +100,7 @@ pub(crate) struct Standing {
     pub(crate) attempts: u16,
     pub(crate) due: u32,
     pub(crate) status: Option<Status>,
+    pub(crate) category: Option<Category>,
 }
 
 /// Entries that one tick looks at in each wheel; the rest has its turn at once, in the next tick.
@@ -223,7 +228,8 @@ impl Queue {
         let release = self.release_tick(message).filter(|release| *release > tick);
         let state = if release.is_some() { State::Deferred } else { State::Ready };
         let due = release.unwrap_or(tick);
-        let standing = |destination| Standing { destination, state, attempts: 0, due, status: None };
+        let standing =
+            |destination| Standing { destination, state, attempts: 0, due, status: None, category: None };
         match recipients {
             [] => {}
             [(recipient, destination)] => {
@@ -335,6 +341,7 @@ impl Queue {
                 attempts: recipient.attempts,
                 due,
                 status: recipient.status,
+                category: recipient.category,
             };
             (standing, recipient.recipient)
         });
@@ -629,8 +636,14 @@ impl Queue {
 
         let id = QueueId::from_bits(self.messages[message].id);
         let attempts = attempts.saturating_add(u16::from(end == End::Attempted));
-        let status = sorted.status.or(status.get());
-        let mut standing = Standing { destination, state: State::Held, attempts, due: tick, status };
+        let standing = |deferral: Option<Deferral>| Standing {
+            destination,
+            state: State::Held,
+            attempts,
+            due: tick,
+            status: deferral.map_or_else(|| status.get(), |deferral| Some(deferral.status)),
+            category: deferral.map_or_else(|| status.category(), |deferral| deferral.category),
+        };
         if !sorted.untold.is_empty() {
             orders.push(Order::Tell { id, recipients: Recipients::from(&*sorted.untold) });
         }
@@ -642,29 +655,24 @@ impl Queue {
             orders.push(Order::Remove { id, recipients: Recipients::from(&*sorted.removed) });
         }
         if !sorted.held.is_empty() {
+            let standing = standing(sorted.last);
             self.add_group(message, &standing, &sorted.held);
             self.note(id, &sorted.held, &standing, orders);
         }
-        if !sorted.kept.is_empty() {
-            let recipients = Recipients::from(&*sorted.kept);
-            if self.clock.at(self.messages[message].give_up_at()) <= tick {
-                orders.push(Order::Return { id, recipients, reason: self.end_reason(message, tick) });
-            } else if end == End::Attempted {
-                standing.state = State::Deferred;
-                standing.due = clock::after(tick, self.schedule.wait(attempts, id, self.seed));
-                self.add_group(message, &standing, &sorted.kept);
-                self.note(id, &sorted.kept, &standing, orders);
-            } else {
-                standing.state = State::Running;
-                let group = self.add_group(message, &standing, &sorted.kept);
-                self.set_state(group, State::Ready);
-                let priority = self.messages[message].priority;
-                self.destinations.push_front(&mut self.groups, priority, group);
-            }
-            // Its deadline came during the attempt, and the clock was set back after that.
-            if self.messages[message].groups != NIL && self.messages[message].links == Links::NONE {
-                self.arm(message, tick);
-            }
+        // Nearly always all of them are deferred for the same reason.
+        sorted.kept.sort_unstable();
+        for alike in sorted.kept.chunk_by(|(one, _), (other, _)| one == other) {
+            let deferral = alike[0].0;
+            sorted.places.clear();
+            sorted.places.extend(alike.iter().map(|(_, place)| *place));
+            self.keep(message, standing(deferral), deferral, &sorted.places, end, orders);
+        }
+        // Its deadline came during the attempt, and the clock was set back after that.
+        if !sorted.kept.is_empty()
+            && self.messages[message].groups != NIL
+            && self.messages[message].links == Links::NONE
+        {
+            self.arm(message, tick);
         }
         self.sorted = sorted;
         self.destinations.enlist(destination);
@@ -673,13 +681,52 @@ impl Queue {
         self.retire_if_ended(message, orders);
     }
 
+    /// What becomes of recipients who have not got the message, and may yet.
+    fn keep(
+        &mut self,
+        message: u32,
+        mut standing: Standing,
+        deferral: Option<Deferral>,
+        places: &[u32],
+        end: End,
+        orders: &mut Vec<Order>,
+    ) {
+        let (id, tick) = (QueueId::from_bits(self.messages[message].id), self.clock.tick());
+        let give_up_at = self.clock.at(self.messages[message].give_up_at());
+        let sooner = deferral.and_then(|deferral| deferral.give_up).map(|time| {
+            let message_at = self.messages[message].received_at();
+            let begin =
+                self.times_of(message).release_at.map_or(message_at, |release| release.max(message_at));
+            self.clock.at(begin.saturating_add(time))
+        });
+        if give_up_at <= tick || sooner.is_some_and(|sooner| sooner <= tick) {
+            let reason = self.end_reason(message, tick);
+            orders.push(Order::Return { id, recipients: Recipients::from(places), reason });
+        } else if end == End::Attempted {
+            let wait = deferral.map(|deferral| deferral.wait).unwrap_or_default();
+            let wait = self.schedule.wait_of(wait, standing.attempts, id, self.seed);
+            standing.state = State::Deferred;
+            standing.due = clock::after(tick, wait).min(sooner.unwrap_or(NEVER));
+            self.add_group(message, &standing, places);
+            self.note(id, places, &standing, orders);
+        } else {
+            standing.state = State::Running;
+            let group = self.add_group(message, &standing, places);
+            self.set_state(group, State::Ready);
+            let priority = self.messages[message].priority;
+            self.destinations.push_front(&mut self.groups, priority, group);
+        }
+    }
+
     pub(crate) fn note(&self, id: QueueId, recipients: &[u32], standing: &Standing, orders: &mut Vec<Order>) {
         orders.push(Order::Note {
             id,
             recipients: recipients.into(),
+            destination: Destination(standing.destination),
             state: standing.state,
             attempts: standing.attempts,
             due: self.clock.time(standing.due),
+            category: standing.category,
         });
     }
 }
@@ -900,7 +947,7 @@ impl Queue {
 
     /// Makes a group, and puts it where its state says.
     pub(crate) fn add_group(&mut self, message: u32, standing: &Standing, recipients: &[u32]) -> u32 {
-        let Standing { destination, state, attempts, due, status } = *standing;
+        let Standing { destination, state, attempts, due, status, category } = *standing;
         let recipients = self.add_recipients(recipients);
         let sibling_after = self.messages[message].groups;
         let index = self.groups.insert(Group {
@@ -911,7 +958,7 @@ impl Queue {
             links: Links::NONE,
             due,
             recipients: recipients.0,
-            status: PackedStatus::new(status),
+            status: PackedStatus::new(status, category),
             attempts,
             state,
         });
@@ -1022,10 +1069,11 @@ impl Queue {
 
 impl Sorted {
     fn fill(&mut self, recipients: impl Iterator<Item = Tagged>, outcomes: &[(u32, Outcome)]) {
-        for list in [&mut self.kept, &mut self.held, &mut self.untold, &mut self.failed, &mut self.removed] {
+        self.kept.clear();
+        for list in [&mut self.held, &mut self.untold, &mut self.failed, &mut self.removed] {
             list.clear();
         }
-        self.status = None;
+        self.last = None;
         for (i, tagged) in recipients.enumerate() {
             let place = tagged.recipient();
             // Outcomes nearly always come in the order of the recipients.
@@ -1037,10 +1085,16 @@ impl Sorted {
                 Some(_) | None if tagged.has(Tagged::REMOVE) => self.removed.push(place),
                 Some(Outcome::Failed) => self.failed.push(place),
                 outcome @ (Some(Outcome::Deferred(_)) | None) => {
-                    if let Some(Outcome::Deferred(status)) = outcome {
-                        self.status = Some(status);
+                    let deferral = match outcome {
+                        Some(Outcome::Deferred(deferral)) => Some(deferral),
+                        Some(Outcome::Delivered | Outcome::Untold | Outcome::Failed) | None => None,
+                    };
+                    if tagged.has(Tagged::HOLD) {
+                        self.held.push(place);
+                        self.last = deferral.or(self.last);
+                    } else {
+                        self.kept.push((deferral, place));
                     }
-                    if tagged.has(Tagged::HOLD) { &mut self.held } else { &mut self.kept }.push(place);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mail::{JournalShard, QueueId, Status, Timestamp};
+use mail::{Category, JournalShard, QueueId, Status, Timestamp};
 
 use crate::*;
 
@@ -83,11 +83,19 @@ fn a_message_from_acceptance_to_its_end() {
     let attempts = desk.attempts();
     let recipients: Vec<_> = attempts.iter().map(|(_, _, recipients)| recipients.as_slice()).collect();
     assert_eq!(recipients, [&[0, 2][..], &[1], &[3]]);
-    desk.end(attempts[0].0, &[(0, Outcome::Delivered), (2, Outcome::Deferred(BUSY))]);
+    desk.end(attempts[0].0, &[(0, Outcome::Delivered), (2, Outcome::Deferred(BUSY.into()))]);
     let due = START.saturating_add(minutes(5));
-    let note =
-        |state, due| Order::Note { id: id(1), recipients: Recipients::One(2), state, attempts: 1, due };
-    assert_eq!(desk.orders, [note(State::Deferred, due)]);
+    let destination = desk.queue.find(Tenant::default(), "a").unwrap();
+    let note = Order::Note {
+        id: id(1),
+        recipients: Recipients::One(2),
+        destination,
+        state: State::Deferred,
+        attempts: 1,
+        due,
+        category: None,
+    };
+    assert_eq!(desk.orders, [note]);
     desk.orders.clear();
     desk.end(attempts[1].0, &[(1, Outcome::Failed)]);
     let reason = ReturnReason::Failed;
@@ -108,7 +116,8 @@ fn another_way_keeps_the_count_and_is_tried_at_once() {
     let mut desk = Desk::new(Limits::default());
     desk.accept(1, &["old", "old", "same"], Priority::Normal);
     for (attempt, _, recipients) in desk.attempts() {
-        let outcomes: Vec<_> = recipients.iter().map(|place| (*place, Outcome::Deferred(BUSY))).collect();
+        let outcomes: Vec<_> =
+            recipients.iter().map(|place| (*place, Outcome::Deferred(BUSY.into()))).collect();
         desk.end(attempt, &outcomes);
     }
     desk.orders.clear();
@@ -130,20 +139,29 @@ fn another_way_keeps_the_count_and_is_tried_at_once() {
     // In an attempt they are left alone; at its end they wait as long as after any second one.
     assert_eq!(redirects(&mut desk, "other", Onward::Hold), 0);
     desk.orders.clear();
-    desk.end(attempt, &[(0, Outcome::Deferred(BUSY)), (1, Outcome::Deferred(BUSY))]);
+    desk.end(attempt, &[(0, Outcome::Deferred(BUSY.into())), (1, Outcome::Deferred(BUSY.into()))]);
     let due = START.saturating_add(minutes(15));
     let places = Recipients::from(&[0, 1][..]);
-    let note = |state, due| Order::Note { id: id(1), recipients: places.clone(), state, attempts: 2, due };
-    assert_eq!(desk.orders, [note(State::Deferred, due)]);
+    let note = |desk: &Desk, to: &str, state, due| Order::Note {
+        id: id(1),
+        recipients: places.clone(),
+        destination: desk.queue.find(Tenant::default(), to).unwrap(),
+        state,
+        attempts: 2,
+        due,
+        category: None,
+    };
+    assert_eq!(desk.orders, [note(&desk, "new", State::Deferred, due)]);
     desk.orders.clear();
     // A way that holds, one that does not, and an operator's hold, which stays.
     assert_eq!(redirects(&mut desk, "hold", Onward::Hold), 2);
-    assert_eq!(std::mem::take(&mut desk.orders), [note(State::Held, due)]);
+    let orders = std::mem::take(&mut desk.orders);
+    assert_eq!(orders, [note(&desk, "hold", State::Held, due)]);
     assert_eq!(redirects(&mut desk, "b", Onward::Send), 2);
     assert_eq!(desk.orders, []);
     assert_eq!(desk.queue.counts().held, 2);
     assert_eq!(redirects(&mut desk, "c", Onward::Release), 2);
-    assert_eq!(desk.orders[0], note(State::Ready, START));
+    assert_eq!(desk.orders[0], note(&desk, "c", State::Ready, START));
     assert!(matches!(desk.orders[1], Order::Attempt { number: 3, .. }), "{:?}", desk.orders);
     // Whoever had a way already was not touched.
     let waits = desk.queue.states(id(1)).unwrap().into_iter().find(|state| state.recipient == 2).unwrap();
@@ -181,7 +199,7 @@ fn warned_after_four_hours_and_given_up_after_five_days() {
         let age = desk.now.saturating_since(START);
         for order in std::mem::take(&mut desk.orders) {
             match order {
-                Order::Attempt { attempt, .. } => desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]),
+                Order::Attempt { attempt, .. } => desk.end(attempt, &[(0, Outcome::Deferred(BUSY.into()))]),
                 Order::Note { .. } => {}
                 Order::Warn { .. }
                 | Order::Tell { .. }
@@ -235,7 +253,7 @@ fn a_dead_destination_is_probed_by_one() {
     let fail = |desk: &mut Desk, attempts: Vec<(AttemptId, u64, Vec<u32>)>| {
         for (attempt, ..) in attempts {
             desk.queue.on_site_failed(site, desk.now);
-            desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]);
+            desk.end(attempt, &[(0, Outcome::Deferred(BUSY.into()))]);
         }
     };
     let attempts = desk.attempts();
@@ -254,7 +272,7 @@ fn a_dead_destination_is_probed_by_one() {
     let probe = desk.attempts();
     assert_eq!(probe.len(), 1);
     // Greylisted is not dead: the others may go.
-    desk.end(probe[0].0, &[(0, Outcome::Deferred(BUSY))]);
+    desk.end(probe[0].0, &[(0, Outcome::Deferred(BUSY.into()))]);
     assert_eq!(desk.attempts().len(), 2);
     assert_eq!(failures(&desk), 0);
 }
@@ -281,6 +299,7 @@ fn a_crowd_of_due_recipients_is_taken_in_steps() {
             attempts: 3,
             due: START,
             status: None,
+            category: None,
         };
         let restored = Restored { message: restored(number), recipients: &[state] };
         desk.queue.restore(&restored, desk.now);
@@ -302,7 +321,7 @@ fn a_crowd_of_due_recipients_is_taken_in_steps() {
             changed.push(progress.changed);
             cursor = progress.next;
         }
-        assert_eq!(changed, [4096, 4096, 1808]);
+        assert_eq!(changed, [512; 19].into_iter().chain([272]).collect::<Vec<_>>());
         assert_eq!(desk.queue.counts(), counts);
     }
     desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
@@ -329,18 +348,25 @@ fn what_lay_still_is_tried_before_it_is_given_up() {
         times: Times::default(),
     };
     let state = State::Held;
-    let recipient =
-        RecipientState { recipient: 0, destination, state, attempts: 9, due: START, status: None };
+    let recipient = RecipientState {
+        recipient: 0,
+        destination,
+        state,
+        attempts: 9,
+        due: START,
+        status: None,
+        category: None,
+    };
     desk.queue.restore(&Restored { message, recipients: &[recipient] }, desk.now);
     desk.pass(minutes(60 * 24));
     assert_eq!(desk.orders, [], "held is held");
     let selector = Selector::Message(id(1));
     let progress =
         desk.queue.on_command(Command::Release, selector, Cursor::default(), desk.now, &mut desk.orders);
-    assert_eq!(progress, Progress { changed: 1, next: None });
+    assert_eq!(progress, Progress { matched: 1, changed: 1, next: None });
     let attempts = desk.attempts();
     assert_eq!(attempts.len(), 1);
-    desk.end(attempts[0].0, &[(0, Outcome::Deferred(BUSY))]);
+    desk.end(attempts[0].0, &[(0, Outcome::Deferred(BUSY.into()))]);
     desk.pass(minutes(59));
     assert!(desk.orders.iter().all(|order| matches!(order, Order::Note { .. })), "{:?}", desk.orders);
     desk.pass(minutes(1));
@@ -365,8 +391,11 @@ fn the_books_say_how_much_memory_there_is() {
     let long = "mx:".to_owned() + &"x".repeat(250) + ".example";
     desk.queue.intern(&long, desk.now);
     assert_eq!(desk.queue.memory() - full, 2 * long.len(), "its own and that of its site");
-    let _ =
-        desk.queue.on_command(Command::Remove, Selector::All, Cursor::default(), desk.now, &mut desk.orders);
+    let mut next = Some(Cursor::default());
+    while let Some(cursor) = next {
+        let command = Command::Remove;
+        next = desk.queue.on_command(command, Selector::All, cursor, desk.now, &mut desk.orders).next;
+    }
     assert_eq!(desk.queue.messages(), 0);
     desk.queue.set_limits(Limits::default(), desk.now, &mut desk.orders);
     desk.pass(minutes(5));
@@ -383,11 +412,11 @@ fn what_somebody_else_has_is_forgotten() {
     let attempts = desk.attempts();
     assert!(!desk.queue.forget(id(1), desk.now), "attempts are under way");
     for (attempt, _, places) in &attempts {
-        let outcomes: Vec<_> = places.iter().map(|place| (*place, Outcome::Deferred(BUSY))).collect();
+        let outcomes: Vec<_> = places.iter().map(|place| (*place, Outcome::Deferred(BUSY.into()))).collect();
         desk.end(*attempt, &outcomes);
     }
     for (attempt, _, places) in desk.attempts() {
-        desk.end(attempt, &[(places[0], Outcome::Deferred(BUSY))]);
+        desk.end(attempt, &[(places[0], Outcome::Deferred(BUSY.into()))]);
     }
     let _ = desk.queue.on_command(
         Command::Hold,
@@ -423,6 +452,7 @@ fn older_messages_come_back_beside_new_ones() {
                 attempts: 1,
                 due: START.saturating_add(*wait),
                 status: None,
+                category: None,
             })
             .collect();
         let message = MessageState {
@@ -498,6 +528,7 @@ fn who_is_called_for_is_tried_out_of_turn() {
             attempts: 0,
             due: START,
             status: None,
+            category: None,
         };
         let message = MessageState {
             id: id(number),
@@ -530,7 +561,7 @@ fn who_is_called_for_is_tried_out_of_turn() {
     let counts = desk.queue.counts();
     assert_eq!((counts.running, counts.held), (3, 4));
     // One has it, and the other is to be had again.
-    desk.end(attempt, &[(0, Outcome::Delivered), (2, Outcome::Deferred(BUSY))]);
+    desk.end(attempt, &[(0, Outcome::Delivered), (2, Outcome::Deferred(BUSY.into()))]);
     desk.queue.check();
     assert_eq!(desk.attempts(), []);
     let [(attempt, 1, ref places)] = call(&mut desk, 1, &[1, 2])[..] else { panic!("it is tried") };
@@ -558,7 +589,7 @@ fn who_was_released_is_called_for_as_well() {
     desk.accept(1, &["hold", "hold"], Priority::Normal);
     let [(attempt, 1, _)] = desk.attempts()[..] else { panic!("it is tried") };
     let held = desk.queue.intern("hold", desk.now);
-    desk.end(attempt, &[(0, Outcome::Deferred(BUSY)), (1, Outcome::Deferred(BUSY))]);
+    desk.end(attempt, &[(0, Outcome::Deferred(BUSY.into())), (1, Outcome::Deferred(BUSY.into()))]);
     let call = |desk: &mut Desk, places: &[u32]| {
         let order = desk.queue.on_called_for(id(1), held, places, desk.now);
         desk.orders.extend(order);
@@ -569,7 +600,7 @@ fn who_was_released_is_called_for_as_well() {
     assert_eq!(places, &[1]);
     let counts = desk.queue.counts();
     assert_eq!((counts.running, counts.deferred), (1, 1));
-    desk.end(attempt, &[(1, Outcome::Deferred(BUSY))]);
+    desk.end(attempt, &[(1, Outcome::Deferred(BUSY.into()))]);
     desk.queue.check();
     let counts = desk.queue.counts();
     assert_eq!((counts.held, counts.deferred), (1, 1), "the other is still tried in its turn");
@@ -634,7 +665,7 @@ fn domains_with_the_same_hosts_share_the_limit_of_their_site() {
     let site = desk.queue.site("site").unwrap();
     desk.queue.on_site_failed(site, desk.now);
     for (attempt, ..) in first {
-        desk.end(attempt, &[(0, Outcome::Deferred(BUSY))]);
+        desk.end(attempt, &[(0, Outcome::Deferred(BUSY.into()))]);
     }
     // What is out of reach is so for all of them, and probed by one.
     assert_eq!(desk.attempts(), []);
@@ -653,7 +684,7 @@ fn where_a_domain_is_is_asked_again_after_a_while_and_it_moves_with_all_it_has()
     desk.accept_for(2, A, "a");
     // One is under way; the next one waits for its place, and only then it is asked.
     assert_eq!(desk.locate("new", minutes(60)), 0);
-    desk.end(attempts[0].0, &[(0, Outcome::Deferred(BUSY))]);
+    desk.end(attempts[0].0, &[(0, Outcome::Deferred(BUSY.into()))]);
     assert_eq!(desk.locate("new", minutes(60)), 1);
     assert_eq!((desk.queue.site("old"), desk.queue.sites()), (None, 1));
     let attempts = desk.attempts();
@@ -707,4 +738,79 @@ fn tenants_share_places_among_all_sites_and_at_each_by_weight() {
         let of_b = order[..200].iter().filter(|number| **number >= 1000).count();
         assert!((145..=155).contains(&of_b), "{of_b} of 200, where three of four are due");
     }
+}
+
+#[test]
+fn who_is_deferred_for_different_reasons_waits_differently() {
+    let mut desk = Desk::new(Limits::default());
+    desk.accept(1, &["a", "a", "a"], Priority::Normal);
+    let (attempt, ..) = desk.attempts().remove(0);
+    let greylisted = Deferral {
+        category: Some(Category::Greylisted),
+        wait: Wait::AtLeast(minutes(7)),
+        ..Deferral::from(Status(4, 7, 1))
+    };
+    let full = Deferral {
+        category: Some(Category::Quota),
+        wait: Wait::About(minutes(60)),
+        give_up: Some(minutes(90)),
+        ..Deferral::from(Status(4, 2, 2))
+    };
+    let outcomes = [greylisted.into(), full.into(), Deferral::from(BUSY).into()];
+    let outcomes: Vec<(u32, Outcome)> = (0..).zip(outcomes).collect();
+    desk.end(attempt, &outcomes);
+    let mut states = desk.queue.states(id(1)).unwrap();
+    states.sort_by_key(|state| state.recipient);
+    let after: Vec<_> = states.iter().map(|state| state.due.saturating_since(START)).collect();
+    assert_eq!(after, [7, 60, 5].map(minutes));
+    assert_eq!(states[1].category, Some(Category::Quota));
+    // All that a filter can see of them.
+    let count = |filter: Filter<'_>| desk.queue.count(&filter, Cursor::default()).recipients;
+    assert_eq!(count(Filter { category: Some(Category::Greylisted), ..Filter::default() }), 1);
+    assert_eq!(count(Filter { status: "4.2.*".parse().ok(), ..Filter::default() }), 1);
+    assert_eq!(count(Filter { priority: Some(Priority::Bulk), ..Filter::default() }), 0);
+    assert_eq!(count(Filter { received_from: Some(START), ..Filter::default() }), 3);
+    assert_eq!(count(Filter { received_before: Some(START), ..Filter::default() }), 0);
+    let place = |place: &Place<'_>| place.destination == "a" && place.site == Some("a");
+    assert_eq!(count(Filter { place: Some(&place), ..Filter::default() }), 3);
+    assert_eq!(count(Filter { place: Some(&|_| false), ..Filter::default() }), 0);
+    // Who has a full mailbox is tried once more at the end of its time, and then no more.
+    desk.orders.clear();
+    desk.pass(minutes(60));
+    for (attempt, number, places) in desk.attempts() {
+        let outcome = if *places == [1] { full.into() } else { Outcome::Delivered };
+        assert!(*places != [1] || number == 1, "{number}");
+        let outcomes: Vec<_> = places.iter().map(|place| (*place, outcome)).collect();
+        desk.end(attempt, &outcomes);
+    }
+    let state = desk.queue.states(id(1)).unwrap().remove(0);
+    assert_eq!(state.due.saturating_since(START), minutes(90));
+    desk.orders.clear();
+    desk.pass(minutes(30));
+    let (attempt, ..) = desk.attempts().remove(0);
+    desk.end(attempt, &[(1, full.into())]);
+    let (recipients, reason) = (Recipients::One(1), ReturnReason::GaveUp);
+    assert_eq!(desk.orders, [Order::Return { id: id(1), recipients, reason }, Order::Retire { id: id(1) }]);
+    desk.queue.check();
+}
+
+#[test]
+fn a_command_for_all_takes_many_small_steps() {
+    let mut desk = Desk::new(Limits { attempts_max: 0, ..Limits::default() });
+    for number in 0..2000 {
+        desk.accept(number, &[["a", "b"][number as usize % 2]], Priority::Normal);
+    }
+    let place = |place: &Place<'_>| place.destination == "b";
+    let filter = Filter { place: Some(&place), ..Filter::default() };
+    let (mut next, mut steps, mut matched, mut changed) = (Some(Cursor::default()), 0, 0, 0);
+    while let Some(cursor) = next {
+        let selector = Selector::Matching(&filter);
+        let progress = desk.queue.on_command(Command::Hold, selector, cursor, desk.now, &mut desk.orders);
+        (matched, changed, steps) = (matched + progress.matched, changed + progress.changed, steps + 1);
+        assert!(progress.changed <= 512);
+        next = progress.next;
+    }
+    assert_eq!((matched, changed, desk.queue.counts().held, steps), (1000, 1000, 1000, 4));
+    assert_eq!(desk.queue.end(), Cursor(2048));
+    desk.queue.check();
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use mail::{QueueId, Timestamp};
+use mail::{Category, QueueId, Timestamp};
 
 use crate::{Destination, State};
 
@@ -33,12 +33,16 @@ pub enum Order {
         id: QueueId,
         /// Who changed state.
         recipients: Recipients,
+        /// Where they go.
+        destination: Destination,
         /// Deferred, held, or (released) ready.
         state: State,
         /// How many attempts have ended.
         attempts: u16,
         /// When they are tried next.
         due: Timestamp,
+        /// What the last refusal was about.
+        category: Option<Category>,
     },
     /// Write a DSN of failure if the sender wants one, then note the recipients' end.
     /// The queue has forgotten them.

@@ -57,11 +57,12 @@ impl Queue {
         while next != NIL {
             let index = next;
             let Group { state, destination, due, attempts, status, sibling_after, .. } = self.groups[index];
+            let category = status.category();
             next = sibling_after;
             if state == State::Running {
                 continue;
             }
-            let standing = Standing { destination, state, attempts, due, status: status.get() };
+            let standing = Standing { destination, state, attempts, due, status: status.get(), category };
             let (mut stay, mut go) = (Vec::new(), Vec::new());
             for place in group::recipients(&self.nodes, self.groups[index].recipients).map(Tagged::recipient)
             {

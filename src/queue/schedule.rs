@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mail::QueueId;
 
-use crate::Kind;
+use crate::{Kind, Wait};
 
 /// The retry schedule of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +62,22 @@ impl Schedule {
         let wait = self.plain_wait(attempts);
         let hash = mix(seed ^ mix(id.to_bits() ^ u64::from(attempts) << 52));
         self.spread(wait, hash).min(self.retry_max)
+    }
+
+    /// How long to wait when so many attempts have ended, and this is said of the last of them.
+    pub(crate) fn wait_of(&self, wait: Wait, attempts: u16, id: QueueId, seed: u64) -> Duration {
+        let hash = mix(seed ^ mix(id.to_bits() ^ u64::from(attempts) << 52));
+        match wait {
+            Wait::Scheduled => self.wait(attempts, id, seed),
+            Wait::About(wait) => self.spread(wait, hash),
+            Wait::AtLeast(wait) => {
+                // The whole of the jitter's width, on one side.
+                let width = self.spread(wait, u64::MAX).saturating_sub(wait) * 2;
+                let micros = u64::try_from(width.as_micros()).unwrap_or(u64::MAX);
+                let point = ((u128::from(micros) + 1) * u128::from(hash)) >> 64;
+                wait.saturating_add(Duration::from_micros(point as u64))
+            }
+        }
     }
 
     /// How long to leave a destination alone after so many failures in a row.
@@ -139,6 +155,20 @@ mod test {
         let id = QueueId::new(JournalShard(0), 3);
         assert_eq!(schedule.wait(1, id, 7), schedule.wait(1, id, 7));
         assert_ne!(schedule.wait(1, id, 7), schedule.wait(1, id, 8));
+    }
+
+    #[test]
+    fn a_wait_that_is_counted_is_never_shorter() {
+        let schedule = Schedule { jitter_percent: 10, ..Schedule::default() };
+        let wait = |kind, number| schedule.wait_of(kind, 1, QueueId::new(JournalShard(0), number), 7);
+        let waits: Vec<_> =
+            (0..1000).map(|number| wait(Wait::AtLeast(MINUTE * 5), number).as_secs()).collect();
+        assert!(waits.iter().all(|secs| (300..=360).contains(secs)), "{waits:?}");
+        assert!(waits.iter().any(|secs| *secs < 310) && waits.iter().any(|secs| *secs > 350));
+        let waits: Vec<_> = (0..1000).map(|number| wait(Wait::About(MINUTE * 5), number).as_secs()).collect();
+        assert!(waits.iter().all(|secs| (270..=330).contains(secs)), "{waits:?}");
+        let id = QueueId::new(JournalShard(0), 3);
+        assert_eq!(schedule.wait_of(Wait::Scheduled, 2, id, 7), schedule.wait(2, id, 7));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mail::{JournalShard, QueueId, Status, Timestamp};
+use mail::{Category, JournalShard, QueueId, Status, Timestamp};
 
 use crate::{schedule::mix, *};
 
@@ -76,6 +76,8 @@ enum Event {
 #[derive(Clone, Debug)]
 struct Known {
     name: &'static str,
+    /// The destination before that: what was noted before it was moved.
+    before: &'static str,
     tenant: Tenant,
     running: bool,
     /// An operator wants it held, removed.
@@ -86,6 +88,7 @@ struct Known {
     state: State,
     attempts: u16,
     due: Timestamp,
+    category: Option<Category>,
 }
 
 struct Attempt {
@@ -330,6 +333,7 @@ impl World {
             recipients.push((place, self.intern(tenant, name)));
             let known = Known {
                 name,
+                before: name,
                 tenant,
                 running: false,
                 held: false,
@@ -338,6 +342,7 @@ impl World {
                 state: State::Ready,
                 attempts: 0,
                 due: self.now(),
+                category: None,
             };
             self.recipients.insert((id, place), known);
         }
@@ -408,7 +413,7 @@ impl World {
         let mut outcomes = Vec::new();
         for place in &recipients {
             let outcome = match self.random.below(if down { 3 } else { 7 }) {
-                0..3 => Outcome::Deferred(Status(4, 4, 1)),
+                0..3 => Outcome::Deferred(self.deferral()),
                 3 => Outcome::Failed,
                 4 => Outcome::Untold,
                 _ => Outcome::Delivered,
@@ -460,7 +465,7 @@ impl World {
                 continue;
             }
             moved += 1;
-            known.name = name;
+            known.before = std::mem::replace(&mut known.name, name);
             // Who has another way is tried at once, and so are those who stood in a group with it.
             self.aside.retain(|(other, _)| *other != id);
             let was_held = known.held;
@@ -486,21 +491,24 @@ impl World {
         let anybody = self.random.below(self.recipients.len() as u64 + 1) as usize;
         let Some(((id, place), known)) = self.recipients.iter().nth(anybody) else { return };
         let (id, place, name, tenant) = (*id, *place, known.name, known.tenant);
+        let greylisted = Filter { category: Some(Category::Greylisted), ..Filter::default() };
         let selector = match self.random.below(8) {
             0 if command != Remove => Selector::All,
             1 if command != Remove => Selector::Destination(self.intern(tenant, name)),
+            2 if command != Remove => Selector::Matching(&greylisted),
             0..4 => Selector::Message(id),
             _ => Selector::Recipient(id, place),
         };
         self.command(command, selector, orders);
     }
 
-    fn command(&mut self, command: Command, selector: Selector, orders: &mut Vec<Order>) {
+    fn command(&mut self, command: Command, selector: Selector<'_>, orders: &mut Vec<Order>) {
         let (mut meant, mut hurried) = (BTreeSet::new(), Vec::new());
         for ((id, place), known) in &mut self.recipients {
             let is_meant = match selector {
                 Selector::All => true,
                 Selector::Message(other) => other == *id,
+                Selector::Matching(filter) => filter.category == known.category,
                 Selector::Recipient(other, only) => other == *id && only == *place,
                 Selector::Destination(destination) => {
                     let view = self.queue.destination(destination).unwrap();
@@ -628,8 +636,10 @@ impl World {
             let mut recipients = Vec::new();
             for place in 0..1 + self.random.below(4) as u32 {
                 let state = [State::Ready, State::Deferred, State::Held][self.random.below(3) as usize];
+                let name = NAMES[self.random.below(4) as usize];
                 let known = Known {
-                    name: NAMES[self.random.below(4) as usize],
+                    name,
+                    before: name,
                     tenant: tenant_of(id),
                     running: false,
                     held: state == State::Held,
@@ -638,6 +648,7 @@ impl World {
                     state,
                     attempts: self.random.below(3) as u16,
                     due: now.saturating_add(Duration::from_secs(self.random.below(3000))),
+                    category: None,
                 };
                 self.recipients.insert((id, place), known.clone());
                 recipients.push((place, known));
@@ -714,11 +725,14 @@ impl World {
                     let after = Duration::from_millis(self.random.below(20_000));
                     self.plan(self.elapsed + after, Event::Located(destination));
                 }
-                Order::Note { id, recipients, state, attempts, due } => {
+                Order::Note { id, recipients, destination, state, attempts, due, category } => {
+                    let to = self.queue.name(destination).expect("a destination of ours").to_owned();
                     for place in &*recipients {
                         let known = self.recipients.get_mut(&(id, *place)).expect("a note of nobody");
                         assert!(!known.ended, "a note after the end");
                         (known.state, known.attempts, known.due) = (state, attempts, due);
+                        known.category = category;
+                        assert!([known.name, known.before].contains(&&*to), "noted for another destination");
                     }
                 }
                 Order::Return { id, recipients, reason } => {
@@ -796,6 +810,17 @@ impl World {
         assert!(busy < view.attempts && busy < view.attempts_max.max(LIMITS.site_attempts_max + 2));
     }
 
+    fn deferral(&mut self) -> Deferral {
+        let wait = Duration::from_secs(1 + self.random.below(1200));
+        let wait = match self.random.below(6) {
+            0 => Wait::About(wait),
+            1 => Wait::AtLeast(wait),
+            _ => Wait::Scheduled,
+        };
+        let category = Some(Category::Greylisted).filter(|_| self.random.one_in(4));
+        Deferral { category, wait, ..Deferral::from(Status(4, 4, 1)) }
+    }
+
     fn end_of(&mut self, id: QueueId, place: u32) -> &Known {
         let known = self.recipients.get_mut(&(id, place)).expect("an end of nobody");
         assert!(!known.ended && !known.running, "{id} {place} ended twice or while tried");
@@ -812,6 +837,7 @@ fn states(queue: &mut Queue, recipients: &[(u32, Known)], now: Timestamp) -> Vec
         attempts: known.attempts,
         due: known.due,
         status: None,
+        category: known.category,
     };
     recipients.iter().map(state).collect()
 }

@@ -1,9 +1,9 @@
 //! Looking into the queue: counts, pages, single messages. Every step is bounded.
 
-use mail::{QueueId, Status, Timestamp};
+use mail::{Category, QueueId, Status, Timestamp};
 
 use crate::{
-    Destination, MessageState, Queue, RecipientState, Site, State, Tenant,
+    Destination, Filter, MessageState, Priority, Queue, RecipientState, Site, State, Tenant,
     destination::DestinationRecord,
     group::{self, Group, Message, Tagged},
     site::{Phase, SiteRecord},
@@ -36,17 +36,6 @@ pub struct Page<T> {
     pub next: Option<Cursor>,
 }
 
-/// What a listing shows; a field that is `None` lets everything pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter<'a> {
-    /// Only these destinations.
-    pub destinations: Option<&'a [Destination]>,
-    /// Only this state.
-    pub state: Option<State>,
-    /// Only deferred recipients that are due by then.
-    pub due_by: Option<Timestamp>,
-}
-
 /// One group in a listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupView {
@@ -66,6 +55,10 @@ pub struct GroupView {
     pub due: Timestamp,
     /// Why it was deferred last.
     pub status: Option<Status>,
+    /// What that was about.
+    pub category: Option<Category>,
+    /// In which class it is.
+    pub priority: Priority,
     /// How many recipients it has.
     pub recipients: u32,
 }
@@ -156,15 +149,10 @@ impl Queue {
         self.ages.oldest().map(|secs| Timestamp::from_secs(u64::from(secs)))
     }
 
-    /// Groups, in no order that means anything.
+    /// Groups, in no order that means anything. A cursor is below [`Queue::end`].
     pub fn list(&self, filter: &Filter<'_>, cursor: Cursor, limit: usize) -> Page<GroupView> {
-        let due_by = filter.due_by.map(|time| self.clock.at(time));
         page(&self.groups, cursor, limit, |_, group| {
-            let meant =
-                filter.destinations.is_none_or(|meant| meant.contains(&Destination(group.destination)))
-                    && filter.state.is_none_or(|meant| meant == group.state)
-                    && due_by.is_none_or(|due_by| group.state == State::Deferred && group.due <= due_by);
-            meant.then(|| self.view_group(group))
+            self.meets(filter, group).then(|| self.view_group(group))
         })
     }
 
@@ -210,6 +198,7 @@ impl Queue {
                 attempts: group.attempts,
                 due: self.clock.time(group.due),
                 status: group.status.get(),
+                category: group.status.category(),
             }));
         }
         Some(states)
@@ -245,6 +234,8 @@ impl Queue {
             attempts: group.attempts,
             due: self.clock.time(group.due),
             status: group.status.get(),
+            category: group.status.category(),
+            priority: message.priority,
             recipients: group::recipients(&self.nodes, group.recipients).count() as u32,
         }
     }

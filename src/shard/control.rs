@@ -1,23 +1,21 @@
-//! Requests of the pool: what operators ask, answered from the queue in bounded steps.
+//! Requests of the pool: what operators ask, each for the part of the core that knows.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bridge::{
-    Action, Counts, Destination, Entry, Filter, Hatch, JournalHealth, Listing, Page, Progress, Recipient,
-    Request, Returning, Selector, ShardHealth, Stage, Stranded, Summary,
+    Counts, Destination, Hatch, JournalHealth, Request, Returning, ShardHealth, Stage, Stranded, Summary,
 };
 use delivery::Routes;
 use mail::QueueId;
-use queue::{Command, Cursor};
+use queue::Cursor;
 use tokio::sync::mpsc;
-use watch::events::Operated;
 
 use crate::{
-    accept, facts, fetch, inject, release, schedule,
+    accept, fetch, inject, operate, release,
     settings::{Settings, Snapshot},
     shard::Shard,
-    spare, throttles,
+    spare,
     upkeep::{self, IndexOrder},
     why,
 };
@@ -42,7 +40,7 @@ pub(crate) async fn answer(
                 let shard = shard.clone();
                 ring::spawn(async move {
                     match whole(&shard, listing.filter.id).await {
-                        Ok(()) => reply.send(list(&shard, &listing).await),
+                        Ok(()) => reply.send(operate::list(&shard, &listing).await),
                         Err(returning) => reply.put_off(returning),
                     }
                 });
@@ -51,7 +49,7 @@ pub(crate) async fn answer(
                 let shard = shard.clone();
                 ring::spawn(async move {
                     match whole(&shard, Some(id)).await {
-                        Ok(()) => reply.send(show(&shard, id).await),
+                        Ok(()) => reply.send(operate::show(&shard, id, None).await),
                         Err(returning) => reply.put_off(returning),
                     }
                 });
@@ -61,11 +59,11 @@ pub(crate) async fn answer(
                 // What is on its way back says so itself.
                 ring::spawn(async move { reply.send(why::explain(&shard, &subject).await) });
             }
-            Request::Change { action, selector, cursor, reply } => {
+            Request::Change { change, cursor, reply } => {
                 let shard = shard.clone();
                 ring::spawn(async move {
-                    match whole(&shard, meant(&selector)).await {
-                        Ok(()) => reply.send(change(&shard, action, &selector, cursor).await),
+                    match whole(&shard, operate::meant(&change.selector)).await {
+                        Ok(()) => reply.send(operate::change(&shard, &change, cursor).await),
                         Err(returning) => reply.put_off(returning),
                     }
                 });
@@ -137,194 +135,6 @@ async fn whole(shard: &Shard, only: Option<QueueId>) -> Result<(), Returning> {
     }
 }
 
-/// The message that alone is meant.
-fn meant(selector: &Selector) -> Option<QueueId> {
-    match selector {
-        Selector::Matching(Filter { id, .. }) => *id,
-        Selector::All => None,
-    }
-}
-
-/// Groups that one step of a listing reads envelopes for.
-const STEP: usize = 100;
-
-async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
-    let filter = &listing.filter;
-    if let Some(id) = filter.id {
-        let entries = show(shard, id).await.into_iter().filter_map(|entry| matching(entry, filter)).collect();
-        return Page { entries, next: None };
-    }
-    let Some(mut cursor) = cursor(listing.cursor) else { return Page::default() };
-    let mut entries = Vec::new();
-    let limit = listing.limit.clamp(1, STEP);
-    let page = {
-        let queue = shard.queue.borrow();
-        // Each tenant has one of its own.
-        let destinations = filter.destination.as_ref().map(|name| queue.find_all(name));
-        let state = filter.state.map(Into::into);
-        let wanted = queue::Filter { destinations: destinations.as_deref(), state, due_by: None };
-        let page = queue.list(&wanted, cursor, limit);
-        cursor = page.next.unwrap_or_default();
-        page
-    };
-    let mut seen: Option<QueueId> = None;
-    for group in page.items {
-        // Groups of one message stand beside each other as long as they were accepted together.
-        if seen.replace(group.id) == Some(group.id) {
-            continue;
-        }
-        entries.extend(show(shard, group.id).await.and_then(|entry| matching(entry, filter)));
-    }
-    Page { entries, next: page.next.map(|_| u64::from(cursor.0)) }
-}
-
-/// The entry without the recipients that the filter does not mean; none when nobody is left.
-fn matching(mut entry: Entry, filter: &Filter) -> Option<Entry> {
-    let sender = match &filter.sender {
-        None => true,
-        Some(pattern) => {
-            let path = match entry.sender.parse() {
-                Ok(address) => mail::ReversePath::Address(address),
-                Err(_) => mail::ReversePath::Null,
-            };
-            pattern.matches_reverse_path(&path)
-        }
-    };
-    entry.recipients.retain(|recipient| {
-        filter.destination.as_ref().is_none_or(|name| *name == recipient.destination)
-            && filter.state.is_none_or(|state| state == recipient.state)
-            && filter.recipient.as_ref().is_none_or(|pattern| {
-                recipient.address.parse().is_ok_and(|address: mail::Address| pattern.matches(&address))
-            })
-    });
-    (sender && !entry.recipients.is_empty()).then_some(entry)
-}
-
-async fn show(shard: &Rc<Shard>, id: QueueId) -> Option<Entry> {
-    shard.queue.borrow().message(id)?;
-    let envelope = shard.envelope(id).await.ok()?;
-    let settings = shard.settings();
-    let queue = shard.queue.borrow();
-    let message = queue.message(id)?;
-    let recipients: Vec<_> = queue
-        .states(id)?
-        .into_iter()
-        .map(|state| {
-            let address = envelope.recipients.get(state.recipient as usize);
-            let due = matches!(state.state, queue::State::Deferred).then_some(state.due);
-            let last = shard.last(id, state.recipient);
-            let domain = address.map_or("", |recipient| recipient.address.domain_str());
-            let category = last.as_ref().map(|last| {
-                let refused = delivery::Refused::kept(&last.text, last.status, &last.host, domain);
-                settings.reply_rules.classify(&refused).category.to_string()
-            });
-            Recipient {
-                index: state.recipient,
-                address: address.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
-                state: state.state.into(),
-                destination: queue.name(state.destination).unwrap_or_default().to_owned(),
-                attempts: state.attempts.into(),
-                due,
-                status: state.status,
-                reply: last.map(|last| last.text.into()),
-                category,
-            }
-        })
-        .collect();
-    Some(Entry {
-        id,
-        received_at: message.received_at,
-        size: message.size,
-        sender: envelope.reverse_path.address().map(ToString::to_string).unwrap_or_default(),
-        recipients_total: recipients.len().try_into().unwrap_or(u32::MAX),
-        recipients,
-    })
-}
-
-async fn change(shard: &Rc<Shard>, action: Action, selector: &Selector, at: u64) -> Progress {
-    let command = match action {
-        Action::Retry => Command::Retry,
-        Action::Hold => Command::Hold,
-        Action::Release => Command::Release,
-        Action::Remove => Command::Remove,
-    };
-    if let (Command::Retry, Selector::Matching(Filter { destination: Some(name), .. })) = (command, selector)
-    {
-        // Who wants it tried now wants it tried as often as may be.
-        let sites: Vec<Box<str>> = {
-            let queue = shard.queue.borrow();
-            let found = queue.find_all(name).into_iter();
-            found.filter_map(|found| Some(queue.site_name(queue.site_of(found)?)?.into())).collect()
-        };
-        sites.iter().for_each(|site| throttles::reset(shard, site));
-    }
-    let progress = match selector {
-        Selector::All => step(shard, command, queue::Selector::All, at),
-        Selector::Matching(filter) => command_matching(shard, command, filter, at).await,
-    };
-    let id = meant(selector);
-    let id: Option<&dyn std::fmt::Display> = id.as_ref().map(|id| id as _);
-    if progress.changed > 0 {
-        Operated { action: action.as_str(), id, nrcpt: progress.changed }.emit(ring::clock::unix_micros());
-    }
-    progress
-}
-
-/// One step of a command for those that match.
-pub(crate) async fn command_matching(
-    shard: &Rc<Shard>,
-    command: Command,
-    filter: &Filter,
-    at: u64,
-) -> Progress {
-    match simple(shard, filter) {
-        Some(selector) => step(shard, command, selector, at),
-        None => change_matching(shard, command, filter, at).await,
-    }
-}
-
-/// What the queue can select by itself.
-fn simple(shard: &Shard, filter: &Filter) -> Option<queue::Selector> {
-    let only = |other: Filter| *filter == other;
-    if let Some(id) = filter.id {
-        return only(Filter { id: Some(id), ..Filter::default() }).then_some(queue::Selector::Message(id));
-    }
-    let name = filter.destination.as_ref()?;
-    if !only(Filter { destination: Some(name.clone()), ..Filter::default() }) {
-        return None;
-    }
-    match shard.queue.borrow().find_all(name)[..] {
-        [only] => Some(queue::Selector::Destination(only)),
-        _ => None,
-    }
-}
-
-fn step(shard: &Rc<Shard>, command: Command, selector: queue::Selector, at: u64) -> Progress {
-    let Some(cursor) = cursor(at) else { return Progress::default() };
-    let mut orders = Vec::new();
-    let progress = shard.queue.borrow_mut().on_command(command, selector, cursor, facts::now(), &mut orders);
-    schedule::follow(shard, orders);
-    shard.due.notify_all();
-    Progress { changed: progress.changed, next: progress.next.map(|cursor| cursor.0.into()) }
-}
-
-/// Changes those of a page whose envelopes match.
-async fn change_matching(shard: &Rc<Shard>, command: Command, filter: &Filter, at: u64) -> Progress {
-    let page = list(shard, &Listing { filter: filter.clone(), cursor: at, limit: STEP }).await;
-    let mut changed = 0;
-    for entry in page.entries {
-        for recipient in entry.recipients {
-            let selector = queue::Selector::Recipient(entry.id, recipient.index);
-            changed += step(shard, command, selector, 0).changed;
-        }
-    }
-    Progress { changed, next: page.next }
-}
-
-fn cursor(cursor: u64) -> Option<Cursor> {
-    u32::try_from(cursor).ok().map(Cursor)
-}
-
 /// Destinations of queued mail to which no route leads, those apart that are still to be exchanged.
 async fn stranded(shard: &Shard) -> Vec<Stranded> {
     const PAGE: usize = 1000;
@@ -335,8 +145,10 @@ async fn stranded(shard: &Shard) -> Vec<Stranded> {
         next = page.next;
         for destination in page.items {
             let recipients = destination.counts.total();
-            let unrouted = Routes::domain_of_key(&destination.name)
-                .is_some_and(|domain| settings.routes.destination(&domain).is_none());
+            let unrouted = Routes::domain_of_key(&destination.name).is_some_and(|domain| {
+                settings.routes.destination(&domain).is_none()
+                    && settings.routes.route_of_key(&destination.name).is_none()
+            });
             if recipients > 0 && unrouted {
                 found.push(Stranded { destination: destination.name.into(), recipients });
             }
@@ -347,12 +159,13 @@ async fn stranded(shard: &Shard) -> Vec<Stranded> {
 }
 
 fn summary(shard: &Shard, destinations_max: usize) -> Summary {
+    const PAGE: usize = 100;
     let queue = shard.queue.borrow();
     let mut destinations = Vec::new();
     let mut next = Some(Cursor::default());
     // The largest of all pages.
     while let Some(cursor) = next {
-        let page = queue.list_destinations(cursor, STEP);
+        let page = queue.list_destinations(cursor, PAGE);
         next = page.next;
         destinations.extend(page.items);
         destinations.sort_by_key(|destination| std::cmp::Reverse(destination.counts.total()));

@@ -124,7 +124,7 @@ const fn waits(state: State) -> bool {
 fn held(shard: &Shard, destination: Destination, cursor: Cursor) -> (Vec<QueueId>, Option<Cursor>) {
     const PAGE: usize = 256;
     let destinations = [destination];
-    let filter = Filter { destinations: Some(&destinations), state: None, due_by: None };
+    let filter = Filter { destinations: Some(&destinations), ..Filter::default() };
     let page = shard.queue.borrow().list(&filter, cursor, PAGE);
     let mut seen = HashSet::new();
     let waiting = page.items.into_iter().filter(|group| waits(group.state)).map(|group| group.id);

@@ -744,6 +744,23 @@ impl Committer {
         Ok(Stored { envelope: message.envelope, states: message.states, content })
     }
 
+    /// Reads so much of a message's content, without its checksum: for looking, not for sending.
+    pub(crate) async fn read_beginning(&self, id: QueueId, len_max: u64) -> Result<Bytes, ReadError> {
+        let message = self.read_head(id).await?;
+        match message.content.first() {
+            Some(extent) => {
+                let span = extent.span();
+                self.read_span(Span { len: span.len.min(len_max), ..span }).await
+            }
+            None => Ok(Bytes::new()),
+        }
+    }
+
+    /// Notes that wait to be written.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.notes.borrow().len()
+    }
+
     /// Reads the envelope of a message alone.
     pub(crate) async fn read_envelope(&self, id: QueueId) -> Result<Envelope, ReadError> {
         Ok(self.read_head(id).await?.envelope)

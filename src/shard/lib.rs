@@ -13,12 +13,13 @@
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
 //! - `attempt`     one worker: hosts, sessions, transactions; `talk` what goes over a connection of which we are the client,
 //!   `logins` by what we log in, `race` who is there first, `conversions` what the next hop can take
-//! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules
+//! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules, `retry` when
+//!   it is tried again
 //! - `reports`     notifications to senders; `returned` reads those that come to us
 //!
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces`, `throttles` and `budget` (limits of the whole host), `recover` and `restore`
 //! (after a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `spare` (a journal
-//! shard given up with its mail), `control` (the pool's requests), `why` (explanations), `release` (mail that a client asks for),
+//! shard given up with its mail), `control` (the pool's requests), `operate` (what operators list and change), `why` (explanations), `release` (mail that a client asks for),
 //! `fetch` (mail that a client has come for), `settings` (the configuration).
 
 mod accept;
@@ -42,6 +43,7 @@ mod journals;
 mod leases;
 mod locate;
 mod logins;
+mod operate;
 mod outbound_tls;
 mod outcomes;
 mod paces;
@@ -54,6 +56,7 @@ mod reports;
 mod reroute;
 mod resolve;
 mod restore;
+mod retry;
 mod returned;
 mod reverse;
 mod schedule;

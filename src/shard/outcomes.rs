@@ -1,6 +1,6 @@
 //! What became of an attempt: told to the queue, the journal, the log and the metrics.
 
-use std::{borrow::Cow, rc::Rc, time::Duration};
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
 use delivery::{Action, Diagnostic, Judgement, Outcome, Report, Routes, Teller};
 use journal::{Last, Phase};
@@ -11,6 +11,7 @@ use watch::{Category as CountedCategory, Outcome as Counted, events};
 use crate::{
     consent, facts,
     hops::Job,
+    retry::{self, Refused},
     schedule,
     shard::{Shard, since},
 };
@@ -42,11 +43,11 @@ pub(crate) fn end(
     let destination = Whereto { name: name.as_deref().unwrap_or(site), site: &limit_key };
     let now = facts::now();
     shard.metrics.delivery.attempt.record_duration(ended.took);
-    let outcomes: Vec<_> =
+    let mut outcomes: Vec<_> =
         ended.outcomes.iter().map(|(place, outcome)| judge(shard, ended, *place, outcome)).collect();
     let mut told = Vec::with_capacity(outcomes.len());
     let (mut delivered, mut untold) = (Vec::new(), Vec::new());
-    for Judged { place, outcome, .. } in &outcomes {
+    for Judged { place, outcome, judgement, retry } in &mut outcomes {
         let outcome_for_queue = match &**outcome {
             Outcome::Delivered(report, teller) if is_untold(ended.envelope, *place, *teller) => {
                 shard.remember_last(job.id, *place, last(report));
@@ -59,7 +60,9 @@ pub(crate) fn end(
             }
             Outcome::Deferred(report) => {
                 shard.remember_last(job.id, *place, last(report));
-                queue::Outcome::Deferred(report.status)
+                let deferral = deferral(shard, job, ended, (*place, destination), report, judgement.as_ref());
+                *retry = deferral.1;
+                queue::Outcome::Deferred(deferral.0)
             }
             Outcome::Failed(report) => {
                 shard.remember_last(job.id, *place, last(report));
@@ -109,18 +112,52 @@ struct Judged<'a> {
     outcome: Cow<'a, Outcome>,
     /// None of a success, which nobody asks about.
     judgement: Option<Judgement>,
+    /// The rule that has set when it is tried again.
+    retry: Option<Arc<str>>,
 }
 
 /// Asks the rules about whatever is no success. What they advise for the site is in the judgement.
 fn judge<'a>(shard: &Shard, ended: &Ended<'_>, place: u32, outcome: &'a Outcome) -> Judged<'a> {
     if matches!(outcome, Outcome::Delivered(..)) {
-        return Judged { place, outcome: Cow::Borrowed(outcome), judgement: None };
+        return Judged { place, outcome: Cow::Borrowed(outcome), judgement: None, retry: None };
     }
     let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
     let domain = recipient.map_or("", |recipient| recipient.address.domain_str());
     let judgement = shard.settings().reply_rules.judge(outcome, domain);
     let instead = judgement.as_ref().and_then(|judgement| judgement.instead(outcome));
-    Judged { place, outcome: instead.map_or(Cow::Borrowed(outcome), Cow::Owned), judgement }
+    let outcome = instead.map_or(Cow::Borrowed(outcome), Cow::Owned);
+    Judged { place, outcome, judgement, retry: None }
+}
+
+/// How the queue is told of a deferral, and the rule that has set when it is tried again.
+fn deferral(
+    shard: &Shard,
+    job: &Job,
+    ended: &Ended<'_>,
+    (place, to): (u32, Whereto<'_>),
+    report: &Report,
+    judgement: Option<&Judgement>,
+) -> (queue::Deferral, Option<Arc<str>>) {
+    let Some(judgement) = judgement else { return (report.status.into(), None) };
+    let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
+    let text = report.diagnostic.to_string();
+    let plan = retry::plan(
+        shard,
+        &Refused {
+            id: job.id,
+            key: to.name,
+            site: to.site,
+            domain: recipient.map_or("", |recipient| recipient.address.domain_str()),
+            judgement,
+            status: Some(report.status),
+            text: &text,
+            attempts: job.number,
+        },
+    );
+    shard.metrics.queue.retries.of(retry::counted(plan.wait)).add(1);
+    let (category, wait) = (Some(judgement.category), retry::wait(plan.wait));
+    let deferral = queue::Deferral { status: report.status, category, wait, give_up: plan.give_up };
+    (deferral, retry::rule_name(&plan))
 }
 
 /// Ends an attempt that was not made: all its recipients get this outcome.
@@ -158,7 +195,7 @@ fn note(
     judged: &Judged<'_>,
     orders: &[Order],
 ) {
-    let Judged { place, outcome, judgement } = judged;
+    let Judged { place, outcome, judgement, retry } = judged;
     let (place, outcome) = (*place, &**outcome);
     let (result, counted) = match outcome {
         Outcome::Delivered(..) => ("delivered", Counted::Delivered),
@@ -224,6 +261,7 @@ fn note(
         reply: &reply,
         category: judgement.as_ref().map(|judgement| judgement.category.word()),
         rule: judgement.as_ref().and_then(|judgement| judgement.rule.as_deref()),
+        retry: retry.as_deref(),
         tls: ended.tls,
         policy: ended.policy,
         attempt: job.number.into(),

@@ -8,7 +8,7 @@ use mail::{Node, Reach};
 use queue::{Command, Cursor};
 use smtp::{Refusal, Waiting};
 
-use crate::{control, shard::Shard};
+use crate::{operate, shard::Shard};
 
 /// How long the other cores may take to look into their queues.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -104,7 +104,7 @@ async fn retry(shard: &Rc<Shard>, filter: Filter) {
         if shard.is_stopping() {
             return;
         }
-        next = control::command_matching(shard, Command::Hasten, &filter, cursor).await.next;
+        next = operate::command_matching(shard, Command::Hasten, &filter, cursor).await.next;
         ring::yield_if_needed().await;
     }
 }

@@ -10,7 +10,7 @@ use report::{Diagnostic, Facts, Limits, Outcome, RecipientFacts};
 use watch::{Dsn, events::Returned};
 
 use crate::{
-    authenticity, facts,
+    authenticity, facts, retry,
     shard::{self, Arrived, Hold, Keep, Message, Shard},
 };
 
@@ -29,7 +29,7 @@ pub(crate) async fn failed(
     recipients: &[u32],
     reason: ReturnReason,
 ) -> Written {
-    let report = |_: &Message, _: Option<&Last>| Outcome::Failed;
+    let report = |_: &Message, _: u32, _: Option<&Last>| Outcome::Failed;
     // "Delivery time expired" (RFC 3463 §3.5), where the attempts left nothing better to say.
     let status = |_: &Message, last: Option<Status>| match reason {
         ReturnReason::Failed => last.unwrap_or(Status(5, 0, 0)),
@@ -42,10 +42,20 @@ pub(crate) async fn failed(
 
 /// Tells the sender of recipients who have not got the message yet.
 pub(crate) async fn delayed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) -> Written {
-    let report = |message: &Message, _: Option<&Last>| {
+    let states = shard.queue.borrow().states(id).unwrap_or_default();
+    let report = |message: &Message, place: u32, _: Option<&Last>| {
         let Envelope { received_at, handling, .. } = &*message.envelope;
         let begin = handling.hold_until.map_or(*received_at, |release| release.max(*received_at));
-        let retry_until = begin.saturating_add(shard.settings().schedule.give_up);
+        let lifetime = shard.settings().schedule.give_up;
+        // Where its kind of refusal has an end of its own, it is tried once more then.
+        let state = states.iter().find(|state| state.recipient == place);
+        let sooner =
+            state.zip(message.envelope.recipients.get(place as usize)).and_then(|(state, recipient)| {
+                let give_up = retry::remembered(shard, id, state, recipient.address.domain_str()).give_up?;
+                Some((begin.saturating_add(give_up)).max(state.due))
+            });
+        let retry_until = begin.saturating_add(lifetime);
+        let retry_until = sooner.map_or(retry_until, |sooner| sooner.min(retry_until));
         let end = shard::times(handling, *received_at).return_at;
         Outcome::Delayed { retry_until: end.map_or(retry_until, |end| end.min(retry_until)) }
     };
@@ -61,7 +71,7 @@ pub(crate) async fn delayed(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) 
 /// Tells the sender of recipients who have got the message, as far as we know and nobody behind us tells.
 pub(crate) async fn delivered(shard: &Rc<Shard>, id: QueueId, recipients: &[u32]) -> Written {
     // Without a host, it ended here (RFC 3464 §2.3.3).
-    let report = |_: &Message, last: Option<&Last>| match last {
+    let report = |_: &Message, _: u32, last: Option<&Last>| match last {
         Some(last) if last.host.is_empty() => Outcome::Delivered,
         Some(_) | None => Outcome::Relayed,
     };
@@ -82,7 +92,7 @@ async fn write(
     places: &[u32],
     (kind, label): (Dsn, &'static str),
     status: impl Fn(&Message, Option<Status>) -> Status,
-    outcome: impl Fn(&Message, Option<&Last>) -> Outcome,
+    outcome: impl Fn(&Message, u32, Option<&Last>) -> Outcome,
 ) -> Written {
     let message = match shard.message(id).await {
         Ok(message) => message,
@@ -106,7 +116,7 @@ async fn write(
             });
             Some(RecipientFacts {
                 recipient,
-                outcome: outcome(&message, last.as_ref()),
+                outcome: outcome(&message, *place, last.as_ref()),
                 status: status(&message, last.as_ref().and_then(|last| last.status)),
                 remote_mta,
                 diagnostic,

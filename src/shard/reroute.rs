@@ -191,6 +191,51 @@ fn follow(shard: &Rc<Shard>, orders: Vec<queue::Order>, moved: u64) {
     shard.due.notify_all();
 }
 
+/// Gives recipients of a message the route that an operator has chosen, or their own again; says how many had another.
+///
+/// Unlike a change of routes, a restart would know nothing of it: it is written down.
+pub(crate) fn by_choice(shard: &Rc<Shard>, entry: &bridge::Entry, to: Option<&str>) -> u64 {
+    let redirects: Vec<_> = {
+        let (settings, mut queue) = (shard.settings(), shard.queue.borrow_mut());
+        let states = queue.states(entry.id).unwrap_or_default();
+        let meant = |state: &queue::RecipientState| {
+            let recipient = entry.recipients.iter().find(|recipient| recipient.index == state.recipient)?;
+            let address: mail::Address = recipient.address.parse().ok()?;
+            Some((*state, address.domain()))
+        };
+        let redirect = |(state, domain): (queue::RecipientState, mail::Domain)| {
+            let key = queue.name(state.destination)?.to_owned();
+            let way = settings.way_by(to, &domain, Routes::demand_of_key(&key));
+            let onward = match way.via {
+                Held::Yes => Onward::Hold,
+                Held::No if Routes::is_hold_key(&key) => Onward::Release,
+                Held::No => Onward::Send,
+            };
+            let tenant = queue.tenant(state.destination).unwrap_or_default();
+            let destination = locate::intern(&mut queue, tenant, &way.key, facts::now());
+            Some(Redirect { recipient: state.recipient, destination, onward })
+        };
+        states.iter().filter_map(meant).filter_map(redirect).collect()
+    };
+    let mut orders = Vec::new();
+    let moved = shard.queue.borrow_mut().redirect(entry.id, &redirects, facts::now(), &mut orders);
+    follow(shard, orders, moved);
+    if moved > 0 {
+        let states = shard.queue.borrow().states(entry.id).unwrap_or_default().into_iter();
+        let moved = |state: &queue::RecipientState| {
+            redirects.iter().any(|r| (r.recipient, r.destination) == (state.recipient, state.destination))
+        };
+        let note = |state: queue::RecipientState| {
+            let queue::RecipientState { recipient, destination, attempts, due, category, .. } = state;
+            let recipients = [recipient][..].into();
+            let state = if state.state == State::Running { State::Ready } else { state.state };
+            queue::Order::Note { id: entry.id, recipients, destination, state, attempts, due, category }
+        };
+        schedule::follow(shard, states.filter(moved).map(note).collect());
+    }
+    moved
+}
+
 /// An attempt of this message has ended that was ordered before the routes changed.
 pub(crate) fn look_again(shard: &Rc<Shard>, id: QueueId) {
     let shard = shard.clone();
@@ -250,7 +295,7 @@ fn redirects(shard: &Shard, id: QueueId, envelope: Option<&Envelope>) -> Vec<Red
             Some((recipient.address.domain(), Demand::of(envelope.handling.tls, &envelope.reverse_path)))
         };
         let Some((domain, demand)) = domain.or_else(from_envelope) else { continue };
-        let way = settings.way(&domain, demand);
+        let way = settings.way_by(Routes::chosen_of_key(key), &domain, demand);
         let was_held_by_route = Routes::is_hold_key(key);
         let (name, onward) = match way.via {
             Held::No if was_held_by_route => (way.key, Onward::Release),

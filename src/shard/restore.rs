@@ -280,25 +280,36 @@ fn put(shard: &Shard, settings: &Settings, id: QueueId, entry: &Entry, now: Time
     let mut recipients = Vec::new();
     for (place, domain) in (0..entry.placement.recipients).zip(entry.facts.domains()) {
         while states.next_if(|(other, _)| *other < place).is_some() {}
-        let (state, attempts, due, status) = match states.next_if(|(other, _)| *other == place) {
-            Some((_, state)) => match state.phase {
-                Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => continue,
-                phase @ (Phase::Queued | Phase::Deferred | Phase::Held) => (
-                    queue_state(phase),
-                    state.attempts.try_into().unwrap_or(u16::MAX),
-                    state.due,
-                    state.last.as_ref().and_then(|last| last.status),
-                ),
-            },
-            None => (State::Ready, 0, now, None),
-        };
+        let (state, attempts, due, status, category, chosen) =
+            match states.next_if(|(other, _)| *other == place) {
+                Some((_, state)) => match state.phase {
+                    Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => continue,
+                    phase @ (Phase::Queued | Phase::Deferred | Phase::Held) => (
+                        queue_state(phase),
+                        state.attempts.try_into().unwrap_or(u16::MAX),
+                        state.due,
+                        state.last.as_ref().and_then(|last| last.status),
+                        state.category,
+                        state.route.as_deref(),
+                    ),
+                },
+                None => (State::Ready, 0, now, None, None, None),
+            };
         let Ok(domain) = mail::Domain::parse(domain) else { continue };
-        let way = settings.way(&domain, demand);
+        let way = settings.way_by(chosen, &domain, demand);
         // A route that holds now holds what was not tried yet.
         let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
         let destination =
             locate::intern(&mut queue, locate::tenant(entry.facts.handling.tenant), &way.key, now);
-        recipients.push(RecipientState { recipient: place, destination, state, attempts, due, status });
+        recipients.push(RecipientState {
+            recipient: place,
+            destination,
+            state,
+            attempts,
+            due,
+            status,
+            category,
+        });
     }
     let warned = entry.states.iter().any(|(_, state)| state.delay_notice == DelayNotice::Sent);
     let (kind, warning) = match (entry.facts.return_path, warned) {

@@ -2,9 +2,10 @@
 
 use std::{collections::VecDeque, rc::Rc, time::Duration};
 
+use delivery::Routes;
 use journal::{DelayNotice, Phase, RecipientState};
 use mail::QueueId;
-use queue::{Order, State, Warning};
+use queue::{Destination, Order, State, Warning};
 use watch::events::Retired;
 
 use crate::{
@@ -79,7 +80,8 @@ fn settle(shard: &Rc<Shard>, order: Order) {
         }
         // All of them have ended while it waited.
         Order::Note { recipients, .. } if recipients.is_empty() => {}
-        Order::Note { id, recipients, state, attempts, due } => {
+        Order::Note { id, recipients, destination, state, attempts, due, category } => {
+            let route = chosen(shard, destination);
             let warning =
                 shard.queue.borrow().message(id).map_or(Warning::Unwanted, |message| message.warning);
             let states = recipients.iter().map(|place| {
@@ -90,7 +92,8 @@ fn settle(shard: &Rc<Shard>, order: Order) {
                     State::Held => Phase::Held,
                 };
                 let delay_notice = notice(warning);
-                (*place, RecipientState { phase, attempts: attempts.into(), due, delay_notice, last })
+                let (attempts, route) = (attempts.into(), route.clone());
+                (*place, RecipientState { phase, attempts, due, delay_notice, last, category, route })
             });
             shard.note(id, Note::Transition(id, states.collect()));
             shard.forget_content(id);
@@ -142,18 +145,35 @@ async fn report(shard: Rc<Shard>, first: Order) {
             all.remove(&id);
             return;
         };
-        order = still_true(shard.as_ref(), next);
+        let (next, others) = still_true(shard.as_ref(), next);
+        if let Some(others) = others {
+            reporting.waiting.push_front(others);
+        }
+        order = next;
         reporting.order = order.clone();
     }
 }
 
-/// What has waited for a report, without those who have ended meanwhile: that is written already.
-fn still_true(shard: &Shard, order: Order) -> Order {
-    let Order::Note { id, recipients, state, attempts, due } = order else { return order };
+/// What has waited for a report, without those who have ended meanwhile: that is written already. Those who go elsewhere by
+/// now than the first of them are another order.
+fn still_true(shard: &Shard, order: Order) -> (Order, Option<Order>) {
+    let Order::Note { id, recipients, destination, state, attempts, due, category } = order else {
+        return (order, None);
+    };
     let alive = shard.queue.borrow().states(id).unwrap_or_default();
-    let lives = |place: &u32| alive.iter().any(|state| state.recipient == *place);
-    let recipients: Vec<_> = recipients.iter().copied().filter(lives).collect();
-    Order::Note { id, recipients: recipients[..].into(), state, attempts, due }
+    let destination_of = |place: u32| Some(alive.iter().find(|state| state.recipient == place)?.destination);
+    let living: Vec<_> =
+        recipients.iter().filter_map(|place| Some((*place, destination_of(*place)?))).collect();
+    let first = living.first().map_or(destination, |(_, destination)| *destination);
+    let note = |destination, recipients: &[u32]| {
+        let recipients = recipients.into();
+        Order::Note { id, recipients, destination, state, attempts, due, category }
+    };
+    let (here, elsewhere): (Vec<_>, Vec<_>) =
+        living.into_iter().partition(|(_, destination)| *destination == first);
+    let places = |list: &[(u32, Destination)]| list.iter().map(|(place, _)| *place).collect::<Vec<_>>();
+    let others = elsewhere.first().map(|(_, destination)| note(*destination, &places(&elsewhere)));
+    (note(first, &places(&here)), others)
 }
 
 /// Whom an order returns to their sender: the queue has forgotten them.
@@ -231,7 +251,14 @@ pub(crate) fn journal_state(
         due: state.due,
         delay_notice: notice(warning),
         last: shard.last(id, state.recipient),
+        category: state.category,
+        route: chosen(shard, state.destination),
     }
+}
+
+/// The route by which an operator sends what goes there.
+fn chosen(shard: &Shard, destination: Destination) -> Option<Box<str>> {
+    shard.queue.borrow().name(destination).and_then(Routes::chosen_of_key).map(Into::into)
 }
 
 const fn notice(warning: Warning) -> DelayNotice {

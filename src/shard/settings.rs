@@ -14,8 +14,9 @@ use config::{
     ListenerTls, Rate,
 };
 use delivery::{
-    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Own, Pattern, Place, ReversePaths,
-    Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via, rule_of_site,
+    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Own, Pattern, Place, RetryRules,
+    ReversePaths, Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via,
+    rule_of_site,
 };
 use dns::Name;
 use mail::{Envelope, TenantId};
@@ -35,6 +36,7 @@ use crate::{
     locate,
     outbound_tls::{ClientTls, OutboundTls},
     resolve::Resolving,
+    retry,
     shard::{Held, Way},
     throttles,
 };
@@ -85,6 +87,8 @@ pub(crate) struct Settings {
     pub(crate) routes: Routes,
     /// What refusals are about.
     pub(crate) reply_rules: Arc<Classifier>,
+    /// When what is refused is tried again.
+    pub(crate) retry_rules: RetryRules,
     /// Where reports on our mail come to.
     pub(crate) returns: Option<Returns>,
     pub(crate) own: Arc<Own>,
@@ -109,6 +113,8 @@ pub(crate) struct Settings {
     pub(crate) located_at_once: usize,
     /// How long a connection is busy before another core may have its place.
     pub(crate) connection_turn: Duration,
+    /// Percent of the core that a long change may take while there is mail.
+    pub(crate) task_share: u32,
     pub(crate) resolving: Resolving,
     /// What signs mail of ours, one for each key of the policy.
     pub(crate) signers: Arc<[Signer]>,
@@ -199,8 +205,9 @@ impl Settings {
             connection_rate: config.clients.connection_rate,
             balance: config.cores.balance,
             verify: config.verify.clone(),
-            routes: Routes::new(routes(config)),
+            routes: Routes::new(routes(config)).named(config.routes.iter().map(|route| route.name.as_str())),
             reply_rules: snapshot.reply_rules.clone(),
+            retry_rules: retry::rules(config),
             returns: returns(&config.bounces),
             own: Arc::new(own(config, &snapshot.addresses)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
@@ -223,6 +230,7 @@ impl Settings {
             consent: Consent::new(config),
             located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,
+            task_share: config.queue.task_share.into(),
             resolving: Resolving::new(&config.dns),
             signers: snapshot.signers.clone(),
             spill: config.journal.spill,
@@ -245,6 +253,19 @@ impl Settings {
     pub(crate) fn ways(&self, envelope: &Envelope) -> Vec<Way> {
         let demand = Demand::of(envelope.handling.tls, &envelope.reverse_path);
         envelope.recipients.iter().map(|recipient| self.way(&recipient.address.domain(), demand)).collect()
+    }
+
+    /// By which way a domain's mail leaves that an operator may have chosen a route for. Of a route that is gone the choice
+    /// is, too.
+    pub(crate) fn way_by(&self, chosen: Option<&str>, domain: &mail::Domain, demand: Demand) -> Way {
+        let chosen = chosen.and_then(|name| self.routes.destination_by(name, domain, demand));
+        match chosen {
+            Some(destination) => {
+                let via = Held::from(&self.routes.route(destination.route).via);
+                Way { key: destination.key, via }
+            }
+            None => self.way(domain, demand),
+        }
     }
 
     /// By which way a domain's mail leaves. A domain without a route, as a reload may leave behind, waits for

@@ -27,6 +27,7 @@ use crate::{
     journals::{Journals, Note},
     leases::Leases,
     locate::{self, Locating},
+    operate::Operating,
     reroute::{self, Reroute},
     resolve::Resolve,
     restore::Return,
@@ -67,6 +68,8 @@ pub(crate) struct Shard {
     pub(crate) tally: RefCell<Tally>,
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
+    /// Long changes of the queue that are under way in the background.
+    pub(crate) operating: Operating,
     pub(crate) verifier: Verifier,
     /// Judges whether mail is from whom it says.
     pub(crate) judge: Judge,
@@ -193,6 +196,7 @@ impl Shard {
             due: Event::new(),
             contents: RefCell::default(),
             lasts: RefCell::default(),
+            operating: Operating::default(),
             reporting: RefCell::default(),
             hops: Hops::default(),
             locating: Locating::default(),
@@ -430,6 +434,7 @@ impl Shard {
                     attempts: 0,
                     due: now,
                     status: None,
+                    category: None,
                 })
                 .collect();
             let message =

@@ -97,7 +97,7 @@ async fn choose(shard: &Rc<Shard>) -> Option<Rc<Committer>> {
 /// Journal shards of whose messages something is under way.
 async fn busy(shard: &Shard) -> HashSet<JournalShard> {
     let mut busy = HashSet::new();
-    let running = Filter { destinations: None, state: Some(State::Running), due_by: None };
+    let running = Filter { state: Some(State::Running), ..Filter::default() };
     let mut next = Some(Cursor::default());
     while let Some(cursor) = next {
         let page = shard.queue.borrow().list(&running, cursor, STEP);

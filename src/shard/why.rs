@@ -7,7 +7,11 @@ use delivery::Routes;
 use mail::{QueueId, Timestamp};
 use queue::{Cursor, Destination, SiteView, State};
 
-use crate::{facts, shard::Shard};
+use crate::{
+    facts,
+    retry::{self, Words},
+    shard::Shard,
+};
 
 /// Sites that are looked at in one step.
 const PAGE: usize = 1000;
@@ -32,7 +36,12 @@ async fn message(shard: &Rc<Shard>, id: QueueId) -> Vec<Explained> {
         Explained {
             subject: recipient.map(|recipient| recipient.address.to_string()).unwrap_or_default(),
             shard: shard.number,
-            reasons: recipient_reasons(shard, id, &state),
+            reasons: recipient_reasons(
+                shard,
+                id,
+                &state,
+                recipient.map_or("", |recipient| recipient.address.domain_str()),
+            ),
         }
     };
     states.into_iter().map(explained).collect()
@@ -62,7 +71,12 @@ fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
     sites.into_iter().map(explained).collect()
 }
 
-fn recipient_reasons(shard: &Rc<Shard>, id: QueueId, state: &queue::RecipientState) -> Vec<Reason> {
+fn recipient_reasons(
+    shard: &Rc<Shard>,
+    id: QueueId,
+    state: &queue::RecipientState,
+    domain: &str,
+) -> Vec<Reason> {
     let last = shard.last(id, state.recipient).map(|last| last.text);
     let reason = |cause: &str, text: String| Reason { cause: cause.into(), text, until: None, set_by: None };
     match state.state {
@@ -81,12 +95,13 @@ fn recipient_reasons(shard: &Rc<Shard>, id: QueueId, state: &queue::RecipientSta
                 1 => "one attempt has ended without success".to_owned(),
                 more => format!("{more} attempts have ended without success"),
             };
-            let set_by = if state.attempts == 0 { "the sender" } else { "queue.retry" };
+            let plan = retry::remembered(shard, id, state, domain);
+            let set_by = if state.attempts == 0 { "the sender".into() } else { retry::set_by(&plan) };
             let text = match &last {
-                Some(last) => format!("{times}; the last time: {last}"),
-                None => times,
+                Some(last) => format!("{times}; the last time: {last}{}", Words(&plan)),
+                None => format!("{times}{}", Words(&plan)),
             };
-            vec![Reason { until: Some(state.due), set_by: Some(set_by.into()), ..reason("deferred", text) }]
+            vec![Reason { until: Some(state.due), set_by: Some(set_by), ..reason("deferred", text) }]
         }
         State::Ready => ready_reasons(shard, state.destination),
     }

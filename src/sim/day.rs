@@ -434,7 +434,7 @@ impl World {
         let outcome = match refusal {
             None => Outcome::Delivered,
             Some((_, true)) => Outcome::Failed,
-            Some((_, false)) => Outcome::Deferred(Status(4, 0, 0)),
+            Some((_, false)) => Outcome::Deferred(Status(4, 0, 0).into()),
         };
         match refusal {
             None => self.close(number, true),

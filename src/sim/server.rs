@@ -306,7 +306,12 @@ impl Server {
     }
 
     /// An operator gives a command.
-    pub(crate) fn command(&mut self, world: &mut World, command: queue::Command, selector: queue::Selector) {
+    pub(crate) fn command(
+        &mut self,
+        world: &mut World,
+        command: queue::Command,
+        selector: queue::Selector<'static>,
+    ) {
         if self.put_off(command, selector) {
             return;
         }

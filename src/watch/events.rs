@@ -371,6 +371,8 @@ events! {
         category: Option<&'a str>,
         /// The rule that says so.
         rule: Option<&'a str>,
+        /// The rule for retries that has set the next try, where it is not `queue.retry` that has.
+        retry: Option<&'a str>,
         /// TLS version and cipher, when there was TLS.
         tls: Option<&'a str>,
         /// What decided about its TLS: dane, dane-unusable, sts, sts-testing; or the route: none, opportunistic, required, verified.
@@ -516,9 +518,41 @@ events! {
         /// Recipients that it took them for.
         nrcpt: u64,
     }
+    /// An operator began a long change of the queue, or a count of whom it would change.
+    Info queue task_began = TaskBegan<'a> {
+        /// Its number in this process.
+        task: u64,
+        /// retry, hold, release, remove, reroute, count.
+        action: &'a str,
+        /// dry-run when nothing is changed.
+        mode: Option<&'a str>,
+        /// The route by which mail is to go.
+        to: Option<&'a str>,
+        /// Whom it is about, in JSON.
+        selector: &'a str,
+        /// Who asked for it, and from where.
+        by: &'a str,
+    }
+    /// A long change of the queue has ended.
+    Info queue task_ended = TaskEnded<'a> {
+        /// Its number.
+        task: u64,
+        /// As above.
+        action: &'a str,
+        /// done, cancelled, failed.
+        state: &'a str,
+        /// How many recipients were meant.
+        matched: u64,
+        /// How many of them were changed.
+        nrcpt: u64,
+        /// How long it took.
+        took: Duration,
+        /// Why it failed.
+        error: Option<&'a str>,
+    }
     /// An operator changed what will become of recipients.
     Info queue operated = Operated<'a> {
-        /// retry, hold, release, remove.
+        /// retry, hold, release, remove, reroute.
         action: &'a str,
         /// The queue id, when it was one message.
         id: Option<&'a dyn Display>,

@@ -22,8 +22,8 @@ pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
     AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor,
     Family, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound, ProcessMetrics, ProcessUsage,
-    Queue, QueueState, Reload, ReportRead, SegmentState, ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy,
-    UnsubscribeMetrics, Unsubscription, Verb, Verification,
+    Queue, QueueAction, QueueState, Reload, ReportRead, RetryWait, SegmentState, ShardMetrics,
+    TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeMetrics, Unsubscription, Verb, Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};

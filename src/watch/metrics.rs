@@ -177,6 +177,12 @@ pub struct Queue {
     pub time: Histogram,
     /// Recipients that a change of routes gave another destination.
     pub rerouted: Counter,
+    /// Recipients that operators have changed.
+    pub changed: Family<QueueAction>,
+    /// Entries that tasks in the background have looked at.
+    pub looked: Counter,
+    /// Deferred recipients, by what has set their next try.
+    pub retries: Family<RetryWait>,
 }
 
 /// Attempts and their outcomes.
@@ -567,6 +573,36 @@ labels! {
 }
 
 labels! {
+    /// What an operator did with queued recipients.
+    QueueAction {
+        /// They are tried now.
+        Retry => "retry",
+        /// They are kept back.
+        Hold => "hold",
+        /// They are kept back no longer.
+        Release => "release",
+        /// They are forgotten.
+        Remove => "remove",
+        /// They go by another route.
+        Reroute => "reroute",
+    }
+}
+
+labels! {
+    /// What has set when a deferred recipient is tried again.
+    RetryWait {
+        /// The schedule of the queue.
+        Scheduled => "scheduled",
+        /// The schedule of a rule.
+        Listed => "listed",
+        /// A rule for the first try.
+        First => "first",
+        /// The reply, which said when.
+        Asked => "asked",
+    }
+}
+
+labels! {
     /// What a refusal by a next hop was about.
     Category {
         /// There is no such mailbox.
@@ -737,6 +773,9 @@ impl ShardMetrics {
                 missing: b.gauge(&n::QUEUE_RETURNING_MESSAGES, &["missing"]),
                 time: b.histogram(&n::QUEUE_SECONDS),
                 rerouted: b.counter(&n::QUEUE_REROUTED, &[]),
+                changed: Family::new(|v: QueueAction| b.counter(&n::QUEUE_CHANGED, &[v.label()])),
+                looked: b.counter(&n::QUEUE_LOOKED, &[]),
+                retries: Family::new(|v: RetryWait| b.counter(&n::QUEUE_RETRIES, &[v.label()])),
             },
             delivery: Delivery {
                 sites: std::cell::RefCell::new(b.sites(&n::DELIVERY_OUTCOMES)),

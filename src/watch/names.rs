@@ -207,7 +207,13 @@ list! {
     QUEUE_SECONDS: "ringpost_queue_seconds", LONG, Seconds, ["shard"],
         "Time from acceptance to the end of a recipient";
     QUEUE_REROUTED: "ringpost_queue_rerouted_total", Kind::Counter, Count, ["shard"],
-        "Recipients that were queued when a reload changed the routes, and go another way since";
+        "Queued recipients that go another way: by a change of routes, or since an operator chose one";
+    QUEUE_CHANGED: "ringpost_queue_changed_total", Kind::Counter, Count, ["shard", "action"],
+        "Recipients that operators have changed, by what they did";
+    QUEUE_LOOKED: "ringpost_queue_task_looked_total", Kind::Counter, Count, ["shard"],
+        "Entries of the queue that tasks in the background have looked at";
+    QUEUE_RETRIES: "ringpost_queue_retries_total", Kind::Counter, Count, ["shard", "wait"],
+        "Recipients deferred, by what has set when they are tried again";
     OUTBOUND_REFUSALS: "ringpost_outbound_refusals_total", Kind::Counter, Count, ["shard", "result", "category"],
         "Recipients deferred or failed, by what the refusal was about: the categories of reply-rules.md";
     REPORTS_READ: "ringpost_reports_read_total", Kind::Counter, Count, ["shard", "kind"],

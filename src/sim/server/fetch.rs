@@ -202,7 +202,7 @@ impl Server {
             .filter(|site| site.counts.held + site.counts.deferred > 0 && Routes::is_hold_key(&site.name));
         for destination in holding.map(|site| site.destination) {
             let destinations = [destination];
-            let filter = Filter { destinations: Some(&destinations), state: None, due_by: None };
+            let filter = Filter { destinations: Some(&destinations), ..Filter::default() };
             let mut next = Some(Cursor::default());
             while let Some(cursor) = next {
                 let page = self.queue.list(&filter, cursor, 100);

@@ -160,7 +160,7 @@ impl Server {
         for (place, outcome) in outcomes {
             let (result, discarded) = match outcome {
                 Outcome::Delivered(report, _) => (queue::Outcome::Delivered, report.remote.is_none()),
-                Outcome::Deferred(report) => (queue::Outcome::Deferred(report.status), false),
+                Outcome::Deferred(report) => (queue::Outcome::Deferred(report.status.into()), false),
                 Outcome::Failed(_) => (queue::Outcome::Failed, false),
             };
             told.push((*place, result));

@@ -24,7 +24,7 @@ pub(super) struct Missing {
     put: Vec<(QueueId, Entry)>,
     gone: Vec<QueueId>,
     /// Commands of operators, who wait until they can mean everybody.
-    commands: Vec<(queue::Command, queue::Selector)>,
+    commands: Vec<(queue::Command, queue::Selector<'static>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// Whether the command has to wait.
-    pub(super) fn put_off(&mut self, command: queue::Command, selector: queue::Selector) -> bool {
+    pub(super) fn put_off(&mut self, command: queue::Command, selector: queue::Selector<'static>) -> bool {
         if let Some(missing) = &mut self.missing {
             missing.commands.push((command, selector));
         }

@@ -86,11 +86,14 @@ impl Server {
 
     /// What has waited for a report, without those who have ended meanwhile: that is written already.
     fn still_true(&self, order: Order) -> Order {
-        let Order::Note { id, recipients, state, attempts, due } = order else { return order };
+        let Order::Note { id, recipients, destination, state, attempts, due, category } = order else {
+            return order;
+        };
         let alive = self.queue.states(id).unwrap_or_default();
         let lives = |place: &u32| alive.iter().any(|state| state.recipient == *place);
         let recipients: Vec<_> = recipients.iter().copied().filter(lives).collect();
-        Order::Note { id, recipients: recipients[..].into(), state, attempts, due }
+        let recipients = recipients[..].into();
+        Order::Note { id, recipients, destination, state, attempts, due, category }
     }
 
     fn obey(&mut self, world: &mut World, order: Order) {
@@ -111,12 +114,13 @@ impl Server {
             Order::Locate { .. } => unreachable!("each destination is a site of its own"),
             // All of them have ended while it waited.
             Order::Note { recipients, .. } if recipients.is_empty() => {}
-            Order::Note { id, recipients, state, attempts, due } => {
+            Order::Note { id, recipients, destination: _, state, attempts, due, category } => {
                 let warning = self.queue.message(id).map_or(Warning::Unwanted, |message| message.warning);
                 let states = recipients.iter().map(|place| {
                     let last = self.last(id, *place);
                     let (phase, delay_notice) = (phase(state), notice(warning));
-                    (*place, RecipientState { phase, attempts: attempts.into(), due, delay_notice, last })
+                    let (attempts, route) = (attempts.into(), None);
+                    (*place, RecipientState { phase, attempts, due, delay_notice, last, category, route })
                 });
                 let states = states.collect();
                 self.note(Note::Transition(id, states));
@@ -288,6 +292,7 @@ impl Server {
                     attempts: 0,
                     due: now,
                     status: None,
+                    category: None,
                 })
                 .collect();
             let message = MessageState {
@@ -352,6 +357,8 @@ impl Server {
             due: state.due,
             delay_notice: notice(warning),
             last: self.last(id, state.recipient),
+            category: state.category,
+            route: None,
         }
     }
 

@@ -173,6 +173,7 @@ impl Server {
                 attempts,
                 due,
                 status,
+                category: None,
             });
         }
         let warned = entry.states.iter().any(|(_, state)| state.delay_notice == DelayNotice::Sent);
