@@ -206,8 +206,8 @@ impl Words for Category {
         (Self::Expired.word(), "its time was up"),
         (Self::AutoReply.word(), "an answer by a program, and no refusal"),
         (Self::System.word(), "the site has trouble of its own"),
-        (Self::Suppressed.word(), "the recipient is on a suppression list of ours"),
         (Self::Other.word(), "nothing that a rule knows"),
+        (Self::Suppressed.word(), "the recipient is on a suppression list of ours"),
     ];
     const VALUES: &'static [Self] = &Self::ALL;
 }

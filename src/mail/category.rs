@@ -47,10 +47,10 @@ pub enum Category {
     AutoReply,
     /// The site has trouble of its own.
     System,
-    /// The recipient is on the tenant's suppression list, and was not asked.
-    Suppressed,
     /// Nothing that a rule knows.
     Other,
+    /// The recipient is on the tenant's suppression list, and was not asked.
+    Suppressed,
 }
 
 impl Category {
@@ -77,8 +77,8 @@ impl Category {
         Self::Expired,
         Self::AutoReply,
         Self::System,
-        Self::Suppressed,
         Self::Other,
+        Self::Suppressed,
     ];
 
     /// Its number where it is kept: its place in [`Self::ALL`], from 1 on. Numbers are for ever; a new category goes last.
