@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -79,7 +80,8 @@ const COPY: usize = 1 << 20;
 impl Store {
     /// Reads what is there, and begins a log of its own.
     pub(super) fn open(directory: &Path, known: Arc<Known>, now: Timestamp) -> io::Result<Self> {
-        fs::create_dir_all(directory)?;
+        // Whom people do not want mail from is nobody else's to read.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let shelf = Arc::new(Shelf::new());
         let quiet = Quiet::shared(directory)?;
         let names = files::names(directory)?;
