@@ -33,6 +33,7 @@ data = "1s"
 block = "1s"
 final = "1s"
 [queue]
+greylist-retry = "1s"
 retry = ["1s"]
 retry-max = "1s"
 jitter = 0
