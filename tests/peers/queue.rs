@@ -4,10 +4,13 @@ use end_to_end::{Server, Sink};
 
 use crate::drained;
 
+/// Nobody's mail here, and a quota to count by.
+const TENANT: &str = "[[tenant]]\nname = \"shop\"\nnetworks = [\"192.0.2.0/24\"]\nhourly-max = 100\n";
+
 /// A server with messages to these recipients, all deferred; and their queue ids.
 fn deferred(sink: &Sink, recipients: &[&str]) -> (Server, Vec<String>) {
     sink.refuse_recipients("450 4.2.1 mailbox busy");
-    let server = Server::start(&sink.route());
+    let server = Server::start(&format!("{TENANT}{}", sink.route()));
     let mut client = server.client();
     let mut ids = Vec::new();
     for recipient in recipients {
