@@ -6,7 +6,7 @@ use mail::Span;
 
 use crate::{
     Config, ConfigError, CoreCount, DomainPattern, Journal, ListenAddress, Listener, ListenerKind,
-    ListenerTls, Loaded, Problem, Via, reader::Reader, size_text,
+    ListenerTls, Loaded, Problem, ReplyAction, ReplyRule, Via, reader::Reader, size_text,
 };
 
 /// What works, but perhaps not as somebody thinks.
@@ -35,6 +35,7 @@ impl Config {
         self.check_consent(reader);
         self.check_reply_rules(reader);
         self.check_retries(reader);
+        self.check_egress(reader);
         self.check_bounces(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
@@ -442,6 +443,13 @@ impl Config {
         for rule in self.reply_rules.iter().filter(|rule| rule.fits_everything()) {
             let key = format!("reply-rule.{}", rule.name.to_ascii_lowercase());
             reader.missing(&key, "text = [\"…\"]", "say which refusals it is for");
+        }
+        let ends = |rule: &&ReplyRule| rule.pool.is_some() && rule.action == ReplyAction::Permanent;
+        for rule in self.reply_rules.iter().filter(ends) {
+            let key = format!("reply-rule.{}", rule.name.to_ascii_lowercase());
+            let problem = "what is not tried again has no next pool".into();
+            let keys = [&*format!("{key}.pool"), &*format!("{key}.action")];
+            reader.conflict(&keys, problem, "leave one of them out");
         }
     }
 

@@ -11,6 +11,7 @@ mod check_tls;
 mod clients;
 mod consent;
 mod credentials;
+mod egress;
 mod error;
 mod example;
 mod load;
@@ -39,6 +40,9 @@ pub use consent::{
     Duplicates, LocalPartCase, QuotaExcess, Suppression, SuppressionUse, Unsubscribe, UnsubscribeUse,
 };
 pub use credentials::{Credential, LoginMechanism, Refused, Secrecy};
+pub use egress::{
+    Day, Dnsbl, Egress, Listed, POOL_MAX, Password, Pool, ProxyProtocol, Share, Source as EgressSource, WarmUp,
+};
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
@@ -125,6 +129,16 @@ section! {
         credentials "credential": Vec<Credential> [Entries] = Vec::new();
         /// Sites.
         sites "site": Vec<Site> [Entries] = Vec::new();
+        /// Addresses to send from.
+        sources "source": Vec<egress::Source> [Entries] = Vec::new();
+        /// Which of them share mail.
+        pools "pool": Vec<Pool> [Entries] = Vec::new();
+        /// How new ones come into use.
+        warm_ups "warm-up": Vec<WarmUp> [Entries] = Vec::new();
+        /// Lists of the DNS that they may be on.
+        dnsbls "dnsbl": Vec<Dnsbl> [Entries] = Vec::new();
+        /// How they are watched.
+        egress: Egress [Table] = Egress::default();
         /// Adaptive limits.
         throttle: Throttle [Table] = Throttle::default();
         /// Tenants.

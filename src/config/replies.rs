@@ -8,7 +8,7 @@ use toml::de::DeTable;
 
 use crate::{
     DomainPattern,
-    notation::{Entries, List, Literal, Notation, Spelled, Text, Time, Whole, Word, Words},
+    notation::{Entries, List, Literal, Maybe, Notation, Spelled, Text, Time, Whole, Word, Words},
     reader::Reader,
     schema::{Entry, choice, section},
 };
@@ -86,6 +86,9 @@ section! {
         action: ReplyAction [Word] = ReplyAction::None;
         /// With action = "suspend": for how long the site is left alone.
         suspend: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(3_600);
+        /// The message's next tries are from the `[[pool]]` of that name, at least until the server stops. What is refused for ever is tried
+        /// there all the same, but not again when it is refused there. Empty: it stays where it is.
+        pool: Option<String> [Maybe<Text>] = None;
         /// A reply that the rule is for, as it comes, codes and all. `ringpost check` warns when another rule takes it.
         example: String [Text] = String::new();
     }

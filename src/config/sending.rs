@@ -142,6 +142,8 @@ section! {
         verp: bool [YesNo] = false;
         /// Our addresses to send from. Empty: the kernel chooses.
         source_address: Vec<IpAddr> [List<Literal>] = Vec::new();
+        /// The `[[pool]]` of sources that its mail leaves from, unless its tenant or site has one. Empty: none.
+        pool: Option<String> [Maybe<Text>] = None;
     }
 }
 

@@ -61,6 +61,8 @@ section! {
         /// TLS that its hosts have to have, beyond what the route and the domain ask for; a site of `domains` has it whatever the DNS
         /// says of their hosts. Empty: no more than that.
         tls: Option<SiteTls> [Maybe<Word>] = None;
+        /// The `[[pool]]` of sources that mail for it leaves from, unless its tenant has one. Empty: that of the route.
+        pool: Option<String> [Maybe<Text>] = None;
     }
 }
 
@@ -129,6 +131,8 @@ section! {
         /// A message with the same Message-ID to the same recipient, that comes again within this time, is taken and not sent
         /// again. "0s": it is sent. A restart forgets what came before.
         duplicate_window: Duration [Time<0, { 7 * 24 * HOUR }>] = Duration::ZERO;
+        /// The `[[pool]]` of sources that its mail leaves from, whatever site it goes to. Empty: that of the site, or of the route.
+        pool: Option<String> [Maybe<Text>] = None;
     }
 }
 

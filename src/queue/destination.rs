@@ -1,6 +1,7 @@
 //! Destinations: interned names, what waits for each, and the sites that they belong to.
 //!
-//! A destination is where mail of one tenant goes: `mx:example.org`, `hop:192.0.2.1:25`. A **site** is the hosts behind it,
+//! A destination is where mail of one tenant goes: `mx:example.org`, `hop:192.0.2.1:25`; where it leaves by several of our
+//! addresses, each [`Lot`] has one. A **site** is the hosts behind it,
 //! which it may share with thousands of others; limits hold for the site. Some destinations are a site of their own, others
 //! have to be located ([`crate::Order::Locate`]), and again after a while.
 
@@ -33,6 +34,11 @@ pub struct Destination(pub(crate) u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(pub u32);
 
+/// A part of the mail with the same destination, which may go to another site than the rest: by which of our addresses it
+/// leaves. The shard gives out the numbers; one and the same recipient is to keep its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lot(pub u16);
+
 /// How a destination comes to its site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whereabouts {
@@ -50,6 +56,7 @@ pub(crate) const PRIORITIES: usize = 3;
 pub(crate) struct DestinationRecord {
     pub(crate) name: Box<str>,
     pub(crate) tenant: Tenant,
+    pub(crate) lot: Lot,
     /// None until it is located for the first time.
     pub(crate) site: u32,
     /// From when on it has to be located again, if it is to be tried.
@@ -96,20 +103,28 @@ pub(crate) struct Destinations {
     served: [u32; PRIORITIES - 1],
     /// Of tenants whose weight is not 1.
     pub(crate) weights: HashMap<Tenant, u32>,
-    /// Tenants that have destinations, and how many.
-    pub(crate) tenants: HashMap<Tenant, u32>,
+    /// Whose destinations there are, of which lots, and how many.
+    pub(crate) owners: HashMap<(Tenant, Lot), u32>,
     /// Destinations that are to be located.
     pub(crate) sought: Vec<u32>,
 }
 
 /// How many of a higher class go out for one of a lower, when both wait.
 const SERVED_MAX: u32 = 4;
+/// Sites belong to nobody.
+const NOBODY: (Tenant, Lot) = (Tenant(0), Lot(0));
 const FIFO: Fifo = Fifo { head: NIL, tail: NIL };
 
 impl DestinationRecord {
-    fn new(name: Box<str>, tenant: Tenant, site: u32, now: u32) -> Self {
+    fn new(name: Box<str>, (tenant, lot): (Tenant, Lot), site: u32, now: u32) -> Self {
         let located_until = if site == NIL { 0 } else { NEVER };
-        Self { name, tenant, site, located_until, idle_since: now, vacant: Vacant::No, ..Self::vacant(0) }
+        let used = Self { name, tenant, lot, site, located_until, idle_since: now, ..Self::vacant(0) };
+        Self { vacant: Vacant::No, ..used }
+    }
+
+    /// Whose it is.
+    pub(crate) const fn owner(&self) -> (Tenant, Lot) {
+        (self.tenant, self.lot)
     }
 
     /// Whether no recipient is queued for it.
@@ -148,42 +163,42 @@ impl Destinations {
             turns: Default::default(),
             served: [0; PRIORITIES - 1],
             weights: HashMap::new(),
-            tenants: HashMap::new(),
+            owners: HashMap::new(),
             sought: Vec::new(),
         }
     }
 
-    /// The number of a tenant's destination.
+    /// The number of a destination of a tenant's lot.
     pub(crate) fn intern(
         &mut self,
         name: &str,
-        tenant: Tenant,
+        owner: (Tenant, Lot),
         whereabouts: Whereabouts,
         attempts_max: u32,
         now: u32,
     ) -> u32 {
-        if let Some(index) = self.find(tenant, name) {
+        if let Some(index) = self.find(owner, name) {
             return index;
         }
-        let (seed, hash) = (self.seed, hash(self.seed, name, tenant));
+        let (seed, hash) = (self.seed, hash(self.seed, name, owner));
         let site = match whereabouts {
             Whereabouts::Own => self.join(name, attempts_max),
             Whereabouts::Asked => NIL,
         };
-        let index = self.slab.insert(DestinationRecord::new(name.into(), tenant, site, now));
+        let index = self.slab.insert(DestinationRecord::new(name.into(), owner, site, now));
         self.names_len += name.len();
-        *self.tenants.entry(tenant).or_default() += 1;
+        *self.owners.entry(owner).or_default() += 1;
         let slab = &self.slab;
-        let hash_of = |index: &u32| self::hash(seed, &slab[*index].name, slab[*index].tenant);
+        let hash_of = |index: &u32| self::hash(seed, &slab[*index].name, slab[*index].owner());
         self.names.insert_unique(hash, index, hash_of);
         index
     }
 
-    /// A tenant's destination of that name.
-    pub(crate) fn find(&self, tenant: Tenant, name: &str) -> Option<u32> {
+    /// The destination of that name of a tenant's lot.
+    pub(crate) fn find(&self, owner: (Tenant, Lot), name: &str) -> Option<u32> {
         let slab = &self.slab;
-        let is_it = |index: &u32| slab[*index].tenant == tenant && &*slab[*index].name == name;
-        self.names.find(hash(self.seed, name, tenant), is_it).copied()
+        let is_it = |index: &u32| slab[*index].owner() == owner && &*slab[*index].name == name;
+        self.names.find(hash(self.seed, name, owner), is_it).copied()
     }
 
     /// The site of that name, which has a destination more from here on.
@@ -191,11 +206,11 @@ impl Destinations {
         let index = match self.site(name) {
             Some(index) => index,
             None => {
-                let (seed, hash) = (self.seed, hash(self.seed, name, Tenant::default()));
+                let (seed, hash) = (self.seed, hash(self.seed, name, NOBODY));
                 let index = self.sites.insert(SiteRecord::new(name.into(), attempts_max));
                 self.names_len += name.len();
                 let sites = &self.sites;
-                let hash_of = |index: &u32| self::hash(seed, &sites[*index].name, Tenant::default());
+                let hash_of = |index: &u32| self::hash(seed, &sites[*index].name, NOBODY);
                 self.site_names.insert_unique(hash, index, hash_of);
                 index
             }
@@ -206,7 +221,7 @@ impl Destinations {
 
     /// The site of that name.
     pub(crate) fn site(&self, name: &str) -> Option<u32> {
-        let hash = hash(self.seed, name, Tenant::default());
+        let hash = hash(self.seed, name, NOBODY);
         self.site_names.find(hash, |index| &*self.sites[*index].name == name).copied()
     }
 
@@ -249,20 +264,22 @@ impl Destinations {
         let name = self.sites.remove(index).name;
         self.names_len -= name.len();
         let entry =
-            self.site_names.find_entry(hash(self.seed, &name, Tenant::default()), |other| *other == index);
+            self.site_names.find_entry(hash(self.seed, &name, NOBODY), |other| *other == index);
         entry.expect("an interned name is in the table").remove();
     }
 
     /// Forgets a destination that is unused.
     pub(crate) fn release(&mut self, index: u32) {
-        let DestinationRecord { name, tenant, site, .. } = self.slab.remove(index);
+        let record = self.slab.remove(index);
+        let owner = record.owner();
+        let DestinationRecord { name, site, .. } = record;
         self.names_len -= name.len();
-        let entry = self.names.find_entry(hash(self.seed, &name, tenant), |other| *other == index);
+        let entry = self.names.find_entry(hash(self.seed, &name, owner), |other| *other == index);
         entry.expect("an interned name is in the table").remove();
-        if let Some(count) = self.tenants.get_mut(&tenant) {
+        if let Some(count) = self.owners.get_mut(&owner) {
             *count -= 1;
             if *count == 0 {
-                self.tenants.remove(&tenant);
+                self.owners.remove(&owner);
             }
         }
         if site != NIL {
@@ -524,6 +541,7 @@ impl Entry for DestinationRecord {
         Self {
             name: Box::default(),
             tenant: Tenant::default(),
+            lot: Lot::default(),
             site: NIL,
             located_until: 0,
             is_sought: false,
@@ -555,9 +573,9 @@ impl Timed for DestinationRecord {
 }
 
 /// Keyed by the seed: the names are chosen by strangers.
-fn hash(seed: u64, name: &str, Tenant(tenant): Tenant) -> u64 {
+fn hash(seed: u64, name: &str, (Tenant(tenant), Lot(lot)): (Tenant, Lot)) -> u64 {
     let mut hasher = DefaultHasher::new();
-    hasher.write_u64(seed ^ u64::from(tenant));
+    hasher.write_u64(seed ^ u64::from(tenant) ^ u64::from(lot) << 32);
     hasher.write(name.as_bytes());
     hasher.finish()
 }

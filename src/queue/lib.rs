@@ -43,7 +43,7 @@ mod machine_test;
 mod simulation_test;
 
 pub use command::{Command, Progress, Selector};
-pub use destination::{Destination, Tenant, Whereabouts};
+pub use destination::{Destination, Lot, Tenant, Whereabouts};
 pub use event::{
     Accepted, Deferral, Kind, MessageState, Outcome, Priority, RecipientState, Restored, State, Times, Wait,
     Warning,

@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use mail::{Category, QueueId, Status, Timestamp};
 
 use crate::{
-    Accepted, AttemptId, Deferral, Destination, Kind, MessageState, Order, Outcome, Recipients, Redirect,
+    Accepted, AttemptId, Deferral, Destination, Kind, Lot, MessageState, Order, Outcome, Recipients, Redirect,
     Restored, ReturnReason, Schedule, Site, State, Tenant, Times, Warning, Whereabouts,
     ages::Ages,
     clock::{self, Clock, NEVER},
@@ -151,20 +151,20 @@ impl Queue {
     /// The number of a destination that is a site of its own, for mail of nobody in particular. See [`Destination`] for how
     /// long it is good.
     pub fn intern(&mut self, name: &str, now: Timestamp) -> Destination {
-        self.intern_for(Tenant::default(), name, Whereabouts::Own, now)
+        self.intern_for((Tenant::default(), Lot::default()), name, Whereabouts::Own, now)
     }
 
-    /// The number of a tenant's destination. It keeps the whereabouts that it was first interned with.
+    /// The number of a destination of a tenant's lot. It keeps the whereabouts that it was first interned with.
     pub fn intern_for(
         &mut self,
-        tenant: Tenant,
+        owner: (Tenant, Lot),
         name: &str,
         whereabouts: Whereabouts,
         now: Timestamp,
     ) -> Destination {
         let tick = self.clock.now(now);
         let max = self.limits.site_attempts_max;
-        let index = self.destinations.intern(name, tenant, whereabouts, max, tick);
+        let index = self.destinations.intern(name, owner, whereabouts, max, tick);
         if self.destinations.slab[index].is_idle() {
             self.on_idle(index, tick);
         }
@@ -533,20 +533,20 @@ impl Queue {
             .map(Site)
     }
 
-    /// A tenant's destination of that name, if the queue knows it.
-    pub fn find(&self, tenant: Tenant, name: &str) -> Option<Destination> {
-        self.destinations.find(tenant, name).map(Destination)
-    }
-
     /// Attempts under way at a site.
     pub fn attempts(&self, Site(site): Site) -> u32 {
         self.destinations.sites.get(site).map_or(0, |found| found.attempts)
     }
 
-    /// All tenants' destinations of that name.
+    /// All tenants' destinations of that name, of all lots.
     pub fn find_all(&self, name: &str) -> Vec<Destination> {
-        let tenants = self.destinations.tenants.keys();
-        tenants.filter_map(|tenant| self.find(*tenant, name)).collect()
+        let owners = self.destinations.owners.keys();
+        owners.filter_map(|owner| self.destinations.find(*owner, name).map(Destination)).collect()
+    }
+
+    /// Of which lot the mail is that goes to a destination.
+    pub fn lot(&self, destination: Destination) -> Option<Lot> {
+        self.destinations.slab.get(destination.0).map(|found| found.lot)
     }
 
     /// Whose mail goes to a destination.

@@ -609,7 +609,7 @@ fn who_was_released_is_called_for_as_well() {
 impl Desk {
     /// A message of a tenant to a domain that has to be located.
     fn accept_for(&mut self, number: u64, tenant: Tenant, name: &str) {
-        let to = self.queue.intern_for(tenant, name, Whereabouts::Asked, self.now);
+        let to = self.queue.intern_for((tenant, Lot(0)), name, Whereabouts::Asked, self.now);
         let accepted = Accepted {
             id: id(number),
             received_at: self.now,

@@ -29,6 +29,8 @@ pub enum Onward {
     Release,
     /// It is held.
     Hold,
+    /// It waits as it did before, until the same time.
+    Wait,
 }
 
 impl Queue {
@@ -82,6 +84,7 @@ impl Queue {
             for Redirect { recipient, destination, onward } in go {
                 let standing = Standing { destination: destination.0, ..standing };
                 let standing = match (state, onward, release) {
+                    (_, Onward::Wait, _) => standing,
                     (_, Onward::Hold, _) => Standing { state: State::Held, ..standing },
                     (State::Held, Onward::Send, _) => standing,
                     // Nobody keeps it back any more, but its time has not come.

@@ -453,7 +453,8 @@ impl World {
         let places: Vec<_> = self.recipients.range((id, 0)..=(id, u32::MAX)).map(|((_, p), _)| *p).collect();
         for place in places {
             let name = NAMES[self.random.below(4) as usize];
-            let onward = [Onward::Send, Onward::Release, Onward::Hold][self.random.below(3) as usize];
+            let onward =
+                [Onward::Send, Onward::Release, Onward::Hold, Onward::Wait][self.random.below(4) as usize];
             redirects.push(Redirect {
                 recipient: place,
                 destination: self.intern(tenant_of(id), name),
@@ -470,7 +471,7 @@ impl World {
             self.aside.retain(|(other, _)| *other != id);
             let was_held = known.held;
             known.held = match onward {
-                Onward::Send => was_held,
+                Onward::Send | Onward::Wait => was_held,
                 Onward::Release => false,
                 Onward::Hold => true,
             };
@@ -512,7 +513,7 @@ impl World {
                 Selector::Recipient(other, only) => other == *id && only == *place,
                 Selector::Destination(destination) => {
                     let view = self.queue.destination(destination).unwrap();
-                    (&*view.name, view.tenant) == (known.name, known.tenant)
+                    (&*view.name, (view.tenant, view.lot)) == (known.name, owner(known.tenant))
                 }
             };
             if !is_meant || known.ended {
@@ -846,8 +847,13 @@ fn tenant_of(id: QueueId) -> Tenant {
     Tenant((id.number() % 3) as u32)
 }
 
+/// Two of them are lots of one and the same tenant.
+const fn owner(Tenant(number): Tenant) -> (Tenant, Lot) {
+    (Tenant(number / 2), Lot((number % 2) as u16))
+}
+
 /// Where those are that go by the DNS is asked for.
 fn intern(queue: &mut Queue, tenant: Tenant, name: &str, now: Timestamp) -> Destination {
     let whereabouts = if name.starts_with("mx:") { Whereabouts::Asked } else { Whereabouts::Own };
-    queue.intern_for(tenant, name, whereabouts, now)
+    queue.intern_for(owner(tenant), name, whereabouts, now)
 }

@@ -3,7 +3,7 @@
 use mail::{Category, QueueId, Status, Timestamp};
 
 use crate::{
-    Destination, Filter, MessageState, Priority, Queue, RecipientState, Site, State, Tenant,
+    Destination, Filter, Lot, MessageState, Priority, Queue, RecipientState, Site, State, Tenant,
     destination::DestinationRecord,
     group::{self, Group, Message, Tagged},
     site::{Phase, SiteRecord},
@@ -72,6 +72,8 @@ pub struct DestinationView {
     pub name: Box<str>,
     /// Whose mail it is.
     pub tenant: Tenant,
+    /// And which part of it.
+    pub lot: Lot,
     /// Its recipients by state.
     pub counts: Counts,
     /// Attempts under way.
@@ -250,6 +252,7 @@ impl Queue {
             destination: Destination(index),
             name: found.name.clone(),
             tenant: found.tenant,
+            lot: found.lot,
             counts: found.counts(),
             attempts: found.attempts,
             site: self.destinations.sites.get(found.site).map(|site| self.view_record(found.site, site)),

@@ -19,7 +19,7 @@ use delivery::{Advice, Throttle, ThrottleLimits, Told};
 use journal::virtual_disk::Random;
 use mail::{Category, JournalShard, QueueId, Status, Timestamp};
 use queue::{
-    Accepted, AttemptId, Destination, Kind, Limits, Order, Outcome, Priority, Queue, Schedule, Tenant, Times,
+    Accepted, AttemptId, Destination, Kind, Limits, Lot, Order, Outcome, Priority, Queue, Schedule, Tenant, Times,
     Warning, Whereabouts,
 };
 
@@ -324,7 +324,9 @@ impl World {
         let domain = self.popular.partition_point(|sum| *sum <= point);
         let name = domain.to_string();
         let to = match self.ways {
-            Ways::Ours => self.queue.intern_for(Tenant(tenant), &name, Whereabouts::Asked, self.now),
+            Ways::Ours => {
+                self.queue.intern_for((Tenant(tenant), Lot::default()), &name, Whereabouts::Asked, self.now)
+            }
             Ways::Plain => self.queue.intern(&name, self.now),
         };
         let priority = match (self.ways, class) {
