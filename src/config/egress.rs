@@ -366,8 +366,8 @@ impl Entry for Pool {
     }
 
     fn sample() -> Self {
-        let share = |name: &str, weight| Share { source: name.into(), weight };
-        Self { name: "bulk".into(), sources: vec![share("out1", 1), share("out2", 3)] }
+        let share = Share { source: "out1".into(), weight: 3 };
+        Self { name: "bulk".into(), sources: vec![share] }
     }
 }
 
@@ -379,7 +379,7 @@ impl Entry for WarmUp {
     fn sample() -> Self {
         Self {
             name: "new".into(),
-            source: "out2".into(),
+            source: "out1".into(),
             start: Day::parse("2026-12-01").ok(),
             caps: vec![50, 100, 200, 500, 1000],
             ..Self::default()

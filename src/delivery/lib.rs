@@ -10,6 +10,7 @@ mod attempt;
 mod classify;
 mod connections;
 pub mod dane;
+pub mod egress;
 mod outcome;
 mod protection;
 mod retry;
