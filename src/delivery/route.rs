@@ -153,6 +153,8 @@ pub struct RouteOptions {
     pub sources: Sources,
     /// Which addresses are tried first, or at all.
     pub family: Family,
+    /// The pool of sources that its mail leaves from, unless somebody else says.
+    pub pool: Option<Box<str>>,
 }
 
 /// Our addresses to connect from; none: the kernel chooses.
@@ -200,6 +202,8 @@ pub enum Demand {
     Waived,
 }
 
+/// Behind the source that mail leaves from.
+const SOURCE: &str = "@";
 const MX: &str = "mx:";
 const HOLD: &str = "hold";
 /// Before the key of mail that is to travel under TLS alone.
@@ -244,6 +248,7 @@ impl Default for RouteOptions {
             idle_max: Duration::from_secs(10),
             sources: Sources::default(),
             family: Family::default(),
+            pool: None,
         }
     }
 }
@@ -397,7 +402,7 @@ impl Routes {
 
     /// What all mail with this key asks.
     pub fn demand_of_key(key: &str) -> Demand {
-        match parted(key).0 {
+        match split_demand(key).0 {
             TLS => Demand::Required,
             TLS_PREFERRED => Demand::Preferred,
             TLS_WAIVED => Demand::Waived,
@@ -436,7 +441,9 @@ impl Routes {
     /// mail that asks for something else.
     pub fn site_key(&self, route: RouteIndex, demand: Demand, site: &str) -> Box<str> {
         let route = self.route(route);
-        let alike = |one: &Route, other: &Route| one.via == other.via && one.options == other.options;
+        // From where mail leaves is said by its source's name, whatever pool that is in.
+        let options = |route: &Route| RouteOptions { pool: None, ..route.options.clone() };
+        let alike = |one: &Route, other: &Route| one.via == other.via && options(one) == options(other);
         // Routes are few, and mostly alike in this.
         let mut kinds: Vec<&Route> = Vec::new();
         for other in self.routes.iter().filter(|other| matches!(other.via, Via::Mx(_))) {
@@ -450,16 +457,44 @@ impl Routes {
         }
     }
 
-    /// For what the limits of a lane with this key hold: all mail to the site by routes that treat it alike, whatever is asked
-    /// of TLS or published about it.
+    /// For what the limits of a lane with this key hold: all mail from the same source to the site by routes that treat it alike,
+    /// whatever is asked of TLS or published about it.
     pub fn limit_key(key: &str) -> Cow<'_, str> {
         let site = parted(key).2;
-        match site.split_once('+') {
+        let limit: Cow<'_, str> = match site.split_once('+') {
             None => site.into(),
             Some((site, marks)) => match marks.split_once(';') {
                 None => site.into(),
                 Some((_, route)) => format!("{site};{route}").into(),
             },
+        };
+        match Self::source_of_key(key) {
+            None => limit,
+            Some(source) => [source, SOURCE, &limit].concat().into(),
+        }
+    }
+
+    /// The key of a site for mail from a source: that of the site alone, where there is none.
+    pub fn with_source(key: &str, source: Option<&str>) -> Box<str> {
+        let (demand, rest) = split_demand(key);
+        match source {
+            None => key.into(),
+            Some(source) => [demand, source, SOURCE, rest].concat().into(),
+        }
+    }
+
+    /// The source in a key that [`Routes::with_source`] or [`Routes::limit_key`] gave.
+    pub fn source_of_key(key: &str) -> Option<&str> {
+        split_source(split_demand(key).1).0
+    }
+
+    /// The key without its source.
+    pub fn without_source(key: &str) -> Cow<'_, str> {
+        let (demand, rest) = split_demand(key);
+        match split_source(rest) {
+            (None, _) => key.into(),
+            (Some(_), site) if demand.is_empty() => site.into(),
+            (Some(_), site) => [demand, site].concat().into(),
         }
     }
 
@@ -535,14 +570,30 @@ const fn before(demand: Demand) -> &'static str {
     }
 }
 
-/// What a key's mail asks, the route that an operator has chosen for it, and the rest of it.
+/// What a key's mail asks, the route that an operator has chosen for it, and the rest of it, without the source that may stand
+/// between.
 fn parted(key: &str) -> (&str, Option<&str>, &str) {
-    let demand = [TLS, TLS_PREFERRED, TLS_WAIVED].into_iter().find(|before| key.starts_with(before));
-    let (demand, rest) = key.split_at(demand.map_or(0, str::len));
+    let (demand, rest) = split_demand(key);
+    let rest = split_source(rest).1;
     match rest.strip_prefix(CHOSEN).and_then(|rest| rest.split_once(CHOSEN_END)) {
         Some((name, rest)) => (demand, Some(name), rest),
         None => (demand, None, rest),
     }
+}
+
+/// The source, and what it leads to. No key of a destination begins with a plain word and the mark.
+fn split_source(key: &str) -> (Option<&str>, &str) {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match key.split_once(SOURCE) {
+        Some((source, site)) if !source.is_empty() && source.bytes().all(is_plain) => (Some(source), site),
+        Some(_) | None => (None, key),
+    }
+}
+
+/// What a key's mail asks, and the rest.
+fn split_demand(key: &str) -> (&str, &str) {
+    let demand = [TLS, TLS_PREFERRED, TLS_WAIVED].into_iter().find(|before| key.starts_with(before));
+    key.split_at(demand.map_or(0, str::len))
 }
 
 impl fmt::Display for HopHost {
@@ -632,6 +683,22 @@ mod test {
             ("tls-waived:site:a+dnssec;3", "site:a;3"),
         ] {
             assert_eq!(Routes::limit_key(key), limit, "{key}");
+        }
+        for (key, source, with, limit) in [
+            ("site:a+dnssec", "s-1", "s-1@site:a+dnssec", "s-1@site:a"),
+            ("requiretls:hosts:mx.example", "s", "requiretls:s@hosts:mx.example", "s@hosts:mx.example"),
+            ("mx:[192.0.2.1]", "s", "s@mx:[192.0.2.1]", "s@mx:[192.0.2.1]"),
+            ("hop:relay.example:25;2", "s", "s@hop:relay.example:25;2", "s@hop:relay.example:25;2"),
+            ("via:r@x>mx:a.example", "s", "s@via:r@x>mx:a.example", "s@mx:a.example"),
+        ] {
+            assert_eq!(&*Routes::with_source(key, Some(source)), with);
+            assert_eq!(&*Routes::with_source(key, None), key);
+            assert_eq!((Routes::limit_key(with), Routes::source_of_key(with)), (limit.into(), Some(source)));
+            assert_eq!((Routes::without_source(with), Routes::source_of_key(limit)), (key.into(), Some(source)));
+            assert_eq!((Routes::without_source(key), Routes::source_of_key(key)), (key.into(), None));
+            assert_eq!(Routes::site_of_key(with), Routes::site_of_key(key));
+            assert_eq!(Routes::demand_of_key(with), Routes::demand_of_key(key));
+            assert_eq!(Routes::domain_of_key(with), Routes::domain_of_key(key));
         }
         let mut second = route(&["*.org"], Via::Mx(25));
         second.options.concurrency_max = 1;

@@ -34,7 +34,7 @@ pub enum HeaderError {
 }
 
 const SIGNATURE_1: &[u8] = b"PROXY ";
-const SIGNATURE_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+pub(crate) const SIGNATURE_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, length.
 const FIXED_2: usize = 16;
 /// The longest line of version 1 with its CRLF: that of an unknown protocol with two IPv6 addresses.
