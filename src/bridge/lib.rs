@@ -4,10 +4,11 @@
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
 //! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
 //! Two things shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]), and to put somebody on a suppression list
-//! ([`Tenancy`]).
+//! ([`Tenancy`]). What they count of their sources it keeps ([`Egress`]).
 
 mod carriage;
 mod door;
+mod egress;
 mod filter;
 mod injection;
 mod policies;
@@ -21,6 +22,7 @@ pub use delivery::sts::PoliciesLimits;
 pub use self::tenancy::{Claimed, Known, ListDesk, ListEntries, ListErrand, ListError, ListPage, Tenancy};
 pub use carriage::{Call, Parcel, Receipt};
 pub use door::{AskError, Door, Limits};
+pub use egress::{Egress, Paused, Seat, Ticket};
 pub use filter::{Age, AgeError, Class, Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPolicies};
