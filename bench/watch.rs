@@ -91,6 +91,7 @@ fn lines(c: &mut Criterion) {
                 result: "delivered",
                 destination: "mx:example.net",
                 site: Some("hosts:mx1.example.net"),
+                source: None,
                 host: Some("mx1.example.net"),
                 address: Some(client),
                 status: Some(&"2.0.0"),

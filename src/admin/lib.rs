@@ -2,7 +2,7 @@
 //!
 //! [`Operations`] answers over HTTP: everything on the control socket, which only the server's own user
 //! can open, and on a TCP port what monitoring needs, the rest for whoever has the token. [`cli`] is the
-//! other end: `ringpost queue`, a client of the control socket, as are [`reload()`] and [`upgrade()`].
+//! other end: `ringpost queue`, a client of the control socket, as are [`reload()`], [`upgrade()`] and [`sources()`].
 
 pub mod cli;
 mod client;
@@ -10,6 +10,7 @@ mod openapi;
 mod operations;
 mod problem;
 mod reload;
+mod sources;
 mod suppression;
 pub mod suppression_cli;
 mod table;
@@ -20,6 +21,7 @@ pub use client::ClientError;
 pub use operations::{Facts, KnowsTenant, Listener, Operations};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
+pub use sources::{SourcesArgs, SourcesError, sources};
 pub use upgrade::{Extent, Predecessor, UpgradeError, UpgradeRequest, Upgraded, upgrade, upgrade_requests};
 
 /// The name of the control socket in the data directory.

@@ -20,8 +20,8 @@ use axum::{
     routing::{get, post},
 };
 use bridge::{
-    Action, Age, Class, Door, Entry, Explained, Filter, Pace, Page, Progress, Selector, ShardHealth, Summary,
-    Tenancy,
+    Action, Age, Class, Door, Entry, Explained, Filter, Pace, Page, Progress, Selector, ShardHealth,
+    SourceView, Summary, Tenancy,
 };
 use config::Secret;
 use mail::{StatusPattern, Timestamp};
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, UpgradeRequest, openapi, reload, suppression,
+    Predecessor, Problem, ReloadRequest, UpgradeRequest, openapi, reload, sources, suppression,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -56,6 +56,8 @@ pub struct Facts {
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// To whoever has another program take over.
     pub upgrades: mpsc::Sender<UpgradeRequest>,
+    /// What is known of our sources now.
+    pub sources: Arc<dyn Fn() -> Vec<SourceView> + Send + Sync>,
     /// To whoever reports on TLS: do it now.
     pub tls_reports: Arc<Notify>,
     /// What is known of tenants.
@@ -139,6 +141,10 @@ impl Operations {
         self.0.facts.clock
     }
 
+    pub(crate) fn sources(&self) -> Vec<SourceView> {
+        (self.0.facts.sources)()
+    }
+
     pub(crate) fn upgrades(&self) -> &mpsc::Sender<UpgradeRequest> {
         &self.0.facts.upgrades
     }
@@ -190,6 +196,7 @@ fn api() -> Router<Operations> {
         .route("/api/v1/reload", post(reload::answer))
         .route("/api/v1/upgrade", post(upgrade::answer))
         .route("/api/v1/tls-reports", post(report_tls))
+        .route("/api/v1/sources", get(sources::answer))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.

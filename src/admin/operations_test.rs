@@ -148,6 +148,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         metrics: Arc::new(|| "ringpost_up 1\n".into()),
         reloads: reloads(),
         upgrades: upgrades(),
+        sources: Arc::new(Vec::new),
         tls_reports: Arc::default(),
         tenancy: bridge::Tenancy::new(tenancy::CaseOfLocalParts::Ignored, 1).0,
         knows_tenant: Arc::new(|name| name == "shop"),
@@ -181,6 +182,7 @@ async fn everything_answers_on_the_control_socket() {
     for (method, path, body, status, part) in [
         ("GET", "/metrics", "", 200, "ringpost_up 1"),
         ("GET", "/healthz", "", 200, "ok"),
+        ("GET", "/api/v1/sources", "", 200, "[]"),
         ("GET", "/readyz", "", 200, "ready"),
         ("GET", "/api/v1/status", "", 200, r#""uptime_seconds":60"#),
         ("GET", "/api/v1/status", "", 200, r#""stage":"serving""#),

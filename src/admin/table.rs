@@ -187,7 +187,7 @@ fn why(recipient: &Recipient) -> Option<String> {
 }
 
 /// The two largest units: nobody wants the seconds of a day.
-fn age(duration: Duration) -> String {
+pub(crate) fn age(duration: Duration) -> String {
     let secs = duration.as_secs();
     let step = match secs {
         0..3_600 => 1,
@@ -209,7 +209,7 @@ fn size(bytes: u64) -> String {
     format!("{scaled:.1} GiB")
 }
 
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_turning(c) { '?' } else { c }).collect()
 }
 

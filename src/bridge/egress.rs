@@ -2,18 +2,16 @@
 //! their warm-up plans. One table behind a lock that is held for a look, touched for mail that leaves from a source alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use delivery::egress::{
-    Booking, Change, Found, Health, Held, Pause, Plan, Progress, Standing, WarmUps,
-};
+use delivery::egress::{Booking, Change, Found, Health, Held, Pause, Plan, Progress, Standing, WarmUps};
 use mail::Timestamp;
 use tokio::sync::{Notify, watch};
 
@@ -24,6 +22,8 @@ pub struct Egress(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     known: Mutex<Known>,
+    /// How many sources are not as they should be: mostly none, and then nobody has to look who.
+    unfit: AtomicUsize,
     /// Counts how often a source came to stand otherwise.
     changes: watch::Sender<u64>,
     /// There is something new to be written down.
@@ -35,6 +35,8 @@ struct Known {
     sources: BTreeMap<Box<str>, Health>,
     open: BTreeMap<Box<str>, Open>,
     warm_ups: WarmUps,
+    /// What there was when this process began to count beside another one, which keeps the file as long.
+    beside: Option<WarmUps>,
     /// When something is looked at again.
     due: BTreeMap<Box<str>, Timestamp>,
     /// Pools of which all sources are out.
@@ -45,8 +47,10 @@ struct Known {
 #[derive(Debug, Default)]
 struct Open {
     count: u32,
-    /// How often somebody would have liked one more, since one was given up.
-    wanted: Arc<AtomicU32>,
+    /// Who would like one, the one that came first in front, and when each asked last.
+    line: VecDeque<(Box<str>, Timestamp)>,
+    /// Whether somebody has asked since one was given up.
+    wanted: Arc<AtomicBool>,
 }
 
 /// One connection's place among those of a source; dropped, it is somebody else's.
@@ -54,7 +58,7 @@ struct Open {
 pub struct Seat {
     egress: Egress,
     source: Box<str>,
-    wanted: Arc<AtomicU32>,
+    wanted: Arc<AtomicBool>,
 }
 
 /// A message that is counted by warm-up plans; dropped before it was tried, it is not.
@@ -64,18 +68,34 @@ pub struct Ticket {
     booking: Option<Booking>,
 }
 
+/// How long a lane stands in line that does not ask again.
+const LINE_FOR: Duration = Duration::from_secs(2);
+/// Lanes that stand in line for one source; others come by luck.
+const LINE_MAX: usize = 1000;
+
 /// Plans that pause from now on.
 pub type Paused = Vec<(Box<str>, Pause, Timestamp)>;
 
 impl Egress {
     /// Whether a source is fit for use. One that nobody has told of is.
     pub fn standing(&self, source: &str) -> Standing {
+        // Relaxed: who sees it late tries what others have tried.
+        if self.0.unfit.load(Relaxed) == 0 {
+            return Standing::In;
+        }
         self.known().sources.get(source).map(Health::standing).unwrap_or_default()
     }
 
     /// Why it is not, or has less, and since when.
     pub fn why(&self, source: &str) -> Option<(String, Timestamp)> {
         self.known().sources.get(source)?.why()
+    }
+
+    /// The lists that its addresses are on, in words.
+    pub fn listings(&self, source: &str) -> Vec<String> {
+        let known = self.known();
+        let listings = known.sources.get(source).into_iter().flat_map(Health::listings);
+        listings.map(ToString::to_string).collect()
     }
 
     /// Takes in what was found about a source.
@@ -88,6 +108,7 @@ impl Egress {
             }
         };
         if change.standing.is_some() {
+            self.count_unfit();
             self.tell();
         }
         change
@@ -114,6 +135,7 @@ impl Egress {
             }
             is_changed
         };
+        self.count_unfit();
         if is_changed {
             self.tell();
         }
@@ -122,6 +144,13 @@ impl Egress {
     /// Told when a source has come to stand otherwise.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    fn count_unfit(&self) {
+        let known = self.known();
+        let unfit = known.sources.values().filter(|health| health.standing() != Standing::In).count();
+        // With the lock held, so that of two counts the later one stays.
+        self.0.unfit.store(unfit, Relaxed);
     }
 
     fn tell(&self) {
@@ -149,7 +178,8 @@ impl Egress {
     /// Of how many sources that are not fit for use, and of how many that have less.
     pub fn unfit(&self) -> (u64, u64) {
         let known = self.known();
-        let count = |wanted| known.sources.values().filter(|health| health.standing() == wanted).count() as u64;
+        let count =
+            |wanted| known.sources.values().filter(|health| health.standing() == wanted).count() as u64;
         (count(Standing::Out), count(Standing::Lowered))
     }
 
@@ -159,17 +189,30 @@ impl Egress {
         if is_dry { known.dry.insert(pool.into()) } else { known.dry.remove(pool) }
     }
 
-    /// A place for a connection from a source, which may have so many; none when it has.
-    pub fn seat(&self, source: &str, max: u32) -> Option<Seat> {
+    /// A place for a connection from a source, which may have so many; none when it has. Then the lane of that name stands in line, as
+    /// long as it asks again in time.
+    pub fn seat(&self, source: &str, max: u32, lane: &str, now: Timestamp) -> Option<Seat> {
         let mut known = self.known();
-        if !known.open.contains_key(source) {
-            known.open.insert(source.into(), Open::default());
-        }
-        let open = known.open.get_mut(source)?;
-        if open.count >= max {
+        let open = known.open.entry(source.into()).or_default();
+        let is_there = |asked: Timestamp| {
+            now.saturating_since(asked) < LINE_FOR && asked.saturating_since(now) < LINE_FOR
+        };
+        open.line.retain(|(_, asked)| is_there(*asked));
+        let place = open.line.iter().position(|(name, _)| **name == *lane);
+        let before = place.unwrap_or(open.line.len());
+        let free = max.saturating_sub(open.count) as usize;
+        if before >= free {
+            match place {
+                Some(place) => open.line[place].1 = now,
+                None if open.line.len() < LINE_MAX => open.line.push_back((lane.into(), now)),
+                None => {}
+            }
             // Relaxed: it guards nothing, and who sees it late goes a message later.
-            open.wanted.fetch_add(1, Relaxed);
+            open.wanted.store(true, Relaxed);
             return None;
+        }
+        if let Some(place) = place {
+            open.line.remove(place);
         }
         open.count += 1;
         let wanted = open.wanted.clone();
@@ -223,9 +266,36 @@ impl Egress {
         self.0.unwritten.notified().await;
     }
 
+    /// Whether there is a plan by which something was counted.
+    pub fn has_counted(&self) -> bool {
+        self.known().warm_ups.has_counted()
+    }
+
     /// What is to be kept over a restart.
     pub fn to_text(&self) -> String {
         self.known().warm_ups.to_text()
+    }
+
+    /// Another process counts as well, and keeps the file.
+    pub fn begin_beside(&self) {
+        let mut known = self.known();
+        known.beside = Some(known.warm_ups.clone());
+    }
+
+    /// Whether one does.
+    pub fn is_beside(&self) -> bool {
+        self.known().beside.is_some()
+    }
+
+    /// It has ended, and has kept this. Answers how many lines of the text are none.
+    pub fn end_beside(&self, text: &str) -> usize {
+        let strange = {
+            let mut known = self.known();
+            let Some(base) = known.beside.take() else { return 0 };
+            known.warm_ups.join(&base, text)
+        };
+        self.0.unwritten.notify_one();
+        strange
     }
 
     /// What an earlier process has kept. Answers how many lines of the text are none.
@@ -242,7 +312,7 @@ impl Egress {
 impl Seat {
     /// Whether somebody waits for one.
     pub fn is_wanted(&self) -> bool {
-        self.wanted.load(Relaxed) > 0
+        self.wanted.load(Relaxed)
     }
 }
 
@@ -251,15 +321,15 @@ impl Drop for Seat {
         if let Some(open) = self.egress.known().open.get_mut(&self.source) {
             open.count = open.count.saturating_sub(1);
         }
-        // One less waits, whoever it is; who still does says so again.
-        self.wanted.store(0, Relaxed);
+        // Who still waits says so again.
+        self.wanted.store(false, Relaxed);
     }
 }
 
 impl Ticket {
-    /// The message was tried: it stays counted. Says whether it was not known yet.
-    pub fn keep(&mut self) -> bool {
-        self.booking.take().is_some()
+    /// The message was tried: it stays counted.
+    pub fn keep(&mut self) {
+        self.booking = None;
     }
 }
 
@@ -310,13 +380,20 @@ mod test {
     #[test]
     fn places_are_as_many_as_there_may_be() {
         let egress = Egress::default();
-        let one = egress.seat("a", 2).unwrap();
-        let two = egress.clone().seat("a", 2).unwrap();
+        let seat = |source: &str, lane: &str, secs: u64| egress.seat(source, 2, lane, at(secs));
+        let one = seat("a", "x", 1).unwrap();
+        let two = seat("a", "x", 1).unwrap();
         assert!(!one.is_wanted());
-        assert!(egress.seat("a", 2).is_none() && one.is_wanted() && egress.seat("b", 2).is_some());
+        assert!(seat("a", "y", 1).is_none() && one.is_wanted() && seat("b", "y", 1).is_some());
         drop(two);
-        assert!(!one.is_wanted() && egress.seat("a", 2).is_some());
-        assert_eq!(egress.seats("a"), 1);
+        assert!(!one.is_wanted());
+        // Who has waited comes before who has just given one up, and no place is kept for who does not come.
+        assert!(seat("a", "x", 1).is_none());
+        let two = seat("a", "y", 2).unwrap();
+        assert!(seat("a", "z", 2).is_none());
+        assert_eq!(egress.seats("a"), 2);
+        drop(two);
+        assert!(seat("a", "w", 3).is_none() && seat("a", "w", 5).is_some());
     }
 
     #[test]
@@ -337,7 +414,7 @@ mod test {
         drop(egress.book(&[&plan], at(1)).unwrap());
         let mut ticket = egress.book(&[&plan], at(1)).unwrap();
         assert!(egress.may(&[&plan], at(1)).is_err());
-        assert!(ticket.keep() && !ticket.keep());
+        ticket.keep();
         drop(ticket);
         assert!(egress.book(&[&plan], at(1)).is_err());
         let again = Egress::default();

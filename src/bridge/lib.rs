@@ -13,6 +13,7 @@ mod filter;
 mod injection;
 mod policies;
 mod request;
+mod sources;
 mod tenancy;
 mod text;
 mod view;
@@ -29,6 +30,7 @@ pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPoli
 pub use request::{
     Action, Change, Hatch, Listing, Neighbours, Pace, Progress, Released, Reply, Request, hatches,
 };
+pub use sources::{PlanView, SourceStanding, SourceView};
 pub use text::time_text;
 pub use view::{
     Counts, Destination, Entry, Explained, JournalHealth, Page, Reason, Recipient, Returning, ShardHealth,

@@ -61,6 +61,10 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.sites.remove(0), Site::sample());
     assert_eq!(all.tenants.pop(), Some(Tenant::sample()));
     assert_eq!(all.dkim.pop(), Some(crate::Dkim::sample()));
+    assert_eq!(all.sources.pop(), Some(EgressSource::sample()));
+    assert_eq!(all.pools.pop(), Some(Pool::sample()));
+    assert_eq!(all.warm_ups.pop(), Some(WarmUp::sample()));
+    assert_eq!(all.dnsbls.pop(), Some(Dnsbl::sample()));
     assert_eq!(all.reply_rules.pop(), Some(ReplyRule::sample()));
     assert_eq!(all.credentials.pop(), Some(Credential::sample()));
     assert_eq!(all.retries.pop(), Some(Retry::sample()));

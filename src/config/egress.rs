@@ -205,11 +205,7 @@ impl Config {
             }
             if source.proxy_user.is_some() != source.proxy_password.is_some() {
                 let problem = "a user and a password go together".into();
-                reader.conflict(
-                    &[&at("proxy-user"), &at("proxy-password")],
-                    problem,
-                    "give both, or none",
-                );
+                reader.conflict(&[&at("proxy-user"), &at("proxy-password")], problem, "give both, or none");
             }
             if source.proxy_user.is_some() && !is_socks {
                 let problem = "only a SOCKS5 proxy asks who we are".into();
@@ -405,7 +401,9 @@ impl Spelled for Share {
         let (source, weight) = text.split_once(':').unwrap_or((text, "1"));
         let digits = !weight.is_empty() && weight.bytes().all(|byte| byte.is_ascii_digit());
         match weight.parse() {
-            Ok(weight @ 1..=1000) if digits && !source.is_empty() => Ok(Self { source: source.into(), weight }),
+            Ok(weight @ 1..=1000) if digits && !source.is_empty() => {
+                Ok(Self { source: source.into(), weight })
+            }
             Ok(_) | Err(_) => Err("a weight is a whole number from 1 to 1000".into()),
         }
     }
@@ -471,5 +469,105 @@ mod test {
         for text in ["", "2026-13-01", "2026-12-01T00", "yesterday", "2026-12-1"] {
             assert!(Day::parse(text).is_err(), "{text}");
         }
+    }
+
+    /// What is said of the least there is, a source and a pool, and these lines.
+    fn check(lines: &str, expected: &[&str]) {
+        const LEAST: &str = "[[listener]]\nname = \"l\"\naddress = [\"127.0.0.1:2525\"]\ntls = \"none\"\n\
+            [[source]]\nname = \"a\"\naddress = [\"192.0.2.1\"]\n[[pool]]\nname = \"p\"\nsources = [\"a\"]\n";
+        let source = crate::Source { file: "c.toml".into(), text: format!("{lines}\n{LEAST}") };
+        let errors = crate::Loaded::from_sources(&[source]).map_or_else(|errors| errors, |_| Vec::new());
+        let errors: Vec<_> = errors.iter().map(|error| error.to_string().replace("c.toml:", "")).collect();
+        assert_eq!(errors, expected, "{lines}");
+    }
+
+    #[test]
+    fn mistakes_about_sources_are_told() {
+        let good = "[[source]]\nname = \"b-2\"\naddress = [\"192.0.2.2\", \"2001:db8::2\"]\n\
+            [[source]]\nname = \"s\"\nproxy = \"192.0.2.9:1080\"\nproxy-user = \"ann\"\nproxy-password = \"hush\"\n\
+            [[pool]]\nname = \"q\"\nsources = [\"a:2\", \"b-2\", \"s:7\"]\n";
+        check(good, &[]);
+        let source = |lines: &str| format!("[[source]]\nname = \"b\"\n{lines}");
+        check(
+            &source(""),
+            &[
+                "1:1: source.b: missing, expected `address = [\"192.0.2.1\"]`; say from which address it sends",
+            ],
+        );
+        check(
+            &source("address = [\"192.0.2.2\", \"192.0.2.3\"]"),
+            &[
+                "3:1: source.b.address: there is more than one address of one family; make a source of each, and a pool of these",
+            ],
+        );
+        check(
+            &source("address = [\"0.0.0.0\"]"),
+            &[
+                "3:1: source.b.address: 0.0.0.0 and :: are not addresses to send from; name the address itself",
+            ],
+        );
+        check(
+            &source(
+                "address = [\"192.0.2.2\"]\nproxy = \"192.0.2.9:25\"\nproxy-protocol = \"haproxy-v2\"\nproxy-user = \"ann\"",
+            ),
+            &[
+                "6:1: source.b.proxy-user: a user and a password go together; give both, or none",
+                "6:1: source.b.proxy-user: only a SOCKS5 proxy asks who we are; leave it out",
+            ],
+        );
+        check(
+            "[[source]]\nname = \"b c\"\naddress = [\"192.0.2.2\"]",
+            &[
+                "2:1: source.b c.name: a source's name is of letters, digits, - and _ alone; name it by one word of at most 40",
+            ],
+        );
+    }
+
+    #[test]
+    fn mistakes_about_who_names_them_are_told() {
+        check(
+            "[[pool]]\nname = \"q\"\nsources = [\"a\", \"a:2\", \"x\"]",
+            &[
+                "3:1: pool.q.sources: a is in it twice; give it a weight instead",
+                "3:1: pool.q.sources: there is no `[[source]]` with the name x; name one that there is",
+            ],
+        );
+        check(
+            "[[pool]]\nname = \"q\"",
+            &["1:1: pool.q: missing, expected `sources = [\"a\"]`; say which sources are in it"],
+        );
+        for (entry, key) in [
+            ("[[site]]\nname = \"n\"\nhosts = [\"*.example\"]", "site.n"),
+            ("[[tenant]]\nname = \"n\"\nnetworks = [\"192.0.2.0/24\"]", "tenant.n"),
+            ("[[route]]\nname = \"n\"\ndomains = [\"*\"]", "route.n"),
+            ("[[reply-rule]]\nname = \"n\"\ncodes = [450]\ncategory = \"rate\"", "reply-rule.n"),
+        ] {
+            let line = entry.lines().count() + 1;
+            check(
+                &format!("{entry}\npool = \"x\""),
+                &[&*format!(
+                    "{line}:1: {key}.pool: there is no `[[pool]]` with the name x; name one that there is"
+                )],
+            );
+            check(&format!("{entry}\npool = \"p\""), &[]);
+        }
+        let plan = "[[warm-up]]\nname = \"w\"\nsource = \"a\"\nstart = \"2026-12-01\"\ncaps = [50]\n";
+        check(plan, &[]);
+        check(
+            &format!("{plan}overflow = \"p\""),
+            &["6:1: warm-up.w.overflow: the source a is in that pool itself; name a pool without it"],
+        );
+        check(
+            "[[warm-up]]\nname = \"w\"\nsource = \"a\"\nsite = \"x\"",
+            &[
+                "4:1: warm-up.w.site: there is no `[[site]]` with the name x; name one that there is",
+                "1:1: warm-up.w: missing, expected `start = \"2026-12-01\"`; say on which day it begins",
+                "1:1: warm-up.w: missing, expected `caps = [50, 100, 200]`; say how many messages a day there may be",
+            ],
+        );
+        check(
+            "[[dnsbl]]\nname = \"d\"",
+            &["1:1: dnsbl.d: missing, expected `zone = \"bl.example.org\"`; say which zone is asked"],
+        );
     }
 }

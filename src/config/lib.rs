@@ -41,7 +41,8 @@ pub use consent::{
 };
 pub use credentials::{Credential, LoginMechanism, Refused, Secrecy};
 pub use egress::{
-    Day, Dnsbl, Egress, Listed, POOL_MAX, Password, Pool, ProxyProtocol, Share, Source as EgressSource, WarmUp,
+    Day, Dnsbl, Egress, Listed, POOL_MAX, Password, Pool, ProxyProtocol, Share, Source as EgressSource,
+    WarmUp,
 };
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;

@@ -48,12 +48,13 @@ fn papers(config: &Config) -> Vec<(String, &Path)> {
     ] {
         papers.extend(files.iter().map(|file| (key.to_owned(), file.as_path())));
     }
-    for route in &config.routes {
-        let name = route.name.to_ascii_lowercase();
-        for (key, file) in
-            [("client-certificate", &route.client_certificate), ("client-key", &route.client_key)]
-        {
-            papers.extend(file.iter().map(|file| (format!("route.{name}.{key}"), file.as_path())));
+    let routes = config.routes.iter().map(|it| ("route", &it.name, &it.client_certificate, &it.client_key));
+    let sources =
+        config.sources.iter().map(|it| ("source", &it.name, &it.client_certificate, &it.client_key));
+    for (kind, name, certificate, key) in routes.chain(sources) {
+        let name = name.to_ascii_lowercase();
+        for (word, file) in [("client-certificate", certificate), ("client-key", key)] {
+            papers.extend(file.iter().map(|file| (format!("{kind}.{name}.{word}"), file.as_path())));
         }
     }
     for dkim in &config.dkim {

@@ -102,6 +102,8 @@ enum Command {
     Queue(Box<QueueArguments>),
     /// Look at suppression lists and change them, through the running server.
     Suppression(SuppressionArguments),
+    /// Look at the sources that mail leaves from: whether they are fit for use, and their warm-up plans.
+    Sources(SourcesArguments),
     /// Look at the segments of the journal, with or without the server.
     Journal(journal_command::JournalArguments),
     /// Look after the index, which is derived from the journal. The server must not be running.
@@ -161,6 +163,14 @@ struct SuppressionArguments {
     suppression: admin::suppression_cli::SuppressionArgs,
 }
 
+#[derive(Args)]
+struct SourcesArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    sources: admin::SourcesArgs,
+}
+
 fn main() -> ExitCode {
     // Before anything makes a TLS configuration: one provider for the whole process.
     tls::install_provider();
@@ -177,6 +187,7 @@ fn main() -> ExitCode {
         Command::Dkim(arguments) => dkim_command::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Queue(arguments) => queue(&arguments),
         Command::Suppression(arguments) => suppression(&arguments),
+        Command::Sources(arguments) => sources(&arguments),
         Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),
         Command::Version => {
@@ -217,5 +228,12 @@ fn queue(arguments: &QueueArguments) -> anyhow::Result<ExitCode> {
     let data_directory = open::data_directory(&arguments.config.config)?;
     let now = mail::Timestamp(ring::clock::unix_micros());
     admin::cli::run(&arguments.queue, &data_directory, now, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sources(arguments: &SourcesArguments) -> anyhow::Result<ExitCode> {
+    let data_directory = open::data_directory(&arguments.config.config)?;
+    let now = mail::Timestamp(ring::clock::unix_micros());
+    admin::sources(&arguments.sources, &data_directory, now, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

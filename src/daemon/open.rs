@@ -58,17 +58,20 @@ pub(crate) fn certificate_key(config: &Config, error: &CertificateError) -> Stri
     if config.relay.authorities.iter().any(|authority| authority == file) {
         return "relay.authorities".to_owned();
     }
-    let of_route = config.routes.iter().find_map(|route| {
-        let key = if route.client_key.as_deref() == Some(file) {
+    let routes = config.routes.iter().map(|it| ("route", &it.name, &it.client_certificate, &it.client_key));
+    let sources =
+        config.sources.iter().map(|it| ("source", &it.name, &it.client_certificate, &it.client_key));
+    let shown = routes.chain(sources).find_map(|(kind, name, certificate, key)| {
+        let key = if key.as_deref() == Some(file) {
             "client-key"
-        } else if route.client_certificate.as_deref() == Some(file) {
+        } else if certificate.as_deref() == Some(file) {
             "client-certificate"
         } else {
             return None;
         };
-        Some(format!("route.{}.{key}", route.name.to_ascii_lowercase()))
+        Some(format!("{kind}.{}.{key}", name.to_ascii_lowercase()))
     });
-    if let Some(key) = of_route {
+    if let Some(key) = shown {
         return key;
     }
     let named = config.certificates.iter().find_map(|certificate| {

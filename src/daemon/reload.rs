@@ -138,7 +138,9 @@ impl Ours {
             identities: config
                 .routes
                 .iter()
-                .filter_map(|route| Some((route.client_certificate.clone()?, route.client_key.clone()?)))
+                .map(|route| (&route.client_certificate, &route.client_key))
+                .chain(config.sources.iter().map(|source| (&source.client_certificate, &source.client_key)))
+                .filter_map(|(certificate, key)| Some((certificate.clone()?, key.clone()?)))
                 .collect(),
             policy_timeout: config.mta_sts.timeout,
             policy_port: config.mta_sts.port,

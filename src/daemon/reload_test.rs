@@ -61,6 +61,26 @@ password-file = "p"
 name = "other"
 user = "ann"
 password-file = "p"
+[[source]]
+name = "s"
+address = ["192.0.2.1"]
+[[source]]
+name = "s2"
+address = ["192.0.2.2"]
+[[pool]]
+name = "pl"
+sources = ["s"]
+[[pool]]
+name = "pl2"
+sources = ["s2"]
+[[warm-up]]
+name = "w"
+source = "s"
+start = "2026-12-01"
+caps = [5]
+[[dnsbl]]
+name = "b"
+zone = "bl.example.org"
 "#;
 
 /// Each key with another value. What follows a bar is what the value cannot do without: it stands in the configuration
@@ -317,6 +337,7 @@ credential.token-file = "t2" | password-file = "" | token-file = "t"
 credential.mechanisms = ["plain"]
 credential.secrecy = "none"
 credential.refused = "fail"
+route.pool = "pl"
 bounces.domain = "b.example.org"
 bounces.secret = "0123456789abcdef" | bounces.domain = "b.example.org"
 bounces.local-part = "returned" | bounces.domain = "b.example.org"
@@ -345,6 +366,34 @@ site.transactions-max = 7
 site.recipients-per-transaction = 7
 site.idle = "7s"
 site.tls = "required"
+site.pool = "pl"
+source.address = ["192.0.2.3"]
+source.public-address = ["192.0.2.3"]
+source.ehlo-name = "out.example.org"
+source.client-certificate = "c2.pem" | client-key = "k.pem" | client-certificate = "c.pem"
+source.client-key = "k2.pem" | client-certificate = "c.pem" | client-key = "k.pem"
+source.proxy = "192.0.2.9:1080"
+source.proxy-protocol = "haproxy-v2" | proxy = "192.0.2.9:1080"
+source.proxy-user = "ann" | proxy = "192.0.2.9:1080" | proxy-password = "hush" | proxy-user = "bob"
+source.proxy-password = "other" | proxy = "192.0.2.9:1080" | proxy-user = "ann" | proxy-password = "hush"
+source.connections-max = 7
+source.message-rate = "7/s"
+pool.sources = ["s:2", "s2"]
+warm-up.source = "s2"
+warm-up.site = "p"
+warm-up.start = "2026-12-02"
+warm-up.caps = [7]
+warm-up.overflow = "pl2"
+warm-up.complaints-max = 7
+warm-up.refusals-max = 7
+warm-up.sample = 7
+warm-up.pause = "7h"
+dnsbl.zone = "other.example.org"
+dnsbl.answers = ["127.0.0.2/32"]
+dnsbl.action = "stop"
+egress.probe-interval = "7s"
+egress.probe-timeout = "7s"
+egress.dnsbl-interval = "7s"
 throttle.enabled = false
 throttle.connections-min = 7
 throttle.rate-min = "7/m"
@@ -381,6 +430,7 @@ unsubscribe.field = "X-Campaign"
 unsubscribe.requests-max = 7
 unsubscribe.address = ["127.0.0.1:8083"]
 duplicates.entries-max = 7000
+tenant.pool = "pl"
 queue.provider-rules = false
 reply-rule.codes = [451]
 reply-rule.statuses = ["5.1.*"]
@@ -391,6 +441,7 @@ reply-rule.stages = ["rcpt"]
 reply-rule.category = "rate"
 reply-rule.action = "slower"
 reply-rule.suspend = "7h" | action = "suspend"
+reply-rule.pool = "pl"
 reply-rule.example = "450 later"
 outbound-tls.public-authorities = false | outbound-tls.authorities = ["ca.pem"]
 outbound-tls.authorities = ["ca2.pem"]
@@ -477,6 +528,10 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "tenant",
         "dkim",
         "credential",
+        "source",
+        "pool",
+        "warm-up",
+        "dnsbl",
     ];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
@@ -551,8 +606,8 @@ fn every_key_is_in_force_after_a_reload_or_named() {
             .iter()
             .map(|line| {
                 let (name, value) = line.split_once(" = ").unwrap();
-                let whole =
-                    name == key || !["listener", "route", "reply-rule", "credential"].contains(&parent);
+                let parents = ["listener", "route", "reply-rule", "credential", "source"];
+                let whole = name == key || !parents.contains(&parent);
                 (if whole { name.to_owned() } else { format!("{parent}.{name}") }, value)
             })
             .collect();

@@ -21,7 +21,7 @@ use std::{
 use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Door, PoliciesLimits, StsPolicies, Tenancy};
+use bridge::{Door, Egress, PoliciesLimits, SourceView, StsPolicies, Tenancy};
 use config::{Config, ListenerTls, Loaded, Places};
 use inject::Injections;
 use mail::Timestamp;
@@ -157,10 +157,16 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         rendered.render()
     });
     let (wishes, upgrades) = admin::upgrade_requests();
+    let egress = Egress::default();
+    let sources = {
+        let (snapshot, egress) = (snapshot.clone(), egress.clone());
+        Arc::new(move || shard::sources(&snapshot.load().config, &egress, clock()))
+    };
+    let shown: Shown = (metrics, sources);
     let operations = operations(
         &config,
         &door,
-        metrics,
+        shown,
         &listening,
         (requests, wishes, report_now.clone()),
         tenancy.facts(&snapshot),
@@ -198,6 +204,12 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         pool.runtime().block_on(tls_counts.take_over());
     }
     pool.report_tls(door.clone(), tls_reporting.clone(), report_now, tls_counts.clone());
+    let warm_ups = pool::warm_up_file(&config.data_directory);
+    pool::read_warm_ups(&warm_ups, &egress);
+    if predecessor.as_ref().is_some_and(|predecessor| !predecessor.borrow().journals.is_empty()) {
+        egress.begin_beside();
+    }
+    pool.keep_warm_ups(egress.clone(), warm_ups.clone());
     let mut leases = Leases::of_host(shards);
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
@@ -227,6 +239,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             neighbours: door.neighbours(),
             policies: policies.clone(),
             tenancy: tenancy.clone(),
+            egress: egress.clone(),
             metrics: registry.shard(number, &refusals()),
             hatch,
             index: indexes.orders(),
@@ -323,6 +336,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         strays: None,
         spares: Spares::new(),
         tls_counts,
+        warm_ups: (warm_ups.clone(), egress.clone()),
     };
     let asked = Asked { reloads, upgrades };
     let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));
@@ -332,6 +346,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     pool.stop(Duration::from_secs(1));
     while endings.blocking_recv().is_some() {}
     keeper.end(Duration::from_secs(5));
+    pool::write_warm_ups(&warm_ups, &egress);
     indexes.close();
     // From here on they are whoever's who wants them.
     drop(holding);
@@ -541,10 +556,13 @@ fn listening(config: &Config, sockets: &[Vec<ListenerSocket>]) -> Vec<(String, S
     first.map(|s| (s.listener.clone(), s.socket.address().to_string(), tls(&s.listener))).collect()
 }
 
+/// What is shown of the program as a whole: metrics and sources.
+type Shown = (Arc<dyn Fn() -> String + Send + Sync>, Arc<dyn Fn() -> Vec<SourceView> + Send + Sync>);
+
 fn operations(
     config: &Config,
     door: &Door,
-    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    (metrics, sources): Shown,
     listening: &[(String, String, ListenerTls)],
     (reloads, upgrades, tls_reports): (
         mpsc::Sender<ReloadRequest>,
@@ -565,6 +583,7 @@ fn operations(
         metrics,
         reloads,
         upgrades,
+        sources,
         tls_reports,
         tenancy,
         knows_tenant,

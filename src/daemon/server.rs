@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     future,
+    path::PathBuf,
     process::ExitCode,
     rc::Rc,
     sync::Arc,
@@ -14,7 +15,7 @@ use std::{
 
 use admin::{Operations, ReloadRequest, UpgradeRequest, Upgraded};
 use anyhow::{Context, anyhow};
-use bridge::AskError;
+use bridge::{AskError, Egress};
 use mail::JournalShard;
 use pool::TlsCounts;
 use ring::{DirectoryLock, MessageSocket};
@@ -67,6 +68,8 @@ pub(crate) struct Server<'a> {
     pub(crate) strays: Option<tokio::time::Instant>,
     pub(crate) spares: Spares,
     pub(crate) tls_counts: TlsCounts,
+    /// Where it is kept what was sent by warm-up plans, and what was.
+    pub(crate) warm_ups: (PathBuf, Egress),
 }
 
 /// Journal shards that cores are giving up, with the mail in them. A disk that stands still may hold one up for any time.
@@ -850,6 +853,8 @@ impl Server<'_> {
         let took = ring::clock::now().saturating_sub(before.began);
         before.end();
         self.tls_counts.take_over().await;
+        let (file, egress) = &self.warm_ups;
+        pool::take_over_warm_ups(file, egress);
         let adopted = match claimed {
             Ok(()) => self.adopt(&journals).await,
             Err(error) => Err(error),

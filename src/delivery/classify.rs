@@ -47,6 +47,8 @@ pub struct Rule {
     pub category: Category,
     /// What is done about it.
     pub action: Action,
+    /// The pool of sources that the message leaves from after that.
+    pub pool: Option<Arc<str>>,
     /// A reply that it is for, as it comes; empty when nobody gave one.
     pub example: Box<str>,
 }
@@ -120,6 +122,8 @@ pub struct Judgement {
     pub rule: Option<Arc<str>>,
     /// What that rule has done.
     pub action: Action,
+    /// The pool of sources that the message leaves from after that.
+    pub pool: Option<Arc<str>>,
 }
 
 /// What is known of a refusal.
@@ -191,7 +195,7 @@ impl Classifier {
             let Some(below) = &table.below else { break };
             (table, above) = (below, &table.rules);
         }
-        Judgement { category: Category::Other, rule: None, action: Action::None }
+        Judgement { category: Category::Other, rule: None, action: Action::None, pool: None }
     }
 
     /// What the rules of this table say, without those that the table above has in their place.
@@ -203,8 +207,8 @@ impl Classifier {
             first = own.end;
             let said = || own.is_empty() || own.clone().any(|text| found.matched(text));
             if rule.fits(refused) && said() && !rule.is_among(above) {
-                let (category, action) = (rule.category, rule.action);
-                return Some(Judgement { category, rule: Some(rule.name.clone()), action });
+                let Rule { category, action, ref pool, ref name, .. } = *rule;
+                return Some(Judgement { category, rule: Some(name.clone()), action, pool: pool.clone() });
             }
         }
         None
@@ -355,8 +359,14 @@ impl Judgement {
         }
     }
 
-    /// The outcome that the rule wants in the place of this one, if it wants another.
-    pub fn instead(&self, outcome: &Outcome) -> Option<Outcome> {
+    /// The outcome that the rule wants in the place of this one, if it wants another; of a message that left from that pool
+    /// already, if a rule has sent it there.
+    pub fn instead(&self, outcome: &Outcome, left_from: Option<&str>) -> Option<Outcome> {
+        if let (Some(pool), Outcome::Failed(report)) = (&self.pool, outcome)
+            && left_from != Some(&**pool)
+        {
+            return Some(Outcome::Deferred(report.with_class(4)));
+        }
         match (self.action, outcome) {
             (Action::Temporary, Outcome::Failed(report)) => Some(Outcome::Deferred(report.with_class(4))),
             (Action::Permanent, Outcome::Deferred(report)) => Some(Outcome::Failed(report.with_class(5))),

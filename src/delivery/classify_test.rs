@@ -17,6 +17,7 @@ fn rule(name: &str, category: Category) -> Rule {
         stages: Vec::new(),
         category,
         action: Action::None,
+        pool: None,
         example: "".into(),
     }
 }
@@ -124,15 +125,21 @@ fn what_was_kept_in_a_line_is_judged_like_the_reply() {
 
 #[test]
 fn actions_change_the_outcome_or_advise() {
-    let judged = |action| Judgement { category: Category::Other, rule: None, action };
+    let judged = |action| Judgement { category: Category::Other, rule: None, action, pool: None };
     let failed = outcome(Stage::Rcpt, "550 5.7.1 later");
-    let Some(Outcome::Deferred(report)) = judged(Action::Temporary).instead(&failed) else { panic!() };
+    let Some(Outcome::Deferred(report)) = judged(Action::Temporary).instead(&failed, None) else { panic!() };
     assert_eq!(report.status, Status(4, 7, 1));
     let deferred = outcome(Stage::Rcpt, "450 4.1.1 never");
-    let Some(Outcome::Failed(report)) = judged(Action::Permanent).instead(&deferred) else { panic!() };
+    let Some(Outcome::Failed(report)) = judged(Action::Permanent).instead(&deferred, None) else { panic!() };
     assert_eq!(report.status, Status(5, 1, 1));
-    assert_eq!(judged(Action::Permanent).instead(&failed), None);
-    assert_eq!(judged(Action::Alarm).instead(&failed), None);
+    assert_eq!(judged(Action::Permanent).instead(&failed, None), None);
+    assert_eq!(judged(Action::Alarm).instead(&failed, None), None);
+    // From another pool it may be taken; from where it has been sent, no is no.
+    let elsewhere = Judgement { pool: Some("p".into()), ..judged(Action::None) };
+    assert!(matches!(elsewhere.instead(&failed, None), Some(Outcome::Deferred(_))));
+    assert!(matches!(elsewhere.instead(&failed, Some("q")), Some(Outcome::Deferred(_))));
+    assert_eq!(elsewhere.instead(&failed, Some("p")), None);
+    assert_eq!(elsewhere.instead(&deferred, None), None);
     let hour = Duration::from_secs(3600);
     assert_eq!(judged(Action::Suspend(hour)).advice(), Advice::Suspend(hour));
     assert_eq!(judged(Action::Slower).advice(), Advice::Slower);

@@ -94,14 +94,11 @@ pub const fn slot_of(id: QueueId) -> u16 {
 }
 
 impl Source {
-    /// Which hosts can be connected to from there.
+    /// Which addresses of a host are tried first: those that can be connected to from there. A host that has only others is not one
+    /// that does not exist, so these are asked for as well.
     pub fn family(&self) -> Family {
         let (v4, v6) = (self.reaches(Reached::V4), self.reaches(Reached::V6));
-        match (v4, v6) {
-            (true, false) => Family::OnlyIpv4,
-            (false, true) => Family::OnlyIpv6,
-            (true, true) | (false, false) => Family::default(),
-        }
+        if v4 && !v6 { Family::PreferIpv4 } else { Family::PreferIpv6 }
     }
 
     /// Whether that host can be connected to from there.
@@ -128,6 +125,21 @@ impl Source {
             IpAddr::V4(_) => self.addresses.v4.map(IpAddr::V4),
             IpAddr::V6(_) => self.addresses.v6.map(IpAddr::V6),
         }
+    }
+
+    /// As which addresses others see it.
+    pub fn seen(&self) -> Sources {
+        if self.public.is_empty() {
+            return self.addresses;
+        }
+        let mut seen = Sources::default();
+        for address in &self.public {
+            match address {
+                IpAddr::V4(v4) => _ = seen.v4.get_or_insert(*v4),
+                IpAddr::V6(v6) => _ = seen.v6.get_or_insert(*v6),
+            }
+        }
+        seen
     }
 
     /// The addresses that this host must have for it.

@@ -69,6 +69,63 @@ fn what_is_out_of_use_moves_nobody_else() {
     assert_eq!(counts(&pool, |_| Standing::Out), BTreeMap::from([("nobody".to_owned(), 64)]));
 }
 
+/// Sources come and go, seeded: whoever can be used is, nobody else, and nobody moves without a reason.
+#[test]
+fn a_life_of_pools() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in seed.map_or(1..200, |seed| seed..seed + 1) {
+        let mut state: u64 = seed;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let names: Vec<String> = (0..1 + random(9)).map(|number| format!("s{number}")).collect();
+        let sources: Vec<_> = names.iter().map(|name| (name.as_str(), 1 + random(20) as u32)).collect();
+        let pool = Pool::new("p", &sources);
+        let mut stands = vec![Standing::In; names.len()];
+        let mut before: Vec<Option<String>> = Vec::new();
+        for step in 0..50 {
+            let changed = random(names.len() as u64) as usize;
+            let was = std::mem::replace(
+                &mut stands[changed],
+                [Standing::In, Standing::Lowered, Standing::Out][random(3) as usize],
+            );
+            let standing = |name: &str| stands[name[1..].parse::<usize>().unwrap()];
+            let best = stands.iter().min().copied().unwrap();
+            let now: Vec<_> = (0..SLOTS).map(|slot| pool.source(slot, standing).map(str::to_owned)).collect();
+            for (slot, source) in now.iter().enumerate() {
+                let at = format!("seed {seed}, step {step}, slot {slot}: {source:?} of {stands:?}");
+                match source {
+                    None => assert_eq!(best, Standing::Out, "{at}"),
+                    Some(source) => assert_ne!(standing(source), Standing::Out, "{at}"),
+                }
+                // Who has moved did so for the one that has changed: from it, to it, or past it.
+                if let Some(before) = before.get(slot)
+                    && before != source
+                {
+                    let is_about = |name: &Option<String>| name.as_deref() == Some(names[changed].as_str());
+                    let is_last_resort = best != Standing::In
+                        || before.as_deref().is_none_or(|name| standing(name) != Standing::In);
+                    assert!(
+                        is_about(source) || is_about(before) || is_last_resort,
+                        "{at}, was {before:?}, {was:?}"
+                    );
+                }
+            }
+            // What is lowered keeps something, as long as it is in use at all.
+            for (name, stands) in names.iter().zip(&stands) {
+                let count = now.iter().filter(|source| source.as_deref() == Some(name)).count();
+                assert_eq!(
+                    count == 0,
+                    *stands == Standing::Out,
+                    "seed {seed}, step {step}: {name} has {count}"
+                );
+            }
+            before = now;
+        }
+    }
+}
+
 fn source(addresses: &[&str], public: &[&str], proxy: Option<Speech>) -> Source {
     let parse = |text: &&str| text.parse::<IpAddr>().unwrap();
     let mut sources = Sources::default();
@@ -92,10 +149,7 @@ fn source(addresses: &[&str], public: &[&str], proxy: Option<Speech>) -> Source 
 fn a_source_reaches_what_it_has_an_address_for() {
     let (v4, v6): (IpAddr, IpAddr) = ("198.51.100.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
     let only = source(&["192.0.2.1"], &[], None);
-    assert_eq!(
-        (only.can_reach(v4), only.can_reach(v6), only.family()),
-        (true, false, Family::OnlyIpv4)
-    );
+    assert_eq!((only.can_reach(v4), only.can_reach(v6), only.family()), (true, false, Family::PreferIpv4));
     assert_eq!(only.address_towards(v6), None);
     let both = source(&["192.0.2.1", "2001:db8::9"], &[], None);
     assert!(both.can_reach(v4) && both.can_reach(v6));
@@ -240,4 +294,34 @@ fn strange_lines_are_passed_over() {
     let text = "ringpost warm-up 1\na 1 2 3 4 5 -\nb 1 2 3 4\nc 1 2 3 4 5 what:1\nd 1 2 3 4 5 -1\n";
     assert_eq!(plans.take_text(text), 3);
     assert!(plans.retain(|name| name != "a") && plans == WarmUps::default());
+}
+
+#[test]
+fn what_two_have_counted_is_put_together() {
+    let (plan, mut plans) = (Plan { caps: vec![100], sample: 1000, ..plan() }, WarmUps::default());
+    let count = |plans: &mut WarmUps, times: u32| {
+        for _ in 0..times {
+            plans.book(&[&plan], day(100)).unwrap();
+            plans.on_answered(&[&plan], false, day(100));
+        }
+    };
+    count(&mut plans, 3);
+    // From here on there are two.
+    let (base, mut other) = (plans.clone(), plans.clone());
+    count(&mut plans, 5);
+    count(&mut other, 7);
+    other.on_complained(&[&plan], 1, day(100));
+    assert_eq!(plans.join(&base, &other.to_text()), 0);
+    let progress = plans.progress(&plan, day(100));
+    assert_eq!((progress.booked, progress.answered, progress.complained), (15, 15, 1));
+    // One that has counted on a later day says more than one that has not; and the other way round.
+    let mut late = WarmUps::default();
+    late.book(&[&plan], day(101)).unwrap();
+    plans.join(&base, &late.to_text());
+    assert_eq!(plans.progress(&plan, day(101)).booked, 1);
+    late.join(&base, &base.to_text());
+    assert_eq!(late.progress(&plan, day(101)).booked, 1);
+    // Without a word of the other, it is what it was.
+    assert_eq!(late.join(&base, ""), 0);
+    assert_eq!(late.progress(&plan, day(101)).booked, 1);
 }

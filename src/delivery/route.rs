@@ -205,6 +205,7 @@ pub enum Demand {
 /// Behind the source that mail leaves from.
 const SOURCE: &str = "@";
 const MX: &str = "mx:";
+const HOP: &str = "hop:";
 const HOLD: &str = "hold";
 /// Before the key of mail that is to travel under TLS alone.
 const TLS: &str = "requiretls:";
@@ -400,6 +401,12 @@ impl Routes {
         parted(key).2.strip_prefix(HOLD).is_some_and(|rest| rest.is_empty() || rest.starts_with(';'))
     }
 
+    /// Whether mail with this key is sent: to hosts that the DNS or a route names.
+    pub fn is_sent_key(key: &str) -> bool {
+        let site = parted(key).2;
+        site.starts_with(MX) || site.starts_with(HOP)
+    }
+
     /// What all mail with this key asks.
     pub fn demand_of_key(key: &str) -> Demand {
         match split_demand(key).0 {
@@ -544,7 +551,7 @@ impl Routes {
             Via::Reports => "reports".to_owned(),
             Via::NextHop(hosts) => {
                 let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
-                format!("hop:{}", hosts.join(","))
+                [HOP, &hosts.join(",")].concat()
             }
         };
         let same = self
@@ -694,7 +701,10 @@ mod test {
             assert_eq!(&*Routes::with_source(key, Some(source)), with);
             assert_eq!(&*Routes::with_source(key, None), key);
             assert_eq!((Routes::limit_key(with), Routes::source_of_key(with)), (limit.into(), Some(source)));
-            assert_eq!((Routes::without_source(with), Routes::source_of_key(limit)), (key.into(), Some(source)));
+            assert_eq!(
+                (Routes::without_source(with), Routes::source_of_key(limit)),
+                (key.into(), Some(source))
+            );
             assert_eq!((Routes::without_source(key), Routes::source_of_key(key)), (key.into(), None));
             assert_eq!(Routes::site_of_key(with), Routes::site_of_key(key));
             assert_eq!(Routes::demand_of_key(with), Routes::demand_of_key(key));
@@ -781,6 +791,7 @@ mod test {
             ("mx:hold", false),
         ] {
             assert_eq!(Routes::is_hold_key(key), is_hold, "{key}");
+            assert!(!Routes::is_sent_key(key) || key == "mx:hold");
         }
         assert_eq!(&*Routes::unrouted(&domain("a.test"), Demand::Required), "requiretls:mx:a.test");
         assert_eq!(&*Routes::unrouted(&domain("a.test"), Demand::None), "mx:a.test");

@@ -106,7 +106,7 @@ fn one_recipient_that_is_refused_again_and_again_slows_nobody() {
 
 #[test]
 fn who_speaks_for_a_transaction() {
-    let judged = |category, action| Some(Judgement { category, rule: None, action });
+    let judged = |category, action| Some(Judgement { category, rule: None, action, pool: None });
     let (good, rate) = (None, judged(Category::Rate, Action::None));
     let bad = judged(Category::BadMailbox, Action::None);
     let slower = judged(Category::Rate, Action::Slower);

@@ -11,7 +11,7 @@ use std::{
 use bridge::Egress;
 use tokio::task::spawn_blocking;
 
-use crate::policies::write;
+use crate::durably::write;
 
 /// So often it is written at most.
 const EVERY: Duration = Duration::from_millis(500);
@@ -23,18 +23,33 @@ pub fn warm_up_file(data_directory: &Path) -> PathBuf {
 
 /// Takes what an earlier process has kept.
 pub fn read_warm_ups(file: &Path, egress: &Egress) {
-    match std::fs::read(file) {
-        Ok(text) => match egress.take_text(&String::from_utf8_lossy(&text)) {
-            0 => {}
-            lines => tracing::warn!("{}: {lines} lines are no plans, and are passed over", file.display()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => tracing::warn!("{}: {error}: warm-up plans begin their day anew", file.display()),
+    read(file, |text| egress.take_text(text));
+}
+
+/// Takes what the process has kept that has counted beside this one, and has ended.
+pub fn take_over_warm_ups(file: &Path, egress: &Egress) {
+    read(file, |text| egress.end_beside(text));
+}
+
+fn read(file: &Path, take: impl Fn(&str) -> usize) {
+    let strange = match std::fs::read(file) {
+        Ok(text) => take(&String::from_utf8_lossy(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => take(""),
+        Err(error) => {
+            tracing::warn!("{}: {error}: warm-up plans begin their day anew", file.display());
+            take("")
+        }
+    };
+    if strange > 0 {
+        tracing::warn!("{}: {strange} lines are no plans, and are passed over", file.display());
     }
 }
 
-/// Writes it down: at the end, when nothing is counted any more.
+/// Writes it down, unless another process does, or there never was anything to write.
 pub fn write_warm_ups(file: &Path, egress: &Egress) {
+    if egress.is_beside() || !egress.has_counted() {
+        return;
+    }
     if let Err(error) = write(file, &egress.to_text()) {
         tracing::warn!("{}: {error}: a restart forgets what was sent by warm-up plans", file.display());
     }

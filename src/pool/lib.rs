@@ -4,6 +4,7 @@
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
 mod durably;
+mod egress;
 mod http;
 mod https;
 mod listen;
@@ -45,6 +46,7 @@ use tokio::{
 };
 use watch::{ProcessMetrics, Registry};
 
+pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups};
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use suppression::{Keeper, Suppression};
@@ -316,6 +318,11 @@ impl Handle {
         clock: fn() -> Timestamp,
     ) {
         self.runtime.spawn(policies::run(desk, fetching, file, clock));
+    }
+
+    /// Keeps what was sent by warm-up plans in the file.
+    pub fn keep_warm_ups(&self, egress: bridge::Egress, file: PathBuf) {
+        self.runtime.spawn(egress::keep(egress, file));
     }
 
     /// Reports on TLS once a day, as `reporting` says at the time, and at once when `now` is notified.

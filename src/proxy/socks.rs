@@ -127,6 +127,11 @@ impl Socks5 {
         len - self.received.len()
     }
 
+    /// Whether the proxy has been asked to connect: from then on, what it says may be about the next hop.
+    pub fn is_asked(&self) -> bool {
+        matches!(self.waiting, Waiting::Reply | Waiting::Bound(_))
+    }
+
     /// These octets have come, [`Socks5::wanted`] of them at most.
     ///
     /// # Errors
@@ -320,7 +325,11 @@ mod test {
             assert_eq!(refused(code), SocksError::Refused(reason));
         }
         for said in [&b"HTTP/1.1 400"[..], &[4, 0], &[5, 1], &[5, 0, 4, 0, 0, 1, 0], &[5, 0, 5, 0, 0, 2, 0]] {
-            assert_eq!(talk(Some("198.51.100.1:25"), None, said, 9).0, Err(SocksError::Malformed), "{said:?}");
+            assert_eq!(
+                talk(Some("198.51.100.1:25"), None, said, 9).0,
+                Err(SocksError::Malformed),
+                "{said:?}"
+            );
         }
     }
 }

@@ -89,8 +89,7 @@ mod test {
         for (version, expected) in [(Version::V1, Header::Unknown), (Version::V2, Header::Own)] {
             let header = own(version);
             assert_eq!(read(&header, 536), Ok(Some((expected, header.len()))));
-            let mixed =
-                write(version, "192.0.2.1:1".parse().unwrap(), "[2001:db8::2]:25".parse().unwrap());
+            let mixed = write(version, "192.0.2.1:1".parse().unwrap(), "[2001:db8::2]:25".parse().unwrap());
             assert_eq!(mixed, header);
         }
     }

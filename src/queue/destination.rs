@@ -263,8 +263,7 @@ impl Destinations {
         }
         let name = self.sites.remove(index).name;
         self.names_len -= name.len();
-        let entry =
-            self.site_names.find_entry(hash(self.seed, &name, NOBODY), |other| *other == index);
+        let entry = self.site_names.find_entry(hash(self.seed, &name, NOBODY), |other| *other == index);
         entry.expect("an interned name is in the table").remove();
     }
 

@@ -6,8 +6,8 @@ use hashbrown::HashMap;
 use mail::{Category, QueueId, Status, Timestamp};
 
 use crate::{
-    Accepted, AttemptId, Deferral, Destination, Kind, Lot, MessageState, Order, Outcome, Recipients, Redirect,
-    Restored, ReturnReason, Schedule, Site, State, Tenant, Times, Warning, Whereabouts,
+    Accepted, AttemptId, Deferral, Destination, Kind, Lot, MessageState, Order, Outcome, Recipients,
+    Redirect, Restored, ReturnReason, Schedule, Site, State, Tenant, Times, Warning, Whereabouts,
     ages::Ages,
     clock::{self, Clock, NEVER},
     destination::Destinations,

@@ -85,7 +85,7 @@ fn a_message_from_acceptance_to_its_end() {
     assert_eq!(recipients, [&[0, 2][..], &[1], &[3]]);
     desk.end(attempts[0].0, &[(0, Outcome::Delivered), (2, Outcome::Deferred(BUSY.into()))]);
     let due = START.saturating_add(minutes(5));
-    let destination = desk.queue.find(Tenant::default(), "a").unwrap();
+    let destination = desk.queue.find_all("a")[0];
     let note = Order::Note {
         id: id(1),
         recipients: Recipients::One(2),
@@ -145,7 +145,7 @@ fn another_way_keeps_the_count_and_is_tried_at_once() {
     let note = |desk: &Desk, to: &str, state, due| Order::Note {
         id: id(1),
         recipients: places.clone(),
-        destination: desk.queue.find(Tenant::default(), to).unwrap(),
+        destination: desk.queue.find_all(to)[0],
         state,
         attempts: 2,
         due,

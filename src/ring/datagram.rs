@@ -54,6 +54,16 @@ impl Datagram {
     }
 }
 
+/// Whether this host has the address: whether something could be sent from it.
+///
+/// # Errors
+/// [`io::ErrorKind::AddrNotAvailable`] when it has not, and whatever else stands in the way.
+pub fn has_address(address: IpAddr) -> io::Result<()> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    Ok(rustix::net::bind(&socket, &SocketAddr::new(address, 0))?)
+}
+
 /// A UDP socket that anybody may send to.
 #[derive(Debug)]
 pub struct DatagramServer {

@@ -36,7 +36,7 @@ mod timer;
 mod watchdog;
 
 pub use address::{ListenAddress, Peer};
-pub use datagram::{Datagram, DatagramServer};
+pub use datagram::{Datagram, DatagramServer, has_address};
 pub use deadline::Deadline;
 pub use durable::{BLOCK, DurableFile, Writing};
 pub use event::{Event, Permit, Semaphore, Waiting};

@@ -4,10 +4,16 @@
 
 use std::{cell::RefCell, collections::VecDeque, mem, rc::Rc, sync::Arc, time::Duration};
 
+use bridge::{Seat, Ticket};
 use bytes::Bytes;
 use delivery::{
     Attempt, AttemptLimits, Basis, Demand, Fate, Forwarding, Hop, Judgement, Outcome, ReversePaths, Route,
-    Routes, Step, Teller, TlsLevel, TlsPolicy, dane::DaneUsage, fates, sts::Policy, tally::TlsResult,
+    Routes, Step, Teller, TlsLevel, TlsPolicy,
+    dane::DaneUsage,
+    egress::{Found, Trouble},
+    fates,
+    sts::Policy,
+    tally::TlsResult,
 };
 use dns::{Answer, Kind, Name, Question};
 use mail::{Domain, ReversePath, Status, TlsDemand};
@@ -20,7 +26,9 @@ use smtp::client::{
 use watch::events::TlsFailed;
 
 use crate::{
-    consent, conversions, facts,
+    consent, conversions,
+    egress::{self, Outlet},
+    facts, health,
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
     locate, logins,
@@ -42,21 +50,33 @@ pub(crate) async fn work(
     lane: Rc<Lane>,
     place: Place,
     taken: Rc<RefCell<Vec<AttemptId>>>,
-    lease: Lease,
+    may: (Lease, Option<Seat>),
 ) {
-    let mut turn = Turn::new(&shard, &lane, lease);
+    let mut turn = Turn::new(&shard, &lane, may);
     while let Some(job) = lane.pop() {
         let settings = shard.settings();
         let Some(mut route) = lane.route(&settings).cloned() else {
             hops::postpone(&shard, job);
             break;
         };
+        let Ok(outlet) = settings.egress.outlet_of(&lane.key) else {
+            // A reload has taken its source away.
+            shard.queue.borrow_mut().on_astray(job.destination);
+            hops::postpone(&shard, job);
+            break;
+        };
+        if let Some(outlet) = &outlet {
+            let source = &outlet.source;
+            (route.options.sources, route.options.family) = (source.seen(), source.family());
+            route.options.identity = source.identity.clone().or(route.options.identity);
+        }
         let shape = settings.shape(&lane.key, &route);
         (route.options.transactions_max, route.options.idle_max) = (shape.transactions_max, shape.idle);
         let mut worker = Worker {
             shard: &shard,
             lane: &lane,
             route,
+            outlet,
             recipients_max: shape.recipients_max,
             connection_rate: shape.connection_rate,
             settings: settings.clone(),
@@ -93,6 +113,8 @@ struct Worker<'a> {
     shard: &'a Rc<Shard>,
     lane: &'a Rc<Lane>,
     route: Route,
+    /// Where its connections come from, if that was chosen.
+    outlet: Option<Rc<Outlet>>,
     /// Of one transaction.
     recipients_max: usize,
     connection_rate: Option<config::Rate>,
@@ -226,6 +248,10 @@ impl Worker<'_> {
                     }
                     Ok(login) => {
                         let (hop, ending) = match self.connect(&mut attempt, hop).await {
+                            Finish::NoSource(trouble) => {
+                                self.leave_source(trouble);
+                                break;
+                            }
                             Finish::Nobody(next) => {
                                 step = next;
                                 self.report_findings(&mut attempt);
@@ -345,9 +371,11 @@ impl Worker<'_> {
             Basis::Dane(host) => host.records.iter().any(|record| record.usage == DaneUsage::TrustAnchor),
             Basis::Route | Basis::DaneUnusable | Basis::Sts(_) | Basis::StsTesting(_) => false,
         };
-        let is_elsewhere = key.as_deref() != Some(&*self.lane.key);
+        // From which source is for us to say, and not for the DNS.
+        let site = Routes::without_source(&self.lane.key);
+        let is_elsewhere = key.as_deref() != Some(&*site);
         self.alone = is_elsewhere || by_own_name;
-        if is_elsewhere && *self.lane.key != **name {
+        if is_elsewhere && *site != **name {
             let mut queue = self.shard.queue.borrow_mut();
             if let Some(flight) = self.flights.front() {
                 queue.on_astray(flight.job.destination);
@@ -370,7 +398,8 @@ impl Worker<'_> {
         if !mem::replace(&mut self.counted, false) {
             count();
         }
-        race::run(self.shard, &self.settings, attempt, hop, |told| match told {
+        let ways = (&self.settings, self.outlet.as_ref());
+        race::run(self.shard, ways, attempt, hop, |told| match told {
             Told::Rival => count(),
             Told::Failed(failure) => throttles::on_unconnected(self.shard, self.lane, &failure.to_string()),
         })
@@ -384,7 +413,8 @@ impl Worker<'_> {
         let now = ring::clock::now();
         let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
         self.policy = Some(hop.policy(level));
-        let hostname = self.settings.hostname.as_str();
+        let own_name = self.outlet.as_ref().and_then(|outlet| outlet.source.ehlo_name.as_ref());
+        let hostname = own_name.unwrap_or(&self.settings.hostname).as_str();
         let options = smtp::client::Options { login, ..self.route.options.client(hostname, level) };
         let (logs_in, mut client) = (options.login.is_some(), Client::new(options));
         let mut talk = Talk::new();
@@ -653,7 +683,11 @@ impl Worker<'_> {
         self.given -= 1;
         match outcome {
             TransactionOutcome::Untried(_) => self.untried = Untried::Yes,
-            TransactionOutcome::Answered(_) => self.progress = true,
+            TransactionOutcome::Answered(_) => {
+                self.progress = true;
+                // Whatever becomes of it, the next hop has seen it.
+                flight.job.ticket.iter_mut().for_each(Ticket::keep);
+            }
         }
         // Those who were not in this transaction are in the next one.
         let others = flight.remaining.split_off(flight.remaining.len().min(self.recipients_max));
@@ -668,6 +702,9 @@ impl Worker<'_> {
         if flight.remaining.is_empty() {
             let judgements = self.end(flight);
             throttles::on_ended(self.shard, self.lane, &judgements);
+            if self.outlet.is_some() {
+                egress::on_ended(self.shard, &self.settings, self.lane, &judgements);
+            }
         } else {
             self.flights.push_back(flight);
         }
@@ -698,7 +735,11 @@ impl Worker<'_> {
             let remaining = mem::take(&mut flight.remaining);
             flight.ended.extend(remaining.into_iter().map(|place| (place, outcome.clone())));
             // What is wrong with the connection was told when it was found out.
-            self.end(flight);
+            let judgements = self.end(flight);
+            if self.connected && self.outlet.is_some() {
+                // Who turns us away at the door refuses us as well.
+                egress::on_ended(self.shard, &self.settings, self.lane, &judgements);
+            }
         }
         self.given = 0;
     }
@@ -713,6 +754,18 @@ impl Worker<'_> {
         let (same, others) = mem::take(&mut self.flights).into_iter().partition(is_same);
         self.flights = same;
         self.give_back(others);
+    }
+
+    /// The source cannot be used: nothing was tried, and all that waits for it looks for another one.
+    fn leave_source(&mut self, trouble: Trouble) {
+        let Some(outlet) = &self.outlet else { return };
+        health::report(self.shard, &outlet.source.name, Found::Unfit(trouble));
+        let flights = mem::take(&mut self.flights);
+        self.given = 0;
+        self.give_back(flights);
+        for job in self.lane.clear() {
+            hops::postpone(self.shard, job);
+        }
     }
 
     /// Messages that were not tried are the queue's again.
@@ -743,7 +796,7 @@ impl Worker<'_> {
             let mut queue = self.shard.queue.borrow_mut();
             // It may belong to another one by now; it is this one that could not be reached.
             let Some(site) = queue.site(&self.lane.key) else { return };
-            let is_own = queue.name(destination) == Some(&*self.lane.key);
+            let is_own = queue.name(destination) == Some(&*Routes::without_source(&self.lane.key));
             if outcome.report().remote.is_none() && !is_own {
                 // The DNS does not say any more where this domain's hosts are; those of others are where they were.
                 return queue.on_astray(destination);

@@ -1,6 +1,11 @@
 //! Requests of the pool: what operators ask, each for the part of the core that knows.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bridge::{
@@ -139,7 +144,9 @@ async fn whole(shard: &Shard, only: Option<QueueId>) -> Result<(), Returning> {
 async fn stranded(shard: &Shard) -> Vec<Stranded> {
     const PAGE: usize = 1000;
     let settings = shard.settings();
-    let (mut found, mut next) = (Vec::new(), Some(Cursor::default()));
+    // Of several tenants, or lots.
+    let mut found: BTreeMap<Box<str>, u64> = BTreeMap::new();
+    let mut next = Some(Cursor::default());
     while let Some(cursor) = next {
         let page = shard.queue.borrow().list_destinations(cursor, PAGE);
         next = page.next;
@@ -150,12 +157,14 @@ async fn stranded(shard: &Shard) -> Vec<Stranded> {
                     && settings.routes.route_of_key(&destination.name).is_none()
             });
             if recipients > 0 && unrouted {
-                found.push(Stranded { destination: destination.name.into(), recipients });
+                *found.entry(destination.name).or_default() += recipients;
             }
         }
         ring::yield_if_needed().await;
     }
-    found
+    let stranded =
+        |(destination, recipients): (Box<str>, u64)| Stranded { destination: destination.into(), recipients };
+    found.into_iter().map(stranded).collect()
 }
 
 fn summary(shard: &Shard, destinations_max: usize) -> Summary {
@@ -163,11 +172,15 @@ fn summary(shard: &Shard, destinations_max: usize) -> Summary {
     let queue = shard.queue.borrow();
     let mut destinations = Vec::new();
     let mut next = Some(Cursor::default());
+    let has_lots = shard.settings().egress.is_used();
     // The largest of all pages.
     while let Some(cursor) = next {
         let page = queue.list_destinations(cursor, PAGE);
         next = page.next;
         destinations.extend(page.items);
+        if has_lots {
+            join_lots(&mut destinations);
+        }
         destinations.sort_by_key(|destination| std::cmp::Reverse(destination.counts.total()));
         destinations.truncate(destinations_max);
     }
@@ -179,7 +192,7 @@ fn summary(shard: &Shard, destinations_max: usize) -> Summary {
         blocked_until: destination.site.as_ref().and_then(|site| site.blocked_until),
         site: destination
             .site
-            .map(|site| Routes::limit_key(&site.name).into_owned())
+            .map(|site| Routes::without_source(&Routes::limit_key(&site.name)).into_owned())
             .filter(|site| **site != *destination.name),
     };
     Summary {
@@ -188,6 +201,31 @@ fn summary(shard: &Shard, destinations_max: usize) -> Summary {
         oldest: queue.oldest(),
         destinations: destinations.into_iter().map(view).collect(),
     }
+}
+
+/// Makes one of all that have the same name, from whatever source. Of one that is not among the largest so far, what is on other
+/// pages is left out.
+fn join_lots(destinations: &mut Vec<queue::DestinationView>) {
+    let mut seen: HashMap<Box<str>, usize> = HashMap::new();
+    let mut joined: Vec<queue::DestinationView> = Vec::with_capacity(destinations.len());
+    for destination in destinations.drain(..) {
+        match seen.get(&destination.name) {
+            None => {
+                seen.insert(destination.name.clone(), joined.len());
+                joined.push(destination);
+            }
+            Some(place) => {
+                let whole = &mut joined[*place];
+                whole.attempts += destination.attempts;
+                let (sum, more) = (&mut whole.counts, destination.counts);
+                sum.ready += more.ready;
+                sum.running += more.running;
+                sum.deferred += more.deferred;
+                sum.held += more.held;
+            }
+        }
+    }
+    *destinations = joined;
 }
 
 fn health(shard: &Shard) -> ShardHealth {

@@ -14,16 +14,18 @@ use std::{
     time::Duration,
 };
 
-use bridge::Reason;
+use bridge::{Reason, Seat, Ticket};
 use config::Rate;
-use delivery::{Allowed, Outcome, Route, Routes, TlsMemory, TlsMemoryLimits, Via};
+use delivery::{Allowed, Outcome, Route, Routes, TlsMemory, TlsMemoryLimits, Via, egress::Standing};
 use mail::{QueueId, Status};
 use queue::{AttemptId, Destination, Recipients};
 use ring::Event;
 use watch::events::SessionPanicked;
 
 use crate::{
-    attempt, facts,
+    attempt,
+    egress::{self, Admission},
+    facts,
     leases::{Lease, Leases, Letter, Use},
     logins::Derived,
     outcomes,
@@ -141,6 +143,8 @@ pub(crate) struct Job {
     pub(crate) number: u16,
     /// By which routes its destination was found.
     pub(crate) generation: Generation,
+    /// It is counted by warm-up plans, once it was tried.
+    pub(crate) ticket: Option<Ticket>,
 }
 
 impl Job {
@@ -153,9 +157,12 @@ impl Job {
         number: u16,
     ) -> Self {
         let generation = shard.reroute.generation();
-        Self { attempt, id, destination, recipients, number, generation }
+        Self { attempt, id, destination, recipients, number, generation, ticket: None }
     }
 }
+
+/// How often an idle connection looks whether its source has to do without it.
+const SEAT_LOOK: Duration = Duration::from_millis(250);
 
 /// Gives an attempt to the lane of its destination's site.
 pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
@@ -169,7 +176,7 @@ pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
     }
 }
 
-fn admit(shard: &Rc<Shard>, job: Job) {
+fn admit(shard: &Rc<Shard>, mut job: Job) {
     if shard.is_stopping() {
         return postpone(shard, job);
     }
@@ -206,6 +213,18 @@ fn admit(shard: &Rc<Shard>, job: Job) {
         pause(shard, &lane, wait);
         return postpone(shard, job);
     }
+    match egress::admit(shard, &settings, &lane, job.destination) {
+        Admission::Granted(ticket) => job.ticket = ticket,
+        Admission::Elsewhere => {
+            shard.queue.borrow_mut().on_astray(job.destination);
+            postpone(shard, job);
+            return shard.hops.tidy(shard, &lane);
+        }
+        Admission::Later(wait) => {
+            pause(shard, &lane, wait);
+            return postpone(shard, job);
+        }
+    }
     if let Some(rate) = shape.message_rate {
         let (paces, now) = (shard.leases.paces(), ring::clock::now());
         if let Err(wait) = paces.take(Counted::Messages, &lane.limit_key, rate, now) {
@@ -217,6 +236,7 @@ fn admit(shard: &Rc<Shard>, job: Job) {
             pause(shard, &lane, wait);
         }
     }
+    egress::count(shard, &settings, &lane);
     if let Pace::Drip(_) = lane.pace.get() {
         // More may go.
         lane.pace.set(Pace::Free);
@@ -283,9 +303,20 @@ fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
         }
         return;
     }
+    let seat = match egress::seat(shard, lane) {
+        Ok(seat) => seat,
+        Err(_) if lane.workers.get() > 0 => return lane.arrived.notify_one(),
+        Err(wait) => {
+            pause(shard, lane, wait);
+            for job in lane.clear() {
+                postpone(shard, job);
+            }
+            return;
+        }
+    };
     if let Some(lease) = lane.take_lease(shard) {
         lane.count_opening(shard);
-        start(shard, lane, lease);
+        start(shard, lane, (lease, seat));
         // The next one may find a lease as well.
         if lane.line.get() == Line::Trying {
             lane.curb(shard);
@@ -310,6 +341,23 @@ pub(crate) async fn read_letters(shard: Rc<Shard>) {
                 shard.leases.on_called(&key);
                 // Who has nothing to send looks whether it is to go.
                 shard.hops.lanes_of(&key).iter().for_each(|lane| lane.arrived.notify_all());
+            }
+        }
+    }
+}
+
+/// Sources stand otherwise than before: nobody waits for what may have ended, and what waits here for one that is out goes back.
+pub(crate) fn on_sources_changed(shard: &Rc<Shard>) {
+    let lanes: Vec<_> = shard.hops.lanes.borrow().values().cloned().collect();
+    for lane in lanes {
+        let Some(source) = Routes::source_of_key(&lane.key) else { continue };
+        if let Pace::Paused(_) = lane.pace.get() {
+            lane.pace.set(Pace::Paused(Duration::ZERO));
+            lane.resumed.notify_all();
+        }
+        if shard.egress.standing(source) == Standing::Out {
+            for job in lane.clear() {
+                postpone(shard, job);
             }
         }
     }
@@ -370,12 +418,12 @@ fn end_unrouted(shard: &Rc<Shard>, job: Job) {
     outcomes::end_unattempted(shard, job, &outcomes::deferred(Status(4, 3, 5), text));
 }
 
-fn start(shard: &Rc<Shard>, lane: &Rc<Lane>, lease: Lease) {
+fn start(shard: &Rc<Shard>, lane: &Rc<Lane>, may: (Lease, Option<Seat>)) {
     let place = Place::new(shard, lane);
     // What a worker has taken on; told to the queue if it panics.
     let taken: Rc<RefCell<Vec<AttemptId>>> = Rc::default();
     let (after, again) = (shard.clone(), taken.clone());
-    let worker = attempt::work(shard.clone(), lane.clone(), place, taken, lease);
+    let worker = attempt::work(shard.clone(), lane.clone(), place, taken, may);
     ring::spawn_caught(worker, move |panic| {
         after.metrics.executor.panicked.one();
         let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
@@ -463,7 +511,8 @@ impl Hops {
         let Some(lane) = self.lanes.borrow().get(site).cloned() else { return Vec::new() };
         let settings = shard.settings();
         let Some(route) = lane.route(&settings) else { return Vec::new() };
-        let (shape, mut reasons, now) = (settings.shape(site, route), Vec::new(), ring::clock::now());
+        let (shape, now) = (settings.shape(site, route), ring::clock::now());
+        let mut reasons = egress::reasons(shard, &settings, &lane);
         if let Some((text, until, rule)) = shard.leases.throttles().why(&lane.limit_key, facts::now()) {
             let cause = if until.is_some() { "suspended" } else { "throttled" };
             let set_by = rule.map_or_else(|| "[throttle]".to_owned(), |rule| format!("reply-rule.{rule}"));
@@ -675,6 +724,8 @@ impl Lane {
             if left.is_zero() || turn.ends_idle(shard) {
                 return None;
             }
+            // That another lane wants the place of this connection, nobody tells.
+            let left = if turn.seat.is_some() { left.min(SEAT_LOOK) } else { left };
             self.idle.set(self.idle.get() + 1);
             let _ = ring::timeout(left, arrived).await;
             self.idle.set(self.idle.get() - 1);
@@ -718,6 +769,8 @@ impl Drop for Place {
 pub(crate) struct Turn {
     lane: Rc<Lane>,
     lease: Lease,
+    /// Its place among the connections of its source, where there is a bound on them.
+    seat: Option<Seat>,
     /// When it has had its turn.
     ends: Duration,
     /// When to ask again whether it is to go.
@@ -726,9 +779,9 @@ pub(crate) struct Turn {
 
 impl Turn {
     /// Begins now.
-    pub(crate) fn new(shard: &Shard, lane: &Rc<Lane>, lease: Lease) -> Self {
+    pub(crate) fn new(shard: &Shard, lane: &Rc<Lane>, (lease, seat): (Lease, Option<Seat>)) -> Self {
         let ends = ring::clock::now() + shard.settings().connection_turn;
-        Self { lane: lane.clone(), lease, ends, again: Duration::ZERO }
+        Self { lane: lane.clone(), lease, seat, ends, again: Duration::ZERO }
     }
 
     /// Between two messages: whether the connection is to be closed, so that another core may have one.
@@ -737,6 +790,9 @@ impl Turn {
         const AGAIN: Duration = Duration::from_millis(20);
         if self.lane.sister_waits.get() && ring::clock::now() >= self.ends {
             self.lane.sister_waits.set(false);
+            return true;
+        }
+        if self.is_seat_wanted() && ring::clock::now() >= self.ends {
             return true;
         }
         if !self.lease.is_pressed() || self.lease.is_leaving() {
@@ -753,8 +809,14 @@ impl Turn {
     /// The same for one that has nothing to send.
     fn ends_idle(&mut self, shard: &Shard) -> bool {
         self.lane.sister_waits.replace(false)
+            || self.is_seat_wanted()
             || self.lease.is_leaving()
             || self.lease.is_pressed() && self.ask(shard, Use::Idle)
+    }
+
+    /// Whether mail to another site would like to leave from the same source.
+    fn is_seat_wanted(&self) -> bool {
+        self.seat.as_ref().is_some_and(Seat::is_wanted)
     }
 
     fn ask(&mut self, shard: &Shard, what: Use) -> bool {

@@ -9,10 +9,10 @@
 //! - `inject`      the same for a message that the pool brings: a session without a socket
 //! - `journals`    groups written and synced; segments made and recycled
 //! - `schedule`    queue events in, orders out
-//! - `locate`      which destinations are one site
+//! - `locate`      which destinations are one site; `egress` from which source their mail leaves
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
-//! - `attempt`     one worker: hosts, sessions, transactions; `talk` what goes over a connection of which we are the client,
-//!   `logins` by what we log in, `race` who is there first, `conversions` what the next hop can take
+//! - `attempt`     one worker: hosts, sessions, transactions; `outlet` a connection from a source, `talk` what goes over a connection of
+//!   which we are the client, `logins` by what we log in, `race` who is there first, `conversions` what the next hop can take
 //! - `outcomes`    what became of it and what that is about, told to queue, journal, log and metrics; `replies` the rules, `retry` when
 //!   it is tried again
 //! - `reports`     notifications to senders; `returned` reads those that come to us
@@ -20,7 +20,7 @@
 //! Beside it: `resolve` (DNS sockets), `crowd`, `leases`, `paces`, `throttles` and `budget` (limits of the whole host), `recover` and `restore`
 //! (after a start), `reroute` (queued mail after a change of routes), `upkeep` (checkpoints, survivors, gauges), `spare` (a journal
 //! shard given up with its mail), `control` (the pool's requests), `operate` (what operators list and change), `why` (explanations), `release` (mail that a client asks for),
-//! `fetch` (mail that a client has come for), `settings` (the configuration).
+//! `fetch` (mail that a client has come for), `health` (whether sources are fit for use), `settings` (the configuration).
 
 mod accept;
 mod admission;
@@ -34,8 +34,10 @@ mod consent;
 mod control;
 mod conversions;
 mod crowd;
+mod egress;
 mod facts;
 mod fetch;
+mod health;
 mod hops;
 mod inject;
 mod intake;
@@ -46,6 +48,7 @@ mod logins;
 mod operate;
 mod outbound_tls;
 mod outcomes;
+mod outlet;
 mod paces;
 mod race;
 mod receiving;
@@ -87,6 +90,7 @@ pub use accept::ListenerSocket;
 pub use balance::Balance;
 pub use budget::{DiskBudget, DiskElsewhere, DiskShare};
 pub use crowd::Crowd;
+pub use egress::sources;
 pub use journals::segment_path;
 pub use leases::Leases;
 pub use outbound_tls::{ClientTls, Speaking};
@@ -127,6 +131,8 @@ pub struct Setup {
     pub policies: StsPolicies,
     /// What is known of tenants.
     pub tenancy: Tenancy,
+    /// What is known of our sources.
+    pub egress: bridge::Egress,
     /// What it counts with.
     pub metrics: ShardMetrics,
     /// What the pool asks.
@@ -184,6 +190,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         neighbours,
         policies,
         tenancy,
+        egress,
         metrics,
         hatch,
         index,
@@ -231,6 +238,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         neighbours,
         policies,
         tenancy,
+        egress,
         pool,
         metrics,
     });
@@ -241,6 +249,8 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     ring::spawn(schedule::run(shard.clone()));
     let letters = ring::spawn_task(hops::read_letters(shard.clone()));
     ring::spawn(shard.resolve.clone().run());
+    ring::spawn(egress::follow(shard.clone()));
+    ring::spawn(health::watch(shard.clone()));
     ring::spawn(upkeep::measure(shard.clone()));
     let (failing, failed) = oneshot::channel();
     let keeping =

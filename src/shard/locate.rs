@@ -20,9 +20,9 @@ use delivery::{
 };
 use dns::{Answer, Kind, Name, Outcome, Question, Records};
 use mail::{Domain, TenantId, Timestamp};
-use queue::{Destination, Queue, Tenant, Whereabouts};
+use queue::{Destination, Lot, Queue, Tenant, Whereabouts};
 
-use crate::{facts, schedule, settings::Settings, shard::Shard};
+use crate::{egress, facts, schedule, settings::Settings, shard::Shard};
 
 /// Destinations that are being located.
 #[derive(Default)]
@@ -41,13 +41,14 @@ pub(crate) const fn tenant(TenantId(id): TenantId) -> Tenant {
     Tenant(id as u32)
 }
 
-/// The number of a tenant's destination that has this key, and that routes have given.
-pub(crate) fn intern(queue: &mut Queue, tenant: Tenant, key: &str, now: Timestamp) -> Destination {
-    let whereabouts = match Routes::domain_of_key(key) {
-        Some(_) => Whereabouts::Asked,
-        None => Whereabouts::Own,
+/// The number of the destination of a tenant's lot that has this key, and that routes have given.
+pub(crate) fn intern(queue: &mut Queue, owner: (Tenant, Lot), key: &str, now: Timestamp) -> Destination {
+    let whereabouts = match (Routes::domain_of_key(key), owner.1) {
+        (None, Lot(0)) => Whereabouts::Own,
+        // From which source it leaves is asked for as well.
+        (Some(_), _) | (None, _) => Whereabouts::Asked,
     };
-    queue.intern_for(tenant, key, whereabouts, now)
+    queue.intern_for(owner, key, whereabouts, now)
 }
 
 /// Finds out where a destination is, and tells the queue.
@@ -66,11 +67,29 @@ async fn run(shard: Rc<Shard>) {
         let key: Option<Box<str>> = shard.queue.borrow().name(next).map(Into::into);
         let Some(key) = key else { continue };
         let (site, good_for) = locate(&shard, &key).await;
+        let (site, good_for) = from_source(&shard, next, &key, site, good_for);
         let mut orders = Vec::new();
         shard.queue.borrow_mut().on_located(next, &site, good_for, facts::now(), &mut orders);
         schedule::follow(&shard, orders);
     }
     shard.locating.running.set(shard.locating.running.get() - 1);
+}
+
+/// The site with the source that mail of a destination leaves from.
+fn from_source(
+    shard: &Shard,
+    destination: Destination,
+    key: &str,
+    site: Box<str>,
+    good_for: Duration,
+) -> (Box<str>, Duration) {
+    let settings = shard.settings();
+    let Some(route) = settings.routes.route_of_key(key) else { return (site, good_for) };
+    let owner = egress::owner(shard, destination);
+    match egress::choose(shard, &settings, owner, (&site, settings.routes.route(route))) {
+        None => (site, good_for),
+        Some((source, until)) => (Routes::with_source(&site, Some(&source)), good_for.min(until)),
+    }
 }
 
 /// The site of a key, and for how long.

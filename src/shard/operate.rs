@@ -19,7 +19,7 @@ use crate::{
     recover::Slice,
     reroute, schedule,
     shard::{Shard, priority},
-    throttles,
+    throttles, why,
 };
 
 /// Messages that one step of a listing or a change reads.
@@ -166,8 +166,7 @@ fn category_matches(filter: &Filter, category: Option<Category>) -> bool {
 
 /// Whether a recipient is meant, by all but what its refusal was about.
 fn recipient_matches(filter: &Filter, recipient: &Recipient) -> bool {
-    let of =
-        |name: &str, site: Option<&str>| name == site.unwrap_or(&Routes::limit_key(&recipient.destination));
+    let of = |name: &str, site: Option<&str>| why::is_called(site.unwrap_or(&recipient.destination), name);
     filter.destination.as_ref().is_none_or(|name| *name == recipient.destination)
         && filter.site.as_ref().is_none_or(|name| of(name, recipient.site.as_deref()))
         && filter.state.is_none_or(|state| state == recipient.state)
@@ -218,9 +217,7 @@ fn tenant(filter: &Filter) -> Option<queue::Tenant> {
 /// Does something with what the queue can select by itself.
 fn with_filter<T>(filter: &Filter, action: impl FnOnce(&queue::Filter<'_>) -> T) -> T {
     let (now, tenant) = (facts::now(), tenant(filter));
-    let of = |name: &str, place: &Place<'_>| {
-        place.site.is_some_and(|site| site == name || *Routes::limit_key(site) == *name)
-    };
+    let of = |name: &str, place: &Place<'_>| place.site.is_some_and(|site| why::is_called(site, name));
     let place = |place: &Place<'_>| {
         filter.destination.as_ref().is_none_or(|name| **name == *place.destination)
             && tenant.is_none_or(|tenant| tenant == place.tenant)

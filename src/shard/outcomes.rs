@@ -9,7 +9,7 @@ use queue::Order;
 use watch::{Category as CountedCategory, Outcome as Counted, events};
 
 use crate::{
-    consent, facts,
+    consent, egress, facts,
     hops::Job,
     retry::{self, Refused},
     schedule,
@@ -43,8 +43,11 @@ pub(crate) fn end(
     let destination = Whereto { name: name.as_deref().unwrap_or(site), site: &limit_key };
     let now = facts::now();
     shard.metrics.delivery.attempt.record_duration(ended.took);
+    let lot = shard.queue.borrow().lot(job.destination).unwrap_or_default();
+    let left_from = shard.pools.of(lot);
+    let judged = |(place, outcome)| judge(shard, ended, (place, outcome), left_from.as_deref());
     let mut outcomes: Vec<_> =
-        ended.outcomes.iter().map(|(place, outcome)| judge(shard, ended, *place, outcome)).collect();
+        ended.outcomes.iter().map(|(place, outcome)| judged((*place, outcome))).collect();
     let mut told = Vec::with_capacity(outcomes.len());
     let (mut delivered, mut untold) = (Vec::new(), Vec::new());
     for Judged { place, outcome, judgement, retry } in &mut outcomes {
@@ -82,6 +85,11 @@ pub(crate) fn end(
     }
     let mut orders = Vec::new();
     shard.queue.borrow_mut().on_attempted(job.attempt, &told, now, &mut orders);
+    let to_pools = outcomes.iter().filter_map(|Judged { place, outcome, judgement, .. }| {
+        let pool = judgement.as_ref()?.pool.clone().filter(|_| matches!(**outcome, Outcome::Deferred(_)))?;
+        Some((*place, pool)).filter(|(_, pool)| left_from.as_deref() != Some(pool))
+    });
+    egress::move_to(shard, job, &to_pools.collect::<Vec<_>>(), &mut orders);
     for judged in &outcomes {
         note(shard, job, destination, ended, judged, &orders);
     }
@@ -117,14 +125,19 @@ struct Judged<'a> {
 }
 
 /// Asks the rules about whatever is no success. What they advise for the site is in the judgement.
-fn judge<'a>(shard: &Shard, ended: &Ended<'_>, place: u32, outcome: &'a Outcome) -> Judged<'a> {
+fn judge<'a>(
+    shard: &Shard,
+    ended: &Ended<'_>,
+    (place, outcome): (u32, &'a Outcome),
+    left_from: Option<&str>,
+) -> Judged<'a> {
     if matches!(outcome, Outcome::Delivered(..)) {
         return Judged { place, outcome: Cow::Borrowed(outcome), judgement: None, retry: None };
     }
     let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
     let domain = recipient.map_or("", |recipient| recipient.address.domain_str());
     let judgement = shard.settings().reply_rules.judge(outcome, domain);
-    let instead = judgement.as_ref().and_then(|judgement| judgement.instead(outcome));
+    let instead = judgement.as_ref().and_then(|judgement| judgement.instead(outcome, left_from));
     let outcome = instead.map_or(Cow::Borrowed(outcome), Cow::Owned);
     Judged { place, outcome, judgement, retry: None }
 }
@@ -217,7 +230,7 @@ fn note(
     {
         consent::failed(shard, job.id, envelope, &recipient.address, (*category, report));
     }
-    if let Some(Judgement { category, rule: Some(rule), action: Action::Alarm }) = judgement {
+    if let Some(Judgement { category, rule: Some(rule), action: Action::Alarm, .. }) = judgement {
         events::Alarmed {
             id: &job.id,
             to: recipient.map_or("", |recipient| recipient.address.as_str()),
@@ -248,13 +261,14 @@ fn note(
         | Order::Locate { .. }
         | Order::Retire { .. } => None,
     });
-    let reply = report.diagnostic.to_string();
+    let (reply, site) = (report.diagnostic.to_string(), Routes::without_source(destination.site));
     events::Outcome {
         id: &job.id,
         to: recipient.map_or("", |recipient| recipient.address.as_str()),
         result,
         destination: destination.name,
-        site: Some(destination.site).filter(|site| *site != destination.name),
+        site: Some(&*site).filter(|site| **site != *destination.name),
+        source: Routes::source_of_key(destination.site),
         host: report.remote.as_ref().map(|remote| &*remote.name),
         address: report.remote.as_ref().map(|remote| std::net::SocketAddr::new(remote.address, remote.port)),
         status: Some(&report.status),

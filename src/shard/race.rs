@@ -13,11 +13,16 @@ use std::{
     time::Duration,
 };
 
-use delivery::{Attempt, ConnectFailure, Family, Hop, Step};
+use delivery::{Attempt, ConnectFailure, Family, Hop, Step, egress::Trouble};
 use dns::{Answer, Question};
 use ring::{ConnectOptions, Stream};
 
-use crate::{settings::Settings, shard::Shard};
+use crate::{
+    egress::Outlet,
+    outlet::{self, Unconnected},
+    settings::Settings,
+    shard::Shard,
+};
 
 /// Kinds of addresses that have led nowhere: no way from this host leads there, whatever the next hop.
 #[derive(Debug, Default)]
@@ -33,6 +38,8 @@ pub(crate) enum Finish {
     Connected(Hop, Stream),
     /// None is; this is next.
     Nobody(Step),
+    /// The source that connections were to come from cannot be used.
+    NoSource(Trouble),
 }
 
 /// What the site is charged with.
@@ -43,10 +50,16 @@ pub(crate) enum Told<'a> {
     Failed(&'a ConnectFailure),
 }
 
-/// Why a host is not there, and whether that is its own fault.
-struct Failed {
-    failure: ConnectFailure,
-    is_ours: bool,
+/// Why a host is not there.
+enum Failed {
+    /// It is not.
+    Hop(ConnectFailure),
+    /// No way leads from this host to addresses of its kind.
+    NoWay(ConnectFailure),
+    /// Our source has no address of its kind.
+    Family,
+    /// Our source cannot be used.
+    Source(Trouble),
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -81,12 +94,12 @@ impl Ways {
 /// Connects to a host, or to others beside it. What a site is to know of that is told on the way.
 pub(crate) async fn run(
     shard: &Rc<Shard>,
-    settings: &Rc<Settings>,
+    (settings, outlet): (&Rc<Settings>, Option<&Rc<Outlet>>),
     attempt: &mut Attempt,
     first: Hop,
     tell: impl Fn(Told<'_>),
 ) -> Finish {
-    let mut racers = vec![(first.clone(), connect(settings, first))];
+    let mut racers = vec![(first.clone(), connect(settings, outlet, first))];
     let mut asking: Option<Boxed<'_, Vec<Arc<Answer>>>> = None;
     let wait = || settings.attempt_delay.map(|delay| Box::pin(ring::sleep(delay)));
     let mut timer = wait();
@@ -117,13 +130,25 @@ pub(crate) async fn run(
                         racers.into_iter().for_each(|(_, connecting)| let_go(connecting));
                         return Finish::Connected(hop, stream);
                     }
-                    Err(Failed { failure, is_ours }) => {
+                    Err(failed) => {
                         shard.metrics.outbound.failed.one();
-                        if is_ours {
-                            ways.of(hop.remote.address).set(ring::clock::now() + NO_WAY);
-                        } else {
-                            tell(Told::Failed(&failure));
-                        }
+                        let failure = match failed {
+                            Failed::Hop(failure) => {
+                                tell(Told::Failed(&failure));
+                                failure
+                            }
+                            Failed::NoWay(failure) => {
+                                ways.of(hop.remote.address).set(ring::clock::now() + NO_WAY);
+                                failure
+                            }
+                            Failed::Family => {
+                                ConnectFailure::Other("the source has no address of its family".into())
+                            }
+                            Failed::Source(trouble) => {
+                                racers.into_iter().for_each(|(_, connecting)| let_go(connecting));
+                                return Finish::NoSource(trouble);
+                            }
+                        };
                         attempt.on_connect_failed(&hop, &failure)
                     }
                 }
@@ -146,7 +171,7 @@ pub(crate) async fn run(
             Step::Connect(hop) => {
                 shard.metrics.outbound.rivals.one();
                 tell(Told::Rival);
-                racers.push((hop.clone(), connect(settings, hop)));
+                racers.push((hop.clone(), connect(settings, outlet, hop)));
                 timer = wait();
             }
             Step::Ask(questions) => asking = Some(Box::pin(ask(shard, questions))),
@@ -166,24 +191,29 @@ async fn ask(shard: &Shard, questions: Vec<Question>) -> Vec<Arc<Answer>> {
     answers
 }
 
-fn connect(settings: &Settings, hop: Hop) -> Boxed<'static, Result<Stream, Failed>> {
+fn connect(
+    settings: &Settings,
+    outlet: Option<&Rc<Outlet>>,
+    hop: Hop,
+) -> Boxed<'static, Result<Stream, Failed>> {
     let timeout = settings.client_timeouts.connect;
+    let to = SocketAddr::new(hop.remote.address, hop.remote.port);
+    if let Some(outlet) = outlet.cloned() {
+        return Box::pin(async move {
+            outlet::connect(&outlet.source, to, timeout).await.map_err(|error| match error {
+                // Which ways there are is for the source to say, and not for this host.
+                Unconnected::Hop(failure) => Failed::Hop(failure),
+                Unconnected::Family => Failed::Family,
+                Unconnected::Source(trouble) => Failed::Source(trouble),
+            })
+        });
+    }
     Box::pin(async move {
-        let to = SocketAddr::new(hop.remote.address, hop.remote.port);
         let options = ConnectOptions { local: hop.source, timeout };
         Stream::connect(to, options).await.map_err(|error| {
-            let kind = error.kind();
-            let is_ours = kind == std::io::ErrorKind::NetworkUnreachable;
-            let failure = if kind == std::io::ErrorKind::ConnectionRefused {
-                ConnectFailure::Refused
-            } else if kind == std::io::ErrorKind::TimedOut {
-                ConnectFailure::TimedOut
-            } else if is_ours || kind == std::io::ErrorKind::HostUnreachable {
-                ConnectFailure::Unreachable
-            } else {
-                ConnectFailure::Other(error.to_string().into())
-            };
-            Failed { failure, is_ours }
+            let failure = outlet::failure(&error);
+            let is_ours = error.kind() == std::io::ErrorKind::NetworkUnreachable;
+            if is_ours { Failed::NoWay(failure) } else { Failed::Hop(failure) }
         })
     })
 }

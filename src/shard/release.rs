@@ -61,6 +61,11 @@ pub(crate) async fn here(shard: &Rc<Shard>, node: &Node) -> Option<Released> {
         }
         ring::yield_if_needed().await;
     }
+    // Of several tenants, or lots.
+    for names in [&mut whole, &mut mixed] {
+        names.sort_unstable();
+        names.dedup();
+    }
     let searching = !mixed.is_empty();
     let (shard, patterns) = (shard.clone(), patterns(node));
     ring::spawn(async move {

@@ -76,6 +76,7 @@ fn rule(rule: &ReplyRule) -> Rule {
             ReplyAction::Permanent => Action::Permanent,
             ReplyAction::Alarm => Action::Alarm,
         },
+        pool: rule.pool.as_deref().map(Into::into),
         example: rule.example.as_str().into(),
     }
 }

@@ -15,12 +15,12 @@ use std::{
 
 use delivery::{Demand, Routes};
 use mail::{Envelope, QueueId, Status};
-use queue::{Cursor, Filter, Onward, Redirect, State};
+use queue::{Cursor, Filter, Lot, Onward, Redirect, State};
 use ring::Event;
 use watch::events::Rerouted;
 
 use crate::{
-    facts,
+    egress, facts,
     hops::{self, Job},
     locate, outcomes, schedule,
     settings::Settings,
@@ -34,6 +34,8 @@ pub(crate) struct Reroute {
     generation: Cell<Generation>,
     /// Keys that routes before gave, and that may stand for mail which goes another way now.
     keys: RefCell<HashSet<Arc<str>>>,
+    /// Whether any key may.
+    all: Cell<bool>,
     walk: Cell<Walk>,
     /// Recipients whom the walk, or a worker meanwhile, has given another way.
     moved: Cell<u64>,
@@ -91,8 +93,13 @@ impl Reroute {
 pub(crate) fn begin(shard: &Rc<Shard>, before: &Settings) {
     let state = &shard.reroute;
     let settings = shard.settings();
-    if before.routes.leads_alike(&settings.routes) {
+    // Mail from before somebody had a pool has no part in it yet.
+    let has_pools = !settings.egress.is_for_the_same(&before.egress);
+    if before.routes.leads_alike(&settings.routes) && !has_pools {
         return;
+    }
+    if has_pools {
+        state.all.set(true);
     }
     state.generation.set(Generation(state.generation.get().0.wrapping_add(1)));
     state.keys.borrow_mut().extend(before.routes.shared_keys_changed(&settings.routes));
@@ -108,7 +115,9 @@ pub(crate) fn begin(shard: &Rc<Shard>, before: &Settings) {
 
 /// Whether mail of this destination may go elsewhere now.
 fn is_concerned(shard: &Shard, settings: &Settings, key: &str) -> bool {
-    settings.routes.route_of_key(key).is_none() || Routes::is_among(key, &shard.reroute.keys.borrow())
+    shard.reroute.all.get()
+        || settings.routes.route_of_key(key).is_none()
+        || Routes::is_among(key, &shard.reroute.keys.borrow())
 }
 
 async fn walk(shard: Rc<Shard>) {
@@ -133,6 +142,7 @@ async fn walk(shard: Rc<Shard>) {
     }
     state.walk.set(Walk::Ended);
     state.keys.borrow_mut().clear();
+    state.all.set(false);
     state.ended.notify_all();
     let (nrcpt, took) = (state.moved.take(), ring::clock::now().saturating_sub(began));
     Rerouted { shard: shard.number, id: None, nrcpt, took: Some(took) }.emit(facts::now().0);
@@ -212,7 +222,8 @@ pub(crate) fn by_choice(shard: &Rc<Shard>, entry: &bridge::Entry, to: Option<&st
                 Held::No => Onward::Send,
             };
             let tenant = queue.tenant(state.destination).unwrap_or_default();
-            let destination = locate::intern(&mut queue, tenant, &way.key, facts::now());
+            let lot = egress::lot(&settings, tenant, entry.id, &way.key);
+            let destination = locate::intern(&mut queue, (tenant, lot), &way.key, facts::now());
             Some(Redirect { recipient: state.recipient, destination, onward })
         };
         states.iter().filter_map(meant).filter_map(redirect).collect()
@@ -306,9 +317,13 @@ fn redirects(shard: &Shard, id: QueueId, envelope: Option<&Envelope>) -> Vec<Red
             }
             Held::Yes => (way.key, Onward::Hold),
         };
-        if *name != *key {
-            let tenant = queue.tenant(state.destination).unwrap_or_default();
-            let destination = locate::intern(&mut queue, tenant, &name, facts::now());
+        let tenant = queue.tenant(state.destination).unwrap_or_default();
+        let lot = egress::lot(&settings, tenant, id, &name);
+        let before = queue.lot(state.destination).unwrap_or_default();
+        if *name != *key || (before == Lot::default() && lot != before) {
+            // Whoever merely has a source now waits until the same time.
+            let onward = if *name == *key { Onward::Wait } else { onward };
+            let destination = locate::intern(&mut queue, (tenant, lot), &name, facts::now());
             redirects.push(Redirect { recipient: state.recipient, destination, onward });
         }
     }

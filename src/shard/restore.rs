@@ -28,7 +28,7 @@ use watch::{
 };
 
 use crate::{
-    facts,
+    egress, facts,
     journals::Committer,
     locate,
     recover::{self, Files, RecoverError, Slice},
@@ -299,8 +299,9 @@ fn put(shard: &Shard, settings: &Settings, id: QueueId, entry: &Entry, now: Time
         let way = settings.way_by(chosen, &domain, demand);
         // A route that holds now holds what was not tried yet.
         let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
-        let destination =
-            locate::intern(&mut queue, locate::tenant(entry.facts.handling.tenant), &way.key, now);
+        let tenant = locate::tenant(entry.facts.handling.tenant);
+        let lot = egress::lot(settings, tenant, id, &way.key);
+        let destination = locate::intern(&mut queue, (tenant, lot), &way.key, now);
         recipients.push(RecipientState {
             recipient: place,
             destination,

@@ -113,7 +113,7 @@ pub(crate) fn remembered(shard: &Shard, id: QueueId, state: &queue::RecipientSta
             // What was answered, and not only what, was known then.
             Judgement { category: state.category.unwrap_or(judgement.category), ..judgement }
         }
-        (None, Some(category)) => Judgement { category, rule: None, action: Action::None },
+        (None, Some(category)) => Judgement { category, rule: None, action: Action::None, pool: None },
         (None, None) => return Plan::default(),
     };
     let (key, site) = {

@@ -15,7 +15,7 @@ use watch::{
 };
 
 use crate::{
-    consent, facts,
+    consent, egress, facts,
     hops::Job,
     outcomes,
     settings::{Returns, Settings},
@@ -173,6 +173,11 @@ fn complained(shard: &Shard, returns: &Returns, job: &Job, sent: Option<Sent>, c
         report: &job.id,
     }
     .emit(ring::clock::unix_micros());
+    // Anybody can write a report; who has our signature has had our message.
+    let from = complaint.source_ip.as_deref().filter(|_| sent.is_some());
+    if let Some(address) = from.and_then(|text| text.trim().parse().ok()) {
+        egress::on_complained(shard, address);
+    }
 }
 
 fn ignore(shard: &Shard, job: &Job, address: &Address, kind: ReportRead, reason: &str) {

@@ -33,6 +33,7 @@ use trust::Signer;
 use crate::{
     consent::Consent,
     crowd::{Prefixes, Rates},
+    egress::Egress,
     locate,
     outbound_tls::{ClientTls, OutboundTls},
     resolve::Resolving,
@@ -103,6 +104,8 @@ pub(crate) struct Settings {
     shapes: BTreeMap<Box<str>, config::Site>,
     /// How sites that complain get less; none: they do not.
     pub(crate) throttle: Option<ThrottleLimits>,
+    /// From which of our addresses mail leaves.
+    pub(crate) egress: Egress,
     /// Turns of tenants.
     pub(crate) weights: Vec<(queue::Tenant, u32)>,
     /// What their recipients want, and what they may send.
@@ -217,6 +220,7 @@ impl Settings {
             site_rules: config.sites.iter().map(site_rule).collect(),
             shapes: config.sites.iter().map(|site| (site.name.as_str().into(), site.clone())).collect(),
             throttle: throttle(&config.throttle),
+            egress: Egress::new(config),
             weights: config
                 .tenants
                 .iter()
@@ -294,6 +298,12 @@ impl Settings {
                 .map_or(usize::MAX, |max| max as usize),
             idle: rule.and_then(|rule| rule.idle).unwrap_or(options.idle_max),
         }
+    }
+
+    /// The pool that the rule of a site has chosen.
+    pub(crate) fn pool_of_site(&self, key: &str) -> Option<&str> {
+        let rule = rule_of_site(Routes::site_of_key(key)).and_then(|rule| self.shapes.get(rule))?;
+        rule.pool.as_deref()
     }
 
     /// The key that says so of a site: its rule's, where that says anything, else its route's.
@@ -631,6 +641,7 @@ fn route(route: &config::Route) -> Route {
         transactions_max: route.transactions_max,
         idle_max: route.idle,
         sources,
+        pool: route.pool.as_deref().map(Into::into),
         ..RouteOptions::default()
     };
     Route { patterns: route.domains.iter().map(pattern).collect(), via, options }

@@ -22,7 +22,7 @@ use watch::ShardMetrics;
 use crate::{
     balance::Balance,
     crowd::Crowd,
-    facts,
+    egress, facts,
     hops::{self, Hops},
     journals::{Journals, Note},
     leases::Leases,
@@ -64,6 +64,10 @@ pub(crate) struct Shard {
     pub(crate) policies: StsPolicies,
     /// Whom tenants send nothing to, and how much they have sent.
     pub(crate) tenancy: Tenancy,
+    /// What the host knows of its sources.
+    pub(crate) egress: bridge::Egress,
+    /// Pools that replies have chosen.
+    pub(crate) pools: egress::Pools,
     /// How TLS went with next hops.
     pub(crate) tally: RefCell<Tally>,
     /// Whether mail is being looked for that a client asked for.
@@ -160,6 +164,7 @@ pub(crate) struct Parts {
     pub(crate) neighbours: Neighbours,
     pub(crate) policies: StsPolicies,
     pub(crate) tenancy: Tenancy,
+    pub(crate) egress: bridge::Egress,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
 }
@@ -184,6 +189,7 @@ impl Shard {
             neighbours,
             policies,
             tenancy,
+            egress,
             pool,
             metrics,
         } = parts;
@@ -208,6 +214,8 @@ impl Shard {
             neighbours,
             policies,
             tenancy,
+            egress,
+            pools: egress::Pools::default(),
             tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
@@ -243,6 +251,7 @@ impl Shard {
         }
         self.resolve.configure(&settings.resolving);
         self.verifier.forget();
+        settings.egress.prune(&self.egress);
         let before = self.settings.replace(Rc::new(settings));
         schedule::follow(self, orders);
         self.hops.configure(&self.settings(), &self.leases);
@@ -412,11 +421,14 @@ impl Shard {
     fn enqueue(self: &Rc<Self>, id: QueueId, envelope: &Envelope, size: u64, ways: &[Way], hold: Hold) {
         let now = facts::now();
         let mut orders = Vec::new();
-        let tenant = locate::tenant(envelope.handling.tenant);
+        let (settings, tenant) = (self.settings(), locate::tenant(envelope.handling.tenant));
         let mut queue = self.queue.borrow_mut();
         let destinations: Vec<(u32, Destination)> = (0..)
             .zip(ways)
-            .map(|(place, way)| (place, locate::intern(&mut queue, tenant, &way.key, now)))
+            .map(|(place, way)| {
+                let lot = egress::lot(&settings, tenant, id, &way.key);
+                (place, locate::intern(&mut queue, (tenant, lot), &way.key, now))
+            })
             .collect();
         let (kind, warning) = kind(envelope);
         let priority = priority(&envelope.handling);

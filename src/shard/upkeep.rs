@@ -305,6 +305,9 @@ pub(crate) async fn measure(shard: Rc<Shard>) {
         shard.returning.measure(metrics);
         if shard.number == 0 {
             metrics.queue.throttled.set(shard.leases.throttles().throttled());
+            let (out, lowered) = shard.egress.unfit();
+            metrics.queue.sources_out.set(out);
+            metrics.queue.sources_lowered.set(lowered);
         }
         metrics.queue.bytes.set(memory as u64);
         let age = oldest.map_or(Duration::ZERO, crate::shard::since);

@@ -1,6 +1,6 @@
 //! Why something waits: which limit holds it, until when, and what set that.
 
-use std::{rc::Rc, time::Duration};
+use std::{collections::HashSet, rc::Rc, time::Duration};
 
 use bridge::{Explained, Reason};
 use delivery::Routes;
@@ -57,18 +57,23 @@ fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
     while let Some(cursor) = next {
         let page = shard.queue.borrow().list_sites(cursor, PAGE);
         next = page.next;
-        sites.extend(
-            page.items
-                .into_iter()
-                .filter(|site| *site.name == *name || Routes::limit_key(&site.name) == name),
-        );
+        sites.extend(page.items.into_iter().filter(|site| is_called(&site.name, name)));
     }
+    // Where mail leaves from several sources, a destination has several lots, and some of them share a site.
+    let mut seen = HashSet::new();
+    sites.retain(|site| seen.insert(site.name.clone()));
     let explained = |site: SiteView| Explained {
         subject: site.name.to_string(),
         shard: shard.number,
         reasons: site_reasons(shard, &site),
     };
     sites.into_iter().map(explained).collect()
+}
+
+/// Whether somebody who says this name may mean this site: by all that is in it, by what limits hold for, or whatever the source.
+pub(crate) fn is_called(site: &str, name: &str) -> bool {
+    let limit_key = Routes::limit_key(site);
+    site == name || limit_key == name || Routes::without_source(&limit_key) == name
 }
 
 fn recipient_reasons(

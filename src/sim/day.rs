@@ -19,8 +19,8 @@ use delivery::{Advice, Throttle, ThrottleLimits, Told};
 use journal::virtual_disk::Random;
 use mail::{Category, JournalShard, QueueId, Status, Timestamp};
 use queue::{
-    Accepted, AttemptId, Destination, Kind, Limits, Lot, Order, Outcome, Priority, Queue, Schedule, Tenant, Times,
-    Warning, Whereabouts,
+    Accepted, AttemptId, Destination, Kind, Limits, Lot, Order, Outcome, Priority, Queue, Schedule, Tenant,
+    Times, Warning, Whereabouts,
 };
 
 /// How the queue is run.

@@ -359,6 +359,8 @@ events! {
         destination: &'a str,
         /// The site that this is of, where that has another name: the hosts, or the rule that knows them.
         site: Option<&'a str>,
+        /// The source of ours that it left from, or was to, where a pool has one.
+        source: Option<&'a str>,
         /// The host that answered last.
         host: Option<&'a str>,
         /// Its address.
@@ -580,6 +582,66 @@ events! {
     Info delivery unthrottled = Unthrottled<'a> {
         /// The site.
         site: &'a str,
+    }
+    /// A source of ours is out of use: its mail leaves from others of its pools, or waits.
+    Warn delivery source_out = SourceOut<'a> {
+        /// The source.
+        source: &'a str,
+        /// Why.
+        reason: &'a str,
+    }
+    /// A source of ours has a quarter of its part, since an address of it is on a list.
+    Warn delivery source_lowered = SourceLowered<'a> {
+        /// The source.
+        source: &'a str,
+        /// Why.
+        reason: &'a str,
+    }
+    /// A source of ours has its part again.
+    Info delivery source_used = SourceUsed<'a> {
+        /// The source.
+        source: &'a str,
+    }
+    /// An address of ours is on a list of the DNS, and was not when it was looked last.
+    Warn delivery source_listed = SourceListed<'a> {
+        /// The source.
+        source: &'a str,
+        /// The address.
+        address: &'a dyn Display,
+        /// The list.
+        list: &'a str,
+        /// What it answered.
+        answer: &'a str,
+    }
+    /// An address of ours is on a list of the DNS no more.
+    Info delivery source_unlisted = SourceUnlisted<'a> {
+        /// The source.
+        source: &'a str,
+        /// The address.
+        address: &'a dyn Display,
+        /// The list.
+        list: &'a str,
+    }
+    /// All sources of a pool are out of use: its mail waits.
+    Error delivery pool_dry = PoolDry<'a> {
+        /// The pool.
+        pool: &'a str,
+    }
+    /// A pool has a source that can be used again.
+    Info delivery pool_served = PoolServed<'a> {
+        /// The pool.
+        pool: &'a str,
+    }
+    /// A warm-up plan pauses: nothing leaves by it for a while, but from the pool that has what is too much.
+    Warn delivery warm_up_paused = WarmUpPaused<'a> {
+        /// The plan.
+        plan: &'a str,
+        /// The source.
+        source: &'a str,
+        /// complaints, refusals.
+        reason: &'a str,
+        /// For how long, in seconds.
+        time: Duration,
     }
     /// A reload has changed the routes: who was queued goes by the new ones.
     Info queue rerouted = Rerouted<'a> {

@@ -167,6 +167,10 @@ pub struct Queue {
     pub oldest: Gauge,
     /// Sites that get less than they may.
     pub throttled: Gauge,
+    /// Sources that are out of use.
+    pub sources_out: Gauge,
+    /// Sources that have less.
+    pub sources_lowered: Gauge,
     /// 1 while messages from before the start are on their way back.
     pub returning: Gauge,
     /// Messages from before the start that are back.
@@ -768,6 +772,8 @@ impl ShardMetrics {
                 bytes: b.gauge(&n::QUEUE_BYTES, &[]),
                 oldest: b.gauge(&n::QUEUE_OLDEST_SECONDS, &[]),
                 throttled: b.gauge(&n::SITES_THROTTLED, &[]),
+                sources_out: b.gauge(&n::SOURCES_OUT, &[]),
+                sources_lowered: b.gauge(&n::SOURCES_LOWERED, &[]),
                 returning: b.gauge(&n::QUEUE_RETURNING, &[]),
                 returned: b.gauge(&n::QUEUE_RETURNING_MESSAGES, &["back"]),
                 missing: b.gauge(&n::QUEUE_RETURNING_MESSAGES, &["missing"]),

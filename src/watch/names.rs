@@ -196,6 +196,10 @@ list! {
         "Age of the oldest message in the queue";
     SITES_THROTTLED: "ringpost_sites_throttled", Kind::Gauge, Count, ["shard"],
         "Sites of the host that get less than they may, since they complained or are out of reach";
+    SOURCES_OUT: "ringpost_sources_out", Kind::Gauge, Count, ["shard"],
+        "Sources of the host that are out of use: no address, a dead proxy, or on a list";
+    SOURCES_LOWERED: "ringpost_sources_lowered", Kind::Gauge, Count, ["shard"],
+        "Sources of the host that have less than their part, since a list has them";
     QUEUE_RETURNING: "ringpost_queue_returning", Kind::Gauge, Count, ["shard"],
         "1 while messages from before the start are on their way back into the queue";
     QUEUE_RETURNING_MESSAGES: "ringpost_queue_returning_messages", Kind::Gauge, Count, ["shard", "state"],

@@ -80,7 +80,8 @@ impl Health {
                 self.trouble = Some((trouble, since));
             }
             Finding::Asked(address, list, answer) => {
-                let is_it = |known: &&(Listing, Timestamp)| known.0.address == address && known.0.list == list;
+                let is_it =
+                    |known: &&(Listing, Timestamp)| known.0.address == address && known.0.list == list;
                 let known = self.listings.iter().find(is_it).cloned();
                 self.listings.retain(|known| !is_it(&known));
                 match (known, answer) {
@@ -116,6 +117,11 @@ impl Health {
             Some(Severity::Lower) => Standing::Lowered,
             Some(Severity::Stop) => Standing::Out,
         }
+    }
+
+    /// The lists that it is on.
+    pub fn listings(&self) -> impl Iterator<Item = &Listing> {
+        self.listings.iter().map(|(listing, _)| listing)
     }
 
     /// Why it is not, or has less, in words, and since when.

@@ -50,7 +50,7 @@ pub struct Progress {
 }
 
 /// Why a plan has paused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pause {
     /// Recipients have complained.
     Complaints,
@@ -195,6 +195,11 @@ impl WarmUps {
         self.plans.len() < before
     }
 
+    /// Whether there is anything to keep.
+    pub fn has_counted(&self) -> bool {
+        !self.plans.is_empty()
+    }
+
     /// All of it as lines, to be kept over a restart.
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEAD}\n");
@@ -211,13 +216,40 @@ impl WarmUps {
 
     /// Takes in what an earlier process has kept. Says how many lines are none.
     pub fn take_text(&mut self, text: &str) -> usize {
-        let Some(lines) = text.strip_prefix(HEAD).filter(|rest| rest.starts_with('\n')) else { return text.lines().count() };
+        let Some(lines) = text.strip_prefix(HEAD).filter(|rest| rest.starts_with('\n')) else {
+            return text.lines().count();
+        };
         let mut strange = 0;
         for line in lines.lines().filter(|line| !line.is_empty()) {
             match read_line(line) {
                 Some((name, progress)) => _ = self.plans.insert(name.into(), progress),
                 None => strange += 1,
             }
+        }
+        strange
+    }
+
+    /// Takes in what another process has kept that has counted beside this one, from the same `base` on. Says how many lines are none.
+    pub fn join(&mut self, base: &Self, text: &str) -> usize {
+        let mut other = Self::default();
+        let strange = other.take_text(text);
+        let none = Progress::default();
+        for (name, theirs) in other.plans {
+            let ours = self.plans.entry(name.clone()).or_insert(Progress { day: theirs.day, ..none });
+            let base = base.plans.get(&name).filter(|base| base.day == ours.day).unwrap_or(&none);
+            let paused_until = ours.paused_until.max(theirs.paused_until);
+            if ours.day < theirs.day {
+                *ours = theirs;
+            } else if ours.day == theirs.day {
+                // What was counted since; less, where it began anew after a pause.
+                let sum =
+                    |theirs: u32, ours: u32, base: u32| theirs.saturating_add(ours.saturating_sub(base));
+                ours.booked = sum(theirs.booked, ours.booked, base.booked);
+                ours.answered = sum(theirs.answered, ours.answered, base.answered);
+                ours.refused = sum(theirs.refused, ours.refused, base.refused);
+                ours.complained = sum(theirs.complained, ours.complained, base.complained);
+            }
+            ours.paused_until = paused_until;
         }
         strange
     }
