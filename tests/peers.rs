@@ -15,6 +15,8 @@ mod commands;
 mod conversions;
 #[path = "peers/differential.rs"]
 mod differential;
+#[path = "peers/egress.rs"]
+mod egress;
 #[path = "peers/etrn.rs"]
 mod etrn;
 #[path = "peers/exim.rs"]

@@ -279,6 +279,38 @@ grace = "10s"
         finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// What `ringpost queue why` says: of what, which cause, and what has set it.
+    ///
+    /// # Panics
+    /// When the command fails.
+    pub fn why(&self, subject: &str) -> Vec<(String, String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mut told = Vec::new();
+        for one in self.queue_json(&["why", subject]) {
+            for why in one["reasons"].as_array().into_iter().flatten() {
+                told.push((text(&one["subject"]), text(&why["cause"]), text(&why["set_by"])));
+            }
+        }
+        told
+    }
+
+    /// `ringpost sources`.
+    pub fn sources(&self) -> Finished {
+        let config = self.place.join("ringpost.toml");
+        run(&built("ringpost"), &["sources", "--config", config.to_str().unwrap()], "")
+    }
+
+    /// `ringpost sources --json`: one value for each source.
+    ///
+    /// # Panics
+    /// When the command fails.
+    pub fn sources_json(&self) -> Vec<Value> {
+        let config = self.place.join("ringpost.toml");
+        let all = ["sources", "--json", "--config", config.to_str().unwrap()];
+        let finished = run(&built("ringpost"), &all, "").good();
+        finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// What an HTTP GET answers, with its header.
     pub fn get(&self, path: &str) -> String {
         let mut client = Client::connect(self.http);

@@ -29,6 +29,10 @@ pub struct Mail {
     pub rcpt: Vec<String>,
     /// The content, without doubled dots.
     pub content: String,
+    /// Where it came from: the other end, or who the proxy said that is.
+    pub client: SocketAddr,
+    /// As what that one introduced itself.
+    pub name: String,
 }
 
 /// What the sink answers to a command in place of what it would; the end of the content asks as `.`.
@@ -38,6 +42,17 @@ type Answer = Box<dyn FnMut(&str) -> Option<String> + Send>;
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    door: Door,
+}
+
+/// What comes before the greeting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Door {
+    /// Nothing.
+    #[default]
+    Open,
+    /// A PROXY header.
+    BehindProxy,
 }
 
 #[derive(Default)]
@@ -61,14 +76,25 @@ impl Sink {
     /// # Panics
     /// When it cannot.
     pub fn start_at(address: SocketAddr) -> Self {
+        Self::start_with(address, Door::Open)
+    }
+
+    /// Stands for a proxy and the next hop behind it: says nothing until it is told from where to where by a PROXY header.
+    pub fn start_behind_proxy() -> Self {
+        Self::start_with(free_address(), Door::BehindProxy)
+    }
+
+    fn start_with(address: SocketAddr, door: Door) -> Self {
         let listener = TcpListener::bind(address).unwrap();
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::new(Shared { door, ..Shared::default() });
         let of_thread = Arc::clone(&shared);
         // Ends with the test's process.
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shared = Arc::clone(&of_thread);
-                thread::spawn(move || drop(Session::new(stream, &shared).serve()));
+                thread::spawn(move || {
+                    drop(Session::new(stream, &shared).and_then(|mut session| session.serve()))
+                });
             }
         });
         Self { address, shared }
@@ -145,6 +171,8 @@ impl fmt::Debug for Sink {
 struct Session<'a> {
     stream: BufReader<TcpStream>,
     shared: &'a Shared,
+    client: SocketAddr,
+    name: String,
     mail: String,
     rcpt: Vec<String>,
     content: Vec<u8>,
@@ -153,15 +181,28 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     #[expect(clippy::disallowed_types, reason = "a next hop of the server under test")]
-    fn new(stream: TcpStream, shared: &'a Shared) -> Self {
+    fn new(stream: TcpStream, shared: &'a Shared) -> std::io::Result<Self> {
         let _ = stream.set_nodelay(true);
-        let stream = BufReader::new(stream);
+        let mut client = stream.peer_addr()?;
+        let mut stream = BufReader::new(stream);
+        if shared.door == Door::BehindProxy {
+            client = told_by_proxy(&mut stream)?;
+        }
         {
             let mut state = shared.state.lock().unwrap();
             state.open += 1;
             state.open_max = state.open_max.max(state.open);
         }
-        Self { stream, shared, mail: String::new(), rcpt: Vec::new(), content: Vec::new(), counted: true }
+        Ok(Self {
+            stream,
+            shared,
+            client,
+            name: String::new(),
+            mail: String::new(),
+            rcpt: Vec::new(),
+            content: Vec::new(),
+            counted: true,
+        })
     }
 
     fn serve(&mut self) -> std::io::Result<()> {
@@ -194,10 +235,13 @@ impl<'a> Session<'a> {
             return Ok(true);
         }
         match verb.as_str() {
-            "EHLO" => self.reply(
-                "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n\
-                 250-ENHANCEDSTATUSCODES\r\n250 CHUNKING",
-            )?,
+            "EHLO" => {
+                self.name = parameter("EHLO");
+                self.reply(
+                    "250-sink.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-DSN\r\n\
+                     250-ENHANCEDSTATUSCODES\r\n250 CHUNKING",
+                )?;
+            }
             "MAIL" => {
                 self.reset();
                 self.mail = parameter("MAIL FROM:");
@@ -274,6 +318,8 @@ impl<'a> Session<'a> {
                     mail: std::mem::take(&mut self.mail),
                     rcpt: std::mem::take(&mut self.rcpt),
                     content,
+                    client: self.client,
+                    name: self.name.clone(),
                 };
                 self.reset();
                 self.shared.state.lock().unwrap().mails.push_back(mail);
@@ -305,6 +351,33 @@ impl<'a> Session<'a> {
 
     fn reply(&mut self, text: &str) -> std::io::Result<()> {
         self.stream.get_mut().write_all(format!("{text}\r\n").as_bytes())
+    }
+}
+
+/// Whom the header names as the client (HAProxy's `proxy-protocol.txt`); an error where it names nobody, as of a proxy's own.
+#[expect(clippy::disallowed_types, reason = "a next hop of the server under test")]
+fn told_by_proxy(stream: &mut BufReader<TcpStream>) -> std::io::Result<SocketAddr> {
+    let strange = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+    let mut first = [0; 12];
+    stream.read_exact(&mut first)?;
+    if first.starts_with(b"PROXY ") {
+        let mut rest = String::new();
+        stream.read_line(&mut rest)?;
+        let line = [std::str::from_utf8(&first).map_err(|_| strange())?, &rest].concat();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let ["PROXY", "TCP4" | "TCP6", from, _, port, _] = words[..] else { return Err(strange()) };
+        let (ip, port) = (from.parse().map_err(|_| strange())?, port.parse().map_err(|_| strange())?);
+        return Ok(SocketAddr::new(ip, port));
+    }
+    let mut head = [0; 4];
+    stream.read_exact(&mut head)?;
+    let mut addresses = vec![0; usize::from(u16::from_be_bytes([head[2], head[3]]))];
+    stream.read_exact(&mut addresses)?;
+    match (&first, head[0], head[1], &addresses[..]) {
+        (b"\r\n\r\n\0\r\nQUIT\n", 0x21, 0x11, &[a, b, c, d, _, _, _, _, high, low, _, _]) => {
+            Ok(SocketAddr::new([a, b, c, d].into(), u16::from_be_bytes([high, low])))
+        }
+        _ => Err(strange()),
     }
 }
 

@@ -33,6 +33,20 @@ fn a_route_has_a_certificate_of_its_own() {
     assert_eq!(send(&server, "example.net")["result"], "delivered");
     assert_eq!(send(&server, "example.net")["result"], "delivered");
     host.postfix.logs("Trusted TLS connection established from");
+    // A source has its own, whatever the route's is; and a reload reads it.
+    let of_source = |more: &str| {
+        format!(
+            "{}pool = \"p\"\n[[pool]]\nname = \"p\"\nsources = [\"a\"]\n[[source]]\nname = \"a\"\naddress = [\"127.0.0.1\"]\n{more}",
+            route("")
+        )
+    };
+    server.configure(&of_source(""));
+    assert_eq!(server.reload()["event"], "reloaded");
+    assert_eq!(send(&server, "example.com")["result"], "deferred");
+    server.configure(&of_source(&shown));
+    assert_eq!(server.reload()["event"], "reloaded");
+    let outcome = send(&server, "example.org");
+    assert_eq!((&outcome["result"], &outcome["source"]), (&"delivered".into(), &"a".into()), "{outcome}");
     // A key that is not there keeps it from starting, and it says which.
     server.stop();
     server.configure(&route(&shown.replace("client-key.pem", "missing.pem")));

@@ -1,0 +1,48 @@
+//! Rules for replies that send messages to another pool.
+
+use end_to_end::{Server, Sink};
+
+use super::{address, pool, source};
+
+#[test]
+fn a_reply_sends_a_message_to_another_pool() {
+    let sink = Sink::start();
+    let rule = "[[reply-rule]]\nname = \"not-from-there\"\ntext = [\"not from there\"]\ncategory = \"spam-reputation\"\npool = \"other\"\n";
+    let server = Server::start(&format!(
+        "{}pool = \"p\"\n{rule}{}{}{}{}",
+        sink.route(),
+        source("a", address(1), ""),
+        source("b", address(2), ""),
+        pool("p", "\"a\""),
+        pool("other", "\"b\"")
+    ));
+    sink.answer(|command| command.starts_with("RCPT TO:<bob").then(|| "550 5.7.1 not from there".to_owned()));
+    // One recipient is refused, as if for ever, the other is not.
+    server.client().send(
+        "ann@example.org",
+        &["bob@example.net", "cid@example.net"],
+        "Subject: x\r\n\r\nx\r\n",
+    );
+    assert_eq!(sink.mail().client.ip(), address(1));
+    let outcome = server.event("outcome", |event| event["to"] == "bob@example.net");
+    assert_eq!((&outcome["result"], &outcome["source"]), (&"deferred".into(), &"a".into()), "{outcome}");
+    // It waits as it would have, and is tried from there.
+    let entry = server.queue_json(&["list"]).remove(0);
+    assert_eq!(entry["recipients"][0]["state"], "deferred", "{entry}");
+    sink.accept();
+    server.queue(&["retry", "--all"]).good();
+    let mail = sink.mail();
+    assert_eq!((mail.client.ip(), mail.rcpt.len()), (address(2), 1), "{mail:?}");
+    let outcome = server.event("outcome", |event| event["to"] == "bob@example.net");
+    assert_eq!((&outcome["result"], &outcome["source"]), (&"delivered".into(), &"b".into()), "{outcome}");
+    // Others are where they were.
+    server.client().send("ann@example.org", &["dan@example.net"], "Subject: x\r\n\r\nx\r\n");
+    assert_eq!(sink.mail().client.ip(), address(1));
+    // Who is refused there, too, is refused.
+    sink.refuse_recipients("550 5.7.1 not from there");
+    server.client().send("ann@example.org", &["eve@example.net"], "Subject: x\r\n\r\nx\r\n");
+    server.event("outcome", |event| event["to"] == "eve@example.net" && event["result"] == "deferred");
+    server.queue(&["retry", "--recipient", "eve@example.net"]).good();
+    let last = server.event("outcome", |event| event["to"] == "eve@example.net");
+    assert_eq!((&last["result"], &last["source"]), (&"failed".into(), &"b".into()), "{last}");
+}

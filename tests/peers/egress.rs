@@ -1,0 +1,169 @@
+//! Sources, as far as the DNS has to do with them: sites that it names, and lists that our own addresses are on. unbound answers.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+};
+
+use end_to_end::{Place, Program, Server, Sink, free_address, run, tool, until};
+
+/// A DNS server.
+struct Dns {
+    _program: Program,
+    _place: Place,
+}
+
+impl Dns {
+    /// With these records, and nothing else below `test`.
+    fn start_at(address: SocketAddr, records: &[&str]) -> Self {
+        let place = Place::new();
+        let data: String = records.iter().map(|record| format!("local-data: \"{record}\"\n")).collect();
+        let file = place.write(
+            "unbound.conf",
+            format!(
+                "server:\n\
+                 interface: {}\n\
+                 port: {}\n\
+                 access-control: 127.0.0.0/8 allow\n\
+                 directory: \"{}\"\n\
+                 chroot: \"\"\n\
+                 username: \"\"\n\
+                 pidfile: \"\"\n\
+                 logfile: \"\"\n\
+                 use-syslog: no\n\
+                 do-daemonize: no\n\
+                 do-ip6: no\n\
+                 num-threads: 1\n\
+                 module-config: \"iterator\"\n\
+                 local-zone: \"test.\" static\n\
+                 local-zone: \".\" refuse\n{data}",
+                address.ip(),
+                address.port(),
+                place.path().display()
+            ),
+        );
+        run(&tool("unbound-checkconf"), &[file.to_str().unwrap()], "").good();
+        let mut command = Command::new(tool("unbound"));
+        command.arg("-d").arg("-c").arg(file);
+        let program = Program::start("unbound", &mut command);
+        program.wait_for("it runs", |line| line.contains("start of service").then_some(()));
+        Self { _program: program, _place: place }
+    }
+}
+
+#[test]
+fn listed_addresses_have_less_or_rest() {
+    let (sink, dns) = (Sink::start(), free_address());
+    // 127.0.0.1 is as good an address as any; as whom the world sees it is what counts.
+    let source = |name: &str, public: &str| {
+        format!(
+            "[[source]]\nname = \"{name}\"\naddress = [\"127.0.0.1\"]\npublic-address = [\"{public}\"]\nehlo-name = \"{name}.test\"\n"
+        )
+    };
+    let kept = "2.2.0.192.some.bl.test. 1 A 127.0.0.4";
+    let lists = Dns::start_at(
+        dns,
+        &[
+            "1.2.0.192.all.bl.test. 1 A 127.0.0.2",
+            kept,
+            // Not an entry: the list does not answer us, or has lapsed.
+            "3.2.0.192.all.bl.test. 1 A 127.255.255.254",
+            "3.2.0.192.some.bl.test. 1 A 198.51.100.1",
+        ],
+    );
+    let server = Server::start(&format!(
+        "{}pool = \"p\"\n[dns]\nservers = [\"{dns}\"]\nttl-min = \"1s\"\nttl-max = \"1s\"\nnegative-ttl-max = \"1s\"\nfailure-ttl = \"1s\"\n\
+         [egress]\nprobe-interval = \"1s\"\ndnsbl-interval = \"1s\"\n\
+         [[dnsbl]]\nname = \"all\"\nzone = \"all.bl.test\"\naction = \"stop\"\n\
+         [[dnsbl]]\nname = \"some\"\nzone = \"some.bl.test\"\n\
+         [[pool]]\nname = \"p\"\nsources = [\"a:8\", \"b:8\", \"c\"]\n{}{}{}",
+        sink.route(),
+        source("a", "192.0.2.1"),
+        source("b", "192.0.2.2"),
+        source("c", "192.0.2.3")
+    ));
+    let listed = server.event("source_listed", |event| event["source"] == "a");
+    assert_eq!((&listed["list"], &listed["answer"]), (&"all".into(), &"127.0.0.2".into()), "{listed}");
+    until("a is out, and b has less", || {
+        let out = server.metric("ringpost_sources_out", &[]);
+        let lowered = server.metric("ringpost_sources_lowered", &[]);
+        ((out, lowered) == (1.0, 1.0)).then_some(())
+    });
+    let names = |count: usize| {
+        let mut names = std::collections::BTreeMap::new();
+        for _ in 0..count {
+            server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+            *names.entry(sink.mail().name).or_insert(0) += 1;
+        }
+        names
+    };
+    let seen = names(60);
+    assert!(!seen.contains_key("a.test"), "{seen:?}");
+    // Of 30 slots b keeps 8, and c has 4 of its own and all that both had: one is seldom seen without the other.
+    assert!(seen.get("c.test").is_some_and(|count| *count > 30), "{seen:?}");
+    let shown = server.sources().good().stdout;
+    for words in [
+        "a  out for",
+        "192.0.2.1 is on the list all (127.0.0.2)",
+        "b  lowered for",
+        "c  in use",
+        "pools        p",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    // The list takes it off; one that does not answer meanwhile changes nothing.
+    drop(lists);
+    let _lists = Dns::start_at(dns, &[kept]);
+    server.event("source_unlisted", |event| event["source"] == "a" && event["list"] == "all");
+    server.event("source_used", |event| event["source"] == "a");
+    until("a has mail again", || names(5).contains_key("a.test").then_some(()));
+    assert!(server.events("source_unlisted").iter().all(|event| event["source"] == "a"));
+}
+
+#[test]
+fn limits_of_a_site_hold_for_each_source() {
+    let (sink, dns) = (Sink::start(), free_address());
+    let [_, _, middle, low] = std::process::id().to_be_bytes();
+    let addresses = [201, 202].map(|second| Ipv4Addr::new(127, second, middle, low));
+    let (at, [one, two]) = (sink.address(), addresses);
+    let _dns = Dns::start_at(
+        dns,
+        &[
+            "example.test. 60 MX 10 mx.slow.test.",
+            "other.test. 60 MX 10 mx.slow.test.",
+            &format!("mx.slow.test. 60 A {}", at.ip()),
+        ],
+    );
+    let server = Server::start(&format!(
+        "[dns]\nservers = [\"{dns}\"]\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nport = {}\nconcurrency-max = 1\nidle = \"30m\"\n\
+         [[site]]\nname = \"slow\"\nhosts = [\"*.slow.test\"]\nmessage-rate = \"1/h\"\npool = \"p\"\n\
+         [[pool]]\nname = \"p\"\nsources = [\"a\", \"b\"]\n\
+         [[source]]\nname = \"a\"\naddress = [\"{one}\"]\n[[source]]\nname = \"b\"\naddress = [\"{two}\"]\n",
+        at.port()
+    ));
+    for number in 0..40 {
+        let recipient = if number % 2 == 0 { "bob@example.test" } else { "bob@other.test" };
+        server.client().send("ann@example.org", &[recipient], "Subject: x\r\n\r\nx\r\n");
+    }
+    // One from each, whatever domain it is for.
+    let mut from = [sink.mail(), sink.mail()].map(|mail| mail.client.ip());
+    from.sort();
+    assert_eq!(from, [one, two]);
+    let told = until("it is told why the rest waits", || {
+        let told = server.why("site:slow");
+        let of =
+            |name: &str| told.iter().any(|(subject, cause, _)| subject.starts_with(name) && cause == "rate");
+        (of("a@site:slow") && of("b@site:slow")).then_some(told)
+    });
+    assert!(told.iter().any(|(_, _, set_by)| set_by == "site.slow.message-rate"), "{told:?}");
+    let only = server.why("a@site:slow");
+    assert!(
+        !only.is_empty() && only.iter().all(|(subject, _, _)| subject.starts_with("a@site:slow")),
+        "{only:?}"
+    );
+    assert_eq!((sink.waiting(), sink.open_max()), (0, 2), "one connection from each");
+    let summary = server.queue_json(&["summary"]).remove(0);
+    let shown = summary["destinations"].as_array().unwrap();
+    assert!(shown.len() == 2 && shown.iter().all(|one| one["site"] == "site:slow"), "{summary}");
+}
