@@ -86,7 +86,7 @@ section! {
     /// `unsubscribe`. The link names tenant, list and recipient, sealed; who follows it and says so is put on the suppression list.
     pub struct Unsubscribe {
         /// What links begin with: where the open network reaches /u/ of an address below or of `http.address`, such as
-        /// "https://news.example.org/u". Empty: there are no links.
+        /// `https://news.example.org/u`. Empty: there are no links.
         url: Option<String> [Maybe<Text>] = None;
         /// What links are sealed with: the first. Links that others of these have sealed hold too, so that a secret can be exchanged. The
         /// same on every host that sends for the tenants.
