@@ -1,6 +1,6 @@
 //! What is right key by key and wrong together.
 
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, path::PathBuf};
 
 use mail::Span;
 
@@ -508,17 +508,7 @@ impl Config {
                 }
                 Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
             }
-            match (&route.client_certificate, &route.client_key) {
-                (None, Some(_)) => {
-                    let example = "client-certificate = \"client.pem\"";
-                    reader.missing(&key, example, "name the file of the certificate");
-                }
-                (Some(_), None) => {
-                    let example = "client-key = \"client-key.pem\"";
-                    reader.missing(&key, example, "name the file of its private key");
-                }
-                (None, None) | (Some(_), Some(_)) => {}
-            }
+            check_identity(&key, (&route.client_certificate, &route.client_key), reader);
         }
     }
 
@@ -636,6 +626,23 @@ impl Config {
         for server in dns.servers.iter().filter(|server| server.port() == 0) {
             reader.conflict(&["dns.servers"], format!("{server}: port 0 cannot be asked"), "DNS has port 53");
         }
+    }
+}
+
+/// A certificate that is shown to next hops has its key, and a key its certificate.
+pub(crate) fn check_identity(
+    key: &str,
+    shown: (&Option<PathBuf>, &Option<PathBuf>),
+    reader: &mut Reader<'_>,
+) {
+    match shown {
+        (None, Some(_)) => {
+            reader.missing(key, "client-certificate = \"client.pem\"", "name the file of the certificate");
+        }
+        (Some(_), None) => {
+            reader.missing(key, "client-key = \"client-key.pem\"", "name the file of its private key");
+        }
+        (None, None) | (Some(_), Some(_)) => {}
     }
 }
 

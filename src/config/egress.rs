@@ -13,6 +13,7 @@ use mail::{Domain, Timestamp};
 
 use crate::{
     Config, Rate,
+    check::check_identity,
     notation::{FilePath, List, Literal, Maybe, Spelled, Text, Time, Whole, Word},
     reader::Reader,
     schema::{Entry, choice, section},
@@ -221,17 +222,7 @@ impl Config {
                     "choose one of that length",
                 );
             }
-            match (&source.client_certificate, &source.client_key) {
-                (None, Some(_)) => {
-                    let example = "client-certificate = \"client.pem\"";
-                    reader.missing(&key, example, "name the file of the certificate");
-                }
-                (Some(_), None) => {
-                    let example = "client-key = \"client-key.pem\"";
-                    reader.missing(&key, example, "name the file of its private key");
-                }
-                (None, None) | (Some(_), Some(_)) => {}
-            }
+            check_identity(&key, (&source.client_certificate, &source.client_key), reader);
         }
     }
 

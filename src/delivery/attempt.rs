@@ -28,7 +28,7 @@ use crate::{
     Basis, DaneUse, Demand, Family, Outcome, Place, Protection, Remote, Route, Sources, StsUse, Teller,
     TlsPolicy, Via,
     dane::{self, DaneHost},
-    protection::{Published, Terms},
+    protection::{Published, Terms, rank},
     sts::{self, Policy},
     tally::{Detail, Finding, Reported, TlsResult},
 };
@@ -852,15 +852,6 @@ impl Own {
 }
 
 const fn stronger(one: TlsLevel, other: TlsLevel) -> TlsLevel {
-    const fn rank(level: TlsLevel) -> u8 {
-        match level {
-            TlsLevel::None => 0,
-            TlsLevel::Opportunistic => 1,
-            TlsLevel::Required => 2,
-            TlsLevel::Verified => 3,
-            TlsLevel::Demanded => 4,
-        }
-    }
     if rank(one) < rank(other) { other } else { one }
 }
 

@@ -163,7 +163,8 @@ impl Terms {
     }
 }
 
-const fn rank(level: TlsLevel) -> u8 {
+/// How strong a level is, beside others.
+pub(crate) const fn rank(level: TlsLevel) -> u8 {
     match level {
         TlsLevel::None => 0,
         TlsLevel::Opportunistic => 1,

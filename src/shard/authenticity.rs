@@ -136,12 +136,7 @@ async fn verify(
     let began = ring::clock::now();
     let settings = shard.settings();
     let receiver = rules.authserv_id.as_ref().unwrap_or(&settings.hostname).as_str();
-    let limits = Limits {
-        lookups_max: rules.lookups_max as usize,
-        time_max: rules.lookup_time_max,
-        ..digest.limits()
-    };
-    let mut case = Case::open(client, receiver, limits, facts::now(), began);
+    let mut case = Case::open(client, receiver, digest.limits(), facts::now(), began);
     let verdict = loop {
         match case.judge_message(&shard.judge, digest, ring::clock::now()) {
             Judged::Known(verdict) => break verdict,
