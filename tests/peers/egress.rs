@@ -1,55 +1,10 @@
 //! Sources, as far as the DNS has to do with them: sites that it names, and lists that our own addresses are on. unbound answers.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    process::Command,
-};
+use std::net::Ipv4Addr;
 
-use end_to_end::{Place, Program, Server, Sink, free_address, run, tool, until};
+use end_to_end::{Server, Sink, free_address, until};
 
-/// A DNS server.
-struct Dns {
-    _program: Program,
-    _place: Place,
-}
-
-impl Dns {
-    /// With these records, and nothing else below `test`.
-    fn start_at(address: SocketAddr, records: &[&str]) -> Self {
-        let place = Place::new();
-        let data: String = records.iter().map(|record| format!("local-data: \"{record}\"\n")).collect();
-        let file = place.write(
-            "unbound.conf",
-            format!(
-                "server:\n\
-                 interface: {}\n\
-                 port: {}\n\
-                 access-control: 127.0.0.0/8 allow\n\
-                 directory: \"{}\"\n\
-                 chroot: \"\"\n\
-                 username: \"\"\n\
-                 pidfile: \"\"\n\
-                 logfile: \"\"\n\
-                 use-syslog: no\n\
-                 do-daemonize: no\n\
-                 do-ip6: no\n\
-                 num-threads: 1\n\
-                 module-config: \"iterator\"\n\
-                 local-zone: \"test.\" static\n\
-                 local-zone: \".\" refuse\n{data}",
-                address.ip(),
-                address.port(),
-                place.path().display()
-            ),
-        );
-        run(&tool("unbound-checkconf"), &[file.to_str().unwrap()], "").good();
-        let mut command = Command::new(tool("unbound"));
-        command.arg("-d").arg("-c").arg(file);
-        let program = Program::start("unbound", &mut command);
-        program.wait_for("it runs", |line| line.contains("start of service").then_some(()));
-        Self { _program: program, _place: place }
-    }
-}
+use crate::names::Unbound;
 
 #[test]
 fn listed_addresses_have_less_or_rest() {
@@ -61,7 +16,7 @@ fn listed_addresses_have_less_or_rest() {
         )
     };
     let kept = "2.2.0.192.some.bl.test. 1 A 127.0.0.4";
-    let lists = Dns::start_at(
+    let lists = Unbound::records_at(
         dns,
         &[
             "1.2.0.192.all.bl.test. 1 A 127.0.0.2",
@@ -113,7 +68,7 @@ fn listed_addresses_have_less_or_rest() {
     }
     // The list takes it off; one that does not answer meanwhile changes nothing.
     drop(lists);
-    let _lists = Dns::start_at(dns, &[kept]);
+    let _lists = Unbound::records_at(dns, &[kept]);
     server.event("source_unlisted", |event| event["source"] == "a" && event["list"] == "all");
     server.event("source_used", |event| event["source"] == "a");
     until("a has mail again", || names(5).contains_key("a.test").then_some(()));
@@ -126,7 +81,7 @@ fn limits_of_a_site_hold_for_each_source() {
     let [_, _, middle, low] = std::process::id().to_be_bytes();
     let addresses = [201, 202].map(|second| Ipv4Addr::new(127, second, middle, low));
     let (at, [one, two]) = (sink.address(), addresses);
-    let _dns = Dns::start_at(
+    let _dns = Unbound::records_at(
         dns,
         &[
             "example.test. 60 MX 10 mx.slow.test.",

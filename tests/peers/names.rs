@@ -55,7 +55,7 @@ impl Unbound {
         Self::records_at(free_address(), records)
     }
 
-    fn records_at(address: SocketAddr, records: &[&str]) -> Self {
+    pub(crate) fn records_at(address: SocketAddr, records: &[&str]) -> Self {
         let lines: Vec<_> = records.iter().map(|record| format!("local-data: \"{record}\"")).collect();
         Self::start_at(address, &lines.join("\n"))
     }
