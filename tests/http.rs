@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
-use std::{collections::HashMap, fs, path::Path, thread};
+use std::{collections::HashMap, fs, path::Path, thread, time::Duration};
 
 use end_to_end::{Client, Finished, Mail, Server, Sink, built, free_address, run};
 use serde_json::{Value, json};
@@ -331,6 +331,29 @@ fn policy_and_limits_are_those_of_smtp() {
         .server
         .event("request_refused", |event| event["reason"] == "sender-not-allowed" && event["key"] == "shop");
     assert_eq!(house.sink.waiting(), 0);
+}
+
+/// Backpressure says when to come again (RFC 6585 §4), and then it goes.
+#[test]
+fn who_sends_too_much_is_told_when_to_come_again() {
+    let sink = Sink::start();
+    let (key, entry) = new_key("shop");
+    let server = Server::start(&format!("{}{entry}messages-per-minute = 30\n", sink.route()));
+    let house = House { server, sink, key };
+    let message = json!({"from": "ann@example.org", "to": "bob@example.net", "text": "x"});
+    let refused = (0..40).map(|_| house.send(&message)).find(|answer| answer.status != 202).unwrap();
+    assert_eq!((refused.status, &refused.body["type"]), (429, &json!("urn:ringpost:problem:rate-limited")));
+    let wait = refused
+        .head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("retry-after: ")?.parse().ok());
+    let wait: u64 = wait.unwrap_or_else(|| panic!("{}", refused.head));
+    assert!((1..=60).contains(&wait), "{wait} s");
+    house
+        .server
+        .event("request_refused", |event| event["reason"] == "rate-limited" && event["key"] == "shop");
+    thread::sleep(Duration::from_secs(wait));
+    assert_eq!(house.send(&message).status, 202);
 }
 
 #[test]

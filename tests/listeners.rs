@@ -8,6 +8,8 @@ mod activation;
 mod atrn;
 #[path = "listeners/certificates.rs"]
 mod certificates;
+#[path = "listeners/families.rs"]
+mod families;
 #[path = "listeners/groups.rs"]
 mod groups;
 #[path = "listeners/lmtp.rs"]

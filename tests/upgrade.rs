@@ -3,7 +3,10 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::{Read as _, Write as _},
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixDatagram, UnixStream},
+    },
     path::PathBuf,
 };
 
@@ -19,6 +22,8 @@ const MANY_JOURNALS: &str = "[journal]\nshards = 8\n";
 /// As many as two programs with two cores need.
 const FOUR_JOURNALS: &str = "[journal]\nshards = 4\n";
 const ETRN: &str = "[[etrn]]\nname = \"all\"\nnetworks = [\"127.0.0.0/8\"]\ndomains = [\"example.net\"]\n";
+/// Longer than the old server is silent for when it has sessions.
+const WATCH: &str = "[tls]\nwatch-interval = \"4s\"\n";
 /// A next hop that was not there for a moment is to be tried again soon.
 const HASTE: &str = "[queue]\nretry = [\"1s\"]\nretry-max = \"2s\"\ndestination-retry-min = \"1s\"\n";
 
@@ -35,7 +40,7 @@ fn said(server: &Server, name: &str, matches: impl Fn(&Value) -> bool) -> Value 
 /// Waits until so many messages are queued at the server that answers now.
 fn queued(server: &Server, count: usize) {
     until("all mail is here", || {
-        let listed = server.queue(&["list", "--json"]);
+        let listed = server.queue(&["list", "--json", "--limit", "0"]);
         (listed.status.success() && listed.stdout.lines().count() == count).then_some(())
     });
 }
@@ -291,7 +296,7 @@ fn a_session_goes_on_where_it_began_and_its_mail_moves() {
 
 /// A server with a session on each of its two cores, of which each has sent a message, and a new one that has taken over.
 fn beside_each_other() -> (Server, Process, Client, Client) {
-    let server = Server::start(&format!("{MANY_JOURNALS}{ETRN}{HOLD}"));
+    let server = Server::start(&format!("{MANY_JOURNALS}{ETRN}{HOLD}{WATCH}"));
     // The second one that comes goes where there is none.
     let (mut one, mut other) = (server.client(), server.client());
     mail(&mut one, "one");
@@ -335,6 +340,18 @@ fn a_core_that_has_no_session_left_hands_over_while_others_serve() {
     assert!(!lines.iter().any(|line| line.contains("there is no index")));
 }
 
+/// What the new one does now and then is done while it hears of the old one all the time.
+#[test]
+fn certificates_are_renewed_while_the_old_one_has_sessions() {
+    let (server, _successor, _one, _other) = beside_each_other();
+    let (elsewhere, here) = (Server::prepare(""), server.place());
+    for name in ["key.pem", "certificate.pem"] {
+        fs::rename(elsewhere.place().join(name), here.join(name)).unwrap();
+    }
+    said(&server, "certificates_renewed", |_| true);
+    assert!(server.metric("ringpost_predecessor_sessions", &[]) > 0.0);
+}
+
 /// Patience is over: whoever is next finds files that nobody is at work on.
 #[test]
 fn who_is_cut_off_in_the_middle_of_a_message_leaves_nothing_behind() {
@@ -356,6 +373,33 @@ fn who_is_cut_off_in_the_middle_of_a_message_leaves_nothing_behind() {
     queued(&server, 1);
     let lines = server.program().lines();
     assert!(!lines.iter().any(|line| line.contains("still at work")));
+}
+
+/// There is always something in its input, and yet it is told to go between two messages, and has not to be cut off.
+#[test]
+fn who_never_pauses_is_told_to_go_when_patience_is_over() {
+    const MESSAGE: &[u8] =
+        b"MAIL FROM:<ann@example.org>\r\nRCPT TO:<bob@example.net>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n";
+    let brief = "[upgrade]\npatience = \"1s\"\n";
+    let mut server = Server::start(&format!("{MANY_JOURNALS}{HOLD}{brief}"));
+    let mut old = server.client();
+    old.put(&MESSAGE.repeat(20));
+    server.upgrade(&["--no-wait"]).good();
+    let mut codes = Vec::new();
+    let last = loop {
+        let reply = old.reply();
+        codes.push(reply.code);
+        match codes.len() % 3 {
+            _ if reply.code != 250 => break reply,
+            // So many are always on their way.
+            0 => _ = old.try_put(MESSAGE),
+            _ => {}
+        }
+    };
+    assert_eq!((last.code, codes.len() % 3), (421, 1), "{last:?}");
+    assert!(server.program_mut().wait().success());
+    said(&server, "handed_over", |event| event["cut"] == 0);
+    queued(&server, codes.len() / 3);
 }
 
 /// What cannot be read of the old one is left as it is, and nobody who is served suffers for it.
@@ -481,6 +525,12 @@ fn a_stop_with_a_core_left_ends_both() {
 /// The old one waits for it, and it stands still: it was given the word, and has not said that it serves.
 fn stopped_on_the_threshold() -> (Server, Process, Client) {
     let server = Server::start(&format!("{MANY_JOURNALS}{HOLD}"));
+    let (new, client) = stop_on_the_threshold(&server);
+    (server, new, client)
+}
+
+/// As [`stopped_on_the_threshold`], of a server that serves already.
+fn stop_on_the_threshold(server: &Server) -> (Process, Client) {
     let mut client = server.client();
     mail(&mut client, "before");
     // The new one waits for the rest of its configuration, and so for this test.
@@ -499,7 +549,7 @@ fn stopped_on_the_threshold() -> (Server, Process, Client) {
     new.signal(Signal::STOP);
     server.program().signal(Signal::CONT);
     server.program().wait_for("it has the word", |line| line.contains("has the word").then_some(()));
-    (server, new, client)
+    (new, client)
 }
 
 /// What there was, what has waited meanwhile, and what comes: all of it is served by the old one.
@@ -532,14 +582,30 @@ fn a_new_program_that_is_killed_between_the_word_and_its_first_client_changes_no
     goes_on_as_if_nothing_had_been(&server, client, waiting);
 }
 
-/// It hangs until it is given up. When it comes to itself it sees that it is not alone.
+/// It hangs until it is given up. When it comes to itself it sees that it is not alone, and whoever watches the server is told so.
 #[test]
 fn a_new_program_that_hangs_between_the_word_and_its_first_client_changes_nothing() {
-    let (server, new, client) = stopped_on_the_threshold();
+    let mut server = Server::prepare(&format!("{MANY_JOURNALS}{HOLD}"));
+    let name = server.place().join("notify");
+    let watches = UnixDatagram::bind(&name).unwrap();
+    let mut command = server.command();
+    server.resume_by(command.env("NOTIFY_SOCKET", &name));
+    let (new, client) = stop_on_the_threshold(&server);
     let waiting = Client::connect(server.smtp());
     said(&server, "went_on", |_| true);
     new.signal(Signal::CONT);
     new.wait();
+    watches.set_nonblocking(true).unwrap();
+    let mut told = String::new();
+    let mut one = [0; 1 << 10];
+    until("the old one is the server", || {
+        while let Ok(len) = watches.recv(&mut one) {
+            told.push_str(str::from_utf8(&one[..len]).unwrap());
+        }
+        let last = told.lines().rfind(|line| line.starts_with("MAINPID="))?;
+        (last == format!("MAINPID={}", server.program().pid())).then_some(())
+    });
+    assert!(told.contains(&format!("MAINPID={}\n", new.pid())), "it had come so far: {told}");
     goes_on_as_if_nothing_had_been(&server, client, waiting);
 }
 
@@ -745,7 +811,7 @@ fn sockets_do_not_become_more() {
 /// A program that hangs is given up; whatever it does when it comes to itself, it has nothing that the next one has.
 #[test]
 fn one_that_was_given_up_does_no_harm_when_it_wakes() {
-    let server = Server::start(&format!("{MANY_JOURNALS}{HOLD}[upgrade]\nstart-max = \"2s\"\n"));
+    let server = Server::start(&format!("{MANY_JOURNALS}{HOLD}[upgrade]\nstart-max = \"5s\"\n"));
     mail(&mut server.client(), "before");
     // It has a journal shard, and waits for what is in there, for ever.
     let segments = server.place().join("data/segments/0002");
@@ -754,7 +820,7 @@ fn one_that_was_given_up_does_no_harm_when_it_wakes() {
     mknodat(CWD, &segment, FileType::Fifo, Mode::RWXU, 0).unwrap();
     let refused = server.upgrade(&[]);
     assert!(!refused.status.success() && refused.stderr.contains("upgrade.start-max"), "{refused:?}");
-    let pid = server.events("started").into_iter().nth(1).and_then(|event| event["pid"].as_u64()).unwrap();
+    let pid = until("it has begun", || server.events("started").get(1)?["pid"].as_u64());
     let hung = Process::of(pid);
     fs::remove_file(&segment).unwrap();
     server.upgrade(&[]).good();

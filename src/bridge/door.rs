@@ -270,12 +270,17 @@ impl Door {
         Ok(all)
     }
 
-    /// Has every shard give up what it does not need of the journal; says what that is.
+    /// Has a shard give up what it does not need of the journal; says what that is. The answer takes as long as it takes, and must
+    /// not be missed, as with [`Door::spare`].
     ///
     /// # Errors
-    /// [`AskError`] when a shard does not answer.
-    pub async fn let_go(&self) -> Result<Vec<JournalShard>, AskError> {
-        Ok(self.ask_all(Request::LetGo).await?.into_iter().flatten().collect())
+    /// [`AskError`] when it cannot be told.
+    pub async fn let_go(
+        &self,
+        shard: usize,
+    ) -> Result<impl Future<Output = Vec<JournalShard>> + Send + use<>, AskError> {
+        let answer = self.send(shard, Request::LetGo).await?;
+        Ok(async move { answer.await.ok().and_then(Result::ok).unwrap_or_default() })
     }
 
     /// Has a shard give up the journal shard that it needs least, with the mail in it. The answer says which that is, and how many

@@ -339,6 +339,18 @@ impl Config {
             let remedy = "lower `header-size-max`, or raise `message-size-max`";
             reader.conflict(&[&header, &message], problem, remedy);
         }
+        // EHLO, STARTTLS and EHLO again, MAIL, one for each recipient, DATA, and some room for what was refused.
+        let least = limits.recipients_max.saturating_add(10);
+        if limits.commands_max < least {
+            let problem = format!(
+                "a message to {} recipients (recipients-max) is more commands than {} (commands-max)",
+                limits.recipients_max, limits.commands_max
+            );
+            let [commands, recipients] =
+                ["commands-max", "recipients-max"].map(|name| at(reader, "limits", name, "limits"));
+            let remedy = format!("`commands-max` is at least {least}, or lower `recipients-max`");
+            reader.conflict(&[&commands, &recipients], problem, &remedy);
+        }
         for (what, name, max) in [
             ("a command", "command-line-max", limits.command_line_max),
             ("a header of a proxy", "proxy-header-max", limits.proxy_header_max),

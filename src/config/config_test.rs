@@ -426,6 +426,13 @@ fn contradictions_are_told_where_they_were_written() {
         ],
     );
     check(
+        "[limits]\nrecipients-max = 20000",
+        &[
+            "2:1: limits.recipients-max: a message to 20000 recipients (recipients-max) is more commands than 10000 \
+         (commands-max); `commands-max` is at least 20010, or lower `recipients-max`",
+        ],
+    );
+    check(
         "[cores]\ncount = 3\n[journal]\ndisk-max = \"1GiB\"",
         &["4:1: journal.disk-max: 1GiB is too little: each of 3 cores needs 8 segments of 64MiB; \
          `journal.disk-max` is at least \"1536MiB\"; or lower `journal.segment-size`"],

@@ -354,7 +354,8 @@ section! {
         /// Recipients refused in one session since the last message we took; then we hang up with 421. Who guesses addresses
         /// comes to that; so does a mailing list with as many old ones, whose message does not come in then.
         recipients_refused_max: u32 [Whole<20, 1_000_000>] = 1000;
-        /// Messages from one address in a minute; so many may come all at once. Over it: 451.
+        /// Messages from one address in a minute, over all its connections; so many may come all at once, and then as many again
+        /// in the first minute. Over it: 451.
         message_rate_per_client: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;
         /// Messages from one network in a minute; so many may come all at once. Over it: 451.
         message_rate_per_network: Option<u32> [Maybe<Whole<1, 10_000_000>>] = None;

@@ -93,11 +93,15 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
     }
     let input = io::stdin().as_fd().try_clone_to_owned()?;
     let socket = MessageSocket::adopt(input).context("this is started by `ringpost serve`")?;
-    let last = Arc::new(Mutex::new(None::<Child>));
+    let last = Arc::new(Mutex::new(None::<Started>));
+    let (mut number, mut outwaiting) = (0, Vec::new());
     while let Some((word, mut descriptors)) = socket.recv()? {
         if word == GIVE_UP {
-            let last = last.clone();
-            thread::Builder::new().name("give up".to_owned()).spawn(move || outwait(&last))?;
+            // Whichever is the last one now: by the time that somebody looks, it may be another.
+            let (last, given_up) = (last.clone(), number);
+            let outwait = move || outwait(&last, given_up);
+            outwaiting.push(thread::Builder::new().name("give up".to_owned()).spawn(outwait)?);
+            outwaiting.retain(|outwaiting| !outwaiting.is_finished());
             continue;
         }
         let (LAUNCH, Some(link)) = (&word[..], descriptors.pop()) else { continue };
@@ -107,6 +111,7 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
             end(last);
             thread::sleep(PAUSE);
         }
+        number += 1;
         let started = Command::new(&arguments.program)
             .args(["serve", "--take-over", "--config"])
             .arg(&arguments.config)
@@ -117,31 +122,41 @@ pub(crate) fn run(arguments: &LaunchArguments) -> anyhow::Result<ExitCode> {
             .stdin(Stdio::from(link))
             .spawn();
         match started {
-            Ok(child) => *last = Some(child),
+            Ok(child) => *last = Some(Started { number, child }),
             // The server sees that the other end of the link is gone.
             Err(error) => {
                 say(&format!("ringpost: cannot start {}: {error}", arguments.program.display()));
             }
         }
     }
+    // The server has ended. Whoever it has given up would have the data directory, and ports.
+    for outwaiting in outwaiting {
+        let _ = outwaiting.join();
+    }
     Ok(ExitCode::SUCCESS)
 }
 
+/// A program that was started.
+struct Started {
+    /// How many were started before it, and it.
+    number: u64,
+    child: Child,
+}
+
 /// Ends a program that is given up, once its time is over.
-fn outwait(last: &Mutex<Option<Child>>) {
+fn outwait(last: &Mutex<Option<Started>>, given_up: u64) {
     const ROUND: Duration = Duration::from_millis(100);
-    let Some(given_up) = lock(last).as_ref().map(Child::id) else { return };
     let until = ring::clock::now() + LAST_WORDS;
     loop {
         {
             let mut last = lock(last);
-            // Another may have been started meanwhile: then this one has ended.
-            let Some(child) = last.as_mut().filter(|child| child.id() == given_up) else { return };
-            let has_ended = !matches!(child.try_wait(), Ok(None));
+            // Where another was started meanwhile, this one has ended.
+            let Some(started) = last.as_mut().filter(|started| started.number == given_up) else { return };
+            let has_ended = !matches!(started.child.try_wait(), Ok(None));
             if (has_ended || ring::clock::now() >= until)
-                && let Some(child) = last.take()
+                && let Some(started) = last.take()
             {
-                return end(child);
+                return end(started);
             }
         }
         thread::sleep(ROUND);
@@ -149,11 +164,11 @@ fn outwait(last: &Mutex<Option<Child>>) {
 }
 
 /// Ends a program, and waits for that. It may have ended already.
-fn end(mut child: Child) {
-    let _ = child.kill();
-    let _ = child.wait();
+fn end(mut started: Started) {
+    let _ = started.child.kill();
+    let _ = started.child.wait();
 }
 
-fn lock(last: &Mutex<Option<Child>>) -> MutexGuard<'_, Option<Child>> {
+fn lock(last: &Mutex<Option<Started>>) -> MutexGuard<'_, Option<Started>> {
     last.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -43,6 +43,11 @@ impl Notify {
         self.say(&format!("MAINPID={}\n", std::process::id()));
     }
 
+    /// That other process is the server, as it was before.
+    pub(crate) fn is_of(&self, pid: u32) {
+        self.say(&format!("MAINPID={pid}\n"));
+    }
+
     /// The server is about to end.
     pub(crate) fn stopping(&self) {
         self.say("STOPPING=1\n");

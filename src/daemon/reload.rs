@@ -1,6 +1,7 @@
 //! A new configuration on a running server: what it changes at once, and what waits for a restart.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     error::Error as _,
     future, io,
@@ -104,6 +105,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) papers: Papers,
     /// The files that they were read from, as they looked before that.
     pub(crate) stamps: Stamps,
+    /// When they are looked at again.
+    pub(crate) next_look: Cell<tokio::time::Instant>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     /// How the policies of domains are fetched.
     pub(crate) policies: Arc<ArcSwap<PolicyFetching>>,
@@ -374,6 +377,7 @@ impl Reloader<'_> {
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);
         (self.papers, self.stamps, self.ours) = (papers, stamps, ours);
+        self.next_look.set(tokio::time::Instant::now());
         let stranded = self.door.reload(0).await?;
         let told =
             |warning: &config::Warning| format!("{}: {}", loaded.places.name(&warning.key), warning.text);
@@ -388,7 +392,9 @@ impl Reloader<'_> {
     pub(crate) async fn files_change(&self) {
         let Some(interval) = self.ours.watch_interval else { return future::pending().await };
         loop {
-            tokio::time::sleep(interval).await;
+            // Whoever waits for this does so anew whenever anything else has happened.
+            tokio::time::sleep_until(self.next_look.get()).await;
+            self.next_look.set(tokio::time::Instant::now() + interval);
             if Stamps::of(self.ours.files()) != self.stamps {
                 return;
             }

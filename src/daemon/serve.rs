@@ -4,7 +4,7 @@
 //! here and not from a shard (they would inherit its one CPU), the ports before the readiness is told.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::ErrorKind,
@@ -285,7 +285,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             // Whoever watches the process knows the new one before the old one can end.
             notify.ready();
             if let Some(before) = &mut before {
-                before.serving()?;
+                // If it turns out that nobody waits any more, whoever watches learns who the server is.
+                before.serving().inspect_err(|_| notify.is_of(before.pid()))?;
             }
             gate.send_replace(Gate::Open);
             pool.open();
@@ -305,6 +306,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         ours,
         papers,
         stamps,
+        next_look: Cell::new(tokio::time::Instant::now()),
         snapshot,
         policies: fetching,
         tls_reporting,

@@ -72,14 +72,24 @@ pub(crate) struct Server<'a> {
     pub(crate) warm_ups: (PathBuf, Egress),
 }
 
-/// Journal shards that cores are giving up, with the mail in them. A disk that stands still may hold one up for any time.
+/// Journal shards that cores are giving up. A disk that stands still may hold one up for any time.
 pub(crate) struct Spares {
-    told: mpsc::UnboundedSender<(usize, Option<Spare>)>,
-    heard: mpsc::UnboundedReceiver<(usize, Option<Spare>)>,
+    told: mpsc::UnboundedSender<Given>,
+    heard: mpsc::UnboundedReceiver<Given>,
 }
 
-/// A journal shard, and how many messages are in it.
-type Spare = (JournalShard, u64);
+/// What a core gives up.
+struct Given {
+    core: usize,
+    what: Gift,
+}
+
+enum Gift {
+    /// What it does not need.
+    Idle(Vec<JournalShard>),
+    /// One with the mail in it: so many messages; none when it could not be.
+    Spare(Option<(JournalShard, u64)>),
+}
 
 impl Spares {
     pub(crate) fn new() -> Self {
@@ -88,8 +98,15 @@ impl Spares {
     }
 
     /// The next core's answer.
-    async fn next(&mut self) -> (usize, Option<Spare>) {
+    async fn next(&mut self) -> Given {
         self.heard.recv().await.expect("one who could tell is here")
+    }
+
+    /// Waits for what a core gives up, beside everything else.
+    fn expect(&self, core: usize, gift: impl Future<Output = Gift> + Send + 'static) {
+        let told = self.told.clone();
+        // Nobody hears it only when the process ends.
+        tokio::spawn(async move { told.send(Given { core, what: gift.await }) });
     }
 }
 
@@ -254,6 +271,11 @@ impl Before {
         Err(error).context("the running server did not wait for this one")
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.predecessor.borrow().pid
+    }
+
     /// It takes mail of its sessions, and sends what it has.
     fn measure(&mut self) {
         const EVERY: Duration = Duration::from_secs(2);
@@ -314,7 +336,7 @@ impl Server<'_> {
                     }
                     word = next_before(&mut self.before) => self.on_predecessor(word).await,
                     () = due(self.strays), if upgrade.is_none() => self.take_back().await,
-                    spared = self.spares.next() => self.on_spared(spared),
+                    given = self.spares.next() => self.on_given(given),
                     ending = endings.recv() => failed(self, ending),
                 }
                 // It may take a while, and who says meanwhile that this one is to end is heard.
@@ -323,6 +345,7 @@ impl Server<'_> {
                         () = self.begin_upgrade(&mut upgrade, asked) => {}
                         _ = terminate.recv() => break Ok("SIGTERM"),
                         _ = interrupt.recv() => break Ok("SIGINT"),
+                        ending = endings.recv() => failed(self, ending),
                     }
                 }
             };
@@ -443,6 +466,12 @@ impl Server<'_> {
             cut = self.drain(self.reloader.ours.grace) => cut,
             () = ends.recv() => 0,
         };
+        while let Ok(ending) = endings.try_recv() {
+            if let Some(failure) = ending.failure {
+                // The new one reads what it had as after a crash.
+                tracing::error!(shard = ending.core, failure, "a shard failed while it was to end");
+            }
+        }
         End::HandedOver { link, began, cut, heard }
     }
 
@@ -555,8 +584,10 @@ const TURN: Duration = Duration::from_secs(10);
 /// After a new server has failed, it is left alone for so long before what it was to have is taken back.
 const STRAYS_AFTER: Duration = Duration::from_secs(2);
 
-/// How long an upgrade waits for journal shards that are let go.
-const SPARES_MAX: Duration = Duration::from_secs(60);
+/// How long an upgrade waits for journal shards that are let go: empty ones, and such with mail in them. Whoever asks for an
+/// upgrade waits for both, and for the new program.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+const SPARES_MAX: Duration = Duration::from_secs(30);
 
 /// After the last session on a core of a server that hands over, its attempts have so long; its queue stands still meanwhile.
 const REST_MAX: Duration = Duration::from_secs(60);
@@ -599,10 +630,19 @@ impl Server<'_> {
             .context("the process that starts programs is gone: stop and start instead")?;
         drop(theirs);
         // Some of the upgrades before may have left what nobody needs any more: the new server begins with that.
-        match self.reloader.door.let_go().await {
-            Ok(idle) => self.holding.remove(&idle),
-            Err(error) => tracing::warn!(%error, "the new server has fewer journal shards to choose from"),
+        let mut asked = BTreeSet::new();
+        for core in 0..self.heirs.len() {
+            match self.reloader.door.let_go(core).await {
+                Ok(answer) => {
+                    asked.insert(core);
+                    self.spares.expect(core, async { Gift::Idle(answer.await) });
+                }
+                Err(error) => {
+                    tracing::warn!(core, %error, "the new server has fewer journal shards to choose from");
+                }
+            }
         }
+        self.hear_of(asked, IDLE_MAX).await;
         self.make_room().await;
         Successor::offer(ours, VERSION, &self.holding.all(), self.lock, &self.estate)
             .context("the new program ended at once; see what it has printed")
@@ -617,39 +657,46 @@ impl Server<'_> {
             (0..cores).filter(|core| of_core(*core) == self.holding.of_core(*core).len()).collect();
         for core in needy.clone() {
             match self.reloader.door.spare(core).await {
-                Ok(answer) => {
-                    let told = self.spares.told.clone();
-                    // Nobody hears it only when the process ends.
-                    tokio::spawn(async move { told.send((core, answer.await)) });
-                }
+                Ok(answer) => self.spares.expect(core, async { Gift::Spare(answer.await) }),
                 Err(error) => {
                     needy.remove(&core);
                     tracing::warn!(core, %error, "the new server has fewer journal shards to choose from");
                 }
             }
         }
-        let until = tokio::time::Instant::now() + SPARES_MAX;
-        while !needy.is_empty() {
-            let Ok(spared) = tokio::time::timeout_at(until, self.spares.next()).await else {
-                return tracing::warn!(cores = ?needy, "the disk is slow to let go of journal shards: clients may wait");
+        self.hear_of(needy, SPARES_MAX).await;
+    }
+
+    /// Waits until each of these cores has given up something, for so long.
+    async fn hear_of(&mut self, mut cores: BTreeSet<usize>, patience: Duration) {
+        let until = tokio::time::Instant::now() + patience;
+        while !cores.is_empty() {
+            let Ok(given) = tokio::time::timeout_at(until, self.spares.next()).await else {
+                return tracing::warn!(?cores, "they are slow to let go of journal shards: clients may wait");
             };
-            needy.remove(&spared.0);
-            self.on_spared(spared);
+            cores.remove(&given.core);
+            self.on_given(given);
         }
     }
 
-    /// A core has given up a journal shard, or found none that it could. What comes too late for a new server is taken back, or
+    /// A core has given up journal shards, or found none that it could. What comes too late for a new server is taken back, or
     /// goes over with the rest.
-    fn on_spared(&mut self, (core, spared): (usize, Option<Spare>)) {
-        let Some((journal, messages)) = spared else {
-            return tracing::warn!(
-                core,
-                "none of its journal shards can be let go now: clients will wait for the upgrade; with more of them \
-                 (`journal.shards`, when a data directory is made) they would not"
-            );
-        };
-        self.holding.remove(&[journal]);
-        JournalSpared { journal: journal.0.into(), messages }.emit(ring::clock::unix_micros());
+    fn on_given(&mut self, Given { core, what }: Given) {
+        match what {
+            Gift::Idle(idle) if idle.is_empty() => return,
+            Gift::Idle(idle) => self.holding.remove(&idle),
+            Gift::Spare(Some((journal, messages))) => {
+                self.holding.remove(&[journal]);
+                JournalSpared { journal: journal.0.into(), messages }.emit(ring::clock::unix_micros());
+            }
+            Gift::Spare(None) => {
+                return tracing::warn!(
+                    core,
+                    "none of its journal shards can be let go now: clients will wait for the upgrade; with more of them \
+                     (`journal.shards`, when a data directory is made) they would not"
+                );
+            }
+        }
         if self.before.is_none() {
             self.strays = Some(tokio::time::Instant::now() + STRAYS_AFTER);
         }
@@ -805,6 +852,9 @@ impl Server<'_> {
             tracing::error!(%error, "commands cannot reach this server; it tries again");
             return self.strays = Some(tokio::time::Instant::now() + STRAYS_AFTER);
         }
+        // It may have come so far as to make itself known, after this one had said that it goes on.
+        self.lock.sign();
+        self.notify.ready();
         let taken = match self.holding.take_strays(&self.reloader.started) {
             Ok((taken, elsewhere)) => {
                 // One that hangs has them until it is ended.

@@ -312,6 +312,7 @@ mod test {
     fn what_a_hop_cannot_take_fails() {
         check(&[Answer::Unsuitable(Unsuitable::Utf8)], &["failed 5.6.7"]);
         check(&[Answer::Unsuitable(Unsuitable::BinaryMime(None))], &["failed 5.6.3"]);
+        check(&[Answer::Unsuitable(Unsuitable::Utf8Header)], &["failed 5.6.9"]);
         check(&[Answer::Unsuitable(Unsuitable::TooLarge(10))], &["failed 5.3.4"]);
         check(&[Answer::Unsuitable(Unsuitable::DeliverBy)], &["failed 5.3.3"]);
         check(&[Answer::Unsuitable(Unsuitable::Expired)], &["failed 5.4.7"]);

@@ -171,7 +171,8 @@ impl Default for Limits {
         Self {
             connections_max: 256,
             head_max: Duration::from_secs(10),
-            request_max: Duration::from_secs(120),
+            // An upgrade may take that long: what is let go for it, `upgrade.start-max`, the word.
+            request_max: Duration::from_secs(180),
         }
     }
 }

@@ -28,6 +28,9 @@ pub enum HeaderError {
     /// Of something else than a stream.
     #[error("PROXY header of something that is not TCP")]
     Transport,
+    /// Its octets are not those that were sent.
+    #[error("PROXY header with a wrong CRC-32C")]
+    Checksum,
     /// Longer than it may be.
     #[error("PROXY header of more octets than the limit")]
     TooLong,
@@ -37,6 +40,8 @@ const SIGNATURE_1: &[u8] = b"PROXY ";
 pub(crate) const SIGNATURE_2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family and transport, length.
 const FIXED_2: usize = 16;
+/// Two paths.
+const UNIX_ADDRESSES: usize = 216;
 /// The longest line of version 1 with its CRLF: that of an unknown protocol with two IPv6 addresses.
 const LINE_MAX: usize = 107;
 
@@ -96,8 +101,8 @@ fn read_port(text: &str) -> Option<u16> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// Version 2: a fixed part that says how much follows, addresses, and behind them what proxies say beside, which is
-/// skipped.
+/// Version 2: a fixed part that says how much follows, addresses, and behind them what proxies say beside. Of that, a checksum
+/// is looked at; the rest is skipped.
 fn read_octets(received: &[u8], size_max: usize) -> Result<Option<(Header, usize)>, HeaderError> {
     let version = received.get(12).copied();
     if version.is_some_and(|version| version >> 4 != 2) {
@@ -116,13 +121,37 @@ fn read_octets(received: &[u8], size_max: usize) -> Result<Option<(Header, usize
         return Err(HeaderError::TooLong);
     }
     let Some(told_of) = received.get(FIXED_2..end) else { return Ok(None) };
+    check_sum(&received[..end], *family)?;
     // "the receiver must ... use the real connection endpoints and discard the protocol block including the family".
     let header = if proxied { read_addresses(*family, told_of)? } else { Header::Own };
     Ok(Some((header, end)))
 }
 
+/// "If the checksum is provided ... and the receiver supports it, it must verify it", over the header with zeros in its place.
+/// Its octets may lie anywhere behind the addresses.
+fn check_sum(header: &[u8], family: u8) -> Result<(), HeaderError> {
+    const TYPE_CRC32C: u8 = 3;
+    let addresses = match family >> 4 {
+        1 => 12,
+        2 => 36,
+        3 => UNIX_ADDRESSES,
+        _ => 0,
+    };
+    let mut at = FIXED_2 + addresses;
+    while let Some([kind, high, low]) = header.get(at..at + 3) {
+        let value = at + 3;
+        let end = value + usize::from(u16::from_be_bytes([*high, *low]));
+        if let (TYPE_CRC32C, Some(Ok(told))) = (*kind, header.get(value..end).map(<[u8; 4]>::try_from)) {
+            let sum = crc32c::crc32c(&header[..value]);
+            let sum = crc32c::crc32c_append(crc32c::crc32c_append(sum, &[0; 4]), &header[end..]);
+            return if sum == u32::from_be_bytes(told) { Ok(()) } else { Err(HeaderError::Checksum) };
+        }
+        at = end;
+    }
+    Ok(())
+}
+
 fn read_addresses(family: u8, octets: &[u8]) -> Result<Header, HeaderError> {
-    const UNIX_ADDRESSES: usize = 216;
     let (family, transport) = (family >> 4, family & 0xf);
     match (family, transport) {
         // Either unspecified: of what may be nothing at all, nothing can be told.

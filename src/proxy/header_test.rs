@@ -110,3 +110,27 @@ fn blocks_that_are_none() {
     bad(&octets(0x21, 0x11, &vec![0; SIZE_MAX])[..16], HeaderError::TooLong);
     bad(&[SIGNATURE_2, &[0x21, 0x11, 0xff, 0xff]].concat(), HeaderError::TooLong);
 }
+
+/// Made by the program in the specification's words: the sum over the whole header, with zeros where it stands itself.
+#[test]
+fn sums() {
+    let with = |sum: &[u8], behind: &[u8]| {
+        octets(
+            0x21,
+            0x11,
+            &[&V4, &[4, 0, 1, 9][..], &[3, 0, 4], sum, &[1, 0, 2, b'h', b'2'], behind].concat(),
+        )
+    };
+    let sum = crc32c::crc32c(&with(&[0; 4], b"")).to_be_bytes();
+    good(&with(&sum, b""), client("192.0.2.1:56324"));
+    bad(&with(&sum, b"\x04\0\0"), HeaderError::Checksum);
+    bad(&with(&[0; 4], b""), HeaderError::Checksum);
+    for bit in 0..8 {
+        let mut header = with(&sum, b"");
+        header[FIXED_2 + 3] ^= 1 << bit;
+        bad(&header, HeaderError::Checksum);
+    }
+    // A sum of another length is none, and what says that it is longer than the header is not followed.
+    good(&octets(0x21, 0x11, &[&V4[..], &[3, 0, 3, 1, 2, 3]].concat()), client("192.0.2.1:56324"));
+    good(&octets(0x21, 0x11, &[&V4[..], &[3, 0xff, 0xff, 1, 2, 3]].concat()), client("192.0.2.1:56324"));
+}

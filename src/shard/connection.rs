@@ -315,7 +315,9 @@ impl Connection<'_> {
             return Ok(greeting);
         }
         self.socket.stream().deadline().set(after(delay));
-        match self.socket.fill().await {
+        // It may have come in one piece with what a proxy or the handshake needs.
+        let has_talked = !self.socket.input().is_empty();
+        match if has_talked { Ok(1) } else { self.socket.fill().await } {
             Ok(0) => Err(Ending::Closed),
             Ok(_) => {
                 let peer = self.socket.peer();
@@ -403,7 +405,9 @@ impl Connection<'_> {
                 Line::Excess { len } => input.consume(len),
                 Line::TooLong { len } => {
                     input.consume(len);
-                    return Some(self.session.on_line_too_long());
+                    let action = self.session.on_line_too_long();
+                    self.note_limit(&action);
+                    return Some(action);
                 }
                 Line::Endless => {
                     let action = self.session.on_line_endless();
@@ -451,7 +455,9 @@ impl Connection<'_> {
                     }
                     // Room for the last reply to leave.
                     self.socket.stream().deadline().set_after(self.door.timeouts.send);
-                    Ok(Some(late(&mut self.session)))
+                    let action = late(&mut self.session);
+                    self.note_limit(&action);
+                    Ok(Some(action))
                 }
                 Err(error) => Err(error.into()),
             }
@@ -473,6 +479,10 @@ impl Connection<'_> {
 
     /// Judges a stage, unless somebody has to be asked first.
     fn judge(&mut self, mut stage: Stage) -> Result<Action, Box<Slow>> {
+        // Whoever always has more to say is told between two transactions, as everybody is.
+        if matches!(stage, Stage::Mail { .. }) && self.shard.is_stopping() {
+            return Ok(self.session.on_shutdown());
+        }
         let standing = self.socket.caller().standing(&self.shard.settings().policy);
         self.session.on_time(facts::now());
         facts::limit(standing, &mut stage);
@@ -546,7 +556,9 @@ impl Connection<'_> {
                 return Ok(action);
             }
         }
-        Ok(self.session.on_chunk_end(Ok(())))
+        let action = self.session.on_chunk_end(Ok(()));
+        self.note_limit(&action);
+        Ok(action)
     }
 
     /// Reads mail data to its end, or to the end of its chunk; an action when there was none.
@@ -580,13 +592,7 @@ impl Connection<'_> {
         let until = after(self.door.timeouts.data_block);
         match self.door.too_slow_at(began, octets) {
             Some(too_slow) if too_slow < until.min(self.until) => {
-                let action = self.fill_or(too_slow, Session::on_too_slow).await?;
-                if let Some(Action::Close(reply)) = &action
-                    && reply.refusal() == Some(Refusal::TooSlow)
-                {
-                    self.note_refusal("data", Refusal::TooSlow, None);
-                }
-                Ok(action)
+                self.fill_or(too_slow, Session::on_too_slow).await
             }
             Some(_) | None => self.fill(until).await,
         }
@@ -770,9 +776,12 @@ impl Connection<'_> {
 
     /// Counts and logs a message whose commit has ended.
     fn note(&mut self, committed: &Committed) {
-        if committed.outcome.is_ok() {
-            self.messages += 1;
-            self.refusals = 0;
+        match committed.outcome {
+            Ok(_) => {
+                self.messages += 1;
+                self.refusals = 0;
+            }
+            Err(refusal) => self.note_refusal("data", refusal, None),
         }
         let tls = self.socket.tls_session();
         committed.note(
@@ -901,9 +910,14 @@ impl Connection<'_> {
 
     /// Logs that a limit of the session stands against a command.
     fn note_limit(&self, action: &Action) {
-        const LIMITS: [(Refusal, &str); 6] = [
+        const LIMITS: [(Refusal, &str); 11] = [
             (Refusal::TooManyRecipients, "rcpt"),
             (Refusal::MessageTooBig, "mail"),
+            (Refusal::TooSlow, "data"),
+            (Refusal::Timeout, "session"),
+            (Refusal::LineTooLong, "session"),
+            (Refusal::TlsRequired, "session"),
+            (Refusal::ForwardingNotAllowed, "session"),
             (Refusal::TooManyErrors, "session"),
             (Refusal::TooManyCommands, "session"),
             (Refusal::TooManyTransactions, "session"),

@@ -176,6 +176,18 @@ pub(crate) fn assign(shard: &Rc<Shard>, job: Job) {
     }
 }
 
+/// Ends an attempt on a route where all counts as delivered. Whether somebody wants to hear of it stands in the envelope.
+fn discard(shard: &Rc<Shard>, job: Job) {
+    if shard.contents.borrow().contains_key(&job.id) {
+        return outcomes::end_unattempted(shard, job, &Outcome::discarded());
+    }
+    let shard = shard.clone();
+    ring::spawn(async move {
+        let envelope = shard.envelope(job.id).await.ok();
+        outcomes::end_with(&shard, &job, envelope.as_deref(), &Outcome::discarded());
+    });
+}
+
 fn admit(shard: &Rc<Shard>, mut job: Job) {
     if shard.is_stopping() {
         return postpone(shard, job);
@@ -195,7 +207,7 @@ fn admit(shard: &Rc<Shard>, mut job: Job) {
     };
     let route = settings.routes.route(index);
     match &route.via {
-        Via::Discard => return outcomes::end_unattempted(shard, job, &Outcome::discarded()),
+        Via::Discard => return discard(shard, job),
         Via::Reports => return returned::take(shard, job),
         Via::Hold => {
             let text = "its route holds mail; change the route to send it";

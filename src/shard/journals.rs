@@ -36,6 +36,8 @@ pub(crate) struct Journals {
     active: Rc<Committer>,
     /// All of them, which may become more while the core serves.
     all: RefCell<Vec<Rc<Committer>>>,
+    /// Those that are on their way out, and that somebody is still at work on.
+    leaving: RefCell<Vec<Rc<Committer>>>,
 }
 
 impl Journals {
@@ -45,7 +47,7 @@ impl Journals {
     /// Without a journal shard: a core with none is not started.
     pub(crate) fn new(all: Vec<Rc<Committer>>) -> Self {
         let active = all.first().expect("a core has at least one journal shard").clone();
-        Self { active, all: RefCell::new(all) }
+        Self { active, all: RefCell::new(all), leaving: RefCell::default() }
     }
 
     /// Takes over another.
@@ -104,14 +106,22 @@ impl Journals {
 
     /// Takes one out; says whether whoever was at work on it has ended, but for whoever asks.
     pub(crate) async fn take(&self, committer: &Rc<Committer>) -> bool {
-        drop(self.remove(committer.number));
-        committer.close_patiently(1).await
+        if let Some(committer) = self.remove(committer.number) {
+            self.leaving.borrow_mut().push(committer);
+        }
+        let is_closed = committer.close_patiently(2).await;
+        if is_closed {
+            self.leaving.borrow_mut().retain(|other| other.number != committer.number);
+        }
+        is_closed
     }
 
     /// Ends all work on all of them, as far as that can be waited for.
     pub(crate) async fn close(&self) {
-        for committer in self.all.take() {
-            let holders = if committer.number == self.active.number { 2 } else { 1 };
+        for committer in self.leaving.take().into_iter().chain(self.all.take()) {
+            // Whoever has it leave has it in hand, and so has this.
+            let holders =
+                if committer.is_leaving() || committer.number == self.active.number { 2 } else { 1 };
             if !committer.close_patiently(holders).await {
                 tracing::warn!(shard = %committer.number, "the disk is still at work on a journal shard that is left");
             }
@@ -328,8 +338,9 @@ impl Committer {
         self.closed.set(true);
         for _ in 0..ROUNDS {
             self.work.notify_all();
-            // Whoever waits for room is told that there will be none.
+            // Whoever waits for room, or to be durable, is told that it will not be.
             self.room.notify_all();
+            self.wake();
             // Each task that works on it has it in hand.
             if Rc::strong_count(self) <= holders {
                 return true;
@@ -367,7 +378,20 @@ impl Committer {
                 }
             }
         }
+        // What was appended before is written. Nothing is appended any more.
+        loop {
+            self.write_notes();
+            let group = self.journal.borrow_mut().begin_group();
+            let Some(group) = group else { break };
+            self.commit(group).await;
+        }
         self.writes.set(false);
+        self.wake();
+    }
+
+    /// Nothing is written any more.
+    fn is_over(&self) -> bool {
+        self.closed.get() && !self.writes.get()
     }
 
     /// How long what has gathered waits for company. Nobody waits for notes, and alone they would cost a write to
@@ -446,7 +470,7 @@ impl Committer {
     fn wake(&self) {
         let (durable, failed) = {
             let journal = self.journal.borrow();
-            (journal.durable_to(), journal.failure().is_some())
+            (journal.durable_to(), journal.failure().is_some() || self.is_over())
         };
         self.moving.borrow_mut().retain(|_, end| *end > durable);
         let mut waiting = self.waiting.borrow_mut();
@@ -465,7 +489,7 @@ impl Committer {
             if journal.durable_to() >= end {
                 return Poll::Ready(Ok(()));
             }
-            if journal.failure().is_some() {
+            if journal.failure().is_some() || self.is_over() {
                 return Poll::Ready(Err(Refusal::StorageFailed));
             }
             // Ends grow as records are appended, so the list is in order but for who is polled twice.
@@ -573,10 +597,12 @@ impl Committer {
     ) -> Result<T, AppendError> {
         loop {
             let room = self.room.wait();
+            if self.closed.get() {
+                return Err(AppendError::Failed);
+            }
             let appended = append(&mut self.journal.borrow_mut());
             self.work.notify_one();
             match appended {
-                Err(AppendError::NotReady) if self.closed.get() => return Err(AppendError::Failed),
                 Err(AppendError::NotReady) => room.await,
                 other => return other,
             }

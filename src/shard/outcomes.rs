@@ -175,17 +175,16 @@ fn deferral(
 
 /// Ends an attempt that was not made: all its recipients get this outcome.
 pub(crate) fn end_unattempted(shard: &Rc<Shard>, job: Job, outcome: &Outcome) {
-    let outcomes: Vec<_> = job.recipients.iter().map(|place| (*place, outcome.clone())).collect();
     let envelope = shard.contents.borrow().get(&job.id).map(|message| message.envelope.clone());
+    end_with(shard, &job, envelope.as_deref(), outcome);
+}
+
+/// As [`end_unattempted`], with the envelope.
+pub(crate) fn end_with(shard: &Rc<Shard>, job: &Job, envelope: Option<&Envelope>, outcome: &Outcome) {
+    let outcomes: Vec<_> = job.recipients.iter().map(|place| (*place, outcome.clone())).collect();
     let name: Box<str> = shard.queue.borrow().name(job.destination).map_or_else(Box::default, Into::into);
-    let ended = Ended {
-        outcomes: &outcomes,
-        envelope: envelope.as_deref(),
-        took: Duration::ZERO,
-        tls: None,
-        policy: None,
-    };
-    end(shard, &job, &name, &ended);
+    let ended = Ended { outcomes: &outcomes, envelope, took: Duration::ZERO, tls: None, policy: None };
+    end(shard, job, &name, &ended);
 }
 
 /// Our own words for something that may be better later.

@@ -31,6 +31,8 @@ fn told(extension: Extension, limits: &Limits, now: Timestamp) -> String {
             let told =
                 |name, limit: u64| if limit > 999_999 { String::new() } else { format!(" {name}={limit}") };
             let recipients = u64::try_from(limits.recipients_max).unwrap_or(u64::MAX);
+            // A message may have as many at most as its session.
+            let recipients = recipients.min(limits.recipients_per_session_max.into());
             told("MAILMAX", limits.transactions_max.into()) + &told("RCPTMAX", recipients)
         }
         Extension::Xclient => format!(" {}", Claims::NAMES),

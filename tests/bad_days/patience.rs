@@ -41,6 +41,8 @@ fn silence() {
     client.expect(220);
     client.expect(421);
     assert_eq!(client.try_reply(), None);
+    let refused = server.event("refused", |_| true);
+    assert_eq!((&refused["stage"], &refused["reason"]), (&"session".into(), &"timeout".into()), "{refused}");
     took(&server, 1, 3);
     let mut client = server.client();
     client.put(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.net>\r\nDATA\r\nSubject: x\r\n");

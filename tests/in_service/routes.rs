@@ -105,6 +105,20 @@ fn holds_of_a_route_end_with_it_and_those_of_an_operator_do_not() {
     assert_eq!(sink.waiting(), 0);
 }
 
+/// What is told of it stands in its file, where nobody who has it in memory is left.
+#[test]
+fn mail_that_is_thrown_away_after_a_restart_is_named() {
+    let mut server = Server::start(&route("held", "*", "via = \"hold\""));
+    send(&server, "a@gone.example");
+    wait_for(&server, "held", 1);
+    server.stop();
+    server.configure(&route("gone", "*", "via = \"discard\""));
+    server.resume();
+    server.queue(&["release", "--all"]).good();
+    let outcome = server.event("outcome", |event| event["destination"] == "discard");
+    assert_eq!((&outcome["to"], &outcome["result"]), (&"a@gone.example".into(), &"delivered".into()));
+}
+
 #[test]
 fn mail_without_a_route_is_named_and_waits_for_one() {
     let (nobody, sink) = (free_address(), Sink::start());

@@ -538,3 +538,27 @@ fn a_reload_that_takes_a_domain_away() {
     assert_eq!(mail.len(), 1, "{mail:?}");
     until_held(&server, &["bob@branch.example"; 11]);
 }
+
+/// An upgrade in the middle of a visit: it goes on, and what it does not get is there for the next one.
+#[test]
+fn an_upgrade_in_the_middle() {
+    for waits in ["MAIL", "TEXT", "QUIT"] {
+        let mut server = server("[journal]\nshards = 8\n");
+        send(&server, 10..22);
+        let (mut all, _successor) = thread::scope(|scope| {
+            let (paying, word) = begun(scope, &server, Visit { waits, ..VISIT });
+            server.upgrade(&["--no-wait"]).good();
+            let successor = server.successor(1);
+            send(&server, 22..24);
+            drop(word);
+            (paying.join().unwrap().1, successor)
+        });
+        assert!(waits == "QUIT" || !all.is_empty(), "{waits}");
+        assert!(server.program_mut().wait().success());
+        until("all of it is one server's", || (queued(&server).len() == 14 - all.len()).then_some(()));
+        all.extend(VISIT.pay(&server).1);
+        all.sort();
+        assert_eq!(all, sent(10..24), "{waits}");
+        until("the queue is empty", || queued(&server).is_empty().then_some(()));
+    }
+}

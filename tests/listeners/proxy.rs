@@ -177,3 +177,20 @@ fn connections_are_counted_by_client() {
     let (_second, code) = connect("203.0.113.2");
     assert_eq!(code, 220, "another client by the same proxy");
 }
+
+/// The header is no greeting: what comes with it comes before that.
+#[test]
+fn who_speaks_together_with_the_proxy_speaks_too_early() {
+    let sink = Sink::start();
+    let delay = "[timeouts.inbound]\ngreeting-delay = \"1s\"\n";
+    let server = Server::start(&format!("{delay}{}", configuration(&sink, "")));
+    let header = "PROXY TCP4 203.0.113.1 192.0.2.1 56324 25\r\n";
+    let mut client = Client::connect(server.smtp());
+    client.put(format!("{header}EHLO client.test\r\n").as_bytes());
+    assert_eq!(client.expect(554).text(), "5.5.1 you spoke before you were greeted");
+    let refused = server.event("connection_refused", |_| true);
+    assert_eq!(refused["reason"], "early_talker");
+    let mut patient = Client::connect(server.smtp());
+    patient.put(header.as_bytes());
+    patient.expect(220);
+}

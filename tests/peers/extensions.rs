@@ -153,6 +153,68 @@ fn a_listener_offers_what_it_is_told_to() {
     assert!(!offers.contains("SMTPUTF8") && !offers.contains("BINARYMIME"), "{offers}");
 }
 
+/// Each can be switched off, and then what it is for is refused: as a parameter that nobody knows, or as such a command.
+#[test]
+fn every_extension_has_a_switch() {
+    const ALL: [(&str, &str, &str); 13] = [
+        ("pipelining", "PIPELINING", ""),
+        ("size", "SIZE", ""),
+        ("8bitmime", "8BITMIME", "MAIL FROM:<ann@example.org> BODY=8BITMIME"),
+        ("smtputf8", "SMTPUTF8", "MAIL FROM:<ann@example.org> SMTPUTF8"),
+        ("chunking", "CHUNKING", "BDAT 0 LAST"),
+        ("binarymime", "BINARYMIME", "MAIL FROM:<ann@example.org> BODY=BINARYMIME"),
+        ("dsn", "DSN", "MAIL FROM:<ann@example.org> RET=HDRS"),
+        ("deliverby", "DELIVERBY", "MAIL FROM:<ann@example.org> BY=3600;R"),
+        ("mt-priority", "MT-PRIORITY", "MAIL FROM:<ann@example.org> MT-PRIORITY=3"),
+        ("futurerelease", "FUTURERELEASE", "MAIL FROM:<ann@example.org> HOLDFOR=60"),
+        ("limits", "LIMITS", ""),
+        ("etrn", "ETRN", "ETRN example.net"),
+        ("enhancedstatuscodes", "ENHANCEDSTATUSCODES", ""),
+    ];
+    let sink = Sink::start();
+    let etrn = "[[etrn]]\nname = \"all\"\nnetworks = [\"127.0.0.0/8\"]\ndomains = [\"example.net\"]\n";
+    let configuration = |switches: &str| {
+        format!("[[listener]]\nname = \"submission\"\nextensions = {{ {switches} }}\n{etrn}{}", sink.route())
+    };
+    let set = |on: &str| ALL.map(|(name, _, _)| format!("{name} = {on}")).join(", ");
+    let server = Server::start(&configuration(&set("true")));
+    let offered = |server: &Server| {
+        let text = Client::greeted(server.submission()).ask("EHLO client.example").text();
+        let words = text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
+        words.collect::<BTreeSet<_>>()
+    };
+    let all = offered(&server);
+    for (switch, keyword, used) in ALL {
+        assert!(all.contains(keyword), "{keyword}: {all:?}");
+        // Two others go with these.
+        let others: &[&str] = match switch {
+            "8bitmime" => &["SMTPUTF8"],
+            "chunking" => &["BINARYMIME"],
+            _ => &[],
+        };
+        server.configure(&configuration(
+            &set("true").replace(&format!("{switch} = true"), &format!("{switch} = false")),
+        ));
+        assert_eq!(server.reload()["event"], "reloaded", "{switch}");
+        let left = offered(&server);
+        let gone: Vec<_> = all.difference(&left).map(String::as_str).collect();
+        let mut expected = [&[keyword], others].concat();
+        expected.sort_unstable();
+        assert_eq!(gone, expected, "without {switch}");
+        if !used.is_empty() {
+            let reply = Client::greeted(server.submission()).ask(used);
+            assert!([500, 501, 502, 504, 555].contains(&reply.code), "without {switch}, {used}: {reply:?}");
+        }
+    }
+    server.configure(&configuration(&set("false")));
+    server.reload();
+    let none = offered(&server);
+    assert!(ALL.iter().all(|(_, keyword, _)| !none.contains(*keyword)), "{none:?}");
+    // What is left is SMTP.
+    send(&server, "MAIL FROM:<ann@example.org>", &["RCPT TO:<bob@example.net>"]);
+    assert!(sink.mail().content.contains("Subject: wishes"));
+}
+
 /// Postfix offers DSN: the report is its affair, and it knows what our client asked for.
 #[test]
 fn postfix_reports_for_us() {

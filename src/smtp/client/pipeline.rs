@@ -547,7 +547,8 @@ impl Expected {
 
 fn unsuitable(transaction: &Transaction, offers: &Offers) -> Option<Unsuitable> {
     if !offers.smtputf8 && !transaction.has_part_without_utf8() {
-        return Some(Unsuitable::Utf8);
+        let header = transaction.has_ascii_addresses();
+        return Some(if header { Unsuitable::Utf8Header } else { Unsuitable::Utf8 });
     }
     match transaction.body {
         BodyType::BinaryMime if !(offers.binary_mime && offers.chunking) => {

@@ -87,6 +87,9 @@ pub enum Unsuitable {
     /// The message needs `BINARYMIME` and `CHUNKING` (RFC 3030 §3), and why it was not converted.
     #[error("the message needs BINARYMIME, which the next hop does not offer{}", conversion(*.0))]
     BinaryMime(Option<&'static str>),
+    /// Its header fields need `SMTPUTF8`, its addresses do not (RFC 6531 §3.5).
+    #[error("the message has UTF-8 in its header, and the next hop does not offer SMTPUTF8")]
+    Utf8Header,
     /// The message is to be returned unless it is delivered in time, and the next hop does not offer to see to that,
     /// or not within so short a time (RFC 2852 §4.1.4.1).
     #[error("the message must be delivered in time, which the next hop does not offer")]
@@ -117,12 +120,16 @@ impl Transaction {
 
     /// Whether the hop must offer `SMTPUTF8` for all of it.
     pub fn needs_utf8(&self) -> bool {
-        let ascii = self.recipients.iter().all(|recipient| recipient.address.is_ascii())
-            && self.reverse_path.address().is_none_or(mail::Address::is_ascii);
         match self.utf8 {
             Utf8::Needed => true,
-            Utf8::NotNeeded => !ascii,
+            Utf8::NotNeeded => !self.has_ascii_addresses(),
         }
+    }
+
+    /// Whether no address holds more than US-ASCII.
+    pub(super) fn has_ascii_addresses(&self) -> bool {
+        self.recipients.iter().all(|recipient| recipient.address.is_ascii())
+            && self.reverse_path.address().is_none_or(mail::Address::is_ascii)
     }
 }
 
@@ -134,6 +141,8 @@ impl Unsuitable {
             Self::Utf8 => Status(5, 6, 7),
             // "Conversion required but not supported" (RFC 3463 §3.7).
             Self::EightBitMime(_) | Self::BinaryMime(_) => Status(5, 6, 3),
+            // "UTF-8 header message cannot be transferred to one or more recipients" (RFC 6531 §3.5).
+            Self::Utf8Header => Status(5, 6, 9),
             // "System not capable of selected features" (RFC 3463 §3.4).
             Self::DeliverBy => Status(5, 3, 3),
             Self::Expired => Status(5, 4, 7),
