@@ -162,7 +162,10 @@ grace = "10s"
         let mut program = self.program.take().expect("it runs");
         program.signal(Signal::TERM);
         let status = program.wait();
-        (status, program.lines())
+        let lines = program.lines();
+        let unclosed = lines.iter().find(|line| line.contains("is not closed in time"));
+        assert_eq!(unclosed, None, "it waited for what should have ended");
+        (status, lines)
     }
 
     /// Stops it and starts it again on the same data.

@@ -292,6 +292,11 @@ impl Drop for Claimed {
 }
 
 impl ListDesk {
+    /// Takes no more errands; those that have come are still to be done.
+    pub fn close(&mut self) {
+        self.errands.close();
+    }
+
     /// The next errand; none when nobody is left who could send one.
     pub async fn next(&mut self) -> Option<ListErrand> {
         self.errands.recv().await

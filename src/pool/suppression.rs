@@ -33,6 +33,7 @@ pub struct Suppression {
 /// Whoever keeps the lists.
 #[derive(Debug)]
 pub struct Keeper {
+    last: oneshot::Sender<()>,
     end: std::sync::mpsc::Receiver<()>,
 }
 
@@ -72,23 +73,32 @@ impl Suppression {
     /// When the system has no thread for it.
     pub fn keep(self) -> io::Result<Keeper> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        let (ended, end) = std::sync::mpsc::channel();
+        let ((ended, end), (last, is_last)) = (std::sync::mpsc::channel(), oneshot::channel());
         thread::Builder::new().name("lists".into()).spawn(move || {
-            runtime.block_on(self.run());
+            runtime.block_on(self.run(is_last));
             // Nobody listens when the program ends in another way.
             let _ = ended.send(());
         })?;
-        Ok(Keeper { end })
+        Ok(Keeper { last, end })
     }
 
-    async fn run(self) {
+    async fn run(self, mut is_last: oneshot::Receiver<()>) {
         let Self { mut desk, store, usage, clock } = self;
         let (known, shelf) = (desk.known(), store.shelf());
         let mut rounds = interval(FOLLOW);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_told = false;
         let (mut tidied, mut work) = (clock(), Some((store, usage)));
         loop {
             let first = tokio::select! {
+                told = &mut is_last, if !is_told => {
+                    is_told = true;
+                    if told.is_ok() {
+                        // What has come by then is still done.
+                        desk.close();
+                    }
+                    continue;
+                }
                 errand = desk.next() => match errand {
                     Some(errand) => Some(errand),
                     None => break,
@@ -153,8 +163,11 @@ impl Suppression {
 }
 
 impl Keeper {
-    /// Waits until all is written, when nobody is left who could ask for more; not for longer than this.
+    /// Takes no more, and waits until all is written that was asked for; not for longer than this. Call it when the shards have
+    /// ended.
     pub fn end(self, patience: Duration) {
+        // It may have ended by itself.
+        let _ = self.last.send(());
         if self.end.recv_timeout(patience).is_err() {
             tracing::warn!(
                 "the suppression list is not closed in time: the next start reads what it has written"
