@@ -6,8 +6,8 @@ use bytes::Bytes;
 use delivery::ConnectFailure;
 use mail::{BodyType, Recipient, ReversePath, Utf8};
 use smtp::client::{
-    Answer, Chaining, Chunking, Ending, Limits, Options, ReplyClass, Stage, Timeouts, TlsLevel, Transaction,
-    TransactionOutcome,
+    Answer, Chaining, Chunking, Ending, Limits, Options, Protocol, ReplyClass, Stage, Timeouts, TlsLevel,
+    Transaction, TransactionOutcome,
 };
 
 use crate::{
@@ -65,6 +65,7 @@ impl Visitor {
             return self.come_back(world);
         }
         *calling = Some(Calling::new(Options {
+            protocol: Protocol::Smtp,
             hostname: "client.example".into(),
             tls: TlsLevel::None,
             chunking: world.pick(&[Chunking::WhenNeeded, Chunking::WhenOffered]),

@@ -153,9 +153,21 @@ pub enum Chaining {
     On,
 }
 
+/// Which of the two protocols is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// SMTP: one reply to the end of a message.
+    #[default]
+    Smtp,
+    /// LMTP: one for each recipient that was accepted (RFC 2033 §4.2).
+    Lmtp,
+}
+
 /// How to talk to a next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// In which protocol.
+    pub protocol: Protocol,
     /// Our name in `EHLO`: a domain or an address literal (RFC 5321 §4.1.1.1).
     pub hostname: Box<str>,
     /// How much TLS.
@@ -232,8 +244,10 @@ impl Client {
             Phase::Greeting if reply.is_completion() => self.ehlo(out),
             Phase::Greeting => self.refused(Stage::Greeting, reply, out),
             Phase::Ehlo if reply.is_completion() => self.on_offers(Offers::parse(&reply), out),
-            // A server without extensions does not know EHLO; HELO is left (RFC 5321 §3.2).
-            Phase::Ehlo if reply.class() == ReplyClass::Permanent => {
+            // A server without extensions does not know EHLO; HELO is left (RFC 5321 §3.2). LMTP has nothing else.
+            Phase::Ehlo
+                if reply.class() == ReplyClass::Permanent && self.options.protocol == Protocol::Smtp =>
+            {
                 command::helo(&self.options.hostname, out);
                 self.phase = Phase::Helo;
                 Action::Read(Stage::Ehlo)
@@ -418,7 +432,7 @@ impl Client {
     }
 
     fn ehlo(&mut self, out: &mut Vec<u8>) -> Action {
-        command::ehlo(&self.options.hostname, out);
+        command::hello(self.options.protocol, &self.options.hostname, out);
         self.phase = Phase::Ehlo;
         Action::Read(Stage::Ehlo)
     }
@@ -492,9 +506,8 @@ impl Client {
     }
 
     fn open_up(&mut self, offers: Offers, out: &mut Vec<u8>) -> Action {
-        let Options { chunking, chaining, limits, .. } = &self.options;
-        let (chunking, chaining, limits) = (*chunking, *chaining, *limits);
-        self.advance(Pipeline::new(offers, Rules { chunking, chaining, limits }), out)
+        let Options { protocol, chunking, chaining, limits, .. } = self.options;
+        self.advance(Pipeline::new(offers, Rules { protocol, chunking, chaining, limits }), out)
     }
 
     /// Takes the pipeline out; whoever calls this puts it back or ends the session.

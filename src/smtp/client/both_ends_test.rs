@@ -51,6 +51,7 @@ impl Random {
 
     fn options(&mut self, tls: TlsLevel) -> Options {
         Options {
+            protocol: Protocol::Smtp,
             hostname: "client.example".into(),
             tls,
             chunking: self.pick(&[Chunking::WhenNeeded, Chunking::WhenOffered]),
@@ -299,7 +300,12 @@ impl BothEnds {
         }
         server.tls = random.pick(&[crate::TlsState::Absent, crate::TlsState::Offered]);
         let tls = random.pick(&[TlsLevel::None, TlsLevel::Opportunistic]);
-        let options = random.options(tls);
+        let mut options = random.options(tls);
+        if random.one_in(3) {
+            (server.role, options.protocol) = (crate::Role::Lmtp, Protocol::Lmtp);
+            // RFC 2033 §5.
+            server.extensions = server.extensions.with(Extension::Pipelining);
+        }
         let waiting = (0..1 + random.below(12)).map(|number| random.message(number)).collect();
         Self {
             seed,
@@ -494,6 +500,7 @@ fn nonsense(seed: u64) {
     };
     let tls = random.pick(&[TlsLevel::None, TlsLevel::Opportunistic, TlsLevel::Required]);
     let mut options = random.options(tls);
+    options.protocol = random.pick(&[Protocol::Smtp, Protocol::Smtp, Protocol::Lmtp]);
     if random.one_in(4) {
         let secret = sasl::Secret::Password("pencil".into());
         options.login = Some(Login {

@@ -137,9 +137,10 @@ impl Player {
     }
 }
 
-/// `tls=Required chunking=WhenOffered chaining=On transactions=2 outstanding=4 eager=10`.
+/// `protocol=Lmtp tls=Required chunking=WhenOffered chaining=On transactions=2 outstanding=4 eager=10`.
 fn options(words: &str) -> Options {
     let mut options = Options {
+        protocol: Protocol::Smtp,
         hostname: "client.example".into(),
         tls: TlsLevel::None,
         chunking: Chunking::WhenNeeded,
@@ -149,6 +150,7 @@ fn options(words: &str) -> Options {
     };
     for word in words.split_whitespace() {
         match word.split_once('=').unwrap() {
+            ("protocol", "Lmtp") => options.protocol = Protocol::Lmtp,
             ("tls", "Opportunistic") => options.tls = TlsLevel::Opportunistic,
             ("tls", "Required") => options.tls = TlsLevel::Required,
             ("tls", "Verified") => options.tls = TlsLevel::Verified,

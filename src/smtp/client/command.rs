@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use mail::{BodyType, DeliverByMode, DeliverByTrace, Notify, OriginalRecipient, Recipient, Ret, TlsDemand};
 
-use super::{Offers, Size, Transaction};
+use super::{Offers, Protocol, Size, Transaction};
 use crate::By;
 
 pub(super) const STARTTLS: &[u8] = b"STARTTLS\r\n";
@@ -14,8 +14,13 @@ pub(super) const QUIT: &[u8] = b"QUIT\r\n";
 /// Mail data of no octets.
 pub(super) const LONE_DOT: &[u8] = b".\r\n";
 
-pub(super) fn ehlo(hostname: &str, out: &mut Vec<u8>) {
-    put(out, &["EHLO ", hostname, "\r\n"]);
+/// `EHLO`, or as LMTP has it (RFC 2033 §4.1).
+pub(super) fn hello(protocol: Protocol, hostname: &str, out: &mut Vec<u8>) {
+    let verb = match protocol {
+        Protocol::Smtp => "EHLO ",
+        Protocol::Lmtp => "LHLO ",
+    };
+    put(out, &[verb, hostname, "\r\n"]);
 }
 
 pub(super) fn helo(hostname: &str, out: &mut Vec<u8>) {

@@ -10,14 +10,17 @@
 //!             [RSET] XFORWARD* MAIL RCPT* BDAT  content                           (Framing::Bdat)
 //!  answered:  in the same order; a transaction ends with its last reply
 //! ```
+//!
+//! In LMTP the end of the content has as many replies as recipients were accepted (RFC 2033 §4.2), so that it is not written before
+//! this is known.
 
 use std::collections::VecDeque;
 
 use mail::{BodyType, Domain, Recipient, TlsDemand};
 
 use super::{
-    Answer, Attributes, Chaining, Chunking, Framing, Limits, Loss, Offers, Reply, Size, Stage, Transaction,
-    TransactionOutcome, Unsuitable, command, forwarding,
+    Answer, Attributes, Chaining, Chunking, Framing, Limits, Loss, Offers, Protocol, Reply, Size, Stage,
+    Transaction, TransactionOutcome, Unsuitable, command, forwarding,
 };
 
 /// The transactions of one session.
@@ -46,6 +49,7 @@ enum Outgrown {
 /// How transactions are to be made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
+    pub(super) protocol: Protocol,
     pub(super) chunking: Chunking,
     pub(super) chaining: Chaining,
     pub(super) limits: Limits,
@@ -253,8 +257,11 @@ impl Pipeline {
             Expected::Data if reply.code() == 354 => {
                 // "the client SMTP should send a single dot" when no recipient is left (RFC 2920 §3.1).
                 out.extend_from_slice(command::LONE_DOT);
-                self.expected.push_back(Expected::LoneDot);
-                flight.outstanding += 1;
+                // In LMTP there is nobody to reply for; a server of that protocol should have said 503.
+                if self.rules.protocol == Protocol::Smtp {
+                    self.expected.push_back(Expected::LoneDot);
+                    flight.outstanding += 1;
+                }
                 flight.due = Due::Stopped;
             }
             Expected::Data => {
@@ -262,10 +269,18 @@ impl Pipeline {
                 flight.due = Due::Stopped;
             }
             Expected::End => {
-                if flight.framing == Framing::Bdat && !reply.is_completion() {
-                    self.server = Server::NeedsRset;
+                let failed = !reply.is_completion();
+                let answer = Answer::Reply(Stage::End, reply);
+                match self.rules.protocol {
+                    Protocol::Smtp => {
+                        if flight.framing == Framing::Bdat && failed {
+                            self.server = Server::NeedsRset;
+                        }
+                        flight.settle(&answer);
+                    }
+                    // What one recipient gets is his, and the transaction is over.
+                    Protocol::Lmtp => flight.settle_next(answer),
                 }
-                flight.settle(&Answer::Reply(Stage::End, reply));
             }
         }
     }
@@ -275,10 +290,14 @@ impl Pipeline {
         let flight = self.flights.back_mut().filter(|flight| flight.due == Due::Content);
         let flight = flight.expect("content was asked for");
         flight.due = Due::Sent;
-        if flight.framing == Framing::Dot {
-            flight.outstanding += 1;
-            self.expected.push_back(Expected::End);
-        }
+        let ends = match (flight.framing, self.rules.protocol) {
+            // It was expected from the command on.
+            (Framing::Bdat, Protocol::Smtp) => 0,
+            (Framing::Dot, Protocol::Smtp) => 1,
+            (Framing::Dot | Framing::Bdat, Protocol::Lmtp) => flight.accepted,
+        };
+        flight.outstanding += ends;
+        self.expected.extend(std::iter::repeat_n(Expected::End, ends));
     }
 
     /// Ends all that is in flight; [`Pipeline::next`] then reports it.
@@ -402,16 +421,21 @@ impl Pipeline {
                         flight.due = Due::Go;
                         Expected::Data
                     }
-                    // Large content is not sent for nobody: the replies to RCPT come first.
+                    // Large content is not sent for nobody: the replies to RCPT come first. In LMTP they say how many
+                    // replies are to come.
                     Framing::Bdat
                         if flight.outstanding > 0
-                            && flight.transaction.size > self.rules.limits.eager_max =>
+                            && (flight.transaction.size > self.rules.limits.eager_max
+                                || self.rules.protocol == Protocol::Lmtp) =>
                     {
                         return;
                     }
                     Framing::Bdat => {
                         command::bdat_last(flight.transaction.size, out);
                         flight.due = Due::Content;
+                        if self.rules.protocol == Protocol::Lmtp {
+                            return;
+                        }
                         Expected::End
                     }
                 },
@@ -517,6 +541,14 @@ impl Flight {
     /// Decides for all recipients that nothing has decided for yet.
     fn settle(&mut self, answer: &Answer) {
         self.answers.iter_mut().filter(|a| a.is_none()).for_each(|a| *a = Some(answer.clone()));
+    }
+
+    /// Decides for the first recipient that nothing has decided for yet: replies come in the order of those who were
+    /// accepted (RFC 2033 §4.2).
+    fn settle_next(&mut self, answer: Answer) {
+        if let Some(next) = self.answers.iter_mut().find(|answer| answer.is_none()) {
+            *next = Some(answer);
+        }
     }
 
     fn is_ended(&self) -> bool {
