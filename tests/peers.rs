@@ -1,4 +1,4 @@
-//! Mail from and to the programs that others use: Postfix, Exim, swaks, openssl, curl, Python, unbound, ldns.
+//! Mail from and to the programs that others use: Postfix, Exim, Dovecot, swaks, openssl, curl, Python, unbound, ldns.
 //!
 //! They are Debian's; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
 //! its own, on loopback.
@@ -25,6 +25,8 @@ mod exim;
 mod extensions;
 #[path = "peers/logins.rs"]
 mod logins;
+#[path = "peers/mailboxes.rs"]
+mod mailboxes;
 #[path = "peers/names.rs"]
 mod names;
 #[path = "peers/outbound_tls.rs"]

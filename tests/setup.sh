@@ -7,6 +7,7 @@ needed=(
     "cc gcc" "g++ g++"
     "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound" "ldns-signzone ldnsutils"
     "curl curl" "python3 python3" "opendkim-testmsg opendkim-tools" "saslpasswd2 sasl2-bin"
+    "dovecot dovecot-core"
     # Only to ask it about the units in deploy/: it does not become the init of this host.
     "systemd-analyze systemd"
 )
@@ -19,6 +20,7 @@ for entry in "${needed[@]}"; do
 done
 # swaks works without it, but not with TLS, and only recommends it.
 perl -MNet::SSLeay -e 1 2>/dev/null || packages+=(libnet-ssleay-perl)
+[ -x /usr/lib/dovecot/lmtp ] || packages+=(dovecot-lmtpd)
 # Of Debian's Python, whichever other one there is.
 /usr/bin/python3 -c 'import dkim, nacl.signing' 2>/dev/null || packages+=(python3-dkim python3-nacl)
 # Exim cannot be installed beside Postfix: it is unpacked beside the build. What it links has to be there.

@@ -3,10 +3,11 @@
 //! The pool holds a [`Door`], each shard a [`Hatch`]. A [`Request`] carries the way back for its answer,
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
 //! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
-//! Two things shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]), and to put somebody on a suppression list
-//! ([`Tenancy`]). What they count of their sources it keeps ([`Egress`]).
+//! Three things shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]), to put somebody on a suppression list
+//! ([`Tenancy`]), and to deliver mail by a program or to a service ([`Deliveries`]). What they count of their sources it keeps ([`Egress`]).
 
 mod carriage;
+mod deliveries;
 mod door;
 mod egress;
 mod filter;
@@ -22,6 +23,7 @@ pub use delivery::sts::PoliciesLimits;
 
 pub use self::tenancy::{Claimed, Known, ListDesk, ListEntries, ListErrand, ListError, ListPage, Tenancy};
 pub use carriage::{Call, Parcel, Receipt};
+pub use deliveries::{Authorization, Delivered, Deliveries, Delivery, Hidden, PoolErrand, PoolGone, Saying};
 pub use door::{AskError, Door, Limits};
 pub use egress::{Egress, Paused, Seat, Ticket};
 pub use filter::{Age, AgeError, Class, Filter, Pattern, PatternError, Selector};

@@ -5,8 +5,8 @@ use std::{collections::HashMap, fmt, path::PathBuf};
 use mail::Span;
 
 use crate::{
-    Config, ConfigError, CoreCount, DomainPattern, Journal, ListenAddress, Listener, ListenerKind,
-    ListenerTls, Loaded, Problem, ReplyAction, ReplyRule, Via, reader::Reader, size_text,
+    Config, ConfigError, CoreCount, DomainPattern, Hop, Host, Journal, ListenAddress, Listener, ListenerKind,
+    ListenerTls, Loaded, Problem, ReplyAction, ReplyRule, Route, RouteTls, Via, reader::Reader, size_text,
 };
 
 /// What works, but perhaps not as somebody thinks.
@@ -30,6 +30,7 @@ impl Config {
         self.check_relay(reader);
         self.check_routes(reader);
         self.check_credentials(reader);
+        self.check_means(reader);
         self.check_sites(reader);
         self.check_tenants(reader);
         self.check_consent(reader);
@@ -503,14 +504,16 @@ impl Config {
                 }
             }
             match route.via {
-                Via::Hop if route.hosts.is_empty() => {
+                Via::Hop | Via::Lmtp if route.hosts.is_empty() => {
+                    let by_lmtp = route.via == Via::Lmtp;
+                    let host = if by_lmtp { "unix:/run/dovecot/lmtp" } else { "relay.example.org:25" };
                     reader.missing(
                         &key,
-                        "hosts = [\"relay.example.org:25\"]",
-                        "via = \"hop\" needs next hops",
+                        &format!("hosts = [\"{host}\"]"),
+                        &format!("via = \"{}\" needs next hops", route.via),
                     );
                 }
-                Via::Mx | Via::Discard | Via::Hold if !route.hosts.is_empty() => {
+                Via::Mx | Via::Discard | Via::Hold | Via::Pipe | Via::Http if !route.hosts.is_empty() => {
                     let problem = format!("hosts are for via = \"hop\", this is via = \"{}\"", route.via);
                     reader.conflict(
                         &[&format!("{key}.hosts")],
@@ -518,7 +521,8 @@ impl Config {
                         "change `via`, or leave `hosts` out",
                     );
                 }
-                Via::Hop | Via::Mx | Via::Discard | Via::Hold => {}
+                Via::Hop | Via::Lmtp => check_hosts(&key, route, reader),
+                Via::Mx | Via::Discard | Via::Hold | Via::Pipe | Via::Http => {}
             }
             check_identity(&key, (&route.client_certificate, &route.client_key), reader);
         }
@@ -655,6 +659,27 @@ pub(crate) fn check_identity(
             reader.missing(key, "client-key = \"client-key.pem\"", "name the file of its private key");
         }
         (None, None) | (Some(_), Some(_)) => {}
+    }
+}
+
+/// What is spoken at the hosts of a route, and what is not.
+fn check_hosts(key: &str, route: &Route, reader: &mut Reader<'_>) {
+    let at = format!("{key}.hosts");
+    // RFC 2033 §5.
+    let is_smtp = |hop: &&Hop| route.via == Via::Lmtp && hop.port == 25 && !matches!(hop.host, Host::Unix(_));
+    if let Some(hop) = route.hosts.iter().find(is_smtp) {
+        let problem = format!("{hop} is the port of SMTP, which LMTP must not be spoken on");
+        reader.conflict(
+            &[&at, &format!("{key}.via")],
+            problem,
+            "name its port, such as 24, or a Unix socket",
+        );
+    }
+    let wants_tls = matches!(route.tls, RouteTls::Required | RouteTls::DaneRequired | RouteTls::Verified);
+    if let Some(hop) = route.hosts.iter().find(|hop| wants_tls && matches!(hop.host, Host::Unix(_))) {
+        let problem = format!("there is no TLS at {hop}, and tls = \"{}\" wants it", route.tls);
+        let remedy = "set tls = \"opportunistic\" or \"none\": what goes there does not leave the host";
+        reader.conflict(&[&format!("{key}.tls"), &at], problem, remedy);
     }
 }
 

@@ -68,6 +68,8 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.reply_rules.pop(), Some(ReplyRule::sample()));
     assert_eq!(all.credentials.pop(), Some(Credential::sample()));
     assert_eq!(all.retries.pop(), Some(Retry::sample()));
+    assert_eq!(all.programs.pop(), Some(crate::Program::sample()));
+    assert_eq!(all.endpoints.pop(), Some(crate::Endpoint::sample()));
     assert_eq!(all, config);
 }
 
@@ -548,6 +550,68 @@ fn contradictions_are_told_where_they_were_written() {
             "1:1: route.r: missing, expected `hosts = [\"relay.example.org:25\"]`; via = \"hop\" needs next hops",
             "7:1: route.s.domains: \"*\" is already in route.r; each pattern belongs to one route",
             "8:1: route.s.hosts: hosts are for via = \"hop\", this is via = \"mx\"; change `via`, or leave `hosts` out",
+        ],
+    );
+    check(
+        "[[route]]\nname = \"r\"\ndomains = [\"*\"]\nvia = \"lmtp\"\nhosts = [\"unix:/run/lmtp\", \"192.0.2.1\"]\ntls = \"verified\"",
+        &[
+            "5:1: route.r.hosts: 192.0.2.1:25 is the port of SMTP, which LMTP must not be spoken on; name its port, such as 24, \
+             or a Unix socket",
+            "6:1: route.r.tls: there is no TLS at unix:/run/lmtp, and tls = \"verified\" wants it; set tls = \
+             \"opportunistic\" or \"none\": what goes there does not leave the host",
+        ],
+    );
+    check(
+        "[[route]]\nname = \"r\"\ndomains = [\"*\"]\nvia = \"hop\"\nhosts = [\"unix:run;x\"]",
+        &[
+            "5:10: route.r.hosts: expected a host such as \"relay.example.org\", \"relay.example.org:2525\", \"192.0.2.1:25\", \
+             \"[2001:db8::1]:25\" or \"unix:/run/dovecot/lmtp\", found \"unix:run;x\"; write the whole path of the socket, of \
+             letters, digits, / . _ - and @",
+        ],
+    );
+    check(
+        "[[route]]\nname = \"r\"\ndomains = [\"a.test\"]\nvia = \"pipe\"\n[[route]]\nname = \"s\"\ndomains = [\"b.test\"]\n\
+         via = \"http\"\nendpoint = \"none\"\n[[route]]\nname = \"t\"\ndomains = [\"c.test\"]\nprogram = \"p\"\n[[program]]\n\
+         name = \"p\"\ncommand = [\"/bin/true\"]",
+        &[
+            "1:1: route.r: missing, expected `program = \"name\"`; via = \"pipe\" needs one; name a `[[program]]`",
+            "9:1: route.s.endpoint: there is no `[[endpoint]]` with the name none; name one that there is",
+            "13:1: route.t.program: this is for via = \"pipe\", and not for via = \"mx\"; change `via`, or leave it out",
+        ],
+    );
+    check(
+        "[[program]]\nname = \"a b\"\ncommand = [\"true\"]\n[[program]]\nname = \"c\"\ngroup = \"g\"\nenvironment = [\"A-B=c\"]\n\
+         directory = \"x\"\n[[program]]\nname = \"d\"\ncommand = [\"/bin/x\", \"{user}\", \"-d{recipients}\", \"{domain}\"]\nrecipients-max = 5",
+        &[
+            "2:1: program.a b.name: \"a b\" is no name of letters, digits, - and _, 64 at most; name it by one such word",
+            "3:1: program.a b.command: \"true\" is no path from the root on; write the whole path of the program",
+            "4:1: program.c: missing, expected `command = [\"/usr/bin/program\"]`; say what is to be run",
+            "8:1: program.c.directory: \"x\" is no path from the root on; write the whole path of a directory",
+            "4:1: program.c: missing, expected `user = \"vmail\"`; a group goes with a user",
+            "7:1: program.c.environment: \"A-B=c\" is no variable; write \"NAME=value\"",
+            "11:1: program.d.command: {user} stands for nothing; there are {sender}, {recipient}, {recipients}, {local-part}, \
+             {domain} and {id}",
+            "11:1: program.d.command: {recipients} is an argument by itself, which becomes several; let it stand alone, or \
+             write {recipient}",
+            "11:1: program.d.command: \"{domain}\" is for one recipient, and there may be 5; set recipients-max = 1, or use \
+             {recipients}",
+        ],
+    );
+    check(
+        "[[endpoint]]\nname = \"f\"\nurl = \"ftp://x/\"",
+        &[
+            "3:7: endpoint.f.url: expected a URL such as \"https://intake.example.org/mail\" or \"http://127.0.0.1:8080/mail\", \
+             found \"ftp://x/\"; it begins with https:// or http://",
+        ],
+    );
+    check(
+        "[[endpoint]]\nname = \"e\"\n[[endpoint]]\nname = \"g\"\nurl = \"http://in.test/\"\n\
+         credential = \"c\"\nheaders = [\"Host: x\", \"A: b\"]\n[[credential]]\nname = \"c\"\nuser = \"u\"\npassword-file = \"p\"",
+        &[
+            "1:1: endpoint.e: missing, expected `url = \"https://intake.example.org/mail\"`; say where it is",
+            "7:1: endpoint.g.headers: \"Host: x\" is no field of a request that may be set here; write \"Name: value\", with a \
+             name that is not one of ours",
+            "5:1: endpoint.g.url: a secret would be sent in clear; use https://, or log in nowhere",
         ],
     );
     check(

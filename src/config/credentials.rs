@@ -1,13 +1,15 @@
 //! Logging in at next hops.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    Config, RouteTls, Via,
-    notation::{FilePath, List, Maybe, Text, Word},
+    Config, Hop, Host, RouteTls, Via,
+    notation::{FilePath, List, Maybe, Text, Time, Word},
     reader::Reader,
     schema::{Entry, choice, section},
 };
+
+const SECOND: u64 = 1_000;
 
 choice! {
     /// A way to log in.
@@ -16,7 +18,7 @@ choice! {
         ScramSha256 = "scram-sha-256",
         /// SCRAM-SHA-1 (RFC 5802)
         ScramSha1 = "scram-sha-1",
-        /// XOAUTH2, with the token of `token-file`
+        /// XOAUTH2, with the token of `token-file` or `token-program`
         XOAuth2 = "xoauth2",
         /// PLAIN (RFC 4616): the password as it is
         Plain = "plain",
@@ -63,6 +65,11 @@ section! {
         password_env: Option<String> [Maybe<Text>] = None;
         /// Or the file of a token for XOAUTH2, which whoever renews tokens writes anew; for its mode the same holds.
         token_file: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// Or a `[[program]]` that writes a token, and nothing else, for what takes longer to renew than to write a file: it is run when
+        /// the last token is older than `token-lifetime`, or was refused.
+        token_program: Option<String> [Maybe<Text>] = None;
+        /// How long a token of `token-program` is used.
+        token_lifetime: Duration [Time<{ SECOND }, { 24 * 3_600 * SECOND }>] = Duration::from_secs(1_800);
         /// Which ways may be used. Of those that the next hop offers too, the strongest is, in the order of this list.
         mechanisms: Vec<LoginMechanism> [List<Word>] = vec![
             LoginMechanism::ScramSha256,
@@ -76,6 +83,13 @@ section! {
         /// What becomes of mail when the next hop refuses the login for good (5yz). It is the operator's to mend and no fault of the
         /// mail's, so it waits; all else (a login that is refused for now, no secret, no TLS) delays mail in any case.
         refused: Refused [Word] = Refused::Defer;
+    }
+}
+
+impl Credential {
+    /// Whether it is a token, and no password.
+    pub const fn is_token(&self) -> bool {
+        self.token_file.is_some() || self.token_program.is_some()
     }
 }
 
@@ -110,6 +124,7 @@ impl Config {
                 ("password-file", credential.password_file.is_some()),
                 ("password-env", credential.password_env.is_some()),
                 ("token-file", credential.token_file.is_some()),
+                ("token-program", credential.token_program.is_some()),
             ];
             let mut given = sources.iter().filter(|(_, is_given)| *is_given).map(|(name, _)| *name);
             match (given.next(), given.next()) {
@@ -122,7 +137,13 @@ impl Config {
                     reader.conflict(&[&format!("{key}.{second}")], problem, "leave one out");
                 }
             }
-            let is_token = credential.token_file.is_some();
+            if let Some(name) = &credential.token_program
+                && self.program(name).is_none()
+            {
+                let problem = format!("there is no `[[program]]` with the name {name}");
+                reader.conflict(&[&format!("{key}.token-program")], problem, "name one that there is");
+            }
+            let is_token = credential.is_token();
             let fits = |mechanism: &LoginMechanism| (*mechanism == LoginMechanism::XOAuth2) == is_token;
             if !credential.mechanisms.iter().any(fits) {
                 let what = if is_token { "a token" } else { "a password" };
@@ -141,22 +162,26 @@ impl Config {
                 continue;
             };
             // What the DNS says is no host that we have an account with.
-            if route.via != Via::Hop {
+            if !matches!(route.via, Via::Hop | Via::Lmtp) {
                 let problem =
                     format!("one logs in at hosts that one has named, this is via = \"{}\"", route.via);
                 reader.conflict(&[&at, &format!("{key}.via")], problem, "set via = \"hop\", or leave it out");
                 continue;
             }
-            let enough = match (credential.secrecy, route.tls) {
-                (Secrecy::None, _)
-                | (Secrecy::Verified, RouteTls::Verified | RouteTls::DaneRequired)
-                | (Secrecy::Tls, RouteTls::Verified | RouteTls::DaneRequired | RouteTls::Required) => true,
-                (
-                    Secrecy::Verified,
-                    RouteTls::None | RouteTls::Opportunistic | RouteTls::Required | RouteTls::Dane,
-                )
-                | (Secrecy::Tls, RouteTls::None | RouteTls::Opportunistic | RouteTls::Dane) => false,
-            };
+            let is_local = |hop: &Hop| matches!(hop.host, Host::Unix(_));
+            let enough = route.hosts.iter().all(is_local)
+                || match (credential.secrecy, route.tls) {
+                    (Secrecy::None, _)
+                    | (Secrecy::Verified, RouteTls::Verified | RouteTls::DaneRequired)
+                    | (Secrecy::Tls, RouteTls::Verified | RouteTls::DaneRequired | RouteTls::Required) => {
+                        true
+                    }
+                    (
+                        Secrecy::Verified,
+                        RouteTls::None | RouteTls::Opportunistic | RouteTls::Required | RouteTls::Dane,
+                    )
+                    | (Secrecy::Tls, RouteTls::None | RouteTls::Opportunistic | RouteTls::Dane) => false,
+                };
             if !enough {
                 let problem = format!(
                     "tls = \"{}\" is too little for a login that is to be secret (secrecy = \"{}\")",

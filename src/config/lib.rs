@@ -16,6 +16,7 @@ mod error;
 mod example;
 mod load;
 mod machine;
+mod means;
 mod notation;
 mod operating;
 mod parse;
@@ -48,6 +49,7 @@ pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
+pub use means::{Endpoint, EndpointBody, EndpointUrl, Program, ProgramLines};
 pub use operating::{
     ApiKey, Hardening, Http, KeyHash, Log, LogFormat, LogLevel, Output, Secret, Shutdown, Upgrade,
 };
@@ -126,6 +128,10 @@ section! {
         verify: Verify [Table] = Verify::default();
         /// Routes.
         routes "route": Vec<Route> [Entries] = Vec::new();
+        /// Programs that take mail.
+        programs "program": Vec<Program> [Entries] = Vec::new();
+        /// Services that take mail by HTTP.
+        endpoints "endpoint": Vec<Endpoint> [Entries] = Vec::new();
         /// Logins at next hops.
         credentials "credential": Vec<Credential> [Entries] = Vec::new();
         /// Sites.

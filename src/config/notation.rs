@@ -516,7 +516,8 @@ impl Spelled for ListenAddress {
 
 impl Spelled for Hop {
     const KIND: &'static str = "host, or host and port";
-    const EXPECTED: &'static str = "a host such as \"relay.example.org\", \"relay.example.org:2525\", \"192.0.2.1:25\" or \"[2001:db8::1]:25\"";
+    const EXPECTED: &'static str = "a host such as \"relay.example.org\", \"relay.example.org:2525\", \"192.0.2.1:25\", \"[2001:db8::1]:25\" or \
+         \"unix:/run/dovecot/lmtp\"";
 
     fn parse(text: &str) -> Result<Self, String> {
         let host = |text: &str| match text.parse::<IpAddr>() {
@@ -524,6 +525,15 @@ impl Spelled for Hop {
             Err(_) if text.starts_with('[') => Err(String::new()),
             Err(_) => Domain::parse(text).map(Host::Name).map_err(|error| error.to_string()),
         };
+        if let Some(path) = text.strip_prefix("unix:") {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-@".contains(&byte);
+            // So long may the path of a socket be (unix(7)).
+            return if path.starts_with('/') && path.len() < 108 && path.bytes().all(is_plain) {
+                Ok(Self { host: Host::Unix(path.into()), port: 25 })
+            } else {
+                Err("write the whole path of the socket, of letters, digits, / . _ - and @".into())
+            };
+        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return match address.port() {
                 0 => Err("port 0 cannot be connected to".into()),

@@ -37,6 +37,8 @@ pub enum Host {
     Address(IpAddr),
     /// By name; its addresses are looked up.
     Name(Domain),
+    /// It is this one, at a Unix socket.
+    Unix(PathBuf),
 }
 
 /// A next hop with its port.
@@ -44,7 +46,7 @@ pub enum Host {
 pub struct Hop {
     /// The host.
     pub host: Host,
-    /// The port; 25 when none was written.
+    /// The port; 25 when none was written, and of no meaning at a Unix socket.
     pub port: u16,
 }
 
@@ -55,6 +57,12 @@ choice! {
         Mx = "mx",
         /// to `hosts`, one after the other
         Hop = "hop",
+        /// to `hosts` by LMTP (RFC 2033), which is for servers that keep mail: they answer for each recipient
+        Lmtp = "lmtp",
+        /// into a program, named by `program`
+        Pipe = "pipe",
+        /// to a service that speaks HTTP, named by `endpoint`
+        Http = "http",
         /// nowhere: it counts as delivered and is forgotten
         Discard = "discard",
         /// not yet: it waits until somebody comes for it (ATRN, see `[[etrn]]`), or a reload gives it another route
@@ -104,8 +112,13 @@ section! {
         domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
         /// How.
         via: Via [Word] = Via::Mx;
-        /// With via = "hop": the next hops, the best first.
+        /// With via = "hop" or "lmtp": the next hops, the best first. "unix:/run/dovecot/lmtp" is a socket of this host, where TLS is not
+        /// spoken.
         hosts: Vec<Hop> [List<Literal>] = Vec::new();
+        /// With via = "pipe": the name of a `[[program]]`.
+        program: Option<String> [Maybe<Text>] = None;
+        /// With via = "http": the name of an `[[endpoint]]`.
+        endpoint: Option<String> [Maybe<Text>] = None;
         /// With via = "mx": the port of the hosts.
         port: u16 [Whole<1, 65535>] = 25;
         /// TLS towards the next hop: the least there has to be.
@@ -118,7 +131,7 @@ section! {
         client_certificate: Option<PathBuf> [Maybe<FilePath>] = None;
         /// Its private key, as PEM.
         client_key: Option<PathBuf> [Maybe<FilePath>] = None;
-        /// With via = "hop": as whom we log in there, the name of a `[[credential]]`. Empty: we do not.
+        /// With via = "hop" or "lmtp": as whom we log in there, the name of a `[[credential]]`. Empty: we do not.
         credential: Option<String> [Maybe<Text>] = None;
         /// Connections open at once to one next hop, over all cores.
         concurrency_max: u32 [Whole<1, 100_000>] = 20;
@@ -346,6 +359,7 @@ impl fmt::Display for Hop {
         match &self.host {
             Host::Address(address) => write!(f, "{}", SocketAddr::new(*address, self.port)),
             Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -16,6 +16,7 @@ mod launcher;
 mod notify;
 mod open;
 mod privileges;
+mod programs;
 mod reload;
 mod say;
 mod serve;
@@ -85,6 +86,9 @@ enum Command {
     /// What starts the new program at an upgrade; `serve` starts it.
     #[command(hide = true)]
     Launch(launcher::LaunchArguments),
+    /// What runs the programs that mail is given to; `serve` starts it.
+    #[command(hide = true)]
+    Programs(programs::ProgramsArguments),
     /// Make an API key for mail by HTTP, and print what to write into the configuration.
     ///
     /// The key is printed once and kept nowhere: the configuration has its hash alone.
@@ -180,6 +184,7 @@ fn main() -> ExitCode {
         }
         Command::Upgrade(arguments) => upgrade(&arguments),
         Command::Launch(arguments) => launcher::run(&arguments),
+        Command::Programs(arguments) => programs::run(&arguments),
         Command::Check(arguments) => Ok(check::check(&arguments.config)),
         Command::Init(arguments) => init::init(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Reload(arguments) => reload(&arguments.config),

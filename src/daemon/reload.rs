@@ -11,7 +11,7 @@ use std::{
 };
 
 use admin::{Operations, Reloaded};
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
 use bridge::{Door, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
@@ -29,6 +29,7 @@ use watch::log;
 
 use crate::{
     open,
+    programs::Programs,
     signers::{self, UnusableKey},
     tenants::TenancyLimits,
     watch_files::Stamps,
@@ -39,6 +40,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ours {
     certificates: Vec<CertificateFiles>,
+    /// They are read anew by whoever runs them, when they are others.
+    programs: Vec<config::Program>,
     public_authorities: Public,
     authorities: Vec<PathBuf>,
     /// What is shown to next hops: chain and key.
@@ -108,6 +111,8 @@ pub(crate) struct Reloader<'a> {
     /// When they are looked at again.
     pub(crate) next_look: Cell<tokio::time::Instant>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What runs programs, where there were any at the start.
+    pub(crate) programs: Option<Arc<Programs>>,
     /// How the policies of domains are fetched.
     pub(crate) policies: Arc<ArcSwap<PolicyFetching>>,
     /// How domains are told about TLS.
@@ -132,6 +137,7 @@ impl Ours {
         };
         let listed = config.relay.certificates.iter();
         Self {
+            programs: config.programs.clone(),
             certificates: config.certificates.iter().map(files).collect(),
             public_authorities: match config.outbound_tls.public_authorities {
                 true => Public::Believed,
@@ -349,6 +355,14 @@ impl Reloader<'_> {
                 open::lines(&errors)
             )
         })?;
+        if self.programs.is_none()
+            && let Some(program) = config.programs.first()
+        {
+            let place = loaded.places.name(&format!("program.{}", program.name.to_ascii_lowercase()));
+            bail!(
+                "{place}: the first program takes a restart, since this server has given up the right to start any"
+            );
+        }
         let ours = Ours::new(&config);
         let stamps = Stamps::of(ours.files());
         let papers = ours.papers(Some(&self.papers)).map_err(|error| match error {
@@ -366,6 +380,9 @@ impl Reloader<'_> {
         let snapshot = ours.snapshot(Arc::new(config), &papers)?;
         let fetching = ours.policy_fetching(&papers)?;
         let reporting = ours.tls_reporting(&fetching)?;
+        if let Some(programs) = self.programs.as_ref().filter(|_| ours.programs != self.ours.programs) {
+            programs.reload();
+        }
         self.snapshot.store(Arc::new(snapshot));
         self.tls_reporting.store(Arc::new(reporting));
         self.policies.store(Arc::new(fetching));

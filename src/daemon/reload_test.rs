@@ -36,6 +36,18 @@ hosts = ["192.0.2.1"]
 [[route]]
 name = "m"
 domains = ["*"]
+[[program]]
+name = "pr"
+command = ["/bin/true"]
+[[program]]
+name = "pr2"
+command = ["/bin/true"]
+[[endpoint]]
+name = "en"
+url = "https://in.example.org/"
+[[endpoint]]
+name = "en2"
+url = "https://in.example.org/"
 [[reply-rule]]
 name = "q"
 codes = [450]
@@ -314,6 +326,32 @@ verify.cache-max = 7
 verify.connections-max = 7
 route.domains = ["example.com"]
 route.via = "discard" | via = "mx" | hosts = []
+route.program = "pr2" | via = "pipe" | program = "pr" | hosts = []
+route.endpoint = "en2" | via = "http" | endpoint = "en" | hosts = []
+program.command = ["/bin/false"]
+program.user = "mail"
+program.group = "mail" | program.user = "nobody"
+program.directory = "/tmp"
+program.environment = ["A=b"]
+program.timeout = "7s"
+program.recipients-max = 7
+program.line-ends = "crlf"
+program.return-path = false
+program.delivered-to = false
+program.mbox-from = true
+program.permanent = [67]
+program.memory-max = "70MiB"
+program.file-max = "70MiB"
+program.cpu-max = "7s"
+program.new-privileges = true
+endpoint.url = "https://in.example.com/" | route.via = "http" | route.endpoint = "en" | route.hosts = []
+endpoint.body = "json" | route.via = "http" | route.endpoint = "en" | route.hosts = []
+endpoint.headers = ["A: b"] | route.via = "http" | route.endpoint = "en" | route.hosts = []
+endpoint.credential = "c" | route.via = "http" | route.endpoint = "en" | route.hosts = []
+endpoint.secret-file = "s" | route.via = "http" | route.endpoint = "en" | route.hosts = []
+endpoint.recipients-max = 7 | route.via = "http" | route.endpoint = "en" | route.hosts = []
+endpoint.timeout = "7s" | route.via = "http" | route.endpoint = "en" | route.hosts = []
+endpoint.permanent = [410] | route.via = "http" | route.endpoint = "en" | route.hosts = []
 route.hosts = ["192.0.2.2"]
 route.port = 26 | via = "mx" | hosts = []
 route.tls = "none"
@@ -334,6 +372,8 @@ credential.user = "bob"
 credential.password-file = "p2"
 credential.password-env = "P2" | password-file = "" | password-env = "P"
 credential.token-file = "t2" | password-file = "" | token-file = "t"
+credential.token-program = "pr2" | password-file = "" | token-program = "pr"
+credential.token-lifetime = "7m"
 credential.mechanisms = ["plain"]
 credential.secrecy = "none"
 credential.refused = "fail"
@@ -528,6 +568,8 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "tenant",
         "dkim",
         "credential",
+        "program",
+        "endpoint",
         "source",
         "pool",
         "warm-up",

@@ -21,7 +21,7 @@ use std::{
 use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Door, Egress, PoliciesLimits, SourceView, StsPolicies, Tenancy};
+use bridge::{Deliveries, Door, Egress, PoliciesLimits, SourceView, StsPolicies, Tenancy};
 use config::{Config, ListenerTls, Loaded, Places};
 use inject::Injections;
 use mail::Timestamp;
@@ -53,6 +53,7 @@ use crate::{
     launcher::Launcher,
     notify::Notify,
     open, privileges,
+    programs::Programs,
     reload::{Ours, Reloader},
     say::say,
     server::{Asked, Before, Cores, Ending, Server, Spares},
@@ -62,6 +63,8 @@ use crate::{
 };
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Mail that waits for the pool to begin with it; more of it waits with its shard.
+const DELIVERIES_WAITING_MAX: usize = 64;
 
 /// Whether there is a server already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +103,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             |error| say(&format!("ringpost: warning: there will be no upgrade without a restart: {error:#}"));
         started.map_err(told).ok()
     });
+    let programs = if config.programs.is_empty() {
+        None
+    } else {
+        Some(Arc::new(Programs::start(path).context("cannot start the process that runs programs")?))
+    };
     let notify = Notify::connect();
     let data_directory = || places.name("data-directory");
     let (predecessor, lock, estate) = match met {
@@ -197,6 +205,9 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         None => BTreeMap::new(),
     };
     let policies = policies(&config, &pool, &fetching);
+    let (deliveries, to_deliver) = Deliveries::new(DELIVERIES_WAITING_MAX);
+    let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
+    pool.deliver(to_deliver, runs_programs, fetching.clone());
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let tls_counts = TlsCounts::new(&config.data_directory, clock);
     // What the one before has, it still counts.
@@ -238,6 +249,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             balance: balance.remove(0),
             neighbours: door.neighbours(),
             policies: policies.clone(),
+            deliveries: deliveries.clone(),
             tenancy: tenancy.clone(),
             egress: egress.clone(),
             metrics: registry.shard(number, &refusals()),
@@ -250,7 +262,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         waiting.push(served);
     }
     // The errands end when no shard has any.
-    drop((ended, policies));
+    drop((ended, policies, deliveries));
     let served = pool.runtime().block_on(async {
         for served in waiting {
             if served.await.is_err() {
@@ -308,6 +320,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         stamps,
         next_look: Cell::new(tokio::time::Instant::now()),
         snapshot,
+        programs,
         policies: fetching,
         tls_reporting,
         tenancy,

@@ -16,17 +16,17 @@
 
 use std::{
     collections::VecDeque,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use dns::{Answer, ExchangeHost, Kind, Name, Outcome as Dns, Question, Records, Security};
 use mail::{Domain, Status};
-use smtp::client::{Ending, Loss, NoLogin, ReplyClass, Stage, TlsLevel};
+use smtp::client::{Ending, Loss, NoLogin, Protocol, ReplyClass, Stage, TlsLevel};
 
 use crate::{
-    Basis, DaneUse, Demand, Family, Outcome, Place, Protection, Remote, Route, Sources, StsUse, Teller,
-    TlsPolicy, Via,
+    Basis, DaneUse, Demand, Endpoint, Family, Outcome, Place, Protection, Remote, Route, Sources, StsUse,
+    Teller, TlsPolicy, Via,
     dane::{self, DaneHost},
     protection::{Published, Terms, rank},
     sts::{self, Policy},
@@ -133,6 +133,8 @@ pub struct Attempt {
     sts: StsUse,
     /// Whether DNSSEC or the operator says which hosts there are.
     proven: bool,
+    /// Whether the hosts keep the mail, and relay none.
+    is_final: bool,
     /// Names of the domain: as it was asked for, and at the end of its aliases.
     domains: Vec<Name>,
     /// What the host that is tried is held to.
@@ -149,7 +151,7 @@ pub struct Attempt {
     /// Addresses of the host that is tried, still to be tried.
     addresses: VecDeque<Remote>,
     /// Where connections were tried: two hosts may share an address.
-    tried: Vec<(IpAddr, u16)>,
+    tried: Vec<Endpoint>,
     /// The preference of the host that is tried.
     preference: u16,
     /// What is being connected to, where that is more than one.
@@ -228,12 +230,14 @@ impl Attempt {
     /// An attempt to deliver to a domain by a route. The seed decides the order of equals.
     ///
     /// # Panics
-    /// When the route discards or holds: nothing is attempted by it.
+    /// When the route discards or holds, or the pool delivers: no connection is made by it.
     pub fn new(route: &Route, domain: &Domain, own: Arc<Own>, limits: AttemptLimits, seed: u64) -> Self {
         let origin = match &route.via {
             Via::Mx(port) => Origin::Mx(domain.clone(), *port),
             Via::NextHop(hosts) => Origin::Route(hosts.clone()),
-            via @ (Via::Discard | Via::Hold | Via::Reports) => unreachable!("no attempt is made via {via:?}"),
+            via @ (Via::Discard | Via::Hold | Via::Reports | Via::Pool(_)) => {
+                unreachable!("no attempt is made via {via:?}")
+            }
         };
         Self {
             own,
@@ -246,6 +250,7 @@ impl Attempt {
             },
             sts: route.options.sts,
             proven: matches!(route.via, Via::NextHop(_)),
+            is_final: route.options.protocol == Protocol::Lmtp,
             domains: Vec::new(),
             protection: Protection { tls: route.options.tls, basis: Basis::Route },
             findings: Vec::new(),
@@ -482,10 +487,11 @@ impl Attempt {
     }
 
     fn hop(&mut self, remote: Remote) -> Hop {
-        self.tried.push((remote.address, remote.port));
-        let source = match remote.address {
-            IpAddr::V4(_) => self.sources.v4.map(IpAddr::V4),
-            IpAddr::V6(_) => self.sources.v6.map(IpAddr::V6),
+        self.tried.push(remote.endpoint.clone());
+        let source = match remote.address() {
+            Some(IpAddr::V4(_)) => self.sources.v4.map(IpAddr::V4),
+            Some(IpAddr::V6(_)) => self.sources.v6.map(IpAddr::V6),
+            None => None,
         };
         let Protection { tls, basis } = self.protection.clone();
         Hop { remote: Arc::new(remote), tls, basis, source }
@@ -497,6 +503,16 @@ impl Attempt {
         match host.place.clone() {
             Place::Address(address) => {
                 self.hold_to(None, Published::Nothing, &literal(address), &host, vec![address]);
+                None
+            }
+            // What does not leave the host needs no TLS.
+            Place::Unix(path) => {
+                self.protection = Protection { tls: TlsLevel::None, basis: Basis::Route };
+                let name = format!("unix:{}", path.display()).into();
+                let endpoint = Endpoint::Unix(path);
+                if !self.tried.contains(&endpoint) {
+                    self.addresses.push_back(Remote { name, endpoint, is_final: self.is_final });
+                }
                 None
             }
             Place::Name(name) => {
@@ -740,7 +756,8 @@ impl Attempt {
         }
         addresses.sort_unstable();
         addresses.dedup();
-        addresses.retain(|address| !self.tried.contains(&(*address, host.port)));
+        let endpoint = |address| Endpoint::Tcp(SocketAddr::new(address, host.port));
+        addresses.retain(|address| !self.tried.contains(&endpoint(*address)));
         self.shuffle(&mut addresses);
         // A host has addresses of both kinds, and one that cannot be reached by the one is tried by the other (RFC 3974 §3).
         let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv6);
@@ -752,7 +769,8 @@ impl Attempt {
         while self.addresses.len() < self.limits.addresses_max {
             let before = self.addresses.len();
             for address in [first.next(), second.next()].into_iter().flatten() {
-                self.addresses.push_back(Remote { name: name.into(), address, port: host.port });
+                let (name, endpoint) = (name.into(), endpoint(address));
+                self.addresses.push_back(Remote { name, endpoint, is_final: self.is_final });
             }
             if self.addresses.len() == before {
                 break;
@@ -839,6 +857,7 @@ impl Own {
                 self.ports.contains(&host.port) && self.names.iter().any(|own| **own == *name.as_str())
             }
             Place::Address(address) => self.is_address(*address, host.port),
+            Place::Unix(_) => false,
         }
     }
 

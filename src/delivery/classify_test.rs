@@ -33,7 +33,7 @@ fn outcome(stage: Stage, text: &str) -> Outcome {
 }
 
 fn remote() -> Arc<Remote> {
-    Arc::new(Remote { name: "mx1.example.net".into(), address: [192, 0, 2, 1].into(), port: 25 })
+    Arc::new(Remote::relay("mx1.example.net".into(), [192, 0, 2, 1].into(), 25))
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod classify;
 mod connections;
 pub mod dane;
 pub mod egress;
+mod means;
 mod outcome;
 mod protection;
 mod retry;
@@ -24,7 +25,8 @@ mod tls_memory;
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, RefusedLogin, Step};
 pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, Rule, RulesError};
 pub use connections::{Connections, ConnectionsLimits};
-pub use outcome::{Diagnostic, Fate, Outcome, Remote, Report, Teller, fates};
+pub use means::{Answered, Exit, LineEnds, Means, Program, ProgramContent, Service, ServiceBody, ServiceUrl};
+pub use outcome::{Diagnostic, Endpoint, Fate, Outcome, Remote, Report, Teller, fates};
 pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};
 pub use retry::{
     Answerable, MailClass, Plan, PlannedWait, RefusedMail, RetryRule, RetryRules, hint as retry_hint,

@@ -2,7 +2,12 @@
 //!
 //! This is the only place where that is decided.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use mail::{DeliverByMode, DeliverByTrace, Handling, Status, Timestamp};
 use smtp::client::{Answer, Loss, Offers, Reply, ReplyClass, Stage, TransactionOutcome};
@@ -68,15 +73,26 @@ pub enum Diagnostic {
     Text(Box<str>),
 }
 
-/// A host that a connection was made or tried to.
+/// What a connection was made or tried to, or what has taken mail without one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Remote {
     /// Its name; an address literal when it has none (RFC 3464 §2.3.5).
     pub name: Box<str>,
-    /// Its address.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Whether it is the end of the way, as far as we know: it keeps the mail and relays none.
+    pub is_final: bool,
+}
+
+/// Where somebody is who takes mail.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// At a port of a host.
+    Tcp(SocketAddr),
+    /// At a socket of this host.
+    Unix(Arc<Path>),
+    /// Behind the pool of this server: a program, or a service that speaks HTTP.
+    Pool,
 }
 
 /// What is to be done with a recipient after a transaction.
@@ -165,7 +181,8 @@ impl Outcome {
         Self::Deferred(Report { status, remote, diagnostic, stage: None })
     }
 
-    pub(crate) fn failed(status: Status, text: impl fmt::Display) -> Self {
+    /// We found that it does not go.
+    pub fn failed(status: Status, text: impl fmt::Display) -> Self {
         let diagnostic = Diagnostic::Text(text.to_string().into());
         Self::Failed(Report { status, remote: None, diagnostic, stage: None })
     }
@@ -198,9 +215,32 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+impl Remote {
+    /// Another mail server, there.
+    pub const fn relay(name: Box<str>, address: IpAddr, port: u16) -> Self {
+        Self { name, endpoint: Endpoint::Tcp(SocketAddr::new(address, port)), is_final: false }
+    }
+
+    /// Its address and port, where it has them.
+    pub const fn socket_address(&self) -> Option<SocketAddr> {
+        match self.endpoint {
+            Endpoint::Tcp(address) => Some(address),
+            Endpoint::Unix(_) | Endpoint::Pool => None,
+        }
+    }
+
+    /// Its address, where it has one.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.socket_address().map(|address| address.ip())
+    }
+}
+
 impl fmt::Display for Remote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]:{}", self.name, self.address, self.port)
+        match &self.endpoint {
+            Endpoint::Tcp(to) => write!(f, "{}[{}]:{}", self.name, to.ip(), to.port()),
+            Endpoint::Unix(_) | Endpoint::Pool => f.write_str(&self.name),
+        }
     }
 }
 
@@ -249,7 +289,7 @@ mod test {
     use super::*;
 
     fn remote() -> Arc<Remote> {
-        Arc::new(Remote { name: "mx.example".into(), address: [192, 0, 2, 1].into(), port: 25 })
+        Arc::new(Remote::relay("mx.example".into(), [192, 0, 2, 1].into(), 25))
     }
 
     fn reply(stage: Stage, text: &str) -> Answer {

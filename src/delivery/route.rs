@@ -5,15 +5,16 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use dns::Name;
 use mail::{Domain, ReversePath, TlsDemand};
-use smtp::client::{Chaining, Chunking, Limits, Options, TlsLevel};
+use smtp::client::{Chaining, Chunking, Limits, Options, Protocol, TlsLevel};
 
-use crate::{DaneUse, StsUse};
+use crate::{DaneUse, Means, StsUse};
 
 /// All routes, ready to be asked. The pattern that says most of a domain wins; of equal ones, the first.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +62,8 @@ pub enum Via {
     Mx(u16),
     /// To these hosts, the best first.
     NextHop(Vec<HopHost>),
+    /// Into a program, or to a service that speaks HTTP.
+    Pool(Arc<Means>),
     /// Nowhere: it counts as delivered.
     Discard,
     /// Nowhere yet: it waits for an operator.
@@ -74,7 +77,7 @@ pub enum Via {
 pub struct HopHost {
     /// Which.
     pub place: Place,
-    /// The port.
+    /// The port; of no meaning at a Unix socket.
     pub port: u16,
 }
 
@@ -85,6 +88,8 @@ pub enum Place {
     Address(IpAddr),
     /// By name; its addresses are looked up.
     Name(Name),
+    /// It is this host, at a Unix socket.
+    Unix(Arc<Path>),
 }
 
 /// Whether next hops that take it are told where a message first came from.
@@ -122,6 +127,8 @@ pub enum ReversePaths {
 /// How mail of a route is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteOptions {
+    /// Which protocol is spoken.
+    pub protocol: Protocol,
     /// How much TLS.
     pub tls: TlsLevel,
     /// Whether TLSA records are kept to.
@@ -207,6 +214,8 @@ const SOURCE: &str = "@";
 const MX: &str = "mx:";
 const HOP: &str = "hop:";
 const HOLD: &str = "hold";
+const PROGRAM: &str = "program:";
+const SERVICE: &str = "http:";
 /// Before the key of mail that is to travel under TLS alone.
 const TLS: &str = "requiretls:";
 /// Before the key of reports on such mail.
@@ -234,6 +243,7 @@ impl Demand {
 impl Default for RouteOptions {
     fn default() -> Self {
         Self {
+            protocol: Protocol::default(),
             tls: TlsLevel::default(),
             dane: DaneUse::default(),
             sts: StsUse::default(),
@@ -259,6 +269,7 @@ impl RouteOptions {
     /// has the secret to add.
     pub fn client(&self, hostname: &str, tls: TlsLevel) -> Options {
         Options {
+            protocol: self.protocol,
             hostname: hostname.into(),
             tls,
             chunking: self.chunking,
@@ -401,10 +412,10 @@ impl Routes {
         parted(key).2.strip_prefix(HOLD).is_some_and(|rest| rest.is_empty() || rest.starts_with(';'))
     }
 
-    /// Whether mail with this key is sent: to hosts that the DNS or a route names.
+    /// Whether mail with this key is sent: to hosts that the DNS or a route names, to a program or a service.
     pub fn is_sent_key(key: &str) -> bool {
         let site = parted(key).2;
-        site.starts_with(MX) || site.starts_with(HOP)
+        [MX, HOP, PROGRAM, SERVICE].iter().any(|kind| site.starts_with(kind))
     }
 
     /// What all mail with this key asks.
@@ -549,6 +560,7 @@ impl Routes {
             Via::Discard => "discard".to_owned(),
             Via::Hold => HOLD.to_owned(),
             Via::Reports => "reports".to_owned(),
+            Via::Pool(means) => means.to_string(),
             Via::NextHop(hosts) => {
                 let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
                 [HOP, &hosts.join(",")].concat()
@@ -608,6 +620,7 @@ impl fmt::Display for HopHost {
         match &self.place {
             Place::Address(address) => SocketAddr::new(*address, self.port).fmt(f),
             Place::Name(name) => write!(f, "{}:{}", name.as_str(), self.port),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

@@ -6,23 +6,27 @@ use memchr::memmem;
 ///
 /// A line ends with CRLF and with nothing else, as in [`crate::HeaderScan`].
 pub fn field<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    each_field(header, name).next()
+}
+
+/// The values of all fields with this name, in their order.
+pub(crate) fn each_field<'a>(header: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = header;
-    while !rest.is_empty() {
-        let (line, after) = unfolded(rest);
-        let head = line.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name.as_bytes()));
-        if head.is_some() {
-            // White space before the colon is the obsolete syntax (RFC 5322 §4.5).
-            let value = line[name.len()..].trim_ascii_start();
-            if let Some(value) = value.strip_prefix(b":") {
-                return Some(value);
+    std::iter::from_fn(move || {
+        while !rest.is_empty() {
+            let (line, after) = unfolded(rest);
+            rest = if line.is_empty() { &[] } else { after };
+            let head = line.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name.as_bytes()));
+            if head.is_some() {
+                // White space before the colon is the obsolete syntax (RFC 5322 §4.5).
+                let value = line[name.len()..].trim_ascii_start();
+                if let Some(value) = value.strip_prefix(b":") {
+                    return Some(value);
+                }
             }
         }
-        if line.is_empty() {
-            return None;
-        }
-        rest = after;
-    }
-    None
+        None
+    })
 }
 
 /// What a `List-Id` says, or a field like it: what stands between the last angle brackets, or all of it (RFC 2919 §2), without

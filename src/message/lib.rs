@@ -9,6 +9,7 @@ pub mod content;
 pub mod convert;
 pub mod date;
 mod field;
+pub mod local;
 mod scan;
 pub mod trace;
 

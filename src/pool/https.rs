@@ -1,10 +1,23 @@
 //! One request by HTTPS to a host whose addresses are known: no redirects, no proxies, no cookies, and an end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, StatusCode, body::Incoming, client::conn::http1, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{
+    Request, StatusCode,
+    body::{Body, Frame, Incoming, SizeHint},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use tls::ClientConfig;
 use tokio::{net::TcpStream, time::timeout};
@@ -60,7 +73,7 @@ pub(crate) async fn get_text(target: &Target, path: &str) -> Result<Vec<u8>, Htt
         .header(header::HOST, host_header(target))
         .header(header::ACCEPT, "text/plain")
         .header(header::USER_AGENT, "ringpost")
-        .body(Full::default())
+        .body(Pieces::default())
         .map_err(protocol)?;
     timeout(target.patience, async {
         let answer = send(target, request).await?;
@@ -96,19 +109,31 @@ pub(crate) async fn post(target: &Target, path: &str, kind: &str, body: Vec<u8>)
         .header(header::CONTENT_TYPE, kind)
         .header(header::CONTENT_LENGTH, body.len())
         .header(header::USER_AGENT, "ringpost")
-        .body(Full::from(body))
+        .body(Pieces::of(&[Bytes::from(body)]))
         .map_err(protocol)?;
     let answer = timeout(target.patience, send(target, request)).await.map_err(|_| HttpsError::Timeout)??;
     if answer.status().is_success() { Ok(()) } else { Err(HttpsError::Status(answer.status())) }
 }
 
-async fn send(
-    target: &Target,
-    request: Request<Full<Bytes>>,
-) -> Result<hyper::Response<Incoming>, HttpsError> {
-    let name = ServerName::try_from(target.host.clone()).map_err(protocol)?;
+async fn send(target: &Target, request: Request<Pieces>) -> Result<hyper::Response<Incoming>, HttpsError> {
+    let mut sender = connect(&target.host, &target.addresses, Some(target.tls.clone())).await?;
+    Ok(sender.send_request(request).await?)
+}
+
+/// A connection that requests can be sent on, one after the other.
+pub(crate) type Connected = http1::SendRequest<Pieces>;
+
+/// Connects to the first of these addresses that takes connections, under TLS or in clear.
+///
+/// # Errors
+/// [`HttpsError`].
+pub(crate) async fn connect(
+    host: &str,
+    addresses: &[SocketAddr],
+    tls: Option<Arc<ClientConfig>>,
+) -> Result<Connected, HttpsError> {
     let mut failure = HttpsError::Connect("the host has no address".into());
-    for address in &target.addresses {
+    for address in addresses {
         let stream = match TcpStream::connect(address).await {
             Ok(stream) => stream,
             Err(error) => {
@@ -116,13 +141,57 @@ async fn send(
                 continue;
             }
         };
-        let secure = TlsConnector::from(target.tls.clone()).connect(name, stream).await.map_err(handshake)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(secure)).await.map_err(protocol)?;
-        // It ends with the sender, or with what is read of the answer.
+        let _ = stream.set_nodelay(true);
+        // The connection ends with the sender, or with what is read of the answer.
+        let Some(tls) = tls else {
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            return Ok(sender);
+        };
+        let name = ServerName::try_from(host.to_owned()).map_err(protocol)?;
+        let secure = TlsConnector::from(tls).connect(name, stream).await.map_err(handshake)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(secure)).await?;
         tokio::spawn(connection);
-        return sender.send_request(request).await.map_err(protocol);
+        return Ok(sender);
     }
     Err(failure)
+}
+
+/// A body in pieces that are there already: nothing is copied.
+#[derive(Debug, Default)]
+pub(crate) struct Pieces(VecDeque<Bytes>);
+
+impl Pieces {
+    /// These.
+    pub(crate) fn of(pieces: &[Bytes]) -> Self {
+        Self(pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect())
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
+impl From<hyper::Error> for HttpsError {
+    fn from(error: hyper::Error) -> Self {
+        protocol(error)
+    }
 }
 
 fn host_header(target: &Target) -> String {

@@ -3,12 +3,15 @@
 //! Started by the main thread, before any shard: a thread started from a pinned one would share its
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
+mod deliver;
 mod durably;
 mod egress;
 mod http;
 mod https;
 mod listen;
 mod policies;
+mod programs;
+mod services;
 mod suppression;
 mod tls_counts;
 mod tls_reports;
@@ -33,13 +36,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use axum::Router;
-use bridge::{Door, PolicyDesk};
+use bridge::{Door, PolicyDesk, PoolErrand};
 use mail::Timestamp;
 use tokio::{
     net::{TcpListener, UnixListener},
     runtime::{self, Runtime},
     sync::{
-        Notify,
+        Notify, mpsc,
         watch::{self as signal, Sender},
     },
     task::JoinSet,
@@ -49,6 +52,7 @@ use watch::{ProcessMetrics, Registry};
 pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups};
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
+pub use programs::{ProgramEnd, ProgramRun, Programs};
 pub use suppression::{Keeper, Suppression};
 pub use tls_counts::TlsCounts;
 pub use tls_reports::TlsReporting;
@@ -319,6 +323,17 @@ impl Handle {
         clock: fn() -> Timestamp,
     ) {
         self.runtime.spawn(policies::run(desk, fetching, file, clock));
+    }
+
+    /// Delivers what shards hand over: by programs, which somebody runs for us, and to services, with the authorities of
+    /// `fetching`.
+    pub fn deliver(
+        &self,
+        desk: mpsc::Receiver<PoolErrand>,
+        programs: Option<Arc<dyn Programs>>,
+        fetching: Arc<ArcSwap<PolicyFetching>>,
+    ) {
+        self.runtime.spawn(deliver::run(desk, programs, fetching));
     }
 
     /// Keeps what was sent by warm-up plans in the file.

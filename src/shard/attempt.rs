@@ -8,7 +8,7 @@ use bridge::{Seat, Ticket};
 use bytes::Bytes;
 use delivery::{
     Attempt, AttemptLimits, Basis, Demand, Fate, Forwarding, Hop, Judgement, Outcome, ReversePaths, Route,
-    Routes, Step, Teller, TlsLevel, TlsPolicy,
+    Routes, Step, Teller, TlsLevel, TlsPolicy, Via,
     dane::DaneUsage,
     egress::{Found, Trouble},
     fates,
@@ -20,7 +20,7 @@ use mail::{Domain, ReversePath, Status, TlsDemand};
 use queue::AttemptId;
 use report::Sent;
 use smtp::client::{
-    Action, Channel, Client, Ending, Login, NoLogin, Offers, Stage, TlsFailure, Transaction,
+    Action, Channel, Client, Ending, Login, NoLogin, Offers, Protocol, Stage, TlsFailure, Transaction,
     TransactionOutcome,
 };
 use watch::events::TlsFailed;
@@ -92,12 +92,16 @@ pub(crate) async fn work(
             alone: false,
             counted: true,
             policy: None,
-            demand: Routes::demand_of_key(&lane.key),
+            demand: Demand::None,
             turn: &mut turn,
             taken: &taken,
         };
+        worker.demand = worker.asked();
         worker.take(job).await;
-        worker.deliver().await;
+        match worker.route.via.clone() {
+            Via::Pool(means) => worker.dispatch(&means).await,
+            Via::Mx(_) | Via::NextHop(_) | Via::Discard | Via::Hold | Via::Reports => worker.deliver().await,
+        }
         // The next message needs a new connection, for which it may have to wait.
         if turn.ends(&shard) || lane.wait_to_open(&shard).is_some() {
             break;
@@ -108,6 +112,8 @@ pub(crate) async fn work(
     drop(turn);
     drop(place);
 }
+
+mod dispatch;
 
 struct Worker<'a> {
     shard: &'a Rc<Shard>,
@@ -197,6 +203,15 @@ impl Worker<'_> {
                 let text = format!("the message cannot be read: {error}");
                 outcomes::end_unattempted(self.shard, job, &outcomes::deferred(Status(4, 3, 0), &text));
             }
+        }
+    }
+
+    /// What the mail of this lane asks of its connections.
+    fn asked(&self) -> Demand {
+        match self.route.options.protocol {
+            Protocol::Smtp => Routes::demand_of_key(&self.lane.key),
+            // REQUIRETLS is for those who relay (RFC 8689 §4.2.1). Here it is delivered, as the operator has said, and goes no further.
+            Protocol::Lmtp => Demand::None,
         }
     }
 
@@ -411,7 +426,9 @@ impl Worker<'_> {
         let open = OpenConnection::new(self.shard);
         self.connected = true;
         let now = ring::clock::now();
-        let level = self.shard.hops.tls_memory.borrow().level(hop.remote.address, hop.tls, now);
+        let memory = &self.shard.hops.tls_memory;
+        let level = hop.remote.address().map(|address| memory.borrow().level(address, hop.tls, now));
+        let level = level.unwrap_or(hop.tls);
         self.policy = Some(hop.policy(level));
         let own_name = self.outlet.as_ref().and_then(|outlet| outlet.source.ehlo_name.as_ref());
         let hostname = own_name.unwrap_or(&self.settings.hostname).as_str();
@@ -532,8 +549,9 @@ impl Worker<'_> {
                 if let Some(result) = result {
                     self.report(hop, Err((result, Some(error.clone()))));
                 }
-                let peer = std::net::SocketAddr::new(hop.remote.address, hop.remote.port);
-                TlsFailed { peer, side: "out", error: &error }.emit(ring::clock::unix_micros());
+                if let Some(peer) = hop.remote.socket_address() {
+                    TlsFailed { peer, side: "out", error: &error }.emit(ring::clock::unix_micros());
+                }
                 client.on_tls(Err(TlsFailure(error.into())), &mut talk.out)
             }
         }
@@ -572,8 +590,11 @@ impl Worker<'_> {
     fn remember_tls(&self, hop: &Hop, ending: &Ending) {
         // A certificate that is not good enough for some mail is no reason to send other mail in clear.
         let broken = matches!(ending, Ending::TlsFailed(_) | Ending::Lost(Stage::Handshake, _));
-        if broken && hop.tls == TlsLevel::Opportunistic {
-            self.shard.hops.tls_memory.borrow_mut().remember(hop.remote.address, ring::clock::now());
+        if let Some(address) = hop.remote.address()
+            && broken
+            && hop.tls == TlsLevel::Opportunistic
+        {
+            self.shard.hops.tls_memory.borrow_mut().remember(address, ring::clock::now());
         }
     }
 
@@ -598,7 +619,7 @@ impl Worker<'_> {
     async fn next_transaction(&mut self, client: &Client, patience: Duration) -> Option<Transaction> {
         while self.flights.len() <= self.given {
             // What comes later begins with all that it would like.
-            if self.demand != Routes::demand_of_key(&self.lane.key) {
+            if self.demand != self.asked() {
                 return None;
             }
             if self.turn.ends(self.shard) {
@@ -643,6 +664,10 @@ impl Worker<'_> {
         let places = &flight.remaining[..flight.remaining.len().min(self.recipients_max)];
         let mut transaction = transaction(envelope, places, flight.message.size, tls, upstream);
         transaction.reverse_path = self.reverse_path(flight);
+        if self.route.options.protocol == Protocol::Lmtp {
+            // What is delivered in time needs nobody to see to that any more.
+            transaction.by = transaction.by.filter(|by| by.seconds <= 0);
+        }
         let offers = client.offers().copied().unwrap_or_default();
         let (how, message) = (self.route.options.eight_bit, flight.message.clone());
         let id = flight.job.id;
@@ -685,6 +710,7 @@ impl Worker<'_> {
             TransactionOutcome::Untried(_) => self.untried = Untried::Yes,
             TransactionOutcome::Answered(_) => {
                 self.progress = true;
+                self.lane.on_answered();
                 // Whatever becomes of it, the next hop has seen it.
                 flight.job.ticket.iter_mut().for_each(Ticket::keep);
             }

@@ -232,7 +232,7 @@ pub(crate) async fn carry(
     let peer = client_address(socket.peer());
     let mut carrier = Carrier {
         shard,
-        remote: Arc::new(Remote { name: name_of(peer), address: peer.ip(), port: peer.port() }),
+        remote: Arc::new(Remote::relay(name_of(peer), peer.ip(), peer.port())),
         parcels,
         errand: None,
         fetched: Fetched::default(),

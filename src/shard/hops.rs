@@ -27,7 +27,7 @@ use crate::{
     egress::{self, Admission},
     facts,
     leases::{Lease, Leases, Letter, Use},
-    logins::Derived,
+    logins::{Derived, Tokens},
     outcomes,
     paces::Counted,
     race::Ways,
@@ -48,6 +48,8 @@ pub(crate) struct Hops {
     pub(crate) ways: Ways,
     /// Passwords, as servers want them.
     pub(crate) derived: Derived,
+    /// Tokens that programs have said.
+    pub(crate) tokens: Tokens,
     /// Workers in all lanes.
     pub(crate) workers: Cell<usize>,
     /// What the queue has ordered and is in no lane yet.
@@ -77,6 +79,7 @@ impl Default for Hops {
             tls_memory: RefCell::new(TlsMemory::new(TlsMemoryLimits::default())),
             ways: Ways::default(),
             derived: Derived::default(),
+            tokens: Tokens::default(),
             workers: Cell::new(0),
             arrived: RefCell::default(),
             assigning: Cell::new(false),
@@ -102,6 +105,8 @@ pub(crate) struct Lane {
     pub(crate) account: Account,
     /// Until when no connection is opened: its rate says so.
     unopened_until: Cell<Duration>,
+    /// When somebody there has answered for a message, or when there was nothing to answer for.
+    answered: Cell<Duration>,
     /// Workers that have a connection and nothing to do.
     idle: Cell<u32>,
     arrived: Event,
@@ -213,7 +218,7 @@ fn admit(shard: &Rc<Shard>, mut job: Job) {
             let text = "its route holds mail; change the route to send it";
             return outcomes::end_unattempted(shard, job, &outcomes::deferred(Status(4, 3, 2), text));
         }
-        Via::Mx(_) | Via::NextHop(_) => {}
+        Via::Mx(_) | Via::NextHop(_) | Via::Pool(_) => {}
     }
     let lane = shard.hops.lane(&site);
     if **lane.destination.borrow() != *name {
@@ -253,6 +258,9 @@ fn admit(shard: &Rc<Shard>, mut job: Job) {
         // More may go.
         lane.pace.set(Pace::Free);
         lane.curb(shard);
+    }
+    if lane.workers.get() == lane.idle.get() {
+        lane.answered.set(ring::clock::now());
     }
     lane.jobs.borrow_mut().push_back(job);
     supply(shard, &lane);
@@ -485,11 +493,21 @@ impl Hops {
             unopened_until: Cell::default(),
             resumed: Event::new(),
             sister_waits: Cell::new(false),
+            answered: Cell::new(ring::clock::now()),
             idle: Cell::new(0),
             arrived: Event::new(),
         });
         self.lanes.borrow_mut().insert(key, lane.clone());
         lane
+    }
+
+    /// Whether whoever is asked there says nothing: what waits for it now does so for a while.
+    pub(crate) fn is_silent(&self, site: &str) -> bool {
+        /// Anybody who is well answers sooner.
+        const SILENCE: Duration = Duration::from_secs(1);
+        let lanes = self.lanes.borrow();
+        let Some(lane) = lanes.get(site) else { return false };
+        lane.workers.get() > 0 && ring::clock::now().saturating_sub(lane.answered.get()) > SILENCE
     }
 
     /// The lanes for which the limits of a site hold.
@@ -580,6 +598,11 @@ impl Hops {
 }
 
 impl Lane {
+    /// Somebody has answered for a message.
+    pub(crate) fn on_answered(&self) {
+        self.answered.set(ring::clock::now());
+    }
+
     /// Whether the DNS says which hosts there are.
     pub(crate) fn is_by_dns(&self) -> bool {
         Routes::domain_of_key(&self.destination.borrow()).is_some()

@@ -45,6 +45,7 @@ mod journals;
 mod leases;
 mod locate;
 mod logins;
+mod means;
 mod operate;
 mod outbound_tls;
 mod outcomes;
@@ -77,7 +78,7 @@ mod why;
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::{Hatch, Neighbours, StsPolicies, Tenancy};
+use bridge::{Deliveries, Hatch, Neighbours, StsPolicies, Tenancy};
 use index::Loaded;
 use journal::Opened;
 use mail::JournalShard;
@@ -129,6 +130,8 @@ pub struct Setup {
     pub neighbours: Neighbours,
     /// What domains say of the TLS of their hosts.
     pub policies: StsPolicies,
+    /// Where the pool delivers for us.
+    pub deliveries: Deliveries,
     /// What is known of tenants.
     pub tenancy: Tenancy,
     /// What is known of our sources.
@@ -189,6 +192,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         balance,
         neighbours,
         policies,
+        deliveries,
         tenancy,
         egress,
         metrics,
@@ -237,6 +241,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         balance,
         neighbours,
         policies,
+        deliveries,
         tenancy,
         egress,
         pool,

@@ -4,13 +4,20 @@
 //! configuration or is shown by what prints settings.
 
 use std::{
-    cell::RefCell, collections::HashMap, io::Read as _, os::unix::fs::PermissionsExt as _, path::Path,
+    cell::RefCell,
+    collections::HashMap,
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
+use bridge::{Authorization, Hidden, PoolErrand, Saying};
 use config::LoginMechanism;
 use delivery::RefusedLogin;
 use sasl::{Credentials, Derivation, Mechanism, Salted, Secret};
 use smtp::client::{Login, NoLogin, Secrecy};
+use tokio::sync::oneshot;
 use watch::events::LoginFailed;
 
 use crate::{settings::Settings, shard::Shard};
@@ -19,6 +26,12 @@ use crate::{settings::Settings, shard::Shard};
 #[derive(Default)]
 pub(crate) struct Derived(RefCell<HashMap<Derivation, Salted>>);
 
+/// What programs have said, by their names, and until when it is used.
+#[derive(Default)]
+pub(crate) struct Tokens(RefCell<HashMap<Box<str>, (Hidden, Duration)>>);
+
+/// A program that says a token may take so long: mail waits meanwhile.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(60);
 /// Then all are forgotten: work, and no harm.
 const DERIVED_MAX: usize = 64;
 /// What nobody but its owner may do with it; its group may read, for what is handed to a service that way.
@@ -28,9 +41,7 @@ const FILE_MAX: u64 = 64 << 10;
 
 /// What the client logs in by on one connection.
 pub(crate) async fn login(shard: &Shard, credential: &config::Credential) -> Result<Login, NoLogin> {
-    let source = credential.clone();
-    // A file may lie on a disk that is slow, or on a network.
-    let credentials = ring::blocking(move || credentials(&source)).await;
+    let credentials = credentials(shard, credential).await;
     let nonce = [(); 3].map(|()| format!("{:016x}", shard.resolve.random())).concat();
     Ok(Login {
         credentials: credentials.map_err(|why| NoLogin::NoSecret(why.into()))?,
@@ -71,14 +82,79 @@ pub(crate) async fn derive(shard: &Shard, derivation: Derivation) -> Salted {
 
 /// Tells whoever runs this that we are not let in.
 pub(crate) fn tell(shard: &Shard, credential: &str, host: &str, why: &NoLogin) {
+    let named = shard.settings().credentials.get(credential).and_then(|named| named.token_program.clone());
+    if let Some(program) = named {
+        // The next connection has another one.
+        shard.hops.tokens.0.borrow_mut().remove(&*program);
+    }
     shard.metrics.outbound.logins.failed.one();
     LoginFailed { host, credential, error: &why.to_string() }.emit(ring::clock::unix_micros());
 }
 
-fn credentials(credential: &config::Credential) -> Result<Credentials, String> {
-    let text = |file: &Path| read(file).map_err(|error| format!("{}: {error}", file.display()));
-    let (secret, place) = match (&credential.password_file, &credential.token_file, &credential.password_env)
+/// As whom a request by HTTP is made.
+pub(crate) async fn authorization(
+    shard: &Shard,
+    credential: &config::Credential,
+) -> Result<Authorization, String> {
+    let (secret, place) = secret(shard, credential).await?;
+    let user = credential.user.as_deref().unwrap_or_default();
+    // What cannot be sent in a line is told here.
+    Credentials::new(user, secret.clone()).map_err(|error| format!("{place}: {error}"))?;
+    Ok(match secret {
+        Secret::Token(token) => Authorization::Bearer(Hidden::new(token)),
+        Secret::Password(password) => {
+            Authorization::Basic { user: user.into(), password: Hidden::new(password) }
+        }
+    })
+}
+
+/// The one line of a file that holds a secret.
+pub(crate) async fn secret_line(file: PathBuf) -> Result<Hidden, String> {
+    let line = ring::blocking(move || read(&file).map_err(|error| format!("{}: {error}", file.display())));
+    match line.await? {
+        empty if empty.is_empty() => Err("the file of the secret is empty".into()),
+        line => Ok(Hidden::new(line)),
+    }
+}
+
+async fn credentials(shard: &Shard, credential: &config::Credential) -> Result<Credentials, String> {
+    let (secret, place) = secret(shard, credential).await?;
+    let user = credential.user.as_deref().unwrap_or_default();
+    Credentials::new(user, secret).map_err(|error| format!("{place}: {error}"))
+}
+
+/// The secret, and where it is from.
+async fn secret(shard: &Shard, credential: &config::Credential) -> Result<(Secret, String), String> {
+    if let Some(program) = &credential.token_program {
+        let token = token(shard, program, credential.token_lifetime).await?;
+        return Ok((Secret::Token(token.expose().into()), program.clone()));
+    }
+    let source = credential.clone();
+    // A file may lie on a disk that is slow, or on a network.
+    ring::blocking(move || stored(&source)).await
+}
+
+/// What a program says, or has said a while ago.
+async fn token(shard: &Shard, program: &str, lifetime: Duration) -> Result<Hidden, String> {
+    let tokens = &shard.hops.tokens.0;
+    let now = ring::clock::now();
+    if let Some((token, until)) = tokens.borrow().get(program)
+        && now < *until
     {
+        return Ok(token.clone());
+    }
+    let (said, saying) = oneshot::channel();
+    let errand = Saying { program: program.to_ascii_lowercase().into(), patience: TOKEN_PATIENCE, said };
+    shard.deliveries.send(PoolErrand::Say(errand)).await.map_err(|gone| gone.to_string())?;
+    let token = saying.await.unwrap_or_else(|_| Err("the server stops".into()));
+    let token = token.map_err(|why| format!("the program {program}: {why}"))?;
+    tokens.borrow_mut().insert(program.into(), (token.clone(), now + lifetime));
+    Ok(token)
+}
+
+fn stored(credential: &config::Credential) -> Result<(Secret, String), String> {
+    let text = |file: &Path| read(file).map_err(|error| format!("{}: {error}", file.display()));
+    Ok(match (&credential.password_file, &credential.token_file, &credential.password_env) {
         (Some(file), ..) => (Secret::Password(text(file)?.into()), file.display().to_string()),
         (None, Some(file), _) => (Secret::Token(text(file)?.into()), file.display().to_string()),
         (None, None, Some(name)) => {
@@ -86,9 +162,7 @@ fn credentials(credential: &config::Credential) -> Result<Credentials, String> {
             (Secret::Password(value.into()), name.clone())
         }
         (None, None, None) => return Err("the credential names no secret".into()),
-    };
-    let user = credential.user.as_deref().unwrap_or_default();
-    Credentials::new(user, secret).map_err(|error| format!("{place}: {error}"))
+    })
 }
 
 /// A file of one line, whose end is none of it.
@@ -133,7 +207,9 @@ mod test {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         };
         let of = |credential: config::Credential| {
-            credentials(&config::Credential { user: Some("ann".into()), ..credential })
+            let credential = config::Credential { user: Some("ann".into()), ..credential };
+            let (secret, place) = stored(&credential)?;
+            Credentials::new("ann", secret).map_err(|error| format!("{place}: {error}"))
         };
         let password = |text: &str| {
             std::fs::write(&file, text).unwrap();

@@ -197,7 +197,7 @@ pub(crate) fn report(
         Err((result, reason)) => {
             let remote = &hop.remote;
             let (host, reason) = (Some(remote.name.clone()), reason.map(Into::into));
-            let detail = Detail { result, from: hop.source, host, to: Some(remote.address), reason };
+            let detail = Detail { result, from: hop.source, host, to: remote.address(), reason };
             tally.failed(domain, policy, detail);
         }
     }
@@ -249,7 +249,8 @@ pub(crate) const fn label(policy: TlsPolicy) -> watch::TlsPolicy {
 /// A next hop without a name has an address literal in its place, which is no name for TLS.
 fn name(hop: &Hop) -> String {
     let remote = &hop.remote;
-    if remote.name.starts_with('[') { remote.address.to_string() } else { remote.name.to_string() }
+    let literal = remote.address().filter(|_| remote.name.starts_with('['));
+    literal.map_or_else(|| remote.name.to_string(), |address| address.to_string())
 }
 
 /// What `delivery` has read, in the words of `tls`.

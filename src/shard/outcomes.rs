@@ -52,8 +52,8 @@ pub(crate) fn end(
     let (mut delivered, mut untold) = (Vec::new(), Vec::new());
     for Judged { place, outcome, judgement, retry } in &mut outcomes {
         let outcome_for_queue = match &**outcome {
-            Outcome::Delivered(report, teller) if is_untold(ended.envelope, *place, *teller) => {
-                shard.remember_last(job.id, *place, last(report));
+            Outcome::Delivered(_, teller) if is_untold(ended.envelope, *place, *teller) => {
+                shard.remember_last(job.id, *place, last(outcome));
                 untold.push(*place);
                 queue::Outcome::Untold
             }
@@ -62,13 +62,13 @@ pub(crate) fn end(
                 queue::Outcome::Delivered
             }
             Outcome::Deferred(report) => {
-                shard.remember_last(job.id, *place, last(report));
+                shard.remember_last(job.id, *place, last(outcome));
                 let deferral = deferral(shard, job, ended, (*place, destination), report, judgement.as_ref());
                 *retry = deferral.1;
                 queue::Outcome::Deferred(deferral.0)
             }
-            Outcome::Failed(report) => {
-                shard.remember_last(job.id, *place, last(report));
+            Outcome::Failed(_) => {
+                shard.remember_last(job.id, *place, last(outcome));
                 queue::Outcome::Failed
             }
         };
@@ -269,7 +269,7 @@ fn note(
         site: Some(&*site).filter(|site| **site != *destination.name),
         source: Routes::source_of_key(destination.site),
         host: report.remote.as_ref().map(|remote| &*remote.name),
-        address: report.remote.as_ref().map(|remote| std::net::SocketAddr::new(remote.address, remote.port)),
+        address: report.remote.as_ref().and_then(|remote| remote.socket_address()),
         status: Some(&report.status),
         reply: &reply,
         category: judgement.as_ref().map(|judgement| judgement.category.word()),
@@ -336,10 +336,17 @@ fn is_untold(envelope: Option<&Envelope>, place: u32, teller: Teller) -> bool {
     }
 }
 
-fn last(report: &Report) -> Last {
+fn last(outcome: &Outcome) -> Last {
+    let report = outcome.report();
+    // A report names no host where the mail does not leave this one, nor where it has come to its end.
+    let is_there = matches!(outcome, Outcome::Delivered(..));
+    let named = report
+        .remote
+        .as_ref()
+        .filter(|remote| remote.socket_address().is_some() && !(remote.is_final && is_there));
     Last {
         status: Some(report.status),
-        host: report.remote.as_ref().map_or_else(Box::default, |remote| remote.name.clone()),
+        host: named.map_or_else(Box::default, |remote| remote.name.clone()),
         text: report.diagnostic.to_string().into(),
     }
 }

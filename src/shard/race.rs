@@ -3,17 +3,10 @@
 //! `delivery` says who is as good. Here is who is there first; the others are let go, so that nothing is open which counts nowhere.
 
 use std::{
-    cell::Cell,
-    future::poll_fn,
-    net::{IpAddr, SocketAddr},
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
+    cell::Cell, future::poll_fn, net::IpAddr, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Duration,
 };
 
-use delivery::{Attempt, ConnectFailure, Family, Hop, Step, egress::Trouble};
+use delivery::{Attempt, ConnectFailure, Endpoint, Family, Hop, Step, egress::Trouble};
 use dns::{Answer, Question};
 use ring::{ConnectOptions, Stream};
 
@@ -125,7 +118,9 @@ pub(crate) async fn run(
                 let ways = &shard.hops.ways;
                 match result {
                     Ok(stream) => {
-                        ways.of(hop.remote.address).set(Duration::ZERO);
+                        if let Some(address) = hop.remote.address() {
+                            ways.of(address).set(Duration::ZERO);
+                        }
                         attempt.on_connected(&hop);
                         racers.into_iter().for_each(|(_, connecting)| let_go(connecting));
                         return Finish::Connected(hop, stream);
@@ -138,7 +133,9 @@ pub(crate) async fn run(
                                 failure
                             }
                             Failed::NoWay(failure) => {
-                                ways.of(hop.remote.address).set(ring::clock::now() + NO_WAY);
+                                if let Some(address) = hop.remote.address() {
+                                    ways.of(address).set(ring::clock::now() + NO_WAY);
+                                }
                                 failure
                             }
                             Failed::Family => {
@@ -197,7 +194,18 @@ fn connect(
     hop: Hop,
 ) -> Boxed<'static, Result<Stream, Failed>> {
     let timeout = settings.client_timeouts.connect;
-    let to = SocketAddr::new(hop.remote.address, hop.remote.port);
+    let to = match &hop.remote.endpoint {
+        Endpoint::Tcp(to) => *to,
+        // No source has a part in what does not leave the host.
+        Endpoint::Unix(path) => {
+            let path = path.clone();
+            return Box::pin(async move {
+                let connected = Stream::connect_unix(&path, timeout).await;
+                connected.map_err(|error| Failed::Hop(outlet::failure(&error)))
+            });
+        }
+        Endpoint::Pool => unreachable!("what the pool delivers needs no connection of ours"),
+    };
     if let Some(outlet) = outlet.cloned() {
         return Box::pin(async move {
             outlet::connect(&outlet.source, to, timeout).await.map_err(|error| match error {

@@ -14,10 +14,18 @@ use crate::{settings, shard::Shard};
 
 /// The name of the rule that `queue.greylist-retry` makes.
 const GREYLISTED: &str = "greylisted";
+/// The name of the rule for routes to services.
+const RETRY_AFTER: &str = "retry-after";
 
 /// The rules of a configuration, and the one for greylisting behind them.
 pub(crate) fn rules(config: &Config) -> RetryRules {
     let mut rules: Vec<_> = config.retries.iter().map(rule).collect();
+    // What a service asks for by `Retry-After` is a hint in the reply that is made of its answer.
+    let to_services = config.routes.iter().filter(|route| route.via == config::Via::Http);
+    let routes: Vec<_> = to_services.map(|route| route.name.as_str().into()).collect();
+    if !routes.is_empty() {
+        rules.push(RetryRule { name: RETRY_AFTER.into(), routes, hint: true, ..RetryRule::default() });
+    }
     if let Some(first) = config.queue.greylist_retry {
         rules.push(RetryRule {
             name: GREYLISTED.into(),

@@ -25,7 +25,7 @@ use policy::Networks;
 use report::{ReturnPathOptions, ReturnPaths};
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
-    client::{Chaining, Chunking},
+    client::{Chaining, Chunking, Protocol},
 };
 use tls::{Credentials, ServerConfig};
 use trust::Signer;
@@ -34,7 +34,7 @@ use crate::{
     consent::Consent,
     crowd::{Prefixes, Rates},
     egress::Egress,
-    locate,
+    locate, means,
     outbound_tls::{ClientTls, OutboundTls},
     resolve::Resolving,
     retry,
@@ -574,7 +574,7 @@ fn returns(bounces: &config::Bounces) -> Option<Returns> {
 /// The routes, and one more for the domains that we keep mail for, unless a route names them, and one for reports on our
 /// own mail.
 fn routes(config: &Config) -> Vec<Route> {
-    let mut routes: Vec<Route> = config.routes.iter().map(route).collect();
+    let mut routes: Vec<Route> = config.routes.iter().map(|one| route(config, one)).collect();
     let named = |name: &mail::Domain| {
         let exact = DomainPattern::Exact(name.clone());
         config.routes.iter().any(|route| route.domains.contains(&exact))
@@ -585,7 +585,7 @@ fn routes(config: &Config) -> Vec<Route> {
         .map(|domain| Pattern::Exact(domain.name.clone()))
         .collect();
     if !patterns.is_empty() {
-        let usual = route(&config::Route::default());
+        let usual = route(config, &config::Route::default());
         routes.push(Route { patterns, ..usual });
     }
     if let Some(domain) = &config.bounces.domain {
@@ -595,10 +595,14 @@ fn routes(config: &Config) -> Vec<Route> {
     routes
 }
 
-fn route(route: &config::Route) -> Route {
+fn route(config: &Config, route: &config::Route) -> Route {
     let via = match route.via {
         config::Via::Mx => Via::Mx(route.port),
-        config::Via::Hop => Via::NextHop(route.hosts.iter().filter_map(hop_host).collect()),
+        config::Via::Hop | config::Via::Lmtp => {
+            Via::NextHop(route.hosts.iter().filter_map(hop_host).collect())
+        }
+        // One that is not there is no configuration; whatever happens, its mail waits.
+        config::Via::Pipe | config::Via::Http => means::of(config, route).map_or(Via::Hold, Via::Pool),
         config::Via::Discard => Via::Discard,
         config::Via::Hold => Via::Hold,
     };
@@ -613,7 +617,13 @@ fn route(route: &config::Route) -> Route {
     let policed = !matches!(route.tls, config::RouteTls::None | config::RouteTls::DaneRequired);
     let sts = match route.via {
         config::Via::Mx if route.mta_sts && policed => StsUse::WherePublished,
-        config::Via::Mx | config::Via::Hop | config::Via::Discard | config::Via::Hold => StsUse::Off,
+        config::Via::Mx
+        | config::Via::Hop
+        | config::Via::Lmtp
+        | config::Via::Pipe
+        | config::Via::Http
+        | config::Via::Discard
+        | config::Via::Hold => StsUse::Off,
     };
     let mut sources = Sources::default();
     for address in &route.source_address {
@@ -623,6 +633,7 @@ fn route(route: &config::Route) -> Route {
         }
     }
     let options = RouteOptions {
+        protocol: if route.via == config::Via::Lmtp { Protocol::Lmtp } else { Protocol::Smtp },
         tls,
         dane,
         sts,
@@ -657,11 +668,16 @@ pub(crate) fn pattern(pattern: &DomainPattern) -> Pattern {
 }
 
 fn hop_host(hop: &config::Hop) -> Option<HopHost> {
-    let place = match &hop.host {
+    Some(HopHost { place: place(&hop.host)?, port: hop.port })
+}
+
+/// A host of the configuration, as routes have it.
+pub(crate) fn place(host: &Host) -> Option<Place> {
+    Some(match host {
         Host::Address(address) => Place::Address(*address),
         Host::Name(domain) => Place::Name(Name::parse(domain.as_str()).ok()?),
-    };
-    Some(HopHost { place, port: hop.port })
+        Host::Unix(path) => Place::Unix(path.as_path().into()),
+    })
 }
 
 /// Who we are, so that mail is not sent to ourselves.

@@ -7,13 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use bridge::{Neighbours, StsPolicies, Tenancy};
+use bridge::{Deliveries, Neighbours, StsPolicies, Tenancy};
 use bytes::Bytes;
 use delivery::{Via, tally::Tally};
 use journal::{Draft, Last, Phase, RecipientState};
 use mail::{DeliverByMode, Envelope, Handling, QueueId, Timestamp};
 use message::date::DateCache;
-use queue::{Accepted, Destination, Kind, MessageState, Priority, Queue, Restored, State, Times, Warning};
+use queue::{
+    Accepted, Destination, Kind, MessageState, Order, Priority, Queue, Restored, State, Times, Warning,
+};
 use ring::{Event, Pool, Stream};
 use smtp::Refusal;
 use trust::Judge;
@@ -62,6 +64,7 @@ pub(crate) struct Shard {
     pub(crate) neighbours: Neighbours,
     /// What domains say of the TLS of their hosts.
     pub(crate) policies: StsPolicies,
+    pub(crate) deliveries: Deliveries,
     /// Whom tenants send nothing to, and how much they have sent.
     pub(crate) tenancy: Tenancy,
     /// What the host knows of its sources.
@@ -163,6 +166,7 @@ pub(crate) struct Parts {
     pub(crate) balance: Balance,
     pub(crate) neighbours: Neighbours,
     pub(crate) policies: StsPolicies,
+    pub(crate) deliveries: Deliveries,
     pub(crate) tenancy: Tenancy,
     pub(crate) egress: bridge::Egress,
     pub(crate) pool: Pool,
@@ -188,6 +192,7 @@ impl Shard {
             balance,
             neighbours,
             policies,
+            deliveries,
             tenancy,
             egress,
             pool,
@@ -213,6 +218,7 @@ impl Shard {
             balance,
             neighbours,
             policies,
+            deliveries,
             tenancy,
             egress,
             pools: egress::Pools::default(),
@@ -458,6 +464,16 @@ impl Shard {
                 Accepted { id, received_at, size, priority, kind, warning, times, recipients: &destinations };
             queue.on_accepted(&accepted, now, &mut orders);
         }
+        let is_ordered =
+            |order: &Order| matches!(order, Order::Attempt { id: ordered, .. } if *ordered == id);
+        if !orders.iter().any(is_ordered) {
+            // It waits behind others. Where nobody answers for those it waits long, and its content need not lie in memory.
+            let mut sites = destinations.iter().map(|(_, destination)| queue.site_of(*destination));
+            let is_silent = |site| queue.site_name(site).is_some_and(|name| self.hops.is_silent(name));
+            if sites.all(|site| site.is_some_and(is_silent)) {
+                self.forget_content(id);
+            }
+        }
         drop(queue);
         schedule::follow(self, orders);
         self.due.notify_all();
@@ -549,7 +565,7 @@ impl From<&Via> for Held {
     fn from(via: &Via) -> Self {
         match via {
             Via::Hold => Self::Yes,
-            Via::Mx(_) | Via::NextHop(_) | Via::Discard | Via::Reports => Self::No,
+            Via::Mx(_) | Via::NextHop(_) | Via::Pool(_) | Via::Discard | Via::Reports => Self::No,
         }
     }
 }

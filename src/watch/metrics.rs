@@ -117,6 +117,10 @@ pub struct Outbound {
     pub logins: TlsMetrics,
     /// Content converted for next hops that do not take it as it is.
     pub conversions: TlsMetrics,
+    /// Mail given to programs.
+    pub programs: PoolDeliveries,
+    /// Mail given to services.
+    pub services: PoolDeliveries,
     /// Connections that kept to what their TLS was decided by.
     pub policies_kept: Family<TlsPolicy>,
     /// Those that did not.
@@ -130,6 +134,19 @@ pub struct TlsMetrics {
     pub done: Counter,
     /// Not completed.
     pub failed: Counter,
+}
+
+/// What came of mail that the pool delivers.
+#[derive(Debug)]
+pub struct PoolDeliveries {
+    /// It is there.
+    pub delivered: Counter,
+    /// It is tried again.
+    pub deferred: Counter,
+    /// It comes back.
+    pub failed: Counter,
+    /// Nobody was there to take it.
+    pub unreached: Counter,
 }
 
 /// The journal.
@@ -691,6 +708,12 @@ impl ShardMetrics {
             done: b.counter(&n::TLS_HANDSHAKES, &[side, "done"]),
             failed: b.counter(&n::TLS_HANDSHAKES, &[side, "failed"]),
         };
+        let pool_deliveries = |b: &mut ShardBuilder<'_>, by| PoolDeliveries {
+            delivered: b.counter(&n::POOL_DELIVERIES, &[by, "delivered"]),
+            deferred: b.counter(&n::POOL_DELIVERIES, &[by, "deferred"]),
+            failed: b.counter(&n::POOL_DELIVERIES, &[by, "failed"]),
+            unreached: b.counter(&n::POOL_DELIVERIES, &[by, "unreached"]),
+        };
         Self {
             inbound: Inbound {
                 open: b.gauge(&n::CONNECTIONS_OPEN, &["in"]),
@@ -750,6 +773,8 @@ impl ShardMetrics {
                     done: b.counter(&n::CONVERSIONS, &["done"]),
                     failed: b.counter(&n::CONVERSIONS, &["failed"]),
                 },
+                programs: pool_deliveries(b, "program"),
+                services: pool_deliveries(b, "http"),
                 policies_kept: Family::new(|v: TlsPolicy| b.counter(&n::TLS_POLICIES, &[v.label(), "kept"])),
                 policies_broken: Family::new(|v: TlsPolicy| {
                     b.counter(&n::TLS_POLICIES, &[v.label(), "broken"])

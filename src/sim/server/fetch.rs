@@ -158,7 +158,7 @@ impl Server {
 
     fn errand_finished(&mut self, world: &mut World, visit: &mut Visit, outcome: &TransactionOutcome) {
         let errand = visit.errand.as_mut().expect("the client was given it");
-        let remote = Arc::new(Remote { name: "[192.0.2.77]".into(), address: names::CUSTOMER, port: 40_000 });
+        let remote = Arc::new(Remote::relay("[192.0.2.77]".into(), names::CUSTOMER, 40_000));
         let places = mem::take(&mut errand.remaining);
         for (place, fate) in places.into_iter().zip(fates(outcome, &remote, Teller::NextHop)) {
             match fate {

@@ -106,6 +106,7 @@ impl Server {
                 return self.end_unattempted(world, &job, &deferred(Status(4, 3, 2), text));
             }
             Via::Mx(_) | Via::NextHop(_) => {}
+            Via::Pool(_) => unreachable!("no route of the simulation leads to the pool"),
         }
         let lane = self.lanes.entry(name.clone()).or_default();
         lane.jobs.push_back(job);
@@ -359,7 +360,8 @@ impl Server {
                 // No route of the simulation keeps to policies.
                 Step::AskPolicy(..) => worker.attempt().on_policy(None),
                 Step::Connect(hop) => {
-                    let known = names::hop_at(hop.remote.address).expect("DNS names our next hops alone");
+                    let known = hop.remote.address().and_then(names::hop_at);
+                    let known = known.expect("DNS names our next hops alone");
                     let link = world.connect_to_hop(Party::Worker(number), known);
                     worker.at = At::Connecting(link, hop);
                     return Life::Waits;
