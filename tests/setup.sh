@@ -22,7 +22,7 @@ done
 perl -MNet::SSLeay -e 1 2>/dev/null || packages+=(libnet-ssleay-perl)
 [ -x /usr/lib/dovecot/lmtp ] || packages+=(dovecot-lmtpd)
 # Of Debian's Python, whichever other one there is.
-/usr/bin/python3 -c 'import dkim, nacl.signing' 2>/dev/null || packages+=(python3-dkim python3-nacl)
+/usr/bin/python3 -c 'import dkim, nacl.signing, authres' 2>/dev/null || packages+=(python3-dkim python3-nacl python3-authres)
 # Exim cannot be installed beside Postfix: it is unpacked beside the build. What it links has to be there.
 unpacked=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/tools
 exim=$unpacked/exim/usr/sbin/exim4

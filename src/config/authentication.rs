@@ -50,8 +50,8 @@ choice! {
 }
 
 section! {
-    /// Whether mail of strangers is from whom it says: SPF (RFC 7208), DKIM (RFC 6376), DMARC (RFC 9989), and the name of the
-    /// client's address. It is looked at on listeners of kind "smtp"; clients that may relay and clients in `clients.allow` are spared.
+    /// Whether mail of strangers is from whom it says: SPF (RFC 7208), DKIM (RFC 6376), ARC (RFC 8617), DMARC (RFC 9989), and the name
+    /// of the client's address. It is looked at on listeners of kind "smtp"; clients that may relay and clients in `clients.allow` are spared.
     /// What was found is written into the message (RFC 8601), fields of others that bear our name are taken out, and the actions say what
     /// else becomes of it; of several the strictest counts. Where DMARC passes, those of SPF and DKIM do not count: they speak of another
     /// name than the one that people see.
@@ -76,6 +76,11 @@ section! {
         dmarc_quarantine: AuthAction [Word] = AuthAction::Accept;
         /// Mail that has no author, or authors of several domains, so that DMARC cannot be applied (RFC 9989 §4.1).
         no_author: AuthAction [Word] = AuthAction::Accept;
+        /// Domains whose word is believed about mail that they have passed on: where all who sealed a message (ARC, RFC 8617) since DMARC had
+        /// passed are among these, its failing now is no reason to do anything, nor is SPF. For mailing lists and forwarders that one knows.
+        trusted_sealers: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// The `[[dkim]]` by whose key mail of strangers is sealed as it is passed on (ARC), with what was found of it. Empty: it is not.
+        seal: Option<String> [Maybe<Text>] = None;
         /// Mail about which the DNS did not answer in time, where the answer could have been one that is acted on.
         unknown: UnknownAction [Word] = UnknownAction::Accept;
         /// Whether a `Received-SPF` field is written too (RFC 7208 §9.1).
@@ -92,6 +97,33 @@ section! {
         sha1: bool [YesNo] = false;
         /// Whether a signature of a part of the body (`l=`) counts where that part is all of it (RFC 6376 §8.2).
         body_length: bool [YesNo] = false;
+    }
+}
+
+section! {
+    /// What becomes of mail of strangers by some authors that does not pass DMARC, whatever their domains ask for: stricter for those that
+    /// are known to sign all they send, milder for those that are known not to get it right. The first rule that is for the author counts.
+    pub struct AuthorRule {
+        /// In messages, and for later files to find it.
+        name: String [Text] = String::new();
+        /// The domains of the authors (From).
+        domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// What becomes of such mail. With "accept" SPF and DKIM do not count either.
+        not_passed: AuthAction [Word] = AuthAction::Quarantine;
+    }
+}
+
+impl Entry for AuthorRule {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn sample() -> Self {
+        Self {
+            name: "bank".into(),
+            domains: vec![DomainPattern::Exact(Domain::parse("bank.example").expect("our own text"))],
+            not_passed: AuthAction::Refuse,
+        }
     }
 }
 

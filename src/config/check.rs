@@ -404,6 +404,29 @@ impl Config {
     }
 
     fn check_dkim(&self, reader: &mut Reader<'_>) {
+        let doors = self.listeners.iter().map(|listener| {
+            (
+                format!("listener.{}.authentication", listener.name.to_ascii_lowercase()),
+                &listener.authentication,
+            )
+        });
+        for (key, rules) in doors.chain([("authentication".to_owned(), &self.authentication)]) {
+            let Some(name) = &rules.seal else { continue };
+            if !self.dkim.iter().any(|dkim| dkim.name.eq_ignore_ascii_case(name)) {
+                let problem = format!("there is no `[[dkim]]` with the name {name}");
+                reader.conflict(
+                    &[&format!("{key}.seal"), "authentication.seal"],
+                    problem,
+                    "name one that there is",
+                );
+            }
+        }
+        for rule in &self.author_rules {
+            if rule.domains.is_empty() {
+                let key = format!("author-rule.{}", rule.name.to_ascii_lowercase());
+                reader.missing(&key, "domains = [\"bank.example\"]", "say for which authors");
+            }
+        }
         for dkim in &self.dkim {
             let key = format!("dkim.{}", dkim.name.to_ascii_lowercase());
             if dkim.domain.is_none() {

@@ -69,6 +69,7 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.credentials.pop(), Some(Credential::sample()));
     assert_eq!(all.retries.pop(), Some(Retry::sample()));
     assert_eq!(all.programs.pop(), Some(crate::Program::sample()));
+    assert_eq!(all.author_rules.pop(), Some(crate::AuthorRule::sample()));
     assert_eq!(all.endpoints.pop(), Some(crate::Endpoint::sample()));
     assert_eq!(all, config);
 }

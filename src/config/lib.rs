@@ -33,7 +33,7 @@ use std::path::PathBuf;
 
 use mail::Domain;
 
-pub use authentication::{AuthAction, Authentication, Canonical, Dkim, UnknownAction};
+pub use authentication::{AuthAction, Authentication, AuthorRule, Canonical, Dkim, UnknownAction};
 pub use change::Change;
 pub use check::Warning;
 pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
@@ -116,6 +116,8 @@ section! {
         timeouts: Timeouts [Table] = Timeouts::default();
         /// Whether mail is from whom it says.
         authentication: Authentication [Table] = Authentication::default();
+        /// What becomes of mail of some authors.
+        author_rules "author-rule": Vec<AuthorRule> [Entries] = Vec::new();
         /// Keys that ours is signed with.
         dkim: Vec<Dkim> [Entries] = Vec::new();
         /// Relaying.

@@ -57,6 +57,9 @@ retry = ["1h"]
 [[site]]
 name = "p"
 hosts = ["*.example.org"]
+[[author-rule]]
+name = "a"
+domains = ["example.net"]
 [[dkim]]
 name = "d"
 domain = "example.org"
@@ -215,6 +218,10 @@ authentication.dmarc-reject = "refuse"
 authentication.dmarc-quarantine = "quarantine"
 authentication.no-author = "refuse"
 authentication.unknown = "defer"
+authentication.trusted-sealers = ["example.org"]
+authentication.seal = "d"
+author-rule.domains = ["example.com"]
+author-rule.not-passed = "refuse"
 authentication.received-spf = false
 authentication.lookups-max = 7
 authentication.lookup-time-max = "7s"
@@ -233,6 +240,8 @@ listener.authentication.dmarc-reject = "refuse"
 listener.authentication.dmarc-quarantine = "quarantine"
 listener.authentication.no-author = "refuse"
 listener.authentication.unknown = "defer"
+listener.authentication.trusted-sealers = ["example.org"]
+listener.authentication.seal = "d"
 listener.authentication.received-spf = false
 listener.authentication.lookups-max = 7
 listener.authentication.lookup-time-max = "7s"
@@ -570,6 +579,7 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "credential",
         "program",
         "endpoint",
+        "author-rule",
         "source",
         "pool",
         "warm-up",

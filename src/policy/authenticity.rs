@@ -1,5 +1,6 @@
 //! What becomes of a message, by what was found out of whom it is from.
 
+use crate::{Policy, names::Domains};
 use config::{AuthAction, Authentication, UnknownAction};
 use smtp::Refusal;
 use trust::{Author, DkimResult, DmarcPolicy, DmarcResult, SpfResult, Verdict};
@@ -28,6 +29,8 @@ pub enum Against {
     DmarcReject,
     /// The author's domain asks to doubt it.
     DmarcQuarantine,
+    /// Mail of such authors has to pass DMARC here.
+    AuthorRule,
     /// There is no one author.
     NoAuthor,
     /// The DNS did not answer.
@@ -44,6 +47,7 @@ impl Against {
             Self::Dkim => "dkim-fail",
             Self::DmarcReject => "dmarc-reject",
             Self::DmarcQuarantine => "dmarc-quarantine",
+            Self::AuthorRule => "author-rule",
             Self::NoAuthor => "no-author",
             Self::Unknown => "unknown",
         }
@@ -54,7 +58,7 @@ impl Against {
             Self::SpfFail | Self::SpfSoftFail => Refusal::SpfFailed,
             Self::SpfPermError => Refusal::SpfBroken,
             Self::Dkim => Refusal::DkimFailed,
-            Self::DmarcReject | Self::DmarcQuarantine => Refusal::DmarcFailed,
+            Self::DmarcReject | Self::DmarcQuarantine | Self::AuthorRule => Refusal::DmarcFailed,
             Self::NoAuthor => Refusal::NoAuthor,
             Self::Unknown => Refusal::PolicyUnavailable,
         }
@@ -76,9 +80,37 @@ impl Treatment {
     }
 }
 
+impl Policy {
+    /// What the rules say of a message.
+    pub fn treatment(&self, verdict: &Verdict, rules: &Authentication) -> Treatment {
+        let Author::Domain(author) = &verdict.dmarc.author else { return treatment(verdict, rules) };
+        let own = self.authors.iter().find(|(domains, _)| domains.contains(author.as_str()));
+        match (own, verdict.dmarc.result) {
+            (Some((_, action)), DmarcResult::Fail | DmarcResult::None | DmarcResult::PermError)
+                if !is_vouched_for(verdict, rules) =>
+            {
+                let is_taken = *action == AuthAction::Accept;
+                Treatment { action: *action, against: (!is_taken).then_some(Against::AuthorRule) }
+            }
+            (Some(_) | None, _) => treatment(verdict, rules),
+        }
+    }
+}
+
+/// Whether those who have passed the message on are believed that it was from whom it says.
+fn is_vouched_for(verdict: &Verdict, rules: &Authentication) -> bool {
+    !rules.trusted_sealers.is_empty() && {
+        let trusted = Domains::new(&rules.trusted_sealers);
+        verdict.arc.vouches(|domain| trusted.contains(domain))
+    }
+}
+
 /// What the rules say of a message. Of several actions the strictest counts, and of equal ones what is found first of DMARC, SPF and DKIM.
-pub fn treatment(verdict: &Verdict, rules: &Authentication) -> Treatment {
+fn treatment(verdict: &Verdict, rules: &Authentication) -> Treatment {
     let dmarc = verdict.dmarc.result;
+    if dmarc != DmarcResult::Pass && is_vouched_for(verdict, rules) {
+        return Treatment::TAKEN;
+    }
     let found = [of_dmarc(verdict, rules), of_spf(verdict, rules), of_dkim(verdict, rules)];
     let mut treatment = Treatment::TAKEN;
     for (action, against) in found.into_iter().flatten() {
@@ -151,7 +183,10 @@ fn is_unknown(verdict: &Verdict, rules: &Authentication) -> bool {
 
 #[cfg(test)]
 mod test {
-    use trust::{Alignment, Dkim, Dmarc, EnvelopeVerdict, Iprev, IprevResult, KeyUse, Spf, SpfIdentity};
+    use trust::{
+        Alignment, ArcChain, ArcDmarc, ArcResult, ArcSet, AuthorSigned, Dkim, Dmarc, EnvelopeVerdict, Iprev,
+        IprevResult, KeyUse, Spf, SpfIdentity,
+    };
 
     use super::*;
 
@@ -189,6 +224,7 @@ mod test {
                 policy: dmarc.1,
                 published: None,
             },
+            arc: ArcChain { result: ArcResult::None, reason: None, sets: Vec::new() },
             flaw: None,
         }
     }
@@ -242,6 +278,47 @@ mod test {
             assert_eq!(treatment(&verdict, &strict()), expected, "{spf:?} {dkim:?} {dmarc:?}");
             assert_eq!(treatment(&verdict, &Authentication::default()), Treatment::TAKEN);
         }
+    }
+
+    #[test]
+    fn who_has_passed_it_on_may_be_believed() {
+        let mut passed_on = verdict(SpfResult::Fail, &[DkimResult::Fail], REJECT);
+        let set = ArcSet {
+            domain: "lists.example".into(),
+            selector: "s".into(),
+            dmarc: ArcDmarc::Pass,
+            author: AuthorSigned::Yes,
+        };
+        passed_on.arc = ArcChain { result: ArcResult::Pass, reason: None, sets: vec![set] };
+        let rules = |sealers: &str| Authentication {
+            trusted_sealers: vec![config::DomainPattern::Exact(sealers.parse().unwrap())],
+            ..strict()
+        };
+        assert_eq!(treatment(&passed_on, &rules("lists.example")), Treatment::TAKEN);
+        assert_eq!(treatment(&passed_on, &rules("other.example")).action, AuthAction::Refuse);
+        passed_on.arc.result = ArcResult::Fail;
+        assert_eq!(treatment(&passed_on, &rules("lists.example")).action, AuthAction::Refuse);
+    }
+
+    #[test]
+    fn authors_may_be_treated_otherwise() {
+        let text = "[[author-rule]]\nname = \"a\"\ndomains = [\"author.example\"]\nnot-passed = \"refuse\"\n\
+                    [[author-rule]]\nname = \"b\"\ndomains = [\"*\"]\nnot-passed = \"accept\"\n\
+                    [[listener]]\nname = \"smtp\"\naddress = [\"127.0.0.1:25\"]\ntls = \"none\"\n";
+        let source = config::Source { file: "a".into(), text: text.into() };
+        let policy = Policy::new(&config::Config::from_sources(&[source]).unwrap());
+        let lax = Authentication::default();
+        let none = verdict(SpfResult::Pass, &[], NONE);
+        let expected = Treatment { action: AuthAction::Refuse, against: Some(Against::AuthorRule) };
+        assert_eq!(policy.treatment(&none, &lax), expected);
+        let passed = verdict(SpfResult::Pass, &[], (DmarcResult::Pass, DmarcPolicy::None));
+        assert_eq!(policy.treatment(&passed, &lax), Treatment::TAKEN);
+        let mut other = verdict(SpfResult::Fail, &[], REJECT);
+        other.dmarc.author = Author::Domain("other.example".parse().unwrap());
+        assert_eq!(policy.treatment(&other, &strict()), Treatment::TAKEN);
+        // What is not known for now is for `unknown` to say.
+        let unknown = verdict(SpfResult::Pass, &[], (DmarcResult::TempError, DmarcPolicy::None));
+        assert_eq!(policy.treatment(&unknown, &strict()).against, Some(Against::Unknown));
     }
 
     #[test]

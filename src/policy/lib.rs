@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub use admission::{Connections, Listing, Lists, Pace, Turned};
-pub use authenticity::{Against, Treatment, treatment};
+pub use authenticity::{Against, Treatment};
 pub use content::{Completion, Presence};
 pub use etrn::Asker;
 pub use network::Networks;
@@ -53,6 +53,8 @@ pub struct Policy {
     askers: Vec<Askers>,
     tenants: Vec<tenant::Rule>,
     keys: Vec<signing::Rule>,
+    /// What becomes of mail of some authors that does not pass DMARC.
+    authors: Vec<(names::Domains, config::AuthAction)>,
 }
 
 /// Whether the client is one of ours.
@@ -115,6 +117,11 @@ impl Policy {
             askers: config.etrn.iter().map(Askers::new).collect(),
             tenants: config.tenants.iter().map(tenant::Rule::new).collect(),
             keys: config.dkim.iter().map(signing::Rule::new).collect(),
+            authors: config
+                .author_rules
+                .iter()
+                .map(|rule| (names::Domains::new(&rule.domains), rule.not_passed))
+                .collect(),
         }
     }
 

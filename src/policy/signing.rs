@@ -35,6 +35,11 @@ impl Policy {
         self.keys.iter().enumerate().filter(move |(_, rule)| is_for(rule)).map(|(key, _)| key)
     }
 
+    /// The key of that name, by its place in the configuration.
+    pub fn key_named(&self, name: &str) -> Option<usize> {
+        self.keys.iter().position(|rule| rule.name.eq_ignore_ascii_case(name))
+    }
+
     /// What a key is called.
     pub fn key_name(&self, key: usize) -> &str {
         self.keys.get(key).map_or("", |rule| &rule.name)

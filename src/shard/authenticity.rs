@@ -11,8 +11,8 @@ use mail::{Envelope, QueueId, ReversePath, TenantId};
 use policy::{Listing, Standing, Treatment};
 use smtp::{Refusal, Role};
 use trust::{
-    Author, BodyLength, Case, Client, Digest, Digester, DkimResult, DmarcResult, Judged, Limits,
-    Sha1Signatures, SpfResult, Verdict, authentication_results, received_spf,
+    ArcResult, Author, BodyLength, Case, Client, Digest, Digester, DkimResult, DmarcResult, Judged, Limits,
+    Sha1Signatures, Signer, SpfResult, Verdict, authentication_results, received_spf,
 };
 use watch::{
     AuthResult, AuthTreatment, Counted as _,
@@ -73,7 +73,9 @@ impl Inquiry {
     /// What reads the message as it comes in.
     pub(crate) fn digester(&self, settings: &Settings, door: &Door) -> Digester {
         match self {
-            Self::Verify { rules, .. } => Digester::new(limits(rules, door)).verifying(),
+            Self::Verify { rules, .. } => {
+                Digester::new(limits(rules, door)).verifying().signing(sealer(settings, rules))
+            }
             Self::Sign => {
                 let limits = limits(&door.authentication, door);
                 Digester::new(limits).signing(settings.signers.iter())
@@ -113,6 +115,11 @@ impl Inquiry {
     }
 }
 
+/// By whose key mail of strangers is sealed.
+fn sealer<'a>(settings: &'a Settings, rules: &Authentication) -> Option<&'a Signer> {
+    settings.signers.get(settings.policy.key_named(rules.seal.as_ref()?)?)
+}
+
 fn limits(rules: &Authentication, door: &Door) -> Limits {
     Limits {
         lookups_max: rules.lookups_max as usize,
@@ -150,11 +157,12 @@ async fn verify(
         }
     };
     let results = Results::of(&verdict);
-    let treatment = policy::treatment(&verdict, rules);
+    let treatment = settings.policy.treatment(&verdict, rules);
     let metrics = &shard.metrics.inbound;
     metrics.authentication.record_duration(ring::clock::now().saturating_sub(began));
     metrics.spf.of(results.spf).one();
     metrics.dmarc.of(results.dmarc).one();
+    metrics.arc.of(arc_result(verdict.arc.result)).one();
     if verdict.dkim.is_empty() {
         metrics.dkim.of(AuthResult::None).one();
     }
@@ -169,6 +177,20 @@ async fn verify(
     if let (AuthAction::Tag | AuthAction::Quarantine, Some(against)) = (treatment.action, treatment.against) {
         let warning = format!("X-Authentication-Warning: {receiver}: {}\r\n", against.label());
         fields.extend_from_slice(warning.as_bytes());
+    }
+    if let Some(signer) = sealer(&settings, rules) {
+        // Two signatures: others have their turn before.
+        ring::yield_now().await;
+        let before = fields.len();
+        match signer.seal(&mut fields, digest, (receiver, case.client(), &verdict), facts::now()) {
+            // A chain that has failed before is left alone.
+            Ok(()) if fields.len() == before => {}
+            Ok(()) => metrics.sealed.one(),
+            Err(error) => {
+                let key = rules.seal.as_deref().unwrap_or_default();
+                Unsigned { id: &id, key, error: &error }.emit(ring::clock::unix_micros());
+            }
+        }
     }
     authentication_results(&mut fields, receiver, case.client(), &verdict);
     if rules.received_spf {
@@ -316,6 +338,15 @@ impl Results {
                 DmarcResult::PermError => AuthResult::PermError,
             },
         }
+    }
+}
+
+const fn arc_result(result: ArcResult) -> AuthResult {
+    match result {
+        ArcResult::None => AuthResult::None,
+        ArcResult::Pass => AuthResult::Pass,
+        ArcResult::Fail => AuthResult::Fail,
+        ArcResult::TempError => AuthResult::TempError,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  open ─▶ judge_envelope ⇄ learn ─▶ iprev and SPF          (when the reverse-path is known)
-//!             └▶ judge_message ⇄ learn ─▶ DKIM and DMARC    (when the message has been read)
+//!             └▶ judge_message ⇄ learn ─▶ DKIM, ARC, DMARC  (when the message has been read)
 //! ```
 //!
 //! What was found once is not judged again.
@@ -13,7 +13,7 @@ use dns::{Answer, Question};
 use mail::{ReversePath, Timestamp};
 
 use crate::{
-    Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, Spf, SpfIdentity, dkim, dmarc,
+    ArcChain, Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, Spf, SpfIdentity, arc, dkim, dmarc,
     facts::{Facts, Round},
     iprev, spf,
 };
@@ -58,6 +58,8 @@ pub struct Verdict {
     pub envelope: EnvelopeVerdict,
     /// Each signature's, in their order; at most [`Limits::signatures_max`] and one.
     pub dkim: Vec<Dkim>,
+    /// What others have found before, and sealed.
+    pub arc: ArcChain,
     /// DMARC, on top of these.
     pub dmarc: Dmarc,
     /// What makes it impossible to say what was signed, if anything does.
@@ -76,6 +78,7 @@ pub struct Case {
     helo: Option<Spf>,
     mail_from: Option<Spf>,
     dkim: Option<Vec<Dkim>>,
+    arc: Option<ArcChain>,
     dmarc: Option<Dmarc>,
 }
 
@@ -95,6 +98,7 @@ impl Case {
             helo: None,
             mail_from: None,
             dkim: None,
+            arc: None,
             dmarc: None,
         }
     }
@@ -121,11 +125,12 @@ impl Case {
         loop {
             self.attempt_envelope();
             self.attempt_message(judge, digest);
-            match (self.facts.end_round(now), self.envelope(), &self.dkim, &self.dmarc) {
+            let found = (&self.dkim, &self.arc, &self.dmarc);
+            match (self.facts.end_round(now), self.envelope(), found) {
                 (Round::Ask(questions), ..) => return Judged::Missing(questions),
-                (Round::Complete, Some(envelope), Some(dkim), Some(dmarc)) => {
-                    let (dkim, dmarc) = (dkim.clone(), dmarc.clone());
-                    return Judged::Known(Verdict { envelope, dkim, dmarc, flaw: digest.flaw() });
+                (Round::Complete, Some(envelope), (Some(dkim), Some(arc), Some(dmarc))) => {
+                    let (dkim, arc, dmarc) = (dkim.clone(), arc.clone(), dmarc.clone());
+                    return Judged::Known(Verdict { envelope, dkim, arc, dmarc, flaw: digest.flaw() });
                 }
                 (Round::Again | Round::Complete, ..) => {}
             }
@@ -178,6 +183,9 @@ impl Case {
         let (facts, limits) = (&self.facts, &self.limits);
         if self.dkim.is_none() {
             self.dkim = facts.attempt(|facts| dkim::verify(facts, judge, digest, limits, self.opened_at));
+        }
+        if self.arc.is_none() {
+            self.arc = facts.attempt(|facts| arc::verify(facts, digest, limits, self.opened_at));
         }
         if self.dmarc.is_some() {
             return;

@@ -16,6 +16,7 @@ use memchr::{memchr_iter, memmem};
 
 use crate::{
     Author, Limits, Signer,
+    arc::Sets,
     dkim::{Reason, SignatureField, read_signatures},
     dmarc::author,
     fields::{Field, fields},
@@ -48,6 +49,7 @@ pub struct Digest {
     fields: Vec<Field>,
     body_start: Option<usize>,
     signatures: Vec<SignatureField>,
+    arc: Sets,
     author: Author,
     bodies: Vec<BodyHash>,
     flaw: Option<Reason>,
@@ -193,14 +195,19 @@ impl Digester {
         };
         let fields: Vec<_> = fields(&header).take(self.limits.fields_max + 1).collect();
         let flaw = if fields.len() > self.limits.fields_max { Some(Reason::HeaderTooLong) } else { flaw };
-        let signatures = match self.verify {
-            Verify::Yes => read_signatures(&header, &fields, &self.limits),
-            Verify::No => Vec::new(),
+        let (signatures, arc) = match self.verify {
+            Verify::Yes => {
+                let signatures = read_signatures(&header, &fields, &self.limits);
+                (signatures, Sets::read(&header, &fields, &self.limits))
+            }
+            Verify::No => (Vec::new(), Sets::default()),
         };
         let author = author(&header, &fields);
         let mut hashers: Vec<Hasher> = Vec::new();
         let ours = self.for_signing.iter().map(|form| (*form, HashAlgorithm::Sha256));
-        for (form, algorithm) in signatures.iter().filter_map(SignatureField::body).chain(ours) {
+        for (form, algorithm) in
+            signatures.iter().filter_map(SignatureField::body).chain(arc.body()).chain(ours)
+        {
             if !hashers.iter().any(|hasher| hasher.form == form && hasher.algorithm == algorithm) {
                 hashers.push(Hasher::new(form, algorithm));
             }
@@ -211,6 +218,7 @@ impl Digester {
             fields,
             body_start,
             signatures,
+            arc,
             author,
             bodies: Vec::new(),
             flaw,
@@ -257,6 +265,10 @@ impl Digest {
 
     pub(crate) fn signatures(&self) -> &[SignatureField] {
         &self.signatures
+    }
+
+    pub(crate) const fn arc(&self) -> &Sets {
+        &self.arc
     }
 
     /// Whom the message says it is from.

@@ -454,7 +454,7 @@ fn verified(result: &mail_auth::DkimResult) -> Result<(), Reason> {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the errors of verifying, and one reason for the rest")]
-fn why(error: &Error) -> Reason {
+pub(crate) fn why(error: &Error) -> Reason {
     match error {
         Error::Dns(DnsError::Resolver(_)) => Reason::KeyUnavailable,
         Error::Dns(DnsError::RecordNotFound(_)) => Reason::NoKey,
@@ -469,7 +469,7 @@ fn why(error: &Error) -> Reason {
 }
 
 /// The key among the text records of a name: the first that is one (RFC 6376 §6.1.2 leaves the choice to us).
-fn read_key(texts: &[Box<[u8]>]) -> Txt {
+pub(crate) fn read_key(texts: &[Box<[u8]>]) -> Txt {
     let mut wrong = error(Lack::NoData);
     for text in texts {
         match key(text) {

@@ -1,4 +1,4 @@
-//! SPF, DKIM, DMARC: verdicts over facts.
+//! SPF, DKIM, ARC, DMARC: verdicts over facts.
 //!
 //! Nothing here asks or waits. A [`Case`] is judged and says what it finds, or which names must be looked up first;
 //! whoever has a DNS client looks them up, tells it the answers and judges again. There is one budget of look-ups
@@ -7,6 +7,7 @@
 //!
 //! mail-auth does the work on signatures, keys, canonical forms and DMARC, behind [`Judge`]: no other room knows it.
 
+mod arc;
 mod case;
 mod digest;
 mod dkim;
@@ -25,6 +26,7 @@ mod tags;
 #[cfg(test)]
 mod zone;
 
+pub use arc::{ArcChain, ArcDmarc, ArcReason, ArcResult, ArcSet, AuthorSigned};
 pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
 pub use digest::{Canonicalization, Digest, Digester};
 pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason};

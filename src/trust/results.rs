@@ -6,8 +6,8 @@
 use dns::Name;
 
 use crate::{
-    Alignment, Author, Client, Dkim, Dmarc, DmarcResult, Iprev, KeyUse, Spf, SpfIdentity, SpfResult, Verdict,
-    fields::Field,
+    Alignment, ArcChain, ArcResult, Author, Client, Dkim, Dmarc, DmarcResult, Iprev, KeyUse, Spf,
+    SpfIdentity, SpfResult, Verdict, fields::Field,
 };
 
 /// Where a line is folded if it can be (RFC 5322 §2.1.1).
@@ -17,7 +17,22 @@ const VALUE_LEN_MAX: usize = 255;
 
 /// Appends an `Authentication-Results` field.
 pub fn authentication_results(out: &mut Vec<u8>, authserv_id: &str, client: &Client, verdict: &Verdict) {
-    let mut field = Folded::new("Authentication-Results", authserv_id);
+    findings(Folded::new("Authentication-Results", authserv_id), out, client, verdict);
+}
+
+/// Appends the same as a part of the set with this number (RFC 8617 §4.1.1).
+pub(crate) fn arc_authentication_results(
+    out: &mut Vec<u8>,
+    instance: u32,
+    authserv_id: &str,
+    client: &Client,
+    verdict: &Verdict,
+) {
+    let first = format!("i={instance}; {authserv_id}");
+    findings(Folded::new("ARC-Authentication-Results", &first), out, client, verdict);
+}
+
+fn findings(mut field: Folded, out: &mut Vec<u8>, client: &Client, verdict: &Verdict) {
     iprev(&mut field, &verdict.envelope.iprev);
     spf(&mut field, &verdict.envelope.mail_from, client);
     spf(&mut field, &verdict.envelope.helo, client);
@@ -27,6 +42,7 @@ pub fn authentication_results(out: &mut Vec<u8>, authserv_id: &str, client: &Cli
     for signature in &verdict.dkim {
         dkim(&mut field, signature);
     }
+    arc(&mut field, &verdict.arc);
     dmarc(&mut field, &verdict.dmarc);
     field.end(out);
 }
@@ -131,6 +147,19 @@ fn dkim(field: &mut Folded, dkim: &Dkim) {
     }
     if !dkim.start_of_b.is_empty() {
         field.word(&format!("header.b={}", value(&dkim.start_of_b)));
+    }
+}
+
+fn arc(field: &mut Folded, chain: &ArcChain) {
+    if chain.result == ArcResult::None {
+        return;
+    }
+    field.result("arc", chain.result.as_str());
+    if let Some(reason) = chain.reason {
+        field.reason(&reason.to_string());
+    }
+    if let Some(newest) = chain.sets.last() {
+        field.comment(&format!("i={}, sealed by {}", chain.instance(), newest.domain));
     }
 }
 
@@ -246,7 +275,7 @@ fn unquoted(text: &str) -> String {
 }
 
 /// The text with a space for each comment (RFC 5322 §3.2.2); none when one does not end.
-fn uncommented(text: &str) -> Option<String> {
+pub(crate) fn uncommented(text: &str) -> Option<String> {
     let mut plain = String::with_capacity(text.len());
     let (mut depth, mut in_quotes) = (0_usize, false);
     let mut characters = text.chars();

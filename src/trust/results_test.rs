@@ -62,6 +62,7 @@ fn verdict() -> Verdict {
                 failures_to: Vec::new(),
             }),
         },
+        arc: crate::ArcChain::NONE,
         flaw: None,
     }
 }

@@ -269,6 +269,15 @@ impl Signer {
         self.options.body
     }
 
+    pub(crate) fn signing_key(&self) -> &DkimKey {
+        &self.key.key
+    }
+
+    /// The names of fields to sign, each once.
+    pub(crate) fn signed_names(&self) -> impl Iterator<Item = &str> {
+        self.names().map(|(name, _)| name)
+    }
+
     /// The names of fields to sign, each once, and whether none may be added.
     fn names(&self) -> impl Iterator<Item = (&str, Seal)> {
         let is_from = |name: &&str| name.eq_ignore_ascii_case("From");

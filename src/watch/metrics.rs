@@ -60,6 +60,8 @@ pub struct Inbound {
     pub spf: Family<AuthResult>,
     /// Results of signatures; none for a message without.
     pub dkim: Family<AuthResult>,
+    /// Results of ARC; none for a message that nobody has sealed.
+    pub arc: Family<AuthResult>,
     /// Results of DMARC.
     pub dmarc: Family<AuthResult>,
     /// What was done about messages that were looked at.
@@ -68,6 +70,8 @@ pub struct Inbound {
     pub authentication: Histogram,
     /// Signatures made.
     pub signed: Counter,
+    /// Messages of strangers that were sealed (ARC).
+    pub sealed: Counter,
     /// Signatures that could not be made.
     pub unsigned: Counter,
     /// How long one took.
@@ -738,6 +742,7 @@ impl ShardMetrics {
                 dkim: Family::new(|v: AuthResult| {
                     b.counter(&n::AUTHENTICATION_RESULTS, &["dkim", v.label()])
                 }),
+                arc: Family::new(|v: AuthResult| b.counter(&n::AUTHENTICATION_RESULTS, &["arc", v.label()])),
                 dmarc: Family::new(|v: AuthResult| {
                     b.counter(&n::AUTHENTICATION_RESULTS, &["dmarc", v.label()])
                 }),
@@ -746,6 +751,7 @@ impl ShardMetrics {
                 }),
                 authentication: b.histogram(&n::AUTHENTICATION_SECONDS),
                 signed: b.counter(&n::SIGNATURES, &["done"]),
+                sealed: b.counter(&n::SEALS, &[]),
                 unsigned: b.counter(&n::SIGNATURES, &["failed"]),
                 signing: b.histogram(&n::SIGNING_SECONDS),
                 tls: tls(b, "in"),

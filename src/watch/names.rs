@@ -137,13 +137,15 @@ list! {
     VERIFICATIONS: "ringpost_verifications_total", Kind::Counter, Count, ["shard", "result"],
         "Recipients that a program was to be asked for, by what is known of them";
     AUTHENTICATION_RESULTS: "ringpost_authentication_results_total", Kind::Counter, Count, ["shard", "method", "result"],
-        "Results of SPF, DKIM (each signature) and DMARC for messages of strangers";
+        "Results of SPF, DKIM (each signature), ARC and DMARC for messages of strangers";
     AUTHENTICATION_ACTIONS: "ringpost_authentication_actions_total", Kind::Counter, Count, ["shard", "action"],
         "Messages of strangers that were looked at, by what was done about them";
     AUTHENTICATION_SECONDS: "ringpost_authentication_seconds", LATENCY, Seconds, ["shard"],
         "Time to find out whether a message is from whom it says, the DNS included";
     SIGNATURES: "ringpost_dkim_signatures_total", Kind::Counter, Count, ["shard", "result"],
         "Signatures made for mail of ours (done), and such that could not be (failed)";
+    SEALS: "ringpost_arc_seals_total", Kind::Counter, Count, ["shard"],
+        "Messages of strangers that were sealed as they were passed on (ARC)";
     SIGNING_SECONDS: "ringpost_dkim_signing_seconds", LATENCY, Seconds, ["shard"],
         "Time to make one signature";
     REPLIES_HELD_BACK: "ringpost_replies_held_back_total", Kind::Counter, Count, ["shard"],

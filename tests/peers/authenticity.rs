@@ -405,3 +405,89 @@ fn without_the_dns_nothing_passes() {
     let received = house.taken("192.0.2.66", "x@bare.example", MESSAGE);
     assert!(field(&received, "Authentication-Results").contains("dmarc=temperror"), "{received}");
 }
+
+/// What dkimpy says of a chain; it knows these records.
+fn chain(content: &str, records: &[(&str, &str)]) -> String {
+    let records: Vec<_> = records.iter().map(|(name, text)| format!("b'{name}.': b'{text}'")).collect();
+    let script = format!(
+        "import sys, dkim\n\
+         records = {{{}}}\n\
+         cv, sets, why = dkim.arc_verify(sys.stdin.buffer.read(), dnsfunc=lambda name, timeout=5: records.get(name))\n\
+         print(cv.decode(), len(sets), why)\n",
+        records.join(", ")
+    );
+    run(Path::new(PYTHON), &["-c", &script], content).good().stdout.trim().to_owned()
+}
+
+/// The message as dkimpy passes it on: with results of its own, which it seals with this key.
+fn passed_on(content: &str, results: &str, domain: &str, selector: &str, key: &Path) -> String {
+    let key = key.to_str().unwrap();
+    let script = format!(
+        "import sys, dkim\n\
+         pem = open({key:?}, 'rb').read()\n\
+         message = b'Authentication-Results: {domain}; {results}\\r\\n' + sys.stdin.buffer.read()\n\
+         fields = dkim.arc_sign(message, b'{selector}', b'{domain}', pem, b'{domain}')\n\
+         sys.stdout.buffer.write(b''.join(fields) + message)\n"
+    );
+    run(Path::new(PYTHON), &["-c", &script], content).good().stdout
+}
+
+#[test]
+fn others_follow_the_chain_that_we_seal() {
+    let house = House::new("");
+    let (_, public) = new_key(&house.server, "example.org", "r1", "rsa2048");
+    let (_, public_ed) = new_key(&house.server, "example.org", "e1", "ed25519");
+    let records = [("r1._domainkey.example.org", public.as_str()), ("e1._domainkey.example.org", &public_ed)];
+    let seal = |selector: &str| {
+        format!(
+            "seal = \"k\"\n[[dkim]]\nname = \"k\"\ndomain = \"example.org\"\nselector = \"{selector}\"\n\
+             key = \"dkim/{selector}.pem\"\n"
+        )
+    };
+    for (selector, instance) in [("r1", 1), ("e1", 1), ("r1", 2), ("r1", 3)] {
+        house.change(&seal(selector));
+        let mut sent = signed(MESSAGE, "example.org", "r1", &house.key("dkim/r1.pem"));
+        for hop in 1..instance {
+            let results = if hop == 1 { "dmarc=pass" } else { "arc=pass; dmarc=pass" };
+            sent = passed_on(&sent, results, "example.org", "r1", &house.key("dkim/r1.pem"));
+        }
+        let received = house.taken("192.0.2.1", "ann@example.org", &sent);
+        assert!(received.starts_with("ARC-Seal: "), "{received}");
+        assert!(received.ends_with(&sent), "nothing else is touched");
+        // dkimpy knows no Ed25519 in chains.
+        if selector == "r1" {
+            assert_eq!(chain(&received, &records), format!("pass {instance} success"), "{received}");
+            let forged = received.replacen("One  line", "Two  lines", 1);
+            assert!(chain(&forged, &records).starts_with("fail"), "{forged}");
+        }
+    }
+    assert_eq!(house.server.metric("ringpost_arc_seals_total", &[]), 4.0);
+}
+
+#[test]
+fn who_passes_mail_on_may_be_believed() {
+    let refuse = "dmarc-reject = \"refuse\"\nspf-fail = \"refuse\"\n";
+    let house = House::new(refuse);
+    // A list has changed the subject: the signature is broken, and the list is not among those whom SPF names.
+    let sent = signed(MESSAGE, "example.org", "r1", &house.key("dkim/r1.pem"));
+    let changed = sent.replacen("Subject: \t folded", "Subject: [list] folded", 1);
+    let list = passed_on(&changed, "dmarc=pass", "example.org", "r1", &house.key("dkim/r1.pem"));
+    let refused = house.send("192.0.2.66", "list@bare.example", &list);
+    assert!(refused.starts_with("550 5.7.26"), "{refused}");
+    house.change(&format!("{refuse}trusted-sealers = [\"example.org\"]\n"));
+    let results = field(&house.taken("192.0.2.66", "list@bare.example", &list), "Authentication-Results");
+    assert!(results.contains("arc=pass (i=1, sealed by example.org)"), "{results}");
+    assert!(results.contains("dmarc=fail"), "{results}");
+    // Whoever changes it once more is not believed, nor is one who says that it had failed.
+    let forged = list.replacen("One  line", "Two  lines", 1);
+    let refused = house.send("192.0.2.66", "list@bare.example", &forged);
+    assert!(refused.starts_with("550 5.7.26"), "{refused}");
+    let honest = passed_on(&changed, "dmarc=fail", "example.org", "r1", &house.key("dkim/r1.pem"));
+    let refused = house.send("192.0.2.66", "list@bare.example", &honest);
+    assert!(refused.starts_with("550 5.7.26"), "{refused}");
+    // The operator knows better than a domain what it sends.
+    let rule = "[[author-rule]]\nname = \"a\"\ndomains = [\"example.org\"]\nnot-passed = \"tag\"\n";
+    house.change(&format!("{refuse}{rule}"));
+    let taken = house.taken("192.0.2.66", "list@bare.example", &honest);
+    assert!(field(&taken, "X-Authentication-Warning").ends_with("author-rule"), "{taken}");
+}

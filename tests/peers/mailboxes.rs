@@ -412,7 +412,7 @@ fn mail_goes_to_a_service() {
          signed = f\"{told['webhook-id']}.{told['webhook-timestamp']}.\".encode() + told['body'].encode('latin-1')\n\
          mac = base64.b64encode(hmac.new(b'sesame', signed, hashlib.sha256).digest()).decode()\n\
          print(told['webhook-signature'] == 'v1,' + mac)\n";
-    let checked = run(Path::new(PYTHON), &["-c", &check], &first.to_string()).good();
+    let checked = run(Path::new(PYTHON), &["-c", check], &first.to_string()).good();
     assert_eq!(checked.stdout.trim(), "True");
     // As JSON, for both at once.
     server.configure(&to_service(&service, "body = \"json\"\nrecipients-max = 10\n"));
