@@ -20,6 +20,8 @@ mod retry;
 mod returned;
 #[path = "in_service/routes.rs"]
 mod routes;
+#[path = "in_service/srs.rs"]
+mod srs;
 #[path = "in_service/streams.rs"]
 mod streams;
 #[path = "in_service/tasks.rs"]

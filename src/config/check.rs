@@ -38,6 +38,7 @@ impl Config {
         self.check_retries(reader);
         self.check_egress(reader);
         self.check_bounces(reader);
+        self.check_srs(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
         self.check_times(reader);
@@ -86,6 +87,13 @@ impl Config {
             let key = format!("route.{}.verp", route.name.to_ascii_lowercase());
             let text =
                 "`bounces` has no domain or no secret: mail leaves with the reverse-path that it came with";
+            warn(&key, text.into());
+        }
+        let rewrites = self.srs.domain.is_some() && !self.srs.secrets.is_empty();
+        for route in self.routes.iter().filter(|route| route.srs && !rewrites) {
+            let key = format!("route.{}.srs", route.name.to_ascii_lowercase());
+            let text =
+                "`srs` has no domain or no secrets: mail leaves with the reverse-path that it came with";
             warn(&key, text.into());
         }
         for address in self.http.address.iter().filter(|address| !address.ip().is_loopback()) {
@@ -452,6 +460,27 @@ impl Config {
         for net in self.relay.networks.iter().filter(|net| net.prefix_len() == 0) {
             let problem = format!("{net} is everybody: this is an open relay, and others will block it");
             reader.conflict(&["relay.networks"], problem, "name the networks of your own clients");
+        }
+    }
+
+    fn check_srs(&self, reader: &mut Reader<'_>) {
+        for route in self.routes.iter().filter(|route| route.srs) {
+            let key = format!("route.{}.srs", route.name.to_ascii_lowercase());
+            if route.verp {
+                let problem =
+                    "one reverse-path cannot lead back to its sender (srs) and to us (verp)".to_owned();
+                reader.conflict(&[&key, &format!("{key}.verp")], problem, "choose one of the two");
+            }
+        }
+        let Some(domain) = &self.srs.domain else { return };
+        let exact = DomainPattern::Exact(domain.clone());
+        let also = self.domains.iter().find(|other| other.name == *domain).map(|_| "a `[[domain]]`");
+        let also =
+            also.or(self.routes.iter().find(|route| route.domains.contains(&exact)).map(|_| "a `[[route]]`"));
+        let also = also.or((self.bounces.domain.as_ref() == Some(domain)).then_some("`bounces.domain`"));
+        if let Some(also) = also {
+            let problem = format!("{domain} is in {also} as well");
+            reader.conflict(&["srs.domain"], problem, "take a domain that is for this alone");
         }
     }
 

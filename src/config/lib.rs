@@ -59,7 +59,7 @@ pub use retrying::{MailClass, Retry, RetrySenders};
 pub use schema::Takes;
 pub use sending::{
     Bounces, Dns, DomainPattern, EightBit, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route,
-    RouteTls, TlsReports, UnsignedReports, Via,
+    RouteTls, Srs, TlsReports, UnsignedReports, Via,
 };
 pub use serving::{
     Certificate, ClientCertificate, DomainKind, Etrn, Extensions, FileMode, Fingerprint, InboundTimeouts,
@@ -160,6 +160,8 @@ section! {
         duplicates: Duplicates [Table] = Duplicates::default();
         /// Reports on our mail.
         bounces: Bounces [Table] = Bounces::default();
+        /// Senders of mail that is passed on.
+        srs: Srs [Table] = Srs::default();
         /// What refusals are about.
         reply_rules "reply-rule": Vec<ReplyRule> [Entries] = Vec::new();
         /// When what is refused is tried again.

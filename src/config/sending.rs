@@ -153,6 +153,10 @@ section! {
         /// Send with a reverse-path of ours in the place of the sender's, so that reports come to us and are read: see
         /// `[bounces]`. The sender hears of a refusal as before, and of what is reported later from the log alone.
         verp: bool [YesNo] = false;
+        /// Send mail of others with a reverse-path that leads back to its sender by way of us (`[srs]`): for domains of ours whose mail goes on to
+        /// somebody else's server, who would otherwise find that we may not send for them (SPF). Mail with a sender of a `[[domain]]` of ours
+        /// keeps it.
+        srs: bool [YesNo] = false;
         /// Our addresses to send from. Empty: the kernel chooses.
         source_address: Vec<IpAddr> [List<Literal>] = Vec::new();
         /// The `[[pool]]` of sources that its mail leaves from, unless its tenant or site has one. Empty: none.
@@ -188,6 +192,21 @@ section! {
         lifetime: Duration [Time<{ DAY }, { 90 * DAY }>] = Duration::from_secs(14 * 86_400);
         /// Mail to other addresses of the domain, and to those that are too old.
         unsigned: UnsignedReports [Word] = UnsignedReports::Refuse;
+    }
+}
+
+section! {
+    /// Senders' addresses of mail that is passed on to others by routes with `srs = true` (Sender Rewriting Scheme). Such an address,
+    /// SRS0=…=a.example=ann@DOMAIN, leads back to ann@a.example: what is reported to it is sent on to her. The domain is for nothing else: its MX
+    /// leads to us, its SPF record names us, and it is no `[[domain]]`.
+    pub struct Srs {
+        /// The domain of these addresses. Empty: there are none.
+        domain: Option<Domain> [Maybe<Literal>] = None;
+        /// What they are signed with. The first signs, all are known: to change it, put the new one in front, and take the old one away when
+        /// `lifetime` is over. The same on every host that passes mail on for the domain.
+        secrets: Vec<Secret> [List<Literal>] = Vec::new();
+        /// How long an address is taken after it was made. Reports may come after days of tries at other hosts.
+        lifetime: Duration [Time<{ DAY }, { 365 * DAY }>] = Duration::from_secs(21 * 86_400);
     }
 }
 

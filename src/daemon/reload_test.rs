@@ -387,6 +387,10 @@ credential.mechanisms = ["plain"]
 credential.secrecy = "none"
 credential.refused = "fail"
 route.pool = "pl"
+route.srs = true
+srs.domain = "f.example.org"
+srs.secrets = ["0123456789abcdef"] | srs.domain = "f.example.org"
+srs.lifetime = "7d" | srs.domain = "f.example.org"
 bounces.domain = "b.example.org"
 bounces.secret = "0123456789abcdef" | bounces.domain = "b.example.org"
 bounces.local-part = "returned" | bounces.domain = "b.example.org"

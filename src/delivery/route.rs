@@ -122,6 +122,8 @@ pub enum ReversePaths {
     Kept,
     /// No: with an address of ours, so that reports come to us (VERP).
     Ours,
+    /// Mail of others with an address of ours that leads back to it (SRS).
+    Rewritten,
 }
 
 /// How mail of a route is sent.

@@ -12,6 +12,7 @@ mod guess;
 mod incoming;
 mod parts;
 mod return_path;
+mod srs;
 pub mod tls;
 
 pub use dsn::{Diagnostic, DsnError, Facts, Limits, Outcome, RecipientFacts, Report, dsn, wants_success};
@@ -19,3 +20,4 @@ pub use incoming::{
     Bounce, Complaint, Form, Incoming, IncomingLimits, Original, Returned, ReturnedAction, read,
 };
 pub use return_path::{Party, Recognised, ReturnPathOptions, ReturnPaths, Sent};
+pub use srs::{Srs, SrsAddress};

@@ -697,8 +697,17 @@ impl Worker<'_> {
                 let ours = returns.paths.address(sent, facts::now());
                 ours.map_or_else(|| reverse_path.clone(), ReversePath::Address)
             }
+            (ReversePaths::Rewritten, _, ReversePath::Address(from)) => {
+                let is_own = self.settings.own_domains.contains(&from.domain());
+                let srs = self.settings.srs.as_ref().filter(|_| !is_own);
+                let ours = srs.and_then(|srs| srs.forward(from, facts::now()));
+                if ours.is_some() {
+                    self.shard.metrics.outbound.rewritten.one();
+                }
+                ours.map_or_else(|| reverse_path.clone(), ReversePath::Address)
+            }
             // Nobody is told what becomes of a report (RFC 5321 §4.5.5).
-            (ReversePaths::Ours | ReversePaths::Kept, _, _) => reverse_path.clone(),
+            (ReversePaths::Ours | ReversePaths::Kept | ReversePaths::Rewritten, _, _) => reverse_path.clone(),
         }
     }
 

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use config::UnsignedReports;
-use mail::{ForwardPath, Node, Timestamp, TransferPriority};
+use mail::{Envelope, ForwardPath, Node, OriginalRecipient, Timestamp, TransferPriority};
 use policy::{Addressee, Client, Introduction, Listing, Query, Reverse, Routed, Standing, Storage};
-use report::Recognised;
+use report::{Recognised, SrsAddress};
 use smtp::{Extension, Extensions, Refusal, Session, Stage, Verdict};
 use watch::Verb;
 
@@ -56,6 +56,17 @@ pub(crate) fn judge(shard: &Shard, door: &Door, who: Who, session: &Session, sta
                     return report_address(recognised, returns.unsigned);
                 }
             }
+            if let (Some(srs), ForwardPath::Address(address)) = (&settings.srs, forward_path) {
+                match srs.recognise(address, now()) {
+                    SrsAddress::Elsewhere => {}
+                    SrsAddress::Returns(to) if settings.routes.destination(&to.domain()).is_some() => {
+                        return Ok(());
+                    }
+                    SrsAddress::Returns(_) | SrsAddress::Expired | SrsAddress::Unknown => {
+                        return Err(Refusal::NoSuchRecipient);
+                    }
+                }
+            }
             policy.rcpt(client, forward_path, routed)?;
             let envelope = session.envelope().expect("a recipient belongs to a transaction");
             let (reverse_path, before) = (&envelope.reverse_path, envelope.recipients.len());
@@ -74,6 +85,23 @@ fn report_address(recognised: Recognised, unsigned: UnsignedReports) -> Verdict 
         (_, UnsignedReports::Ignore) => Ok(()),
         (Recognised::Elsewhere | Recognised::Expired(_) | Recognised::Unsigned, UnsignedReports::Refuse) => {
             Err(Refusal::NoSuchRecipient)
+        }
+    }
+}
+
+/// Recipients whose addresses lead back to somebody become that somebody. That is known from the reply to RCPT on.
+pub(crate) fn lead_back(shard: &Shard, envelope: &mut Envelope) {
+    let settings = shard.settings();
+    let Some(srs) = &settings.srs else { return };
+    for recipient in &mut envelope.recipients {
+        if let SrsAddress::Returns(to) = srs.recognise(&recipient.address, now()) {
+            // Whoever is told of it knows the address that he has written to (RFC 3461 §4.2).
+            recipient.original.get_or_insert_with(|| OriginalRecipient {
+                address_type: "rfc822".into(),
+                address: recipient.address.as_str().into(),
+            });
+            recipient.address = to;
+            shard.metrics.inbound.led_back.one();
         }
     }
 }

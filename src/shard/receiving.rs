@@ -214,6 +214,7 @@ impl Receiving {
     pub(crate) async fn commit(mut self, shard: &Rc<Shard>, mut envelope: Envelope, keep: Keep) -> Committed {
         let began = ring::clock::now();
         envelope.received_at = facts::now();
+        facts::lead_back(shard, &mut envelope);
         let plain = !self.intake.findings().eight_bit || self.header == Header::Plain;
         if plain && envelope.reverse_path.address().is_none_or(Address::is_ascii) {
             // The client asked for SMTPUTF8 without need, or for the sake of some addresses: without it the message reaches

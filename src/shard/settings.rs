@@ -1,7 +1,7 @@
 //! The configuration as one shard uses it: made at start and again at each reload.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -19,10 +19,10 @@ use delivery::{
     rule_of_site,
 };
 use dns::Name;
-use mail::{Envelope, TenantId};
+use mail::{Domain, Envelope, TenantId};
 use policy::Listing;
 use policy::Networks;
-use report::{ReturnPathOptions, ReturnPaths};
+use report::{ReturnPathOptions, ReturnPaths, Srs};
 use smtp::{
     ContentRules, Extension, Extensions, Options, Role, TlsState, Tolerance,
     client::{Chaining, Chunking, Protocol},
@@ -92,6 +92,10 @@ pub(crate) struct Settings {
     pub(crate) retry_rules: RetryRules,
     /// Where reports on our mail come to.
     pub(crate) returns: Option<Returns>,
+    /// The addresses of senders whose mail is passed on.
+    pub(crate) srs: Option<Srs>,
+    /// Whose mail is ours.
+    pub(crate) own_domains: BTreeSet<Domain>,
     pub(crate) own: Arc<Own>,
     pub(crate) client_timeouts: smtp::client::Timeouts,
     /// After so long another host that is as good is connected to as well; none: when the first one has failed.
@@ -212,6 +216,8 @@ impl Settings {
             reply_rules: snapshot.reply_rules.clone(),
             retry_rules: retry::rules(config),
             returns: returns(&config.bounces),
+            srs: srs(&config.srs),
+            own_domains: config.domains.iter().map(|domain| domain.name.clone()).collect(),
             own: Arc::new(own(config, &snapshot.addresses)),
             client_timeouts: client_timeouts(&config.timeouts.outbound),
             attempt_delay: Some(config.timeouts.outbound.attempt_delay).filter(|delay| !delay.is_zero()),
@@ -560,6 +566,11 @@ fn site_rule(site: &config::Site) -> SiteRule {
     }
 }
 
+fn srs(srs: &config::Srs) -> Option<Srs> {
+    let secrets = srs.secrets.iter().map(config::Secret::expose);
+    Some(Srs::new(srs.domain.as_ref()?, secrets, srs.lifetime))
+}
+
 fn returns(bounces: &config::Bounces) -> Option<Returns> {
     let options = ReturnPathOptions {
         domain: bounces.domain.as_ref()?,
@@ -640,7 +651,11 @@ fn route(config: &Config, route: &config::Route) -> Route {
         identity: route.client_certificate.as_ref().map(|file| file.to_string_lossy().into()),
         login: route.credential.as_ref().map(|name| name.to_ascii_lowercase().into()),
         chunking: if route.chunking { Chunking::WhenOffered } else { Chunking::WhenNeeded },
-        reverse_paths: if route.verp { ReversePaths::Ours } else { ReversePaths::Kept },
+        reverse_paths: match (route.verp, route.srs) {
+            (true, _) => ReversePaths::Ours,
+            (false, true) => ReversePaths::Rewritten,
+            (false, false) => ReversePaths::Kept,
+        },
         eight_bit: match route.eight_bit {
             config::EightBit::Convert => EightBitContent::Converted,
             config::EightBit::Refuse => EightBitContent::Refused,

@@ -60,6 +60,8 @@ pub struct Inbound {
     pub spf: Family<AuthResult>,
     /// Results of signatures; none for a message without.
     pub dkim: Family<AuthResult>,
+    /// Recipients whose addresses led back to somebody.
+    pub led_back: Counter,
     /// Results of ARC; none for a message that nobody has sealed.
     pub arc: Family<AuthResult>,
     /// Results of DMARC.
@@ -121,6 +123,8 @@ pub struct Outbound {
     pub logins: TlsMetrics,
     /// Content converted for next hops that do not take it as it is.
     pub conversions: TlsMetrics,
+    /// Transactions with a sender's address that leads back by way of us.
+    pub rewritten: Counter,
     /// Mail given to programs.
     pub programs: PoolDeliveries,
     /// Mail given to services.
@@ -742,6 +746,7 @@ impl ShardMetrics {
                 dkim: Family::new(|v: AuthResult| {
                     b.counter(&n::AUTHENTICATION_RESULTS, &["dkim", v.label()])
                 }),
+                led_back: b.counter(&n::SRS, &["in"]),
                 arc: Family::new(|v: AuthResult| b.counter(&n::AUTHENTICATION_RESULTS, &["arc", v.label()])),
                 dmarc: Family::new(|v: AuthResult| {
                     b.counter(&n::AUTHENTICATION_RESULTS, &["dmarc", v.label()])
@@ -779,6 +784,7 @@ impl ShardMetrics {
                     done: b.counter(&n::CONVERSIONS, &["done"]),
                     failed: b.counter(&n::CONVERSIONS, &["failed"]),
                 },
+                rewritten: b.counter(&n::SRS, &["out"]),
                 programs: pool_deliveries(b, "program"),
                 services: pool_deliveries(b, "http"),
                 policies_kept: Family::new(|v: TlsPolicy| b.counter(&n::TLS_POLICIES, &[v.label(), "kept"])),

@@ -170,6 +170,8 @@ list! {
         "Logins at next hops (AUTH), done or failed";
     CONVERSIONS: "ringpost_conversions_total", Kind::Counter, Count, ["shard", "result"],
         "Content encoded for next hops that do not take it as it is, done or not possible";
+    SRS: "ringpost_srs_total", Kind::Counter, Count, ["shard", "way"],
+        "Senders' addresses rewritten as mail was passed on (out), and recipients led back to them (in)";
     POOL_DELIVERIES: "ringpost_pool_deliveries_total", Kind::Counter, Count, ["shard", "by", "result"],
         "Messages given to programs and to services by HTTP, and what came of it";
     GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
