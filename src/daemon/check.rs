@@ -1,6 +1,11 @@
 //! `ringpost check`: would it start, and how well would it run?
 
-use std::{io::ErrorKind, os::unix::net::UnixStream, path::Path, process::ExitCode};
+use std::{
+    io::ErrorKind,
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
+    path::Path,
+    process::ExitCode,
+};
 
 use config::{Config, ListenAddress, Listener, Loaded, Output};
 use nix::unistd::{AccessFlags, Group, Uid, User, access};
@@ -36,6 +41,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
     findings.extend(certificates(config));
     findings.extend(again::unreadable_by_user(path, config));
     findings.extend(users(config));
+    findings.extend(programs(config));
     findings.extend(log_file(config));
     if UnixStream::connect(config.data_directory.join(admin::CONTROL_SOCKET)).is_ok() {
         println!("a server runs on this data directory: whether its ports are free was not tried");
@@ -121,6 +127,55 @@ fn reply_rules(config: &Config) -> Vec<Finding> {
         }
         Err(unusable) => vec![error("reply-rule".into(), unusable.to_string())],
     }
+}
+
+/// Programs that cannot be run, or that others could exchange.
+fn programs(config: &Config) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for program in &config.programs {
+        let key = format!("program.{}", program.name.to_ascii_lowercase());
+        let of = |severity, part: &str, text: String| Finding {
+            severity,
+            subject: Subject::Key(format!("{key}.{part}")),
+            text,
+        };
+        let path = Path::new(program.command.first().map_or("", String::as_str));
+        match path.metadata() {
+            Err(why) => {
+                let text = format!("{}: {why}: mail for it waits", path.display());
+                found.push(of(Severity::Warning, "command", text));
+            }
+            Ok(file) if !file.is_file() || file.mode() & 0o111 == 0 => {
+                let text = format!("{} is no program: mail for it waits; `chmod 755` it", path.display());
+                found.push(of(Severity::Warning, "command", text));
+            }
+            Ok(file) if file.mode() & 0o022 != 0 => {
+                let text = format!(
+                    "{} has mode {:03o}: whoever may write it runs what he likes with the rights of this server; `chmod 755` it",
+                    path.display(),
+                    file.mode() & 0o777
+                );
+                found.push(of(Severity::Warning, "command", text));
+            }
+            Ok(_) => {}
+        }
+        if let Some(name) = &program.user {
+            if !Uid::effective().is_root() {
+                let text = format!("only a server that root has started runs a program as {name}");
+                found.push(of(Severity::Warning, "user", text));
+            } else if let Ok(None) = User::from_name(name) {
+                let text = format!("there is no user `{name}` on this host: mail for it waits");
+                found.push(of(Severity::Warning, "user", text));
+            }
+        }
+        if let Some(name) = &program.group
+            && let Ok(None) = Group::from_name(name)
+        {
+            let text = format!("there is no group `{name}` on this host: mail for it waits");
+            found.push(of(Severity::Warning, "group", text));
+        }
+    }
+    found
 }
 
 /// Whom root is to become.

@@ -249,6 +249,19 @@ fn a_program_is_what_the_configuration_says() {
     let reply = told["reply"].as_str().unwrap();
     assert!(reply.contains("Subject: x y nobody eve@example.org ann@example.net"), "{reply}");
     assert!(reply.contains("a b NoNewPrivs: 1"), "{reply}");
+    // `check` sees what others could exchange, and what is not there.
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o777)).unwrap();
+    let absent = "[[program]]\nname = \"q\"\ncommand = [\"/no/such/program\"]\nuser = \"no-such-user\"\n";
+    server.configure(&(pipe(&with("")) + absent));
+    let config = server.place().join("ringpost.toml");
+    let checked =
+        run(&end_to_end::built("ringpost"), &["check", "--config", config.to_str().unwrap()], "").good();
+    for part in
+        ["program.p.command: ", "has mode 777", "program.q.command: ", "program.q.user: there is no user"]
+    {
+        assert!(checked.stderr.contains(part), "{part}: {}", checked.stderr);
+    }
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     // A change holds from the reload on.
     server.configure(&pipe(&with("new-privileges = true\n")));
     server.reload();
