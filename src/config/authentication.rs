@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use mail::Domain;
 
 use crate::{
-    DomainPattern,
+    DomainPattern, SenderPattern,
     notation::{FilePath, List, Literal, Maybe, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, entry_lines, section},
 };
@@ -144,6 +144,10 @@ section! {
         authors: Vec<DomainPattern> [List<Literal>] = Vec::new();
         /// Only mail of these tenants. Empty: of all.
         tenants: Vec<String> [List<Text>] = Vec::new();
+        /// Only mail with such a reverse-path: "ann@example.org", "example.org", "*.example.org". Empty: with any.
+        senders: Vec<SenderPattern> [List<Literal>] = Vec::new();
+        /// Only mail with this field: "X-Brand: news". Who sends it chooses the key by it. Empty: with or without.
+        when: Option<String> [Maybe<Text>] = None;
         /// How the header section is written before it is signed.
         header: Canonical [Word] = Canonical::Relaxed;
         /// How the body is.

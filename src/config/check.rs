@@ -446,6 +446,14 @@ impl Config {
             if dkim.key.as_os_str().is_empty() {
                 reader.missing(&key, "key = \"key.pem\"", "name the file of the private key");
             }
+            let is_field = |text: &str| {
+                let name = text.split_once(':').map_or("", |(name, _)| name);
+                !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
+            };
+            if let Some(when) = dkim.when.as_deref().filter(|when| !is_field(when)) {
+                let problem = format!("\"{when}\" is no field and what it says");
+                reader.conflict(&[&format!("{key}.when")], problem, "write \"X-Brand: news\"");
+            }
             for tenant in &dkim.tenants {
                 if !self.tenants.iter().any(|known| known.name.eq_ignore_ascii_case(tenant)) {
                     let remedy = "name one of the `[[tenant]]`, or leave it out for all mail";

@@ -35,6 +35,7 @@ pub use content::{Completion, Presence};
 pub use etrn::Asker;
 pub use network::Networks;
 pub use recipient::{Addressee, Mailbox, Query};
+pub use signing::Signable;
 pub use stranger::{Introduction, Reverse};
 
 /// What the site wants, ready to be asked.

@@ -267,6 +267,12 @@ impl Digest {
         &self.signatures
     }
 
+    /// Whether the header section has a field of this name that says this, whatever its case and the white space around it.
+    pub fn has_field(&self, name: &str, value: &str) -> bool {
+        let mut named = self.fields.iter().filter(|field| field.is(&self.header, name));
+        named.any(|field| field.value(&self.header).trim_ascii().eq_ignore_ascii_case(value.as_bytes()))
+    }
+
     pub(crate) const fn arc(&self) -> &Sets {
         &self.arc
     }
