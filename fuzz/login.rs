@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sasl::{Credentials, Exchange, Mechanism, Response, Secret};
+use sasl::{Binding, BindingType, ChannelBinding, Credentials, Exchange, Mechanism, Response, Secret};
 
 fuzz_target!(|input: &[u8]| {
     // Which mechanism; then what the server says, a line for each challenge.
@@ -11,13 +11,18 @@ fuzz_target!(|input: &[u8]| {
     let mechanism = Mechanism::ALL[usize::from(*first) % Mechanism::ALL.len()];
     let secret = match mechanism {
         Mechanism::XOAuth2 => Secret::Token("pencil".into()),
-        Mechanism::ScramSha256 | Mechanism::ScramSha1 | Mechanism::Plain | Mechanism::Login => {
-            Secret::Password("pencil".into())
-        }
+        Mechanism::ScramSha256Plus
+        | Mechanism::ScramSha1Plus
+        | Mechanism::ScramSha256
+        | Mechanism::ScramSha1
+        | Mechanism::Plain
+        | Mechanism::Login => Secret::Password("pencil".into()),
     };
     let credentials = Credentials::new("user", secret).expect("fine credentials");
-    let (mut exchange, _) = Exchange::begin(mechanism, &credentials, "nonce");
-    let is_scram = matches!(mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha1);
+    let channel = ChannelBinding::new(BindingType::TlsExporter, *b"octets");
+    let binding = if mechanism.is_bound() { Binding::To(&channel) } else { Binding::NotOffered };
+    let (mut exchange, _) = Exchange::begin(mechanism, &credentials, "nonce", binding);
+    let is_scram = mechanism.name().starts_with("SCRAM");
     assert!(!is_scram || exchange.on_success().is_err(), "a yes without a word");
     for challenge in rest.split(|byte| *byte == b'\n') {
         let said = match exchange.on_challenge(challenge) {

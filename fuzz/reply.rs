@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use mail::{BodyType, Recipient, ReversePath, Utf8};
-use sasl::{Credentials, Mechanism, Secret};
+use sasl::{BindingType, ChannelBinding, Credentials, Mechanism, Secret};
 use smtp::client::{
     Action, Chaining, Channel, Chunking, Client, Limits, Login, Options, Reply, ReplyError, ReplyLimits,
     ReplyReader, Secrecy, TlsFailure, TlsLevel, Transaction, TransactionOutcome,
@@ -92,6 +92,7 @@ fn login() -> Login {
         mechanisms: Mechanism::ALL.into_iter().collect(),
         secrecy: Secrecy::None,
         nonce: "n".into(),
+        binding: Some(ChannelBinding::new(BindingType::TlsExporter, *b"octets")),
     }
 }
 

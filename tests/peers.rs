@@ -7,6 +7,8 @@
 
 #[path = "peers/authenticity.rs"]
 mod authenticity;
+#[path = "peers/channel_binding.rs"]
+mod channel_binding;
 #[path = "peers/clients.rs"]
 mod clients;
 #[path = "peers/commands.rs"]

@@ -14,6 +14,10 @@ const SECOND: u64 = 1_000;
 choice! {
     /// A way to log in.
     pub enum LoginMechanism {
+        /// SCRAM-SHA-256 (RFC 7677) tied to the TLS connection, so that nobody between can hand it on
+        ScramSha256Plus = "scram-sha-256-plus",
+        /// SCRAM-SHA-1 (RFC 5802) likewise
+        ScramSha1Plus = "scram-sha-1-plus",
         /// SCRAM-SHA-256 (RFC 7677): neither side sees more of the password than it knew
         ScramSha256 = "scram-sha-256",
         /// SCRAM-SHA-1 (RFC 5802)
@@ -72,6 +76,8 @@ section! {
         token_lifetime: Duration [Time<{ SECOND }, { 24 * 3_600 * SECOND }>] = Duration::from_secs(1_800);
         /// Which ways may be used. Of those that the next hop offers too, the strongest is, in the order of this list.
         mechanisms: Vec<LoginMechanism> [List<Word>] = vec![
+            LoginMechanism::ScramSha256Plus,
+            LoginMechanism::ScramSha1Plus,
             LoginMechanism::ScramSha256,
             LoginMechanism::ScramSha1,
             LoginMechanism::XOAuth2,

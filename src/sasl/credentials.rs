@@ -72,13 +72,22 @@ impl Credentials {
     /// leaves visible US-ASCII as it is, and which we do not do with anything else.
     pub fn fit(&self, mechanism: Mechanism) -> bool {
         match (mechanism, &self.secret) {
-            (Mechanism::ScramSha256 | Mechanism::ScramSha1, Secret::Password(password)) => {
-                self.user.is_ascii() && password.is_ascii()
-            }
+            (
+                Mechanism::ScramSha256Plus
+                | Mechanism::ScramSha1Plus
+                | Mechanism::ScramSha256
+                | Mechanism::ScramSha1,
+                Secret::Password(password),
+            ) => self.user.is_ascii() && password.is_ascii(),
             (Mechanism::Plain | Mechanism::Login, Secret::Password(_))
             | (Mechanism::XOAuth2, Secret::Token(_)) => true,
             (
-                Mechanism::ScramSha256 | Mechanism::ScramSha1 | Mechanism::Plain | Mechanism::Login,
+                Mechanism::ScramSha256Plus
+                | Mechanism::ScramSha1Plus
+                | Mechanism::ScramSha256
+                | Mechanism::ScramSha1
+                | Mechanism::Plain
+                | Mechanism::Login,
                 Secret::Token(_),
             )
             | (Mechanism::XOAuth2, Secret::Password(_)) => false,
@@ -125,8 +134,8 @@ mod test {
             let known = Credentials::new("ann", secret).unwrap();
             Mechanism::ALL.map(|mechanism| known.fit(mechanism))
         };
-        assert_eq!(fits(Secret::Password("x".into())), [true, true, false, true, true]);
-        assert_eq!(fits(Secret::Password("é".into())), [false, false, false, true, true]);
-        assert_eq!(fits(Secret::Token("x".into())), [false, false, true, false, false]);
+        assert_eq!(fits(Secret::Password("x".into())), [true, true, true, true, false, true, true]);
+        assert_eq!(fits(Secret::Password("é".into())), [false, false, false, false, false, true, true]);
+        assert_eq!(fits(Secret::Token("x".into())), [false, false, false, false, true, false, false]);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    Credentials, Derivation, Mechanism, Salted, Secret,
+    Binding, Credentials, Derivation, Mechanism, Salted, Secret,
     scram::{self, Hash, Scram},
 };
 
@@ -53,16 +53,23 @@ impl Exchange {
     /// response, where the mechanism has one.
     ///
     /// # Panics
-    /// When the credentials do not fit the mechanism.
-    pub fn begin(mechanism: Mechanism, credentials: &Credentials, nonce: &str) -> (Self, Option<Vec<u8>>) {
+    /// When the credentials do not fit the mechanism, or it is one that is tied to a channel and there is nothing to tie it to.
+    pub fn begin(
+        mechanism: Mechanism,
+        credentials: &Credentials,
+        nonce: &str,
+        binding: Binding<'_>,
+    ) -> (Self, Option<Vec<u8>>) {
         assert!(credentials.fit(mechanism), "one cannot log in by {mechanism}");
+        assert_eq!(mechanism.is_bound(), matches!(binding, Binding::To(_)), "{mechanism} by {binding:?}");
         let user = credentials.user();
         let (Secret::Password(secret) | Secret::Token(secret)) = credentials.secret();
         let (script, initial) = match mechanism {
-            Mechanism::ScramSha256 | Mechanism::ScramSha1 => {
-                let hash = if mechanism == Mechanism::ScramSha1 { Hash::Sha1 } else { Hash::Sha256 };
-                let (scram, first) = Scram::begin(hash, user, secret, nonce);
-                (Script::Scram(Box::new(scram)), Some(first))
+            Mechanism::ScramSha256Plus | Mechanism::ScramSha256 => {
+                scram(Hash::Sha256, (user, secret), nonce, binding)
+            }
+            Mechanism::ScramSha1Plus | Mechanism::ScramSha1 => {
+                scram(Hash::Sha1, (user, secret), nonce, binding)
             }
             Mechanism::XOAuth2 => {
                 let initial = format!("user={user}\u{1}auth=Bearer {secret}\u{1}\u{1}");
@@ -139,6 +146,11 @@ impl Exchange {
     pub const fn mechanism(&self) -> Mechanism {
         self.mechanism
     }
+}
+
+fn scram(hash: Hash, account: (&str, &str), nonce: &str, binding: Binding<'_>) -> (Script, Option<Vec<u8>>) {
+    let (scram, first) = Scram::begin(hash, account, nonce, binding);
+    (Script::Scram(Box::new(scram)), Some(first))
 }
 
 impl fmt::Debug for Exchange {

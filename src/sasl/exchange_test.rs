@@ -18,7 +18,8 @@ fn scram(
     challenge: &str,
     last: &str,
 ) -> (Exchange, Result<Response, ExchangeError>) {
-    let (mut exchange, initial) = Exchange::begin(mechanism, &password("user", "pencil"), nonce);
+    let (mut exchange, initial) =
+        Exchange::begin(mechanism, &password("user", "pencil"), nonce, Binding::None);
     assert_eq!(text(initial.unwrap()), first);
     assert_eq!(exchange.on_success(), Err(ExchangeError::NotProven), "a yes that comes too early");
     let Ok(Response::Derive(derivation)) = exchange.on_challenge(challenge.as_bytes()) else {
@@ -78,10 +79,78 @@ fn a_server_that_does_not_know_the_password_is_found_out() {
     }
 }
 
+fn begun(nonce: &str) -> Exchange {
+    Exchange::begin(Mechanism::ScramSha256, &password("user", "pencil"), nonce, Binding::None).0
+}
+
+/// What an independent implementation (Python's hmac and hashlib, by the letter of RFC 5802 §3) makes of these.
+#[test]
+fn exchanges_that_are_tied_to_a_channel() {
+    let check = |(mechanism, binding), header: &str, (bound, proof): (&str, &str), verifier: &str| {
+        let (mut exchange, initial) = Exchange::begin(mechanism, &password("user", "pencil"), NONCE, binding);
+        assert_eq!(text(initial.unwrap()), FIRST.replace("n,,", header));
+        let Ok(Response::Derive(derivation)) = exchange.on_challenge(CHALLENGE.as_bytes()) else {
+            panic!("the challenge asks for a proof")
+        };
+        let (nonce, _) = CHALLENGE.split_once(",s=").unwrap();
+        assert_eq!(text(exchange.on_derived(&derivation.derive())), format!("{bound},{nonce},p={proof}"));
+        assert_eq!(exchange.on_challenge(verifier.as_bytes()), Ok(Response::Send(Vec::new())));
+        assert_eq!(exchange.on_success(), Ok(()));
+    };
+    let octets: Vec<u8> = (0..32).collect();
+    let exporter = ChannelBinding::new(BindingType::TlsExporter, octets.clone());
+    let end_point = ChannelBinding::new(BindingType::TlsServerEndPoint, octets);
+    assert!(!format!("{exporter:?}").contains("31"), "{exporter:?}");
+    check(
+        (Mechanism::ScramSha256Plus, Binding::To(&exporter)),
+        "p=tls-exporter,,",
+        (
+            "c=cD10bHMtZXhwb3J0ZXIsLAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
+            "QC6CS20quADQRb3mT99YUH+n3VJxUvzuK0K0E1Vrs2M=",
+        ),
+        "v=2GiAgapEppLVlUXbxUDksL3VgYHzuqiK5tR4mhJGgvs=",
+    );
+    check(
+        (Mechanism::ScramSha1Plus, Binding::To(&exporter)),
+        "p=tls-exporter,,",
+        (
+            "c=cD10bHMtZXhwb3J0ZXIsLAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f",
+            "/QKgZNBHelOsjZPTvucb5s4VtQE=",
+        ),
+        "v=tK3UShY5jkJWC9Q52aNEU6Ba6Is=",
+    );
+    check(
+        (Mechanism::ScramSha256Plus, Binding::To(&end_point)),
+        "p=tls-server-end-point,,",
+        (
+            "c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            "nY1Wus9a+gM2DrbQ1msXFgyhW6KM5ktOxWiU+/P/EGY=",
+        ),
+        "v=RwppMGddhz/J0lFYaRReBjXcQeNUFP5Qc76Lo5Exrig=",
+    );
+    check(
+        (Mechanism::ScramSha256, Binding::NotOffered),
+        "y,,",
+        ("c=eSws", "FoqiHTtQEDE8lz1CdaEe3tK4mS+iMDTl77SPyDS53DY="),
+        "v=dI4KpiQJwBr1+V+K6U1dA6l6I4I9DUNXWND4pcpRU3U=",
+    );
+    // Neither side can be told by the other's proof that it was to another channel.
+    let refused = "e=channel-bindings-dont-match";
+    let mut exchange = begun(NONCE);
+    assert_eq!(
+        exchange.on_challenge(b"e=unsupported-channel-binding-type"),
+        Err(ExchangeError::Server("unsupported-channel-binding-type".into()))
+    );
+    let (exchange, result) =
+        scram(Mechanism::ScramSha256, NONCE, FIRST, CHALLENGE, &format!("{PROOF} {refused}"));
+    assert_eq!(result, Err(ExchangeError::Server("channel-bindings-dont-match".into())));
+    assert_eq!(exchange.on_success(), Err(ExchangeError::NotProven));
+}
+
 #[test]
 fn challenges_that_are_none() {
     let check = |challenge: &str, expected: &ExchangeError| {
-        let (mut exchange, _) = Exchange::begin(Mechanism::ScramSha256, &password("user", "pencil"), "abc");
+        let mut exchange = begun("abc");
         assert_eq!(exchange.on_challenge(challenge.as_bytes()).unwrap_err(), *expected, "{challenge}");
     };
     for challenge in [
@@ -99,7 +168,7 @@ fn challenges_that_are_none() {
     for count in ["1", "4095", "1000001", "99999999999", "+4096", "", "-1", "4096x"] {
         check(&format!("r=abcd,s=QSXC,i={count}"), &ExchangeError::Iterations);
     }
-    let (mut exchange, _) = Exchange::begin(Mechanism::ScramSha256, &password("user", "pencil"), "abc");
+    let mut exchange = begun("abc");
     assert_eq!(exchange.on_challenge(&[0xff]), Err(ExchangeError::Syntax));
     // What comes behind is nothing to us (RFC 5802 §5: extensions).
     assert!(matches!(exchange.on_challenge(b"r=abcd,s=QSXC,i=4096,x=y"), Ok(Response::Derive(_))));
@@ -108,19 +177,19 @@ fn challenges_that_are_none() {
 
 #[test]
 fn names_are_written_so_that_no_comma_ends_them() {
-    let (_, initial) = Exchange::begin(Mechanism::ScramSha1, &password("a=b,c", "x"), "n");
+    let (_, initial) = Exchange::begin(Mechanism::ScramSha1, &password("a=b,c", "x"), "n", Binding::None);
     assert_eq!(text(initial.unwrap()), "n,,n=a=3Db=2Cc,r=n");
 }
 
 #[test]
 fn passwords_as_they_are() {
     let known = password("ann", "pencil");
-    let (mut exchange, initial) = Exchange::begin(Mechanism::Plain, &known, "");
+    let (mut exchange, initial) = Exchange::begin(Mechanism::Plain, &known, "", Binding::None);
     assert_eq!(initial.unwrap(), b"\0ann\0pencil");
     assert_eq!(exchange.on_success(), Ok(()));
     assert_eq!(exchange.on_challenge(b""), Err(ExchangeError::Syntax));
 
-    let (mut exchange, initial) = Exchange::begin(Mechanism::Login, &known, "");
+    let (mut exchange, initial) = Exchange::begin(Mechanism::Login, &known, "", Binding::None);
     assert_eq!(initial, None);
     assert_eq!(exchange.on_success(), Err(ExchangeError::Syntax));
     assert_eq!(exchange.on_challenge(b"Username:"), Ok(Response::Send(b"ann".into())));
@@ -132,7 +201,7 @@ fn passwords_as_they_are() {
 #[test]
 fn tokens_and_what_is_wrong_with_them() {
     let known = Credentials::new("ann@example.org", Secret::Token("ya29.x".into())).unwrap();
-    let (mut exchange, initial) = Exchange::begin(Mechanism::XOAuth2, &known, "");
+    let (mut exchange, initial) = Exchange::begin(Mechanism::XOAuth2, &known, "", Binding::None);
     assert_eq!(initial.unwrap(), b"user=ann@example.org\x01auth=Bearer ya29.x\x01\x01");
     assert_eq!(exchange.complaint(), None);
     let said = b"{\"status\":\"400\",\n\"scope\":\"mail\"}";

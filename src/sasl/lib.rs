@@ -1,7 +1,7 @@
 //! Login mechanisms as challenge and response (RFC 4422).
 //!
 //! The client's side: an [`Exchange`] is told what the server said and gives what we say to it, as bytes; how these travel is the
-//! protocol's. It has no socket and no random number of its own.
+//! protocol's. It has no socket and no random number of its own. What ties it to a TLS connection is told by whoever has that.
 //!
 //! ```text
 //!  begin ─▶ initial response, if the mechanism has one
@@ -10,11 +10,13 @@
 //!    on_success   ─▶ whether the server knows the password as well, where the mechanism can tell
 //! ```
 
+mod binding;
 mod credentials;
 mod exchange;
 mod mechanism;
 mod scram;
 
+pub use binding::{Binding, BindingType, ChannelBinding};
 pub use credentials::{Credentials, Secret, SecretError};
 pub use exchange::{Exchange, ExchangeError, Response};
 pub use mechanism::{Mechanism, Mechanisms};

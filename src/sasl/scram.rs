@@ -1,22 +1,20 @@
 //! SCRAM: both sides prove that they know the password, and neither says it (RFC 5802, RFC 7677).
 //!
-//! Without channel binding: TLS with a certificate that has been looked at says who the server is.
+//! With channel binding (the mechanisms of a name in `-PLUS`) they prove as well that they are at the two ends of the same TLS
+//! connection; without it, a certificate that has been looked at says who the server is.
 
 use std::fmt;
 
 use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::ExchangeError;
+use crate::{Binding, ExchangeError};
 
 /// The least times that a password is hashed: "at least 4096" (RFC 7677 §4). Fewer make it easy to guess for whoever has seen the
 /// exchange.
 pub const ITERATIONS_MIN: u32 = 4096;
 /// The most, so that a server cannot keep us busy for long: a second or so.
 pub const ITERATIONS_MAX: u32 = 1_000_000;
-
-/// No channel binding, and we do not know how to (RFC 5802 §7: `gs2-header`).
-const GS2_HEADER: &str = "n,,";
 
 /// The hash that a mechanism is named for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +42,8 @@ pub(crate) struct Scram {
     hash: Hash,
     password: Box<str>,
     nonce: Box<str>,
+    /// What is said of the channel, and what ties us to it: `cbind-input` (RFC 5802 §7).
+    bound: Vec<u8>,
     first_bare: String,
     state: State,
 }
@@ -102,13 +102,20 @@ impl Derivation {
 
 impl Scram {
     /// Begins, and gives our first message.
-    pub(crate) fn begin(hash: Hash, user: &str, password: &str, nonce: &str) -> (Self, Vec<u8>) {
+    pub(crate) fn begin(
+        hash: Hash,
+        (user, password): (&str, &str),
+        nonce: &str,
+        binding: Binding<'_>,
+    ) -> (Self, Vec<u8>) {
         // A comma would end the name (RFC 5802 §5.1).
         let name = user.replace('=', "=3D").replace(',', "=2C");
         let first_bare = format!("n={name},r={nonce}");
-        let message = format!("{GS2_HEADER}{first_bare}").into_bytes();
+        let header = binding.header();
+        let message = format!("{header}{first_bare}").into_bytes();
+        let bound = [header.as_bytes(), binding.data()].concat();
         let (password, nonce) = (password.into(), nonce.into());
-        (Self { hash, password, nonce, first_bare, state: State::First }, message)
+        (Self { hash, password, nonce, bound, first_bare, state: State::First }, message)
     }
 
     pub(crate) fn on_challenge(&mut self, challenge: &str) -> Result<Step, ExchangeError> {
@@ -131,6 +138,10 @@ impl Scram {
     }
 
     fn on_first(&mut self, challenge: &str) -> Result<Derivation, ExchangeError> {
+        // Stricter servers say at once that they will have nothing to do with our channel binding.
+        if let Some(error) = challenge.strip_prefix("e=") {
+            return Err(ExchangeError::Server(words(error)));
+        }
         let mut attributes = challenge.split(',');
         let mut next = |name: &str| {
             let (found, value) = attributes.next()?.split_once('=')?;
@@ -163,7 +174,7 @@ impl Scram {
         let State::Derive { server_first, server_nonce } = &self.state else {
             unreachable!("no password was to be hashed")
         };
-        let without_proof = format!("c={},r={server_nonce}", STANDARD.encode(GS2_HEADER));
+        let without_proof = format!("c={},r={server_nonce}", STANDARD.encode(&self.bound));
         let all = format!("{},{server_first},{without_proof}", self.first_bare);
         let client_key = self.hash.hmac(&salted.0, b"Client Key");
         let stored_key = self.hash.digest(client_key.as_ref());

@@ -541,6 +541,11 @@ impl Worker<'_> {
                 };
                 self.count_policy(if would_do.is_ok() { Kept::Yes } else { Kept::No });
                 self.report(hop, would_do);
+                if self.route.options.login.is_some()
+                    && let Some(binding) = logins::binding(socket, level)
+                {
+                    client.set_binding(binding);
+                }
                 client.on_tls(Ok(()), &mut talk.out)
             }
             Err((result, error)) => {

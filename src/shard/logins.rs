@@ -15,12 +15,12 @@ use std::{
 use bridge::{Authorization, Hidden, PoolErrand, Saying};
 use config::LoginMechanism;
 use delivery::RefusedLogin;
-use sasl::{Credentials, Derivation, Mechanism, Salted, Secret};
-use smtp::client::{Login, NoLogin, Secrecy};
+use sasl::{BindingType, ChannelBinding, Credentials, Derivation, Mechanism, Salted, Secret};
+use smtp::client::{Login, NoLogin, Secrecy, TlsLevel};
 use tokio::sync::oneshot;
 use watch::events::LoginFailed;
 
-use crate::{settings::Settings, shard::Shard};
+use crate::{settings::Settings, shard::Shard, socket::Socket};
 
 /// Passwords that were hashed with the salts of servers: a server has one for each account, so few are worth to be kept.
 #[derive(Default)]
@@ -52,6 +52,21 @@ pub(crate) async fn login(shard: &Shard, credential: &config::Credential) -> Res
             config::Secrecy::None => Secrecy::None,
         },
         nonce: nonce.into(),
+        binding: None,
+    })
+}
+
+/// What a login is tied to, when it goes over this connection, to a host that is held to this level.
+pub(crate) fn binding(socket: &Socket, level: TlsLevel) -> Option<ChannelBinding> {
+    Some(match socket.tls_binding()? {
+        tls::Binding::Exporter(exported) => ChannelBinding::new(BindingType::TlsExporter, exported),
+        // Where any certificate does, nobody has looked whether the host has the key of the one that it shows.
+        tls::Binding::ServerEndPoint(hash) => match level {
+            TlsLevel::Verified | TlsLevel::Demanded => {
+                ChannelBinding::new(BindingType::TlsServerEndPoint, hash)
+            }
+            TlsLevel::None | TlsLevel::Opportunistic | TlsLevel::Required => return None,
+        },
     })
 }
 
@@ -187,6 +202,8 @@ fn read(file: &Path) -> std::io::Result<String> {
 
 const fn mechanism(mechanism: LoginMechanism) -> Mechanism {
     match mechanism {
+        LoginMechanism::ScramSha256Plus => Mechanism::ScramSha256Plus,
+        LoginMechanism::ScramSha1Plus => Mechanism::ScramSha1Plus,
         LoginMechanism::ScramSha256 => Mechanism::ScramSha256,
         LoginMechanism::ScramSha1 => Mechanism::ScramSha1,
         LoginMechanism::XOAuth2 => Mechanism::XOAuth2,

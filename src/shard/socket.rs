@@ -256,6 +256,11 @@ impl Socket {
         self.secure.as_ref()?.channel.session()
     }
 
+    /// What a login may be tied to, when there is TLS and it gives something.
+    pub(crate) fn tls_binding(&self) -> Option<tls::Binding> {
+        self.secure.as_ref()?.channel.binding()
+    }
+
     /// Whether the server there has shown a certificate for this name.
     pub(crate) fn verify_peer(&self, judge: &Judge, name: &str, now: Duration) -> Result<(), TlsError> {
         let chain = self.secure.as_ref().map_or(&[][..], |secure| secure.channel.peer_certificates());

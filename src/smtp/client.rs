@@ -21,7 +21,7 @@
 //! ```text
 //!  Read(stage)       flush out; read one reply, at most timeouts.of(stage); on_reply
 //!                    (or on_closed, on_timeout, on_garbage)
-//!  StartTls          throw away what was read behind the reply; handshake; on_tls
+//!  StartTls          throw away what was read behind the reply; handshake; set_binding; on_tls
 //!  Derive(work)      do it where it may take milliseconds; on_derived
 //!  SendContent(f)    pieces = out, then f.frame(content); clear out; on_content_sent; and when
 //!                    takes_next(): on_transaction with the next one. Then write pieces and out
@@ -59,7 +59,7 @@ pub use transaction::{Answer, Loss, Transaction, TransactionOutcome, Unsuitable}
 
 use login::LoggingIn;
 use pipeline::{Abort, Pipeline, Rules, Want};
-use sasl::{Derivation, Salted};
+use sasl::{ChannelBinding, Derivation, Salted};
 
 /// What the driver must do next, after it wrote `out`. Every input gives exactly one.
 #[derive(Debug, PartialEq, Eq)]
@@ -286,6 +286,14 @@ impl Client {
             phase @ (Phase::Fresh | Phase::Handshake | Phase::Closing(..) | Phase::Closed) => {
                 unreachable!("a reply was read in {phase:?}")
             }
+        }
+    }
+
+    /// What a login may be tied to, of a handshake that went well: to be told before [`Client::on_tls`], or before
+    /// [`Client::on_connected`] where TLS comes first.
+    pub fn set_binding(&mut self, binding: ChannelBinding) {
+        if let Some(login) = &mut self.options.login {
+            login.binding = Some(binding);
         }
     }
 

@@ -23,7 +23,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::{Credentials, Shown, Version, certificates::take_asked_for, dane::NoMatch};
+use crate::{
+    Binding, Credentials, Exported, Shown, Version,
+    binding::{server_end_point, take_exported},
+    certificates::take_asked_for,
+    dane::NoMatch,
+};
 
 /// One connection's TLS state.
 pub struct Channel {
@@ -34,6 +39,8 @@ pub struct Channel {
     /// Plaintext written before the handshake ended.
     early: Vec<u8>,
     server_name: Option<Box<str>>,
+    /// What ties to it, on the client's side, in TLS 1.3.
+    exported: Option<Box<Exported>>,
     peer_closed: bool,
     failure: Option<TlsError>,
 }
@@ -292,6 +299,18 @@ impl Channel {
         })
     }
 
+    /// What a login of ours may be tied to, once the handshake is done; none on the server's side, and where there is nothing.
+    pub fn binding(&self) -> Option<Binding> {
+        let Connection::Client(client) = &self.connection else { return None };
+        if !self.handshake_done() {
+            return None;
+        }
+        if client.protocol_version()? == ProtocolVersion::TLSv1_3 {
+            return self.exported.as_ref().map(|exported| Binding::Exporter(**exported));
+        }
+        server_end_point(client.peer_certificates()?.first()?).map(Binding::ServerEndPoint)
+    }
+
     /// The chain that the other side has shown, its own certificate first.
     pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
         self.common().peer_certificates().unwrap_or_default()
@@ -309,6 +328,7 @@ impl Channel {
             outgoing: Vec::new(),
             early: Vec::new(),
             server_name: None,
+            exported: None,
             peer_closed: false,
             failure: None,
         }
@@ -363,6 +383,9 @@ impl Channel {
         }
         if let Some(name) = take_asked_for() {
             self.server_name = Some(name);
+        }
+        if let Some(exported) = take_exported() {
+            self.exported = Some(Box::new(exported));
         }
         outcome.map_err(|error| self.fail(error.into()))
     }

@@ -190,6 +190,11 @@ fn the_older_version_still_works() {
         let session = pair.server.channel.session().unwrap();
         assert_eq!((session.version, session.resumed), (Version::Tls12, resumed));
         assert!(session.cipher_suite.starts_with("TLS_ECDHE_"), "{}", session.cipher_suite);
+        // In a session that is taken up again too, it is the server's certificate that it is known by.
+        let certificate = &pair.client.channel.peer_certificates()[0];
+        let known = crate::server_end_point(certificate).map(Binding::ServerEndPoint);
+        assert!(known.is_some());
+        assert_eq!((pair.client.channel.binding(), pair.server.channel.binding()), (known, None));
     }
 
     let mut pair = Pair::new(&World { client: world.client, ..self::world(Version::Tls13) });

@@ -5,6 +5,7 @@
 //! protocol, made once. Files are read here and only when the operator asks: at start and on reload.
 
 mod authorities;
+mod binding;
 mod certificates;
 mod channel;
 mod credentials;
@@ -13,6 +14,7 @@ mod judge;
 mod settings;
 
 pub use authorities::{Authorities, Public};
+pub use binding::{Binding, Exported, server_end_point};
 pub use certificates::{CertificateError, CertificateFiles, Certificates, Identity, self_signed};
 pub use channel::{Channel, Flaw, Progress, Session, TlsError};
 pub use credentials::{ClientCertificates, Credentials, Fingerprint, Shown};

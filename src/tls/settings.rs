@@ -22,8 +22,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::{
-    Authorities, Certificates, ClientCertificates, Dane, Identity, channel::iana_name, credentials::Asking,
-    dane::ByRecords,
+    Authorities, Certificates, ClientCertificates, Dane, Identity, binding::Exporter, channel::iana_name,
+    credentials::Asking, dane::ByRecords,
 };
 
 /// A version of the protocol.
@@ -184,6 +184,7 @@ pub fn client_config_as(
         None => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::in_memory_sessions(sessions_max);
+    config.key_log = Arc::new(Exporter);
     Ok(Arc::new(config))
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::names::Unbound;
 
 /// Debian's, which has its modules.
-const PYTHON: &str = "/usr/bin/python3";
+pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// A text record for unbound, in strings that are short enough.
 fn text_record(name: &str, text: &str) -> String {

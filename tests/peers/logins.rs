@@ -14,8 +14,8 @@ struct SmartHost {
     _sink: Sink,
 }
 
-const USER: &str = "ringpost";
-const PASSWORD: &str = "open, sesame = 1";
+pub(crate) const USER: &str = "ringpost";
+pub(crate) const PASSWORD: &str = "open, sesame = 1";
 
 impl SmartHost {
     fn start() -> Self {
@@ -67,7 +67,7 @@ impl SmartHost {
 }
 
 /// A file that nobody else reads.
-fn secret(place: &Place, name: &str, text: &str) -> PathBuf {
+pub(crate) fn secret(place: &Place, name: &str, text: &str) -> PathBuf {
     let file = place.write(name, text);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     file

@@ -457,7 +457,7 @@ impl Watcher {
     fn offers(&self) -> String {
         let [mails, recipients, domains] = self.limits;
         format!(
-            "mx\nPIPELINING\nSTARTTLS\nCHUNKING\nSIZE 60\nAUTH PLAIN LOGIN SCRAM-SHA-1\n\
+            "mx\nPIPELINING\nSTARTTLS\nCHUNKING\nSIZE 60\nAUTH PLAIN LOGIN SCRAM-SHA-1 SCRAM-SHA-1-PLUS\n\
              LIMITS MAILMAX={mails} RCPTMAX={recipients} RCPTDOMAINMAX={domains}"
         )
     }
@@ -508,6 +508,9 @@ fn nonsense(seed: u64) {
             mechanisms: sasl::Mechanism::ALL.into_iter().collect(),
             secrecy: random.pick(&[Secrecy::None, Secrecy::Tls, Secrecy::Verified]),
             nonce: "n".into(),
+            binding: random
+                .one_in(2)
+                .then(|| ChannelBinding::new(sasl::BindingType::TlsExporter, b"octets".to_vec())),
         });
     }
     let mut client = Client::new(options);

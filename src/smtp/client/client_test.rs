@@ -8,7 +8,7 @@ use std::{env, fmt::Write as _, fs, path::Path};
 
 use mail::{BodyType, Recipient, ReversePath, Utf8};
 
-use sasl::{Credentials, Mechanism, Secret};
+use sasl::{BindingType, Credentials, Mechanism, Secret};
 
 use super::*;
 
@@ -70,6 +70,11 @@ impl Player {
             ("!", "connected") => client.on_connected(Channel::Clear),
             ("!", "connected by TLS") => client.on_connected(Channel::Tls),
             ("!", "handshake done") => client.on_tls(Ok(()), out),
+            ("!", "handshake done, bound") => {
+                let octets: Vec<u8> = (0..32).collect();
+                client.set_binding(ChannelBinding::new(BindingType::TlsExporter, octets));
+                client.on_tls(Ok(()), out)
+            }
             ("!", "handshake failed") => client.on_tls(Err(TlsFailure("bad record".into())), out),
             ("!", "content sent") => client.on_content_sent(out),
             ("!", "closed") => client.on_closed(),
@@ -180,6 +185,7 @@ fn login(how: &str) -> Login {
         mechanisms: Mechanism::ALL.into_iter().collect(),
         secrecy: Secrecy::Verified,
         nonce: "rOprNGfwEbeRWgbNEkqO".into(),
+        binding: None,
     };
     for word in words {
         match (word, Mechanism::named(word)) {

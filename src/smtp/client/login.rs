@@ -8,7 +8,10 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use sasl::{Credentials, Derivation, Exchange, ExchangeError, Mechanism, Mechanisms, Response, Salted};
+use sasl::{
+    Binding, ChannelBinding, Credentials, Derivation, Exchange, ExchangeError, Mechanism, Mechanisms,
+    Response, Salted,
+};
 
 use super::{Channel, Offers, Reply, TlsLevel};
 
@@ -23,6 +26,8 @@ pub struct Login {
     pub secrecy: Secrecy,
     /// Visible US-ASCII without a comma that was never used before.
     pub nonce: Box<str>,
+    /// What ties it to the connection, once TLS stands.
+    pub binding: Option<ChannelBinding>,
 }
 
 /// What has to protect a login.
@@ -82,6 +87,18 @@ pub(super) enum Next {
 /// challenge (RFC 4954 §4).
 const LINE_MAX: usize = 512;
 
+impl Login {
+    /// What is said of the channel. Who could be tied to it says so also where no such mechanism is offered: a server that has
+    /// one then refuses, since somebody has taken it out of what it offers (RFC 5802 §6).
+    fn binding(&self, mechanism: Mechanism, offered: Mechanisms) -> Binding<'_> {
+        match &self.binding {
+            Some(binding) if mechanism.is_bound() => Binding::To(binding),
+            Some(_) if self.mechanisms.has_bound() && !offered.has_bound() => Binding::NotOffered,
+            Some(_) | None => Binding::None,
+        }
+    }
+}
+
 impl LoggingIn {
     /// Begins, if the connection and what is offered allow it.
     pub(super) fn begin(
@@ -110,16 +127,18 @@ impl LoggingIn {
             offers.auth.has(*mechanism)
                 && login.mechanisms.has(*mechanism)
                 && login.credentials.fit(*mechanism)
+                && (!mechanism.is_bound() || login.binding.is_some())
         });
-        Self::try_by(login.clone(), usable.collect(), out).ok_or(NoLogin::NotOffered)
+        Self::try_by(login.clone(), usable.collect(), offers.auth, out).ok_or(NoLogin::NotOffered)
     }
 
-    /// By the strongest of these.
-    fn try_by(login: Login, left: Mechanisms, out: &mut Vec<u8>) -> Option<Self> {
+    /// By the strongest of these, of all that are offered.
+    fn try_by(login: Login, left: Mechanisms, offered: Mechanisms, out: &mut Vec<u8>) -> Option<Self> {
         let mechanism = Mechanism::ALL.into_iter().find(|mechanism| left.has(*mechanism))?;
         let left =
             Mechanism::ALL.into_iter().filter(|other| left.has(*other) && *other != mechanism).collect();
-        let (exchange, initial) = Exchange::begin(mechanism, &login.credentials, &login.nonce);
+        let binding = login.binding(mechanism, offered);
+        let (exchange, initial) = Exchange::begin(mechanism, &login.credentials, &login.nonce, binding);
         let mut line = format!("AUTH {mechanism}");
         let (mut held, mut spoken) = (None, Vec::new());
         if let Some(initial) = initial {
@@ -156,7 +175,7 @@ impl LoggingIn {
         if matches!(reply.code(), 504 | 534) {
             offers.auth =
                 Mechanism::ALL.into_iter().filter(|m| offers.auth.has(*m) && *m != mechanism).collect();
-            if let Some(next) = Self::try_by(self.login.clone(), self.left, out) {
+            if let Some(next) = Self::try_by(self.login.clone(), self.left, offers.auth, out) {
                 *self = next;
                 return Ok(Next::Read);
             }
