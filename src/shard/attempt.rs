@@ -188,6 +188,7 @@ impl Worker<'_> {
                 };
                 let Some(job) = job else { return self.untake(attempt) };
                 let ended = consent::sift(self.shard, &message.envelope, &job.recipients);
+                self.shard.metrics.delivery.suppressed.add(ended.len() as u64);
                 let mut remaining = job.recipients.to_vec();
                 remaining.retain(|place| ended.iter().all(|(sifted, _)| sifted != place));
                 let began = ring::clock::now();

@@ -303,7 +303,7 @@ impl Drop for Entered {
     }
 }
 
-/// Those of a message's recipients who are on a list, with what becomes of them.
+/// Those of a message's recipients who are on a list, with what becomes of them. Whoever ends them counts them.
 pub(crate) fn sift(shard: &Shard, envelope: &Envelope, places: &[u32]) -> Vec<(u32, Outcome)> {
     let settings = shard.settings();
     let (tenant, list) = (envelope.handling.tenant, envelope.handling.list);
@@ -315,7 +315,6 @@ pub(crate) fn sift(shard: &Shard, envelope: &Envelope, places: &[u32]) -> Vec<(u
     for place in places {
         let Some(recipient) = envelope.recipients.get(*place as usize) else { continue };
         let Some(reason) = shard.tenancy.suppressed(tenant, list, &recipient.address, now) else { continue };
-        shard.metrics.delivery.suppressed.one();
         sifted.push((*place, suppressed(reason)));
     }
     sifted

@@ -22,9 +22,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     accept::client_address,
-    conversions, facts,
+    consent, conversions, facts,
     hops::{self, Job},
-    outcomes,
+    outcomes::{self, Ended},
     shard::Shard,
     socket::Socket,
     talk::{OpenConnection, Talk, transaction},
@@ -77,6 +77,7 @@ pub(crate) async fn here(
             for id in page.0 {
                 let Ok(envelope) = shard.envelope(id).await else { continue };
                 let meant = meant(shard, call, id, destination, &envelope);
+                let meant = sift(shard, id, destination, &envelope, meant);
                 if meant.is_empty() {
                     continue;
                 }
@@ -86,7 +87,7 @@ pub(crate) async fn here(
                 if hands_out_nothing(shard) {
                     return;
                 }
-                hand_out(shard, id, destination, &meant, room).await;
+                hand_out(shard, id, destination, meant, room).await;
             }
             ring::yield_if_needed().await;
         }
@@ -152,17 +153,13 @@ async fn hand_out(
     shard: &Rc<Shard>,
     id: QueueId,
     destination: Destination,
-    meant: &[u32],
+    meant: Vec<u32>,
     room: mpsc::Permit<'_, Parcel>,
 ) {
     let Ok(message) = shard.message(id).await else { return };
-    if shard.is_still() {
-        return;
-    }
-    let order = shard.queue.borrow_mut().on_called_for(id, destination, meant, facts::now());
-    // It may have been taken by another meanwhile, or its time has not come.
-    let Some(Order::Attempt { attempt, id, destination, recipients, number }) = order else { return };
-    let job = Job::new(shard, attempt, id, destination, recipients, number);
+    // There may have been a long wait for room.
+    let meant = sift(shard, id, destination, &message.envelope, meant);
+    let Some(job) = call_for(shard, id, destination, &meant) else { return };
     let (receipt, came) = oneshot::channel();
     let recipients = job.recipients.to_vec();
     let (envelope, content, size) =
@@ -170,8 +167,8 @@ async fn hand_out(
     room.send(Parcel { id, envelope, recipients, content, size, receipt });
     match came.await {
         Ok(Receipt { outcomes, took, tls }) if !outcomes.is_empty() => {
-            let key: Box<str> = shard.queue.borrow().name(destination).map_or_else(Box::default, Into::into);
-            let ended = outcomes::Ended {
+            let key = name(shard, destination);
+            let ended = Ended {
                 outcomes: &outcomes,
                 envelope: Some(&message.envelope),
                 took,
@@ -182,6 +179,43 @@ async fn hand_out(
         }
         Ok(_) | Err(_) => hops::postpone(shard, job),
     }
+}
+
+/// Ends those of them who have come onto a list since: they are sent nothing, whoever comes for it. Answers who is left.
+fn sift(
+    shard: &Rc<Shard>,
+    id: QueueId,
+    destination: Destination,
+    envelope: &Envelope,
+    mut meant: Vec<u32>,
+) -> Vec<u32> {
+    let mut sifted = consent::sift(shard, envelope, &meant);
+    meant.retain(|place| sifted.iter().all(|(other, _)| other != place));
+    while !sifted.is_empty() {
+        let places: Vec<_> = sifted.iter().map(|(place, _)| *place).collect();
+        let Some(job) = call_for(shard, id, destination, &places) else { break };
+        let outcomes: Vec<_> = sifted.extract_if(.., |(place, _)| job.recipients.contains(place)).collect();
+        shard.metrics.delivery.suppressed.add(outcomes.len() as u64);
+        let key = name(shard, destination);
+        let took = Duration::ZERO;
+        let ended = Ended { outcomes: &outcomes, envelope: Some(envelope), took, tls: None, policy: None };
+        outcomes::end(shard, &job, &key, &ended);
+    }
+    meant
+}
+
+/// Begins an attempt for some of them; none when another has taken them meanwhile, or their time has not come.
+fn call_for(shard: &Shard, id: QueueId, destination: Destination, meant: &[u32]) -> Option<Job> {
+    if meant.is_empty() || shard.is_still() || hands_out_nothing(shard) {
+        return None;
+    }
+    let order = shard.queue.borrow_mut().on_called_for(id, destination, meant, facts::now());
+    let Some(Order::Attempt { attempt, id, destination, recipients, number }) = order else { return None };
+    Some(Job::new(shard, attempt, id, destination, recipients, number))
+}
+
+fn name(shard: &Shard, destination: Destination) -> Box<str> {
+    shard.queue.borrow().name(destination).map_or_else(Box::default, Into::into)
 }
 
 /// A stop waits for what is under way.

@@ -8,7 +8,7 @@ use std::{
     thread::{self, Scope, ScopedJoinHandle},
 };
 
-use end_to_end::{Client, Process, Server, Signal, Sink, run, tool, until};
+use end_to_end::{Client, Process, Server, Signal, Sink, built, run, tool, until};
 use serde_json::Value;
 
 use super::certificates::Papers;
@@ -334,6 +334,36 @@ fn each_recipient_has_an_outcome_of_its_own() {
     assert!(outcome["next"].is_null() && outcome["result"] == "deferred", "{outcome}");
     let (_, mail) = VISIT.pay(&server);
     assert_eq!(mail, ["ann@example.org carl@branch.example one"]);
+    until("the queue is empty", || queued(&server).is_empty().then_some(()));
+}
+
+/// Whoever has come onto the list of a tenant since is sent nothing by that tenant, also when somebody comes for it.
+#[test]
+fn who_is_on_a_list_gets_nothing_of_it() {
+    let sink = Sink::start();
+    let tenant = "[[tenant]]\nname = \"shop\"\nnetworks = [\"127.0.0.0/8\"]\nsuppression = \"refuse\"\n";
+    let server = server(&format!("{}{tenant}", sink.route()));
+    let suppress = |address: &str| {
+        let config = server.place().join("ringpost.toml");
+        let arguments = ["suppression", "--config", config.to_str().unwrap(), "add", "--tenant", "shop", address];
+        run(&built("ringpost"), &arguments, "").good();
+    };
+    let to = ["bob@branch.example", "carl@branch.example"];
+    server.client().send("ann@example.org", &to, "Subject: one\r\n\r\n");
+    until_held(&server, &to);
+    suppress(to[0]);
+    let (answer, mail) = VISIT.pay(&server);
+    assert_eq!((&answer[..3], &mail[..]), ("250", &["ann@example.org carl@branch.example one".to_owned()][..]));
+    let outcome = server.event("outcome", |event| event["to"] == to[0]);
+    assert_eq!((&outcome["result"], &outcome["status"]), (&"failed".into(), &"5.7.1".into()), "{outcome}");
+    assert!(sink.mail().content.contains("suppression list"), "the sender is told");
+    assert_eq!(server.metric("ringpost_suppressed_recipients_total", &["stage=\"delivery\""]), 1.0);
+    until("the queue is empty", || queued(&server).is_empty().then_some(()));
+    // Where nobody is left there is nothing to come for.
+    server.client().send("ann@example.org", &to[1..], "Subject: two\r\n\r\n");
+    suppress(to[1]);
+    assert_eq!(VISIT.pay(&server).0, "453 4.0.0 you have no mail");
+    server.event("outcome", |event| event["to"] == to[1] && event["result"] == "failed");
     until("the queue is empty", || queued(&server).is_empty().then_some(()));
 }
 
