@@ -1,6 +1,7 @@
 //! The exchanges of the RFCs, and what servers should not say.
 
 use super::*;
+use crate::{BindingType, ChannelBinding};
 
 fn password(user: &str, password: &str) -> Credentials {
     Credentials::new(user, Secret::Password(password.into())).unwrap()
