@@ -345,7 +345,8 @@ fn who_is_on_a_list_gets_nothing_of_it() {
     let server = server(&format!("{}{tenant}", sink.route()));
     let suppress = |address: &str| {
         let config = server.place().join("ringpost.toml");
-        let arguments = ["suppression", "--config", config.to_str().unwrap(), "add", "--tenant", "shop", address];
+        let arguments =
+            ["suppression", "--config", config.to_str().unwrap(), "add", "--tenant", "shop", address];
         run(&built("ringpost"), &arguments, "").good();
     };
     let to = ["bob@branch.example", "carl@branch.example"];
@@ -353,7 +354,10 @@ fn who_is_on_a_list_gets_nothing_of_it() {
     until_held(&server, &to);
     suppress(to[0]);
     let (answer, mail) = VISIT.pay(&server);
-    assert_eq!((&answer[..3], &mail[..]), ("250", &["ann@example.org carl@branch.example one".to_owned()][..]));
+    assert_eq!(
+        (&answer[..3], &mail[..]),
+        ("250", &["ann@example.org carl@branch.example one".to_owned()][..])
+    );
     let outcome = server.event("outcome", |event| event["to"] == to[0]);
     assert_eq!((&outcome["result"], &outcome["status"]), (&"failed".into(), &"5.7.1".into()), "{outcome}");
     assert!(sink.mail().content.contains("suppression list"), "the sender is told");
