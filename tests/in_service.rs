@@ -8,6 +8,8 @@ mod balance;
 mod books;
 #[path = "in_service/egress.rs"]
 mod egress;
+#[path = "in_service/lasting_tasks.rs"]
+mod lasting_tasks;
 #[path = "in_service/leases.rs"]
 mod leases;
 #[path = "in_service/limits.rs"]

@@ -408,7 +408,7 @@ impl Session<'_> {
         if let Shown::Table(_) = self.shown
             && tasks.is_empty()
         {
-            writeln!(out, "no task has run since the server started")?;
+            writeln!(out, "no task is known")?;
         }
         for (number, task) in tasks.iter().enumerate() {
             match self.shown {

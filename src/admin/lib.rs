@@ -22,6 +22,7 @@ pub use operations::{Facts, KnowsTenant, Listener, Operations};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
 pub use sources::{SourcesArgs, SourcesError, sources};
+pub use tasks::Tasks;
 pub use upgrade::{Extent, Predecessor, UpgradeError, UpgradeRequest, Upgraded, upgrade, upgrade_requests};
 
 /// The name of the control socket in the data directory.

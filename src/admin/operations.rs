@@ -129,7 +129,8 @@ impl Operations {
         (self.0.facts.clock)()
     }
 
-    pub(crate) fn tasks(&self) -> &Tasks {
+    /// Long changes of the queue, for whoever keeps them over a restart.
+    pub fn tasks(&self) -> &Tasks {
         &self.0.tasks
     }
 
@@ -392,7 +393,7 @@ async fn change(
     let action = ACTIONS.into_iter().find(|a| a.as_str() == action).ok_or(Problem::Path)?;
     let Json(ChangeBody { selector, cursor, to }) =
         body.map_err(|rejection| Problem::Body(rejection.body_text()))?;
-    let change = tasks::change(action, selector, to, Pace::Soon)?;
+    let change = tasks::change(action, selector, to, (Pace::Soon, None))?;
     let cursor = cursor.map(|c| c.parse()).transpose().map_err(|_| bridge::AskError::Cursor)?;
     Ok(Json(operations.0.door.change(&change, cursor).await?))
 }

@@ -158,8 +158,10 @@ pub(crate) fn task(out: &mut dyn Write, task: &TaskView, number: usize) -> io::R
     let selector = serde_json::to_string(&task.selector).unwrap_or_default();
     let to = task.to.as_ref().map(|to| format!(" to {}", printable(to))).unwrap_or_default();
     let ended = task.ended_at.as_ref().map(|at| format!(", ended {at}")).unwrap_or_default();
+    let anew =
+        if task.resumed > 0 { format!(", begun anew after a stop: {}", task.resumed) } else { String::new() };
     let (by, began) = (printable(&task.by), &task.began_at);
-    writeln!(out, "       {}{to}, by {by}, began {began}{ended}", printable(&selector))?;
+    writeln!(out, "       {}{to}, by {by}, began {began}{ended}{anew}", printable(&selector))?;
     match &task.error {
         Some(error) => writeln!(out, "       {}", printable(error)),
         None => Ok(()),

@@ -1,11 +1,14 @@
 //! Long changes of the queue, as tasks: begun by one request, looked at by others, ended by themselves or on demand.
 //!
 //! A task asks every shard for one slice after the other, all shards at the same time, and lets each take its time: mail
-//! goes first there. What it has come to is kept in memory, for the running ones and some that have ended; none survives
-//! the process. What it changed does.
+//! goes first there. It is about the mail that had come when it began, and no other. What it has come to is kept, for the running ones and
+//! some that have ended (`tasks/kept.rs`): when the process stops, however it does, the next one begins anew what was under way. What was
+//! changed already does not differ from what is wanted.
+
+mod kept;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,7 +24,11 @@ use axum::{
 use bridge::{Action, AskError, Change, Door, Pace, Selector};
 use mail::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{Notify, watch as watched},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use watch::events::{TaskBegan, TaskEnded};
 
 use crate::{Operations, Problem};
@@ -35,9 +42,43 @@ const BY_MAX: usize = 64;
 /// How long a shard is left alone that cannot answer yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long whoever begins a task waits until it is kept.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(5);
+/// How often what running tasks have come to is kept.
+const KEPT_EVERY: Duration = Duration::from_secs(2);
+
 /// All tasks of this process.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tasks(Arc<Mutex<BTreeMap<u64, Arc<Task>>>>);
+pub struct Tasks(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    known: Mutex<Known>,
+    /// Of what is to be kept.
+    version: watched::Sender<u64>,
+    /// The version that is.
+    written: watched::Sender<u64>,
+    /// Whether all mail is ours, and no other process has a part of it.
+    whole: watched::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    known: BTreeMap<u64, Arc<Task>>,
+    /// The highest number that was given.
+    last: u64,
+    /// Those of a process that has a part of the mail, as it told last.
+    beside: Vec<TaskView>,
+    /// Of these, what is not to be gone on with.
+    unwanted: BTreeSet<u64>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        let (version, written) = (watched::Sender::new(0), watched::Sender::new(0));
+        Self { known: Mutex::default(), version, written, whole: watched::Sender::new(true) }
+    }
+}
 
 #[derive(Debug)]
 struct Task {
@@ -53,6 +94,8 @@ struct Task {
     looked: AtomicU64,
     /// Entries of each shard, as far as they are known.
     of: Mutex<Vec<u64>>,
+    /// How often it was begun anew by another process.
+    resumed: u32,
     cancelled: AtomicBool,
     cancel: Notify,
     end: Mutex<Option<End>>,
@@ -67,7 +110,7 @@ struct End {
 /// What a task has come to, as people and programs read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TaskView {
-    /// Its number in this process.
+    /// Its number.
     pub(crate) id: u64,
     /// What it does.
     pub(crate) action: Action,
@@ -91,6 +134,9 @@ pub(crate) struct TaskView {
     pub(crate) looked: u64,
     /// How many there are.
     pub(crate) of: u64,
+    /// How often it has begun anew, since the process stopped that had begun it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) resumed: u32,
     /// When it began.
     pub(crate) began_at: String,
     /// When it ended.
@@ -145,6 +191,11 @@ pub(crate) struct TaskBody {
     pub(crate) by: Option<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 impl Tasks {
     /// Begins a task.
     fn begin(
@@ -155,62 +206,119 @@ impl Tasks {
         from: &str,
     ) -> Result<TaskView, Problem> {
         let TaskBody { action, selector, to, dry_run, by } = body;
-        let change = change(if dry_run { Action::Count } else { action }, selector, to, Pace::Aside)?;
+        let began_at = clock();
+        let how = (Pace::Aside, Some(began_at));
+        let change = change(if dry_run { Action::Count } else { action }, selector, to, how)?;
         let by = match by.as_deref().map(plain).filter(|by| !by.is_empty()) {
             Some(by) => format!("{by} ({from})"),
             None => from.to_owned(),
         };
-        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tasks.values().filter(|task| task.end().is_none()).count() >= RUNNING_MAX {
+        let mut tasks = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if tasks.known.values().filter(|task| task.end().is_none()).count() >= RUNNING_MAX {
             return Err(Problem::TooManyTasks);
         }
-        let id = tasks.keys().next_back().map_or(1, |last| last + 1);
+        tasks.last += 1;
+        let id = tasks.last;
         let task = Arc::new(Task {
             id,
             action,
             dry_run,
             change,
             by,
-            began_at: clock(),
+            began_at,
             matched: AtomicU64::new(0),
             changed: AtomicU64::new(0),
             looked: AtomicU64::new(0),
             of: Mutex::new(vec![0; door.shards()]),
+            resumed: 0,
             cancelled: AtomicBool::new(false),
             cancel: Notify::new(),
             end: Mutex::new(None),
         });
-        tasks.insert(id, task.clone());
-        while tasks.len() > RUNNING_MAX + ENDED_MAX {
-            let Some(oldest) = tasks.values().find(|task| task.end().is_some()).map(|task| task.id) else {
-                break;
-            };
-            tasks.remove(&oldest);
-        }
+        tasks.known.insert(id, task.clone());
+        tasks.forget_some();
         drop(tasks);
+        self.changed();
         let view = task.view();
-        let selector = serde_json::to_string(&task.change.selector).unwrap_or_default();
-        TaskBegan {
-            task: id,
-            action: action.as_str(),
-            mode: dry_run.then_some("dry-run"),
-            to: task.change.to.as_deref(),
-            selector: &selector,
-            by: &task.by,
-        }
-        .emit(task.began_at.0);
-        tokio::spawn(run(task, door.clone(), clock));
+        self.start(task, door, clock);
         Ok(view)
     }
 
+    fn start(&self, task: Arc<Task>, door: &Door, clock: fn() -> Timestamp) {
+        let selector = serde_json::to_string(&task.change.selector).unwrap_or_default();
+        TaskBegan {
+            task: task.id,
+            action: task.action.as_str(),
+            mode: task.dry_run.then_some("dry-run"),
+            to: task.change.to.as_deref(),
+            selector: &selector,
+            by: &task.by,
+            resumed: Some(task.resumed).filter(|resumed| *resumed > 0).map(Into::into),
+        }
+        .emit(clock().0);
+        tokio::spawn(run(self.clone(), task, door.clone(), clock));
+    }
+
     fn find(&self, id: u64) -> Option<Arc<Task>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).known.get(&id).cloned()
+    }
+
+    fn view(&self, id: u64) -> Option<TaskView> {
+        let tasks = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = tasks.known.get(&id).map(|task| task.view());
+        known.or_else(|| tasks.beside.iter().find(|view| view.id == id).cloned())
     }
 
     /// All of them, the newest first.
     fn views(&self) -> Vec<TaskView> {
-        let tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.values().rev().map(|task| task.view()).collect()
+        let tasks = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views: Vec<_> = tasks.known.values().map(|task| task.view()).collect();
+        views.extend(tasks.beside.iter().cloned());
+        views.sort_by_key(|view| std::cmp::Reverse(view.id));
+        views
+    }
+
+    /// Ends a task; none when there is no such.
+    fn cancel(&self, id: u64) -> Option<TaskView> {
+        if let Some(task) = self.find(id) {
+            if task.end().is_none() {
+                task.cancel();
+                self.changed();
+            }
+            return Some(task.view());
+        }
+        let mut tasks = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = tasks.beside.iter().find(|view| view.id == id).cloned()?;
+        // That process cannot be told. It ends when it can, and nobody goes on with it.
+        tasks.unwanted.insert(id);
+        Some(view)
+    }
+
+    /// There is something to be kept.
+    fn changed(&self) {
+        self.0.version.send_modify(|version| *version += 1);
+    }
+
+    /// Waits until what is now to be kept is, or cannot be. Where nobody keeps anything, nobody waits.
+    async fn settled(&self) {
+        if self.0.version.receiver_count() == 0 {
+            return;
+        }
+        let (version, mut written) = (*self.0.version.borrow(), self.0.written.subscribe());
+        let _ = timeout(WRITTEN_WITHIN, written.wait_for(|written| *written >= version)).await;
+    }
+}
+
+impl Known {
+    /// What ended long ago gives way.
+    fn forget_some(&mut self) {
+        while self.known.len() > RUNNING_MAX + ENDED_MAX {
+            let Some(oldest) = self.known.values().find(|task| task.end().is_some()).map(|task| task.id)
+            else {
+                break;
+            };
+            self.known.remove(&oldest);
+        }
     }
 }
 
@@ -219,7 +327,7 @@ pub(crate) fn change(
     action: Action,
     selector: Selector,
     to: Option<String>,
-    pace: Pace,
+    (pace, as_of): (Pace, Option<Timestamp>),
 ) -> Result<Change, Problem> {
     if let Selector::Matching(filter) = &selector
         && filter.is_empty()
@@ -232,7 +340,7 @@ pub(crate) fn change(
         (Action::Reroute, Some(to)) => Some(to).filter(|to| !to.is_empty()).map(Into::into),
         (Action::Retry | Action::Hold | Action::Release | Action::Remove | Action::Count, _) => None,
     };
-    Ok(Change { action, to, selector, pace })
+    Ok(Change { action, to, selector, pace, as_of })
 }
 
 /// Somebody's name, as it can stand in a line.
@@ -250,11 +358,30 @@ impl Task {
         self.cancel.notify_waiters();
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    async fn cancelled(&self) {
+        let cancelled = self.cancel.notified();
+        tokio::pin!(cancelled);
+        // Whoever cancels it from here on wakes this up.
+        cancelled.as_mut().enable();
+        if !self.is_cancelled() {
+            cancelled.await;
+        }
+    }
+
+    fn begin_anew(&self) {
+        self.matched.store(0, Ordering::Relaxed);
+        self.looked.store(0, Ordering::Relaxed);
+    }
+
     fn state(&self, end: Option<&End>) -> TaskState {
         match end {
             None => TaskState::Running,
             Some(End { error: Some(_), .. }) => TaskState::Failed,
-            Some(_) if self.cancelled.load(Ordering::Relaxed) => TaskState::Cancelled,
+            Some(_) if self.is_cancelled() => TaskState::Cancelled,
             Some(_) => TaskState::Done,
         }
     }
@@ -271,10 +398,12 @@ impl Task {
             selector: self.change.selector.clone(),
             by: self.by.clone(),
             state: self.state(end.as_ref()),
-            matched: count(&self.matched),
+            // Whom it changed before it began anew it may not meet again.
+            matched: count(&self.matched).max(count(&self.changed)),
             changed: count(&self.changed),
             looked: count(&self.looked),
             of,
+            resumed: self.resumed,
             began_at: bridge::time_text(self.began_at),
             ended_at: end.as_ref().map(|end| bridge::time_text(end.at)),
             error: end.and_then(|end| end.error),
@@ -282,44 +411,90 @@ impl Task {
     }
 }
 
-async fn run(task: Arc<Task>, door: Door, clock: fn() -> Timestamp) {
+/// How a walk over all shards came to its end.
+enum Walked {
+    All,
+    /// Shards have ended, and whoever has their mail next goes on.
+    Part,
+}
+
+async fn run(tasks: Tasks, task: Arc<Task>, door: Door, clock: fn() -> Timestamp) {
+    let mut whole = tasks.0.whole.subscribe();
+    let error = loop {
+        let is_whole = *whole.borrow_and_update();
+        let walking = walk(&task, &door);
+        tokio::pin!(walking);
+        let walked = loop {
+            tokio::select! {
+                walked = &mut walking => break walked,
+                () = sleep(KEPT_EVERY) => tasks.changed(),
+            }
+        };
+        match walked {
+            Err(error) => break Some(error),
+            Ok(_) if task.is_cancelled() => break None,
+            Ok(Walked::Part) => return,
+            Ok(Walked::All) if is_whole => break None,
+            // Mail that another process has is still to come.
+            Ok(Walked::All) => {
+                tokio::select! {
+                    _ = whole.wait_for(|whole| *whole) => task.begin_anew(),
+                    () = task.cancelled() => {}
+                }
+            }
+        }
+    };
+    let end = End { at: clock(), error };
+    let state = task.state(Some(&end));
+    *task.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end.clone());
+    tasks.changed();
+    let TaskView { matched, changed, .. } = task.view();
+    TaskEnded {
+        task: task.id,
+        action: task.action.as_str(),
+        state: state.as_str(),
+        matched,
+        nrcpt: changed,
+        took: end.at.saturating_since(task.began_at),
+        error: end.error.as_deref(),
+    }
+    .emit(end.at.0);
+}
+
+/// Once over all shards.
+async fn walk(task: &Arc<Task>, door: &Door) -> Result<Walked, String> {
     let mut shards = JoinSet::new();
     for shard in 0..door.shards() {
         shards.spawn(run_on(task.clone(), door.clone(), shard));
     }
-    let mut error = None;
+    let (mut walked, mut error) = (Walked::All, None);
     while let Some(ended) = shards.join_next().await {
         let wrong = match ended {
             Ok(Ok(())) => None,
+            // Somebody has stopped the server, or another one has taken over.
+            Ok(Err(AskError::Gone(_))) => {
+                walked = Walked::Part;
+                None
+            }
             Ok(Err(wrong)) => Some(wrong.to_string()),
             Err(wrong) => Some(wrong.to_string()),
         };
         error = error.or(wrong);
     }
-    let end = End { at: clock(), error };
-    let state = task.state(Some(&end));
-    TaskEnded {
-        task: task.id,
-        action: task.action.as_str(),
-        state: state.as_str(),
-        matched: task.matched.load(Ordering::Relaxed),
-        nrcpt: task.changed.load(Ordering::Relaxed),
-        took: end.at.saturating_since(task.began_at),
-        error: end.error.as_deref(),
-    }
-    .emit(end.at.0);
-    *task.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    error.map_or(Ok(walked), Err)
 }
 
 async fn run_on(task: Arc<Task>, door: Door, shard: usize) -> Result<(), AskError> {
     let mut cursor = 0;
-    while !task.cancelled.load(Ordering::Relaxed) {
+    while !task.is_cancelled() {
         match door.change_step(shard, &task.change, cursor).await {
             Ok(step) => {
                 task.matched.fetch_add(step.matched, Ordering::Relaxed);
                 task.changed.fetch_add(step.changed, Ordering::Relaxed);
                 task.looked.fetch_add(step.looked, Ordering::Relaxed);
-                task.of.lock().unwrap_or_else(PoisonError::into_inner)[shard] = step.of;
+                if let Some(of) = task.of.lock().unwrap_or_else(PoisonError::into_inner).get_mut(shard) {
+                    *of = step.of;
+                }
                 let Some(next) = step.next else { break };
                 cursor = next;
             }
@@ -327,7 +502,7 @@ async fn run_on(task: Arc<Task>, door: Door, shard: usize) -> Result<(), AskErro
             Err(AskError::Late(_) | AskError::Returning(..)) => {
                 tokio::select! {
                     () = sleep(PATIENCE) => {}
-                    () = task.cancel.notified() => {}
+                    () = task.cancelled() => {}
                 }
             }
             Err(error) => return Err(error),
@@ -347,6 +522,7 @@ pub(crate) async fn begin(
         None => "control socket".to_owned(),
     };
     let view = operations.tasks().begin(operations.door(), operations.clock(), body, &from)?;
+    operations.tasks().settled().await;
     Ok((StatusCode::ACCEPTED, Json(view)))
 }
 
@@ -358,7 +534,7 @@ pub(crate) async fn show(
     State(operations): State<Operations>,
     Path(id): Path<u64>,
 ) -> Result<Json<TaskView>, Problem> {
-    operations.tasks().find(id).map(|task| Json(task.view())).ok_or(Problem::NoTask(id))
+    operations.tasks().view(id).map(Json).ok_or(Problem::NoTask(id))
 }
 
 /// Ends a task. What it has done stays done.
@@ -366,9 +542,7 @@ pub(crate) async fn cancel(
     State(operations): State<Operations>,
     Path(id): Path<u64>,
 ) -> Result<Json<TaskView>, Problem> {
-    let task = operations.tasks().find(id).ok_or(Problem::NoTask(id))?;
-    if task.end().is_none() {
-        task.cancel();
-    }
-    Ok(Json(task.view()))
+    let view = operations.tasks().cancel(id).ok_or(Problem::NoTask(id))?;
+    operations.tasks().settled().await;
+    Ok(Json(view))
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use delivery::tally::Tally;
 use dns::{Answer, Question};
-use mail::{JournalShard, Node, QueueId};
+use mail::{JournalShard, Node, QueueId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -84,6 +84,8 @@ pub struct Change {
     pub selector: Selector,
     /// How much of a core it may take.
     pub pace: Pace,
+    /// Only of mail that had come by then, whose age is told as it was then; none: of whatever is met, as it is now.
+    pub as_of: Option<Timestamp>,
 }
 
 /// How much of a core a change may take.

@@ -265,7 +265,7 @@ impl Indexes {
             .share(&directory, aside)
             .with_context(|| format!("cannot list {}", directory.display()))?;
         let loaded = self.loading.borrow_mut().remove(&shard).context("its index is not being read")?;
-        Ok(JournalSetup { shard, directory, loaded, share })
+        Ok(JournalSetup { shard, directory, loaded, share, adopted: None })
     }
 
     /// Closes those of journal shards whose last order is behind us, so that another process can open them.

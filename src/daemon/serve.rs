@@ -30,7 +30,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use pool::TlsCounts;
+use pool::{TaskFiles, TlsCounts};
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Balance, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
@@ -221,6 +221,14 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         egress.begin_beside();
     }
     pool.keep_warm_ups(egress.clone(), warm_ups.clone());
+    let task_files = TaskFiles::new(&config.data_directory, operations.tasks(), clock);
+    pool.runtime().block_on(async {
+        match &predecessor {
+            Some(before) if !before.borrow().journals.is_empty() => task_files.begin_beside().await,
+            Some(_) | None => task_files.take_over(&door).await,
+        }
+    });
+    pool.keep_tasks(task_files.clone());
     let mut leases = Leases::of_host(shards);
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
@@ -352,6 +360,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         spares: Spares::new(),
         tls_counts,
         warm_ups: (warm_ups.clone(), egress.clone()),
+        task_files: task_files.clone(),
+        adopting: Vec::new(),
     };
     let asked = Asked { reloads, upgrades };
     let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));
@@ -362,6 +372,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     while endings.blocking_recv().is_some() {}
     keeper.end(Duration::from_secs(5));
     pool::write_warm_ups(&warm_ups, &egress);
+    task_files.write();
     indexes.close();
     // From here on they are whoever's who wants them.
     drop(holding);

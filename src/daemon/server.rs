@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    future,
+    future, mem,
     path::PathBuf,
     process::ExitCode,
     rc::Rc,
@@ -22,7 +22,7 @@ use ring::{DirectoryLock, MessageSocket};
 use shard::{DiskBudget, DiskElsewhere, Gate, JournalSetup};
 use tokio::{
     signal::unix::Signal,
-    sync::{mpsc, watch as watch_channel},
+    sync::{mpsc, oneshot, watch as watch_channel},
 };
 use watch::{
     ProcessMetrics, Reload,
@@ -70,6 +70,10 @@ pub(crate) struct Server<'a> {
     pub(crate) tls_counts: TlsCounts,
     /// Where it is kept what was sent by warm-up plans, and what was.
     pub(crate) warm_ups: (PathBuf, Egress),
+    /// Where long changes of the queue are kept.
+    pub(crate) task_files: pool::TaskFiles,
+    /// Come to an end when the cores know what they have taken over.
+    pub(crate) adopting: Vec<oneshot::Receiver<()>>,
 }
 
 /// Journal shards that cores are giving up. A disk that stands still may hold one up for any time.
@@ -918,6 +922,15 @@ impl Server<'_> {
             return;
         }
         TookOver { journals: before.taken + journals.len() as u64, took }.emit(ring::clock::unix_micros());
+        let (adopting, files) = (mem::take(&mut self.adopting), self.task_files.clone());
+        let door = self.reloader.door.clone();
+        tokio::spawn(async move {
+            for adopted in adopting {
+                let _ = adopted.await;
+            }
+            // From here on whoever asks a core about its queue waits until all of it is there.
+            files.take_over(&door).await;
+        });
     }
 
     /// A core of the server before this one has ended: what it had is taken over while others still serve.
@@ -963,7 +976,10 @@ impl Server<'_> {
 
     async fn adopt(&mut self, journals: &BTreeSet<JournalShard>) -> anyhow::Result<()> {
         let cores = self.heirs.len();
-        for journal in self.indexes.adopt(journals, self.budget)? {
+        for mut journal in self.indexes.adopt(journals, self.budget)? {
+            let (known, adopting) = oneshot::channel();
+            journal.adopted = Some(known);
+            self.adopting.push(adopting);
             let core = core_of(journal.shard, cores);
             self.heirs[core].send(journal).await.map_err(|_| anyhow!("shard {core} has ended"))?;
         }

@@ -13,6 +13,7 @@ mod policies;
 mod programs;
 mod services;
 mod suppression;
+mod tasks;
 mod tls_counts;
 mod tls_reports;
 mod unsubscribe;
@@ -54,6 +55,7 @@ pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
 pub use suppression::{Keeper, Suppression};
+pub use tasks::TaskFiles;
 pub use tls_counts::TlsCounts;
 pub use tls_reports::TlsReporting;
 pub use unsubscribe::{Unsubscribing, is_one_click, unsubscribe};
@@ -339,6 +341,11 @@ impl Handle {
     /// Keeps what was sent by warm-up plans in the file.
     pub fn keep_warm_ups(&self, egress: bridge::Egress, file: PathBuf) {
         self.runtime.spawn(egress::keep(egress, file));
+    }
+
+    /// Keeps long changes of the queue in their file.
+    pub fn keep_tasks(&self, files: TaskFiles) {
+        self.runtime.spawn(files.keep());
     }
 
     /// Reports on TLS once a day, as `reporting` says at the time, and at once when `now` is notified.

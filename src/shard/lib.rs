@@ -170,6 +170,8 @@ pub struct JournalSetup {
     pub loaded: oneshot::Receiver<Option<Loaded>>,
     /// What it has of the host's disk budget.
     pub share: DiskShare,
+    /// Dropped when the core that takes it over knows of it: from then on it is part of what it waits for to be back.
+    pub adopted: Option<oneshot::Sender<()>>,
 }
 
 /// Opens the journal, says that it serves, and does so until told to stop, or to depart when nobody is served; what was
@@ -313,12 +315,12 @@ async fn open(
     config: &config::Config,
     metrics: &Rc<ShardMetrics>,
 ) -> Result<Missing, RecoverError> {
-    let JournalSetup { shard, directory, loaded, share } = setup;
+    let JournalSetup { shard, directory, loaded, share, adopted } = setup;
     let limits = recover::journal_limits(config);
     let Opened { journal, older } = recover::open(shard, &directory, limits, facts::now()).await?;
     let writing = recover::writing(core, &directory, config).await;
     let committer = Committer::new(journal, core, directory.clone(), metrics.clone(), share, writing);
-    Ok(Missing { committer, directory, older, loaded })
+    Ok(Missing { committer, directory, older, loaded, adopted })
 }
 
 /// Brings the queue of before the start back and saves checkpoints from then on; takes over what others hand over.

@@ -10,7 +10,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use bridge::{Action, Change, Class, Entry, Filter, Listing, Pace, Page, Progress, Recipient, Selector};
 use delivery::Routes;
-use mail::{Category, QueueId, TenantId};
+use mail::{Category, QueueId, TenantId, Timestamp};
 use queue::{Command, Cursor, Place};
 use watch::{QueueAction, ShardMetrics, events::Operated};
 
@@ -51,17 +51,18 @@ pub(crate) fn meant(selector: &Selector) -> Option<QueueId> {
 pub(crate) async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
     let filter = &listing.filter;
     if let Some(id) = filter.id {
-        let entries = show(shard, id, Some(filter)).await.into_iter().collect();
+        let entries = show(shard, id, Some(&Meant::now(filter))).await.into_iter().collect();
         return Page { entries, next: None };
     }
     let Some(cursor) = cursor(listing.cursor) else { return Page::default() };
     let limit = listing.limit.clamp(1, STEP);
     let began = ring::clock::now();
-    let page = with_filter(filter, |filter| shard.queue.borrow().list(filter, cursor, limit));
+    let meant = Meant::now(filter);
+    let page = meant.with_filter(|filter| shard.queue.borrow().list(filter, cursor, limit));
     let looked = ring::clock::now().saturating_sub(began);
     let (mut entries, mut messages) = (Vec::new(), 0);
     for id in ids(&page.items) {
-        entries.extend(show(shard, id, Some(filter)).await);
+        entries.extend(show(shard, id, Some(&meant)).await);
         messages += 1;
     }
     rest(shard, looked + MESSAGE_COST * messages, SOON_SHARE).await;
@@ -77,16 +78,17 @@ fn ids(groups: &[queue::GroupView]) -> Vec<QueueId> {
 }
 
 /// All that is known of a message, with those of its recipients that are meant; nothing when none is.
-pub(crate) async fn show(shard: &Rc<Shard>, id: QueueId, filter: Option<&Filter>) -> Option<Entry> {
+pub(crate) async fn show(shard: &Rc<Shard>, id: QueueId, meant: Option<&Meant<'_>>) -> Option<Entry> {
     shard.queue.borrow().message(id)?;
     let envelope = shard.envelope(id).await.ok()?;
     let (mut entry, categories) = entry(shard, id, &envelope)?;
-    let Some(filter) = filter else { return Some(entry) };
+    let Some(meant) = meant else { return Some(entry) };
+    let filter = meant.filter;
     let matches =
         filter.sender.as_ref().is_none_or(|pattern| pattern.matches_reverse_path(&envelope.reverse_path))
             && filter.priority.is_none_or(|class| class == entry.priority)
             && tenant(filter).is_none_or(|tenant| tenant == locate::tenant(envelope.handling.tenant))
-            && age_matches(filter, facts::now().saturating_since(entry.received_at));
+            && meant.age_matches(entry.received_at);
     if !matches {
         return None;
     }
@@ -156,10 +158,6 @@ fn entry(
     Some((entry, categories))
 }
 
-fn age_matches(filter: &Filter, age: Duration) -> bool {
-    filter.older_than.is_none_or(|than| age >= than.0) && filter.younger_than.is_none_or(|than| age < than.0)
-}
-
 fn category_matches(filter: &Filter, category: Option<Category>) -> bool {
     filter.category.is_none_or(|wanted| category == Some(wanted))
 }
@@ -214,38 +212,69 @@ fn tenant(filter: &Filter) -> Option<queue::Tenant> {
     Some(locate::tenant(if name.is_empty() { TenantId::NOBODY } else { TenantId::of(name) }))
 }
 
-/// Does something with what the queue can select by itself.
-fn with_filter<T>(filter: &Filter, action: impl FnOnce(&queue::Filter<'_>) -> T) -> T {
-    let (now, tenant) = (facts::now(), tenant(filter));
-    let of = |name: &str, place: &Place<'_>| place.site.is_some_and(|site| why::is_called(site, name));
-    let place = |place: &Place<'_>| {
-        filter.destination.as_ref().is_none_or(|name| **name == *place.destination)
-            && tenant.is_none_or(|tenant| tenant == place.tenant)
-            && filter.site.as_ref().is_none_or(|name| of(name, place))
-            // Mail that goes by the DNS goes to a domain, so that most of it need not be read.
-            && filter.recipient.as_ref().is_none_or(|pattern| {
-                Routes::domain_of_key(place.destination)
-                    .is_none_or(|domain| pattern.may_match_in(domain.as_str()))
-            })
-    };
-    let asks = filter.destination.is_some()
-        || tenant.is_some()
-        || filter.site.is_some()
-        || filter.recipient.is_some();
-    // A moment that is as long ago, to the second that the queue keeps.
-    let ago = |age: bridge::Age| {
-        mail::Timestamp(now.0.saturating_sub(age.0.as_micros().try_into().unwrap_or(u64::MAX)))
-    };
-    action(&queue::Filter {
-        state: filter.state.map(Into::into),
-        priority: filter.priority.map(Into::into),
-        received_from: filter.younger_than.map(ago),
-        received_before: filter.older_than.map(|age| mail::Timestamp(ago(age).0.saturating_add(1))),
-        status: filter.status,
-        category: filter.category,
-        place: asks.then_some(&place),
-        ..queue::Filter::default()
-    })
+/// Who is meant, and as of when.
+#[derive(Clone, Copy)]
+pub(crate) struct Meant<'a> {
+    filter: &'a Filter,
+    /// Ages are told as they were then.
+    at: Timestamp,
+    /// What came later is not meant.
+    came_by: Option<Timestamp>,
+}
+
+impl<'a> Meant<'a> {
+    fn now(filter: &'a Filter) -> Self {
+        Self { filter, at: facts::now(), came_by: None }
+    }
+
+    fn as_of(filter: &'a Filter, moment: Option<Timestamp>) -> Self {
+        moment.map_or_else(|| Self::now(filter), |at| Self { filter, at, came_by: Some(at) })
+    }
+
+    /// Whether a message of this moment is.
+    fn age_matches(&self, received_at: Timestamp) -> bool {
+        let (Filter { older_than, younger_than, .. }, age) =
+            (self.filter, self.at.saturating_since(received_at));
+        older_than.is_none_or(|than| age >= than.0)
+            && younger_than.is_none_or(|than| age < than.0)
+            && self.came_by.is_none_or(|by| received_at <= by)
+    }
+
+    /// Does something with what the queue can select by itself.
+    fn with_filter<T>(&self, action: impl FnOnce(&queue::Filter<'_>) -> T) -> T {
+        let filter = self.filter;
+        let tenant = tenant(filter);
+        let of = |name: &str, place: &Place<'_>| place.site.is_some_and(|site| why::is_called(site, name));
+        let place = |place: &Place<'_>| {
+            filter.destination.as_ref().is_none_or(|name| **name == *place.destination)
+                && tenant.is_none_or(|tenant| tenant == place.tenant)
+                && filter.site.as_ref().is_none_or(|name| of(name, place))
+                // Mail that goes by the DNS goes to a domain, so that most of it need not be read.
+                && filter.recipient.as_ref().is_none_or(|pattern| {
+                    Routes::domain_of_key(place.destination)
+                        .is_none_or(|domain| pattern.may_match_in(domain.as_str()))
+                })
+        };
+        let asks = filter.destination.is_some()
+            || tenant.is_some()
+            || filter.site.is_some()
+            || filter.recipient.is_some();
+        // A moment that is as long ago, to the second that the queue keeps.
+        let ago = |age: bridge::Age| {
+            Timestamp(self.at.0.saturating_sub(age.0.as_micros().try_into().unwrap_or(u64::MAX)))
+        };
+        let latest = [filter.older_than.map(ago), self.came_by].into_iter().flatten().min();
+        action(&queue::Filter {
+            state: filter.state.map(Into::into),
+            priority: filter.priority.map(Into::into),
+            received_from: filter.younger_than.map(ago),
+            received_before: latest.map(|latest| Timestamp(latest.0.saturating_add(1))),
+            status: filter.status,
+            category: filter.category,
+            place: asks.then_some(&place),
+            ..queue::Filter::default()
+        })
+    }
 }
 
 /// One step of a change; none when there is no such route.
@@ -255,6 +284,7 @@ pub(crate) async fn change(shard: &Rc<Shard>, change: &Change, at: u64) -> Optio
         Selector::All => &everything,
         Selector::Matching(filter) => filter,
     };
+    let meant = Meant::as_of(filter, change.as_of);
     let to = change.to.as_deref();
     let deed = match change.action {
         Action::Retry => Deed::Command(Command::Retry),
@@ -272,11 +302,11 @@ pub(crate) async fn change(shard: &Rc<Shard>, change: &Change, at: u64) -> Optio
     let began = ring::clock::now();
     let (progress, messages) = match simple(filter, deed) {
         Some(Simple::Message(id)) => (command_message(shard, deed, id), 1),
-        Some(Simple::Groups) => (slice(shard, deed, filter, at), 0),
-        None => read_slice(shard, deed, filter, at).await,
+        Some(Simple::Groups) => (slice(shard, deed, &meant, at), 0),
+        None => read_slice(shard, deed, &meant, at).await,
     };
     let took = ring::clock::now().saturating_sub(began);
-    let id = meant(&change.selector);
+    let id = self::meant(&change.selector);
     let id: Option<&dyn std::fmt::Display> = id.as_ref().map(|id| id as _);
     count(shard, change.action, progress.changed);
     // What was read took time, and little of the core.
@@ -415,11 +445,11 @@ async fn written(shard: &Rc<Shard>) {
 }
 
 /// A slice of the queue, of which nothing has to be read.
-fn slice(shard: &Rc<Shard>, deed: Deed<'_>, filter: &Filter, at: u64) -> Progress {
+fn slice(shard: &Rc<Shard>, deed: Deed<'_>, meant: &Meant<'_>, at: u64) -> Progress {
     let slice = Slice::begin();
     let mut all = Progress { next: Some(at), ..Progress::default() };
     while let Some(cursor) = all.next.and_then(cursor) {
-        let (matched, changed, next) = with_filter(filter, |filter| match deed {
+        let (matched, changed, next) = meant.with_filter(|filter| match deed {
             Deed::Command(command) => {
                 let progress = step(shard, command, queue::Selector::Matching(filter), cursor);
                 (progress.matched, progress.changed, progress.next)
@@ -463,13 +493,13 @@ fn command_message(shard: &Rc<Shard>, deed: Deed<'_>, id: QueueId) -> Progress {
 }
 
 /// A slice of the queue, of which each message has to be read; and how many were.
-async fn read_slice(shard: &Rc<Shard>, deed: Deed<'_>, filter: &Filter, at: u64) -> (Progress, u32) {
-    let (found, mut progress) = match filter.id {
+async fn read_slice(shard: &Rc<Shard>, deed: Deed<'_>, meant: &Meant<'_>, at: u64) -> (Progress, u32) {
+    let (found, mut progress) = match meant.filter.id {
         Some(id) => (vec![id], Progress::default()),
         None => {
             let Some(from) = cursor(at) else { return (Progress::default(), 0) };
             let queue = shard.queue.borrow();
-            let page = with_filter(filter, |filter| queue.list(filter, from, STEP));
+            let page = meant.with_filter(|filter| queue.list(filter, from, STEP));
             let (of, next) = (queue.end(), page.next);
             let looked = next.unwrap_or(of).0.saturating_sub(from.0).into();
             let next = next.map(|next| next.0.into());
@@ -479,7 +509,7 @@ async fn read_slice(shard: &Rc<Shard>, deed: Deed<'_>, filter: &Filter, at: u64)
     let messages = found.len().try_into().unwrap_or(u32::MAX);
     let mut slice = Slice::begin();
     for id in found {
-        let Some(entry) = show(shard, id, Some(filter)).await else { continue };
+        let Some(entry) = show(shard, id, Some(meant)).await else { continue };
         progress.matched += entry.recipients.len() as u64;
         progress.changed += match deed {
             Deed::Count => 0,
@@ -506,8 +536,8 @@ pub(crate) async fn command_matching(
 ) -> Progress {
     match simple(filter, Deed::Command(command)) {
         Some(Simple::Message(id)) => command_message(shard, Deed::Command(command), id),
-        Some(Simple::Groups) => slice(shard, Deed::Command(command), filter, at),
-        None => read_slice(shard, Deed::Command(command), filter, at).await.0,
+        Some(Simple::Groups) => slice(shard, Deed::Command(command), &Meant::now(filter), at),
+        None => read_slice(shard, Deed::Command(command), &Meant::now(filter), at).await.0,
     }
 }
 

@@ -45,6 +45,8 @@ pub(crate) struct Missing {
     pub(crate) older: Older,
     /// What its index says, once it is read; none when there is none, or none of use.
     pub(crate) loaded: oneshot::Receiver<Option<Loaded>>,
+    /// Dropped when it is waited for.
+    pub(crate) adopted: Option<oneshot::Sender<()>>,
 }
 
 /// How far the queue of before the start has come back.
@@ -347,7 +349,8 @@ impl Source {
         missing: Missing,
         orders: &mpsc::Sender<IndexOrder>,
     ) -> Result<Option<Self>, RecoverError> {
-        let Missing { committer, directory, mut older, loaded } = missing;
+        let Missing { committer, directory, mut older, loaded, adopted } = missing;
+        drop(adopted);
         let loaded = async { Some(loaded.await.ok().flatten()) };
         let stopped = async {
             shard.returning.wait(shard).await;

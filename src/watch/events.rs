@@ -522,7 +522,7 @@ events! {
     }
     /// An operator began a long change of the queue, or a count of whom it would change.
     Info queue task_began = TaskBegan<'a> {
-        /// Its number in this process.
+        /// Its number.
         task: u64,
         /// retry, hold, release, remove, reroute, count.
         action: &'a str,
@@ -534,6 +534,8 @@ events! {
         selector: &'a str,
         /// Who asked for it, and from where.
         by: &'a str,
+        /// How often it was begun anew, when a process was stopped that was at it.
+        resumed: Option<u64>,
     }
     /// A long change of the queue has ended.
     Info queue task_ended = TaskEnded<'a> {
