@@ -130,6 +130,73 @@ fn others_verify_what_we_sign() {
     assert_eq!(verified(&sink.mail().content, &records), "example.org e1 True\nexample.org r1 True\n");
 }
 
+/// "The message needs at least one valid authentication identifier … it MUST cover at least the List-Unsubscribe and
+/// List-Unsubscribe-Post headers" (RFC 8058 §4): also when they are ours.
+#[test]
+fn the_links_to_leave_a_list_are_signed() {
+    let sink = Sink::start();
+    let mut server = Server::prepare("");
+    let (rsa, rsa_record) = new_key(&server, "example.org", "r1", "rsa2048");
+    let (ed, ed_record) = new_key(&server, "example.org", "e1", "ed25519");
+    let tenant = "[[tenant]]\nname = \"shop\"\nnetworks = [\"127.0.0.0/8\"]\nsuppression = \"refuse\"\nunsubscribe = \"all\"\n\
+                  [unsubscribe]\nurl = \"https://news.example.org/u\"\nsecrets = [\"0123456789abcdef\"]\n\
+                  [journal]\nspill = \"64KiB\"\n[limits]\nmessage-size-max = \"16MiB\"\n";
+    server.configure(&format!("{rsa}{ed}{tenant}{}", sink.route()));
+    server.resume();
+    let records =
+        [("r1._domainkey.example.org", rsa_record.as_str()), ("e1._domainkey.example.org", &ed_record)];
+    let both = "example.org e1 True\nexample.org r1 True\n";
+    // Also when the body is written out before the header section is.
+    let large = format!("{MESSAGE}{}", "And it goes on, and on. \r\n".repeat(100_000));
+    for content in [MESSAGE, &large] {
+        server.client().send("ann@example.org", &["bob@example.net"], content);
+        let received = sink.mail().content;
+        assert_eq!(verified(&received, &records), both, "{}", &received[..2000.min(received.len())]);
+        for signature in signed_fields(&received) {
+            for name in ["list-unsubscribe", "list-unsubscribe-post"] {
+                assert!(signature.iter().any(|signed| signed == name), "{name}: {signature:?}");
+            }
+        }
+        // Another link, another way, or none, and it is another message.
+        for (ours, theirs) in [
+            ("List-Unsubscribe: <https://news.example.org", "List-Unsubscribe: <https://evil.example.org"),
+            ("List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n", ""),
+            ("List-Unsubscribe=One-Click", "List-Unsubscribe=Two-Clicks"),
+        ] {
+            assert!(received.contains(ours), "{ours}");
+            let forged = verified(&received.replacen(ours, theirs, 1), &records);
+            assert!(!forged.contains("True"), "{ours}: {forged}");
+        }
+    }
+    // Links of the sender's own are as much covered.
+    let own = MESSAGE.replacen(
+        "Subject:",
+        "List-Unsubscribe: <https://example.org/leave>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\nSubject:",
+        1,
+    );
+    server.client().send("ann@example.org", &["bob@example.net"], &own);
+    let received = sink.mail().content;
+    assert!(!received.contains("news.example.org"), "{received}");
+    assert_eq!(verified(&received, &records), both, "{received}");
+    let forged = verified(&received.replacen("/leave", "/stay", 1), &records);
+    assert!(!forged.contains("True"), "{forged}");
+}
+
+/// The names in `h=` of each signature, in lower case.
+fn signed_fields(content: &str) -> Vec<Vec<String>> {
+    let script = "import sys, dkim, re\n\
+                  message = dkim.DKIM(sys.stdin.buffer.read())\n\
+                  for name, value in message.headers:\n    \
+                      if name.lower() == b'dkim-signature':\n        \
+                          tags = dkim.util.parse_tag_value(value)\n        \
+                          print(re.sub(rb'\\s', b'', tags[b'h']).decode().lower())\n";
+    let said = run(Path::new(PYTHON), &["-c", script], content).good().stdout;
+    let lines: Vec<Vec<String>> =
+        said.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect();
+    assert_eq!(lines.len(), 2, "{said}");
+    lines
+}
+
 /// A report of ours is signed as the mail of anybody else of our domain.
 #[test]
 fn our_reports_are_signed() {
