@@ -152,7 +152,8 @@ section! {
         header: Canonical [Word] = Canonical::Relaxed;
         /// How the body is.
         body: Canonical [Word] = Canonical::Relaxed;
-        /// Fields that are signed, all of each name, beside From and those of `sealed`. Empty: those that RFC 6376 §5.4.1 names.
+        /// Fields that are signed, all of each name, beside From, those of `sealed` and the links to leave a list (RFC 8058 §4). Empty:
+        /// those that RFC 6376 §5.4.1 names.
         fields: Vec<String> [List<Text>] = Vec::new();
         /// Fields that are signed once more than they are there, so that nobody can add one (RFC 6376 §8.15); From always is. Empty: those
         /// that readers show, and Content-Type.

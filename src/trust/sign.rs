@@ -286,9 +286,17 @@ impl Signer {
         let only_signed = self.options.fields.iter().map(|name| &**name).filter(move |name| {
             !is_from(name) && !self.options.sealed.iter().any(|sealed| sealed.eq_ignore_ascii_case(name))
         });
+        let named = |name: &&str| {
+            let mut chosen = self.options.fields.iter().chain(&self.options.sealed);
+            chosen.any(|chosen| chosen.eq_ignore_ascii_case(name))
+        };
+        let only_signed = only_signed.chain(LEAVING.into_iter().filter(move |name| !named(name)));
         sealed.map(|name| (name, Seal::Yes)).chain(only_signed.map(|name| (name, Seal::No)))
     }
 }
+
+/// Signed wherever they are, whatever else is: else nobody leaves a list by them (RFC 8058 §4).
+const LEAVING: [&str; 2] = ["List-Unsubscribe", "List-Unsubscribe-Post"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seal {

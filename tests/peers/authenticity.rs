@@ -137,6 +137,8 @@ fn the_links_to_leave_a_list_are_signed() {
     let sink = Sink::start();
     let mut server = Server::prepare("");
     let (rsa, rsa_record) = new_key(&server, "example.org", "r1", "rsa2048");
+    // Whoever chooses what is signed chooses other things.
+    let rsa = format!("{rsa}fields = [\"Subject\"]\nsealed = [\"To\"]\n");
     let (ed, ed_record) = new_key(&server, "example.org", "e1", "ed25519");
     let tenant = "[[tenant]]\nname = \"shop\"\nnetworks = [\"127.0.0.0/8\"]\nsuppression = \"refuse\"\nunsubscribe = \"all\"\n\
                   [unsubscribe]\nurl = \"https://news.example.org/u\"\nsecrets = [\"0123456789abcdef\"]\n\
