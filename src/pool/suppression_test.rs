@@ -104,6 +104,53 @@ fn what_was_answered_is_there_after_a_restart() {
     assert_eq!(found, 2);
 }
 
+/// Whoever leaves a list in the moment in which an operator takes him off it stays away: what gathers is one group on the disk, and
+/// was judged by what had been there before it.
+#[test]
+fn what_comes_in_one_group_is_as_if_each_came_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut process = Process::start(directory.path());
+    assert!(process.add("ann@example.org"));
+    let remove = |whom: &str| {
+        let (scope, whom) = (Scope::tenant("shop"), whom.parse().unwrap());
+        Change::Remove { scope, whom, at: NOW }
+    };
+    let group = [
+        remove("ann@example.org"),
+        add("ann@example.org", Reason::Unsubscribe, None),
+        add("bob@example.org", Reason::Bounce, None),
+        add("bob@example.org", Reason::Bounce, Some(later(3600))),
+        add("eve@example.org", Reason::Bounce, None),
+        remove("eve@example.org"),
+        remove("eve@example.org"),
+    ];
+    let effects = process.store.change(&group, NOW).unwrap();
+    assert_eq!(effects, [true, true, true, false, true, true, false]);
+    let check = |process: &Process, when: &str| {
+        let has = ["ann", "bob", "eve"].map(|who| process.has(&format!("{who}@example.org")));
+        assert_eq!(has, [true, true, false], "{when}");
+        let bob = "bob@example.org".parse().unwrap();
+        let tenant = TenantId::of("shop");
+        let late = process.tenancy.suppressed(tenant, ListId::NONE, &bob, later(7200));
+        assert!(late.is_some(), "{when}: an entry is not replaced by one that ends sooner");
+        assert_eq!(process.tenancy.entries(), 2, "{when}");
+    };
+    check(&process, "at once");
+    drop(process);
+    check(&Process::start(directory.path()), "after a restart");
+    // There is room for as many as there may be, and for no more.
+    let mut process = Process::start(directory.path());
+    process.tenancy.configure(3, 1000, Duration::from_secs(60));
+    let twice = [
+        add("dan@example.org", Reason::Bounce, Some(later(60))),
+        add("dan@example.org", Reason::Bounce, None),
+    ];
+    assert_eq!(process.store.change(&twice, NOW).unwrap(), [true, true]);
+    assert!(process.store.change(&[add("fay@example.org", Reason::Bounce, None)], NOW).is_err());
+    let instead = [remove("dan@example.org"), add("fay@example.org", Reason::Bounce, None)];
+    assert_eq!(process.store.change(&instead, NOW).unwrap(), [true, true]);
+}
+
 #[test]
 fn what_a_crash_has_torn_is_no_entry_and_hides_none() {
     let directory = tempfile::tempdir().unwrap();

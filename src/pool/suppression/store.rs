@@ -1,6 +1,7 @@
 //! The writer's side of the lists: changes are appended and synced, other processes are followed, files are put together.
 
 use std::{
+    collections::HashMap,
     fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 use std::os::fd::OwnedFd;
-use tenancy::{Change, Entry, Found, LogLine, Place};
+use tenancy::{Change, Entry, Found, Key, LogLine, Place};
 
 use super::{
     files::{self, Kind, Lines, Name, PAPERS_MAX, Paper, Shelf},
@@ -225,24 +226,32 @@ impl Store {
         let (mut out, mut todo, mut effects) = (Vec::new(), Vec::new(), Vec::with_capacity(changes.len()));
         let known = self.known.clone();
         let (mut room, max) = (known.entries_max().saturating_sub(known.table.len()), known.entries_max());
+        // What those before it in the group have come to, which nobody else knows yet: each is judged as if it came alone.
+        let mut here: HashMap<Key, Option<Found>> = HashMap::new();
         for change in changes {
             let scope = change.scope();
             let key = known.keys.of(scope.tenant_id(), scope.list_id(), change.whom());
-            let found = known.table.find(key);
-            let effect = match change {
+            let found = here.get(&key).cloned().unwrap_or_else(|| known.table.find(key));
+            let offset = self.own.len + out.len() as u64;
+            let (effect, then) = match change {
                 Change::Add(entry) => {
                     let is_new = found.is_none();
                     let effect = outlasts(entry, found, now);
                     if effect && is_new {
                         room = room.checked_sub(1).ok_or(ListError::Full(max))?;
                     }
-                    effect
+                    let place = Place { file: self.own.number, offset };
+                    (effect, Some(Found { reason: entry.reason, until: entry.until, place }))
                 }
-                Change::Remove { .. } => found.is_some(),
+                Change::Remove { .. } => {
+                    room += u64::from(found.is_some());
+                    (found.is_some(), None)
+                }
             };
             effects.push(effect);
             if effect {
-                todo.push((key, change, self.own.len + out.len() as u64));
+                here.insert(key, then);
+                todo.push((key, change, offset));
                 LogLine(change.clone()).write_to(&mut out);
             }
         }
