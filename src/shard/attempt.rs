@@ -741,13 +741,18 @@ impl Worker<'_> {
             }
         }
         if flight.remaining.is_empty() {
-            let judgements = self.end(flight);
-            throttles::on_ended(self.shard, self.lane, &judgements);
-            if self.outlet.is_some() {
-                egress::on_ended(self.shard, &self.settings, self.lane, &judgements);
-            }
+            self.conclude(flight);
         } else {
             self.flights.push_back(flight);
+        }
+    }
+
+    /// Ends it, by what the next hop has said of its recipients.
+    fn conclude(&self, flight: Flight) {
+        let judgements = self.end(flight);
+        throttles::on_ended(self.shard, self.lane, &judgements);
+        if self.outlet.is_some() {
+            egress::on_ended(self.shard, &self.settings, self.lane, &judgements);
         }
     }
 
@@ -812,20 +817,12 @@ impl Worker<'_> {
     /// Messages that were not tried are the queue's again.
     fn give_back(&self, flights: VecDeque<Flight>) {
         for flight in flights {
-            let Flight { job, ended, .. } = flight;
-            self.untake(job.attempt);
-            if ended.is_empty() {
-                hops::postpone(self.shard, job);
+            if flight.ended.is_empty() {
+                self.untake(flight.job.attempt);
+                hops::postpone(self.shard, flight.job);
             } else {
                 // Some of its recipients have an outcome already; the others are tried again after their wait.
-                let ended = outcomes::Ended {
-                    outcomes: &ended,
-                    envelope: None,
-                    took: Duration::ZERO,
-                    tls: None,
-                    policy: None,
-                };
-                outcomes::end(self.shard, &job, &self.lane.key, &ended);
+                self.conclude(flight);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Tenants and their recipients: suppression lists, links by which recipients leave, quotas, what came already.
 
-use std::path::Path;
+use std::{path::Path, sync::mpsc};
 
 use end_to_end::{Client, Finished, Server, Sink, built, free_address, run, until};
 use serde_json::{Value, json};
@@ -149,6 +149,43 @@ fn lists_are_exported_and_imported_and_searched() {
     let bad = json!({"entries": [{"tenant": "shop", "address": "x@example.com"}, {"tenant": "shop", "address": "x"}]});
     assert_eq!(post("add", &bad).0, 400);
     assert_eq!(rcpt(&server, "x@example.com").0, 250, "all of them or none");
+}
+
+/// Whoever was refused for good is on the list, also when the rules change before the others of the message have had their turn.
+#[test]
+fn a_refusal_counts_when_a_reload_comes_in_between() {
+    let sink = Sink::start();
+    let (parting, parted) = mpsc::channel();
+    let (reloaded, reload) = mpsc::channel::<()>();
+    let mut sessions = 0;
+    // One recipient in a transaction, and one transaction in a session.
+    sink.answer(move |line| match line {
+        line if line.starts_with("EHLO") => {
+            Some("250-sink.test\r\n250 LIMITS MAILMAX=1 RCPTMAX=1".to_owned())
+        }
+        line if line.starts_with("RCPT TO:<gone@") => Some("550 5.1.1 User unknown".to_owned()),
+        "QUIT" => {
+            sessions += 1;
+            if sessions == 1 {
+                parting.send(()).unwrap();
+                reload.recv().unwrap();
+            }
+            None
+        }
+        _ => None,
+    });
+    let more = format!("[queue]\nretry = [\"1s\"]\n{}{TENANT}suppression = \"refuse\"\n", sink.route());
+    let server = Server::start(&more);
+    server.client().send("ann@example.org", &["gone@example.net", "bob@example.net"], HELLO);
+    parted.recv().unwrap();
+    server.configure(&more.replace("\"1s\"", "\"2s\""));
+    server.reload();
+    reloaded.send(()).unwrap();
+    let outcome = server.event("outcome", |event| event["result"] == "failed");
+    assert_eq!(outcome["to"], "gone@example.net", "{outcome}");
+    let put = server.event("suppressed", |_| true);
+    assert_eq!([&put["tenant"], &put["to"], &put["reason"]], ["shop", "gone@example.net", "bounce"]);
+    server.event("outcome", |event| event["to"] == "bob@example.net" && event["result"] == "delivered");
 }
 
 #[test]
