@@ -36,8 +36,8 @@ const CHANGES: usize = 200;
 const TENANT: &str = "shop";
 
 fn main() {
-    let numbers = env::args().skip(1).filter_map(|argument| argument.parse().ok());
-    let entries = numbers.last().unwrap_or(ENTRIES);
+    let mut numbers = env::args().skip(1).filter_map(|argument| argument.parse().ok());
+    let entries = numbers.next_back().unwrap_or(ENTRIES);
     let directory = env::temp_dir().join(format!("ringpost-suppression-{}", process::id()));
     match env::var_os("RINGPOST_BENCH_OPEN") {
         Some(directory) => open(Path::new(&directory), entries),
