@@ -359,6 +359,35 @@ fn what_was_sent_is_counted_over_a_restart_and_never_twice() {
     assert_eq!(used(&Process::start(directory.path())), [8; 3]);
 }
 
+/// The last word counts, by the time in the line, and not the one that is read last.
+#[test]
+fn who_was_taken_off_is_not_put_back_by_what_another_process_has_said_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut old = Process::start(directory.path());
+    assert!(old.add("ann@example.org") && old.add("bob@example.org"));
+    let mut new = Process::start(directory.path());
+    let renewed =
+        |whom: &str, since: Timestamp| Change::Add(Entry { since, ..entry(whom, Reason::Manual, None) });
+    assert!(
+        old.change(renewed("ann@example.org", later(1))) && old.change(renewed("bob@example.org", later(1)))
+    );
+    assert!(new.remove("ann@example.org", later(2)));
+    for process in [&mut new, &mut old] {
+        process.store.follow(NOW);
+        assert!(!process.has("ann@example.org") && process.has("bob@example.org"));
+    }
+    // What comes later counts.
+    assert!(old.change(renewed("ann@example.org", later(3))));
+    new.store.follow(NOW);
+    assert!(new.has("ann@example.org"));
+    assert!(new.remove("bob@example.org", later(4)));
+    drop((old, new));
+    let mut after = Process::start(directory.path());
+    assert!(after.has("ann@example.org") && !after.has("bob@example.org"));
+    after.store.follow(NOW);
+    assert!(after.has("ann@example.org") && !after.has("bob@example.org"));
+}
+
 #[test]
 fn lines_of_others_are_read_when_they_are_whole() {
     let directory = tempfile::tempdir().unwrap();

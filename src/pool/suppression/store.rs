@@ -40,6 +40,8 @@ pub(super) struct Store {
     stuck: Option<(Name, u64)>,
     /// Files are not put together before: it has failed, and each try takes a file.
     resting_until: Timestamp,
+    /// Who was taken off lists, as long as there may be other processes: of what these have written before that, some is not read yet.
+    removed: HashMap<Key, Timestamp>,
 }
 
 /// The log that this process writes.
@@ -77,6 +79,8 @@ const REST: Duration = Duration::from_secs(6 * 3_600);
 const PAPERS_MANY: usize = 16;
 /// So much is written at once while files are put together.
 const COPY: usize = 1 << 20;
+/// So many removals are remembered for the sake of other processes.
+const REMOVED_MAX: usize = 100_000;
 
 impl Store {
     /// Reads what is there, and begins a log of its own.
@@ -100,6 +104,7 @@ impl Store {
             lines: 0,
             stuck: None,
             resting_until: Timestamp(0),
+            removed: HashMap::new(),
         };
         let list = Name { number: base, kind: Kind::List };
         for name in names {
@@ -205,7 +210,9 @@ impl Store {
         match change {
             Change::Add(entry) => {
                 let Entry { reason, until, .. } = entry;
-                if outlasts(entry, found, now) {
+                let was_removed =
+                    sure == Sure::No && self.removed.get(&key).is_some_and(|removed| *removed > change.at());
+                if !was_removed && outlasts(entry, found, now) {
                     known.table.put(key, &Found { reason: *reason, until: *until, place });
                 }
             }
@@ -271,7 +278,12 @@ impl Store {
                     known.table.put(key, &Found { reason: *reason, until: *until, place });
                     known.count_added(*reason);
                 }
-                Change::Remove { .. } => _ = known.table.remove(key),
+                Change::Remove { at, .. } => {
+                    known.table.remove(key);
+                    if self.removed.len() < REMOVED_MAX {
+                        self.removed.insert(key, *at);
+                    }
+                }
             }
         }
         Ok(effects)
@@ -313,6 +325,9 @@ impl Store {
         let read = others.iter_mut().try_for_each(|other| self.read(other, now));
         others.retain(|other| other.life == Life::Lives);
         self.others = others;
+        if self.others.is_empty() {
+            self.removed = HashMap::new();
+        }
         read
     }
 
