@@ -419,5 +419,5 @@ async fn a_shard_ends_though_its_neighbours_could_ask_it() {
 }
 
 fn change(action: Action, selector: Selector) -> Change {
-    Change { action, to: None, selector, pace: Pace::Soon }
+    Change { action, to: None, selector, pace: Pace::Soon, as_of: None }
 }
