@@ -6,12 +6,13 @@ use std::{hint::black_box, sync::Arc};
 
 use config::Config;
 use criterion::{Criterion, criterion_group, criterion_main};
-use delivery::{Classifier, Outcome, Remote, Teller};
+use delivery::{Classifier, Endpoint, Outcome, Remote, Teller};
 use mail::Status;
 use smtp::client::{Answer, Reply, Stage};
 
 fn outcome(stage: Stage, code: u16, status: Option<Status>, text: &str) -> Outcome {
-    let remote = Arc::new(Remote { name: "mx.example.net".into(), address: [192, 0, 2, 1].into(), port: 25 });
+    let endpoint = Endpoint::Tcp(([192, 0, 2, 1], 25).into());
+    let remote = Arc::new(Remote { name: "mx.example.net".into(), endpoint, is_final: false });
     Outcome::of(&Answer::Reply(stage, Reply::new(code, status, text)), &remote, Teller::We)
 }
 

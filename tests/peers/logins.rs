@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use end_to_end::{Place, Server, Sink, run, tool};
+use end_to_end::{Place, Server, Sink, run, tool, until};
 
 use crate::{outbound_tls::Authority, postfix::Postfix};
 
@@ -121,13 +121,19 @@ fn a_wrong_password_delays_mail_and_the_right_one_sends_it() {
     let failed = server.event("login_failed", |event| event["credential"] == "smarthost");
     let error = failed["error"].as_str().unwrap();
     assert!(error.contains("SCRAM-SHA-256") && error.contains("535"), "{failed}");
-    // Whoever would rather have it back says so.
+    // Whoever would rather have it back says so. What waits already is not to be tried by that.
+    until("it is held", || {
+        server.queue(&["hold", "--all"]).good();
+        let listed = server.queue_json(&["list"]);
+        (listed[0]["recipients"][0]["state"] == "held").then_some(())
+    });
     server.configure(&host.configuration(ROUTE, &format!("{password}\nrefused = \"fail\"")));
     server.reload();
     let outcome = send(&server, "dan@example.net");
     assert_eq!((&outcome["result"], &outcome["status"]), (&"failed".into(), &"5.7.8".into()), "{outcome}");
     server.configure(&host.configuration(ROUTE, &password));
     server.reload();
+    server.queue(&["release", "--all"]).good();
     // The file is read anew: nothing has to be reloaded.
     host.password(PASSWORD);
     server.event("outcome", |event| event["to"] == "bob@example.net" && event["result"] == "delivered");
