@@ -90,7 +90,7 @@ pub(crate) fn document() -> Value {
     let tasks = json!({"type": "array", "items": reference("Task")});
     let tasks = operation(
         "listTasks",
-        "All tasks of this process, the newest first",
+        "All tasks that run, and the last that have ended, the newest first",
         vec![],
         None,
         &[("200", tasks)],
@@ -279,6 +279,10 @@ fn schemas() -> Value {
             ("selector", reference("Selector")),
             ("by", of("text", "Who began it, and from where.")),
             ("state", json!({"enum": states.map(TaskState::as_str)})),
+            (
+                "resumed",
+                json!({"type": "integer", "description": "How often it was begun anew after a stop; not there: never."}),
+            ),
             ("began_at", schema_of("time")),
             ("ended_at", schema_of("time")),
             ("error", of("text", "Why it could not go on.")),
