@@ -272,7 +272,7 @@ fn schemas() -> Value {
             "began_at",
         ],
         counts(vec![
-            ("id", of("number", "Its number in this process.")),
+            ("id", of("number", "Its number.")),
             ("action", action),
             ("dry_run", of("yes-no", "Whether it only counts.")),
             ("to", to),
