@@ -6,8 +6,8 @@ use libfuzzer_sys::fuzz_target;
 use mail::{BodyType, Recipient, ReversePath, Utf8};
 use sasl::{BindingType, ChannelBinding, Credentials, Mechanism, Secret};
 use smtp::client::{
-    Action, Chaining, Channel, Chunking, Client, Limits, Login, Options, Reply, ReplyError, ReplyLimits,
-    ReplyReader, Secrecy, TlsFailure, TlsLevel, Transaction, TransactionOutcome,
+    Action, Chaining, Channel, Chunking, Client, Limits, Login, Options, Protocol, Reply, ReplyError,
+    ReplyLimits, ReplyReader, Secrecy, TlsFailure, TlsLevel, Transaction, TransactionOutcome,
 };
 
 const LIMITS: ReplyLimits = ReplyLimits { line_max: 512, lines_max: 16, text_max: 1024 };
@@ -42,6 +42,7 @@ fn read(bytes: &[u8], piece: usize) -> Vec<Result<Reply, ReplyError>> {
 fn converse(luck: u8, replies: Vec<Result<Reply, ReplyError>>) {
     let is_lucky = |bit: u8| luck >> bit & 1 == 1;
     let mut client = Client::new(Options {
+        protocol: if luck % 3 == 0 { Protocol::Lmtp } else { Protocol::Smtp },
         hostname: "client.example".into(),
         tls: if is_lucky(0) { TlsLevel::Opportunistic } else { TlsLevel::Required },
         chunking: if is_lucky(1) { Chunking::WhenOffered } else { Chunking::WhenNeeded },
