@@ -6,7 +6,7 @@ use std::{hint::black_box, sync::Arc};
 
 use config::Config;
 use criterion::{Criterion, criterion_group, criterion_main};
-use delivery::{Classifier, Endpoint, Outcome, Remote, Teller};
+use delivery::{Classifier, Endpoint, Outcome, Owner, Remote, Teller};
 use mail::Status;
 use smtp::client::{Answer, Reply, Stage};
 
@@ -22,7 +22,9 @@ fn replies(c: &mut Criterion) {
         b.iter(|| Classifier::new(rules.rules().into_iter().cloned().collect()));
     });
     let mut judge = |name: &str, outcome: &Outcome| {
-        c.bench_function(name, |b| b.iter(|| rules.judge(black_box(outcome), black_box("example.org"))));
+        c.bench_function(name, |b| {
+            b.iter(|| rules.judge(black_box(outcome), black_box("example.org"), Owner::default()))
+        });
     };
     judge("delivered", &outcome(Stage::End, 250, Some(Status(2, 0, 0)), "Ok: queued as 4XYZ123ABC"));
     let unknown = "<somebody@example.org>: Recipient address rejected: User unknown in virtual mailbox table";

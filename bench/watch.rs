@@ -74,6 +74,7 @@ fn lines(c: &mut Criterion) {
                 cert: None,
                 msgid,
                 tenant: None,
+                campaign: None,
                 spf: None,
                 dkim: None,
                 dmarc: None,

@@ -8,6 +8,9 @@ use mail::Timestamp;
 use tenancy::{EntryLine, Links, LogLine, Quotas, UsedText};
 
 fuzz_target!(|input: &[u8]| {
+    if let Some(line) = message::field(input, "X-Campaign").and_then(|value| message::one_line(value, 128)) {
+        assert!(!line.is_empty() && line.len() <= 128 && !line.chars().any(char::is_control));
+    }
     if let Some(value) = message::field(input, "List-Id")
         && let Some(name) = message::list_name(value, 200)
     {

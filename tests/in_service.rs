@@ -6,6 +6,8 @@
 mod balance;
 #[path = "in_service/books.rs"]
 mod books;
+#[path = "in_service/campaigns.rs"]
+mod campaigns;
 #[path = "in_service/egress.rs"]
 mod egress;
 #[path = "in_service/lasting_tasks.rs"]

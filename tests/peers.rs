@@ -1,4 +1,4 @@
-//! Mail from and to the programs that others use: Postfix, Exim, Dovecot, swaks, openssl, curl, Python, unbound, ldns.
+//! Mail from and to the programs that others use: Postfix, Exim, Dovecot, HAProxy, swaks, openssl, curl, Python, unbound, ldns.
 //!
 //! They are Debian's; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
 //! its own, on loopback.
@@ -25,6 +25,8 @@ mod etrn;
 mod exim;
 #[path = "peers/extensions.rs"]
 mod extensions;
+#[path = "peers/haproxy.rs"]
+mod haproxy;
 #[path = "peers/logins.rs"]
 mod logins;
 #[path = "peers/mailboxes.rs"]

@@ -139,6 +139,9 @@ pub struct FilterArgs {
     /// Mail of this tenant; "" for that of none
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
+    /// Of the [[campaign]] of this name; where there is none, what the messages say themselves
+    #[arg(long, value_name = "NAME")]
+    pub campaign: Option<String>,
     /// In this class: urgent, normal, bulk
     #[arg(long, value_parser = class, value_name = "CLASS")]
     pub priority: Option<Class>,
@@ -195,7 +198,7 @@ impl ChoiceArgs {
 
 impl From<FilterArgs> for Filter {
     fn from(args: FilterArgs) -> Self {
-        let FilterArgs { sender, recipient, destination, state, site, tenant, priority, .. } = args;
+        let FilterArgs { sender, recipient, destination, state, site, tenant, campaign, priority, .. } = args;
         let FilterArgs { older_than, younger_than, status, category, reply, subject, .. } = args;
         Self {
             id: None,
@@ -205,6 +208,7 @@ impl From<FilterArgs> for Filter {
             state,
             site,
             tenant,
+            campaign: campaign.map(Into::into),
             priority,
             older_than,
             younger_than,
@@ -314,6 +318,7 @@ impl Session<'_> {
                     ("state", filter.state.map(|state| state.as_str().to_owned())),
                     ("site", filter.site.clone()),
                     ("tenant", filter.tenant.clone()),
+                    ("campaign", filter.campaign.clone()),
                     ("priority", filter.priority.map(|class| class.as_str().to_owned())),
                     ("older_than", filter.older_than.map(|age| age.to_string())),
                     ("younger_than", filter.younger_than.map(|age| age.to_string())),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::tasks::TaskState;
 
 /// The fields by which entries are chosen: name, what it takes, what it means.
-const FILTER: [(&str, &str, &str); 14] = [
+const FILTER: [(&str, &str, &str); 15] = [
     ("id", "id", "The message of this queue id."),
     ("sender", "pattern", "With such a reverse-path."),
     ("recipient", "pattern", "With such an address."),
@@ -15,6 +15,11 @@ const FILTER: [(&str, &str, &str); 14] = [
     ("state", "state", "In this state."),
     ("site", "text", "Bound for this site, as `why` names it."),
     ("tenant", "text", "Mail of this tenant; of nobody in particular with an empty name."),
+    (
+        "campaign",
+        "text",
+        "Of the `[[campaign]]` of this name; where there is none, of messages that say this themselves.",
+    ),
     ("priority", "class", "In this class."),
     ("older_than", "age", "Received so long ago, or longer."),
     ("younger_than", "age", "Received since then."),
@@ -297,6 +302,10 @@ fn schemas() -> Value {
             ("size", of("number", "Octets of content.")),
             ("priority", schema_of("class")),
             ("tenant", schema_of("text")),
+            (
+                "campaign",
+                of("text", "What it says which campaign it is of, in the field `queue.campaign-header`."),
+            ),
             ("sender", of("text", "The reverse-path; empty for the null reverse-path.")),
             ("recipients_total", of("number", "How many match; a listing shows some of them.")),
             ("recipients", json!({"type": "array", "items": reference("Recipient")})),
@@ -417,6 +426,7 @@ mod test {
             state: Some(bridge::State::Held),
             site: Some("a".into()),
             tenant: Some("a".into()),
+            campaign: Some("a".into()),
             priority: Some(bridge::Class::Bulk),
             older_than: "1h".parse().ok(),
             younger_than: "2h".parse().ok(),

@@ -94,6 +94,7 @@ pub(crate) fn entry() -> Entry {
         size: 4301,
         priority: bridge::Class::Normal,
         tenant: None,
+        campaign: None,
         sender: "ann@example.org".into(),
         recipients_total: 2,
         recipients: vec![recipient(0, "bob@example.net"), recipient(1, "eve@example.net")],

@@ -146,7 +146,7 @@ impl Problem {
             Self::Id(_) => "copy the id from a listing or the log",
             Self::Pattern(_) => "write it in one of these forms",
             Self::Query(_) => {
-                "known are id, sender, recipient, destination, site, tenant, state (ready, running, deferred, held), \
+                "known are id, sender, recipient, destination, site, tenant, campaign, state (ready, running, deferred, held), \
                  priority (urgent, normal, bulk), older_than, younger_than, status, category, reply, subject, cursor, \
                  limit"
             }

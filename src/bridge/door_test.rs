@@ -266,6 +266,7 @@ fn entry(shard: usize, number: u64) -> Entry {
         size: 4096,
         priority: Class::Normal,
         tenant: None,
+        campaign: None,
         sender: "ann@example.org".into(),
         recipients_total: 1,
         recipients: vec![recipient],

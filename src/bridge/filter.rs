@@ -32,6 +32,9 @@ pub struct Filter {
     /// Mail of this tenant; of nobody in particular with an empty name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// Of the `[[campaign]]` of this name; where there is none, of messages that say this themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<Box<str>>,
     /// In this class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Class>,

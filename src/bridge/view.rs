@@ -23,6 +23,9 @@ pub struct Entry {
     /// Whose mail it is, when it is a tenant's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
+    /// What it says which campaign it is of (`queue.campaign-header`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub campaign: Option<String>,
     /// The reverse-path; empty for the null reverse-path.
     pub sender: String,
     /// How many recipients are meant; a listing shows some of them.

@@ -37,6 +37,7 @@ impl Config {
         self.check_reply_rules(reader);
         self.check_retries(reader);
         self.check_egress(reader);
+        self.check_campaigns(reader);
         self.check_bounces(reader);
         self.check_srs(reader);
         self.check_api_keys(reader);
@@ -52,6 +53,13 @@ impl Config {
             warn(
                 "hostname",
                 "it is \"localhost\": other servers want a name that leads back to this host".into(),
+            );
+        }
+        if let Some(campaign) = self.campaigns_without_field() {
+            let key = format!("campaign.{}", campaign.name.to_ascii_lowercase());
+            warn(
+                &key,
+                "no mail is of it: `queue.campaign-header` does not name the field that says so".into(),
             );
         }
         let shards = self.cores.shards(cpus_usable);

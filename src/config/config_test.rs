@@ -60,6 +60,7 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.etrn.pop(), Some(Etrn::sample()));
     assert_eq!(all.sites.remove(0), Site::sample());
     assert_eq!(all.tenants.pop(), Some(Tenant::sample()));
+    assert_eq!(all.campaigns.pop(), Some(crate::Campaign::sample()));
     assert_eq!(all.dkim.pop(), Some(crate::Dkim::sample()));
     assert_eq!(all.sources.pop(), Some(EgressSource::sample()));
     assert_eq!(all.pools.pop(), Some(Pool::sample()));

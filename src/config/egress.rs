@@ -102,7 +102,7 @@ section! {
 }
 
 section! {
-    /// Sources that share mail by their weights. Who chooses: the `pool` of the `[[tenant]]`, else of the `[[site]]`, else of the
+    /// Sources that share mail by their weights. Who chooses: the `pool` of the `[[campaign]]`, else of the `[[tenant]]`, else of the `[[site]]`, else of the
     /// `[[route]]`; a `[[reply-rule]]` or a `[[warm-up]]` that has sent a message to another pool comes before all of them.
     /// What is divided are messages, by their queue ids, into 64 parts, so that a message is tried again from where it was tried before.
     pub struct Pool {
@@ -269,6 +269,9 @@ impl Config {
         for tenant in &self.tenants {
             named.extend(tenant.pool.as_deref().map(|pool| (of("tenant", &tenant.name), pool)));
         }
+        for campaign in &self.campaigns {
+            named.extend(campaign.pool.as_deref().map(|pool| (of("campaign", &campaign.name), pool)));
+        }
         for rule in &self.reply_rules {
             named.extend(rule.pool.as_deref().map(|pool| (of("reply-rule", &rule.name), pool)));
         }
@@ -318,7 +321,7 @@ impl Config {
 }
 
 /// What can stand in a key of the queue without being taken for something else.
-fn is_word(name: &str) -> bool {
+pub(crate) fn is_word(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (1..=40).contains(&name.len()) && name.bytes().all(is_plain)
 }

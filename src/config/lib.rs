@@ -5,6 +5,7 @@
 //! values as plain types and never see the file.
 
 mod authentication;
+mod campaigns;
 mod change;
 mod check;
 mod check_tls;
@@ -34,6 +35,7 @@ use std::path::PathBuf;
 use mail::Domain;
 
 pub use authentication::{AuthAction, Authentication, AuthorRule, Canonical, Dkim, UnknownAction};
+pub use campaigns::{Campaign, CampaignValue};
 pub use change::Change;
 pub use check::Warning;
 pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
@@ -152,6 +154,8 @@ section! {
         throttle: Throttle [Table] = Throttle::default();
         /// Tenants.
         tenants "tenant": Vec<Tenant> [Entries] = Vec::new();
+        /// Campaigns.
+        campaigns "campaign": Vec<Campaign> [Entries] = Vec::new();
         /// Suppression lists.
         suppression: Suppression [Table] = Suppression::default();
         /// Links to unsubscribe.

@@ -80,13 +80,17 @@ section! {
         hosts: Vec<DomainPattern> [List<Literal>] = Vec::new();
         /// What was refused.
         stages: Vec<ReplyStage> [List<Word>] = Vec::new();
+        /// Tenants whose mail it was.
+        tenants: Vec<String> [List<Text>] = Vec::new();
+        /// Campaigns whose mail it was, by the names of their `[[campaign]]`.
+        campaigns: Vec<String> [List<Text>] = Vec::new();
         /// What the refusal is about: in the log, the metrics and the queue.
         category: Category [Word] = Category::Other;
         /// What is done about it.
         action: ReplyAction [Word] = ReplyAction::None;
         /// With action = "suspend": for how long the site is left alone.
         suspend: Duration [Time<{ SECOND }, { 7 * DAY }>] = Duration::from_secs(3_600);
-        /// The message's next tries are from the `[[pool]]` of that name, at least until the server stops. What is refused for ever is tried
+        /// The message's next tries are from the `[[pool]]` of that name, as long as there is one. What is refused for ever is tried
         /// there all the same, but not again when it is refused there. Empty: it stays where it is.
         pool: Option<String> [Maybe<Text>] = None;
         /// A reply that the rule is for, as it comes, codes and all. `ringpost check` warns when another rule takes it.
@@ -120,6 +124,8 @@ impl ReplyRule {
             && self.domains.is_empty()
             && self.hosts.is_empty()
             && self.stages.is_empty()
+            && self.tenants.is_empty()
+            && self.campaigns.is_empty()
     }
 }
 

@@ -60,6 +60,10 @@ section! {
         priorities: Vec<MailClass> [List<Word>] = Vec::new();
         /// Whose mail.
         senders: RetrySenders [Word] = RetrySenders::Any;
+        /// Tenants.
+        tenants: Vec<String> [List<Text>] = Vec::new();
+        /// Campaigns, by the names of their `[[campaign]]`.
+        campaigns: Vec<String> [List<Text>] = Vec::new();
         /// How long to wait after the first attempt, at least: `queue.jitter` makes it longer alone. Empty: as `retry`.
         first: Option<Duration> [Maybe<Time<{ SECOND }, { 7 * DAY }>>] = None;
         /// Wait as long as the reply says where it says so ("try again in 5 minutes"), from half a minute to 4 hours.

@@ -342,6 +342,9 @@ section! {
         /// Percent of a core that a long change of the queue in the background may take while there is mail; it takes more while
         /// there is none.
         task_share: u8 [Whole<1, 100>] = 3;
+        /// The header field in which mail of our own clients says which campaign it is of, such as "X-Campaign": up to 128 octets of it are
+        /// kept with the message, for the log, for `ringpost queue`, and for `[[campaign]]`. Empty: none is looked for.
+        campaign_header: Option<String> [Maybe<Text>] = None;
         /// Recipients queued at once on one core; then new mail is answered with 452.
         recipients_max: u64 [Whole<1000, 1_000_000_000>] = 20_000_000;
         /// Know large providers by the rules that come with the program (docs/queue.md). A `[[site]]` of the same name changes one.

@@ -46,6 +46,10 @@ section! {
         hosts: Vec<DomainPattern> [List<Literal>] = Vec::new();
         /// Or when the domain is one of these.
         domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
+        /// Only for mail of these tenants, and only where all other lists fit. What the rule allows, it allows each of them. Empty: of all.
+        tenants: Vec<String> [List<Text>] = Vec::new();
+        /// Only for mail of these campaigns, by the names of their `[[campaign]]`; the same. Empty: of all, and of none.
+        campaigns: Vec<String> [List<Text>] = Vec::new();
         /// Connections open at once. Empty: `route.concurrency-max`.
         connections_max: Option<u32> [Maybe<Whole<1, 100_000>>] = None;
         /// New connections: "10/s", "100/m", "1000/h", "5000/d". Empty: any number.
@@ -131,7 +135,8 @@ section! {
         /// A message with the same Message-ID to the same recipient, that comes again within this time, is taken and not sent
         /// again. "0s": it is sent. A restart forgets what came before.
         duplicate_window: Duration [Time<0, { 7 * 24 * HOUR }>] = Duration::ZERO;
-        /// The `[[pool]]` of sources that its mail leaves from, whatever site it goes to. Empty: that of the site, or of the route.
+        /// The `[[pool]]` of sources that its mail leaves from, whatever site it goes to. Empty: that of the site, or of the route. A `[[campaign]]`
+        /// may have another.
         pool: Option<String> [Maybe<Text>] = None;
     }
 }

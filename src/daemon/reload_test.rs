@@ -68,6 +68,9 @@ key = "dkim.pem"
 [[tenant]]
 name = "t"
 networks = ["192.0.2.0/24"]
+[[campaign]]
+name = "m"
+values = ["news-*"]
 [[credential]]
 name = "c"
 user = "ann"
@@ -473,6 +476,16 @@ tenant.monthly-max = 7
 tenant.quota-excess = "report" | tenant.hourly-max = 7
 tenant.quota-warning = 70 | tenant.hourly-max = 7
 tenant.duplicate-window = "1h"
+campaign.values = ["sale-*"]
+campaign.tenants = ["t"]
+campaign.pool = "pl"
+queue.campaign-header = "X-Mailing"
+site.tenants = ["t"]
+site.campaigns = ["m"]
+retry.tenants = ["t"]
+retry.campaigns = ["m"]
+reply-rule.tenants = ["t"]
+reply-rule.campaigns = ["m"]
 suppression.local-part-case = "kept"
 suppression.bounce-categories = ["quota"]
 suppression.bounce-lifetime = "7d"
@@ -581,6 +594,7 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "retry",
         "site",
         "tenant",
+        "campaign",
         "dkim",
         "credential",
         "program",

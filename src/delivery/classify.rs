@@ -14,7 +14,7 @@ use mail::{Category, Status, StatusPattern};
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use smtp::client::Stage;
 
-use crate::{Diagnostic, Outcome, Pattern, Report, outcome::cut};
+use crate::{Diagnostic, Outcome, Owner, Owners, Pattern, Report, outcome::cut};
 
 /// The rules, in order, ready to be asked.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,8 @@ pub struct Rule {
     pub hosts: Vec<Pattern>,
     /// What was answered.
     pub stages: Vec<At>,
+    /// Whose mail it is.
+    pub owners: Owners,
     /// What it is about.
     pub category: Category,
     /// What is done about it.
@@ -141,6 +143,8 @@ pub struct Refused<'a> {
     pub host: &'a str,
     /// What was answered, where that is known.
     pub at: Option<At>,
+    /// Whose mail it was said of.
+    pub owner: Owner<'a>,
 }
 
 /// The rules cannot be asked.
@@ -174,12 +178,12 @@ impl Classifier {
         Self { below: Some(below), ..self }
     }
 
-    /// What is to be made of an outcome for a recipient of that domain; nothing of a success.
-    pub fn judge(&self, outcome: &Outcome, domain: &str) -> Option<Judgement> {
+    /// What is to be made of an outcome of this one's mail for a recipient of that domain; nothing of a success.
+    pub fn judge(&self, outcome: &Outcome, domain: &str, owner: Owner<'_>) -> Option<Judgement> {
         match outcome {
             Outcome::Delivered(..) => None,
             Outcome::Deferred(report) | Outcome::Failed(report) => {
-                Some(self.classify(&Refused::of(report, domain)))
+                Some(self.classify(&Refused { owner, ..Refused::of(report, domain) }))
             }
         }
     }
@@ -253,16 +257,20 @@ impl Rule {
             && one_of(&self.stages, |at| refused.at == Some(*at))
             && one_of(&self.domains, |pattern| pattern.fits(refused.domain))
             && one_of(&self.hosts, |pattern| pattern.fits(refused.host))
+            && self.owners.has(refused.owner)
     }
 
     /// The example, as if it came from that host, for that domain.
     fn shown<'a>(&'a self, host: &'a str, domain: &'a str) -> Refused<'a> {
         let at = self.stages.first().copied();
+        let Owners { tenants, campaigns } = &self.owners;
+        let (tenant, campaign) = (tenants.first().map(|name| &**name), campaigns.first().map(|name| &**name));
+        let owner = Owner { tenant, campaign };
         if at == Some(At::Local) {
             let (status, text) = self.example.split_once(' ').unwrap_or((&self.example, ""));
-            return Refused { code: None, status: status.parse().ok(), text, domain, host, at };
+            return Refused { code: None, status: status.parse().ok(), text, domain, host, at, owner };
         }
-        Refused { at: at.or(Some(At::Content)), ..Refused::said(&self.example, domain, host) }
+        Refused { at: at.or(Some(At::Content)), owner, ..Refused::said(&self.example, domain, host) }
     }
 }
 
@@ -305,20 +313,27 @@ impl<'a> Refused<'a> {
                 domain,
                 host,
                 at: report.stage.map(At::of),
+                owner: Owner::default(),
             },
-            Diagnostic::Text(text) => {
-                Self { code: None, status: Some(report.status), text, domain, host, at: Some(At::Local) }
-            }
+            Diagnostic::Text(text) => Self {
+                code: None,
+                status: Some(report.status),
+                text,
+                domain,
+                host,
+                at: Some(At::Local),
+                owner: Owner::default(),
+            },
         }
     }
 
     /// As it was kept in one line ([`Diagnostic`]), with the status that was kept beside it: the stage is forgotten
-    /// then, so that rules which ask for one do not fit.
+    /// then, so that rules which ask for one do not fit. Whose mail it was, whoever asks adds.
     pub fn kept(line: &'a str, status: Option<Status>, host: &'a str, domain: &'a str) -> Self {
         let said = Self::said(line, domain, host);
         match said.code {
             Some(_) if !host.is_empty() => said,
-            Some(_) | None => Self { code: None, status, text: line, domain, host, at: Some(At::Local) },
+            Some(_) | None => Self { code: None, status, text: line, at: Some(At::Local), ..said },
         }
     }
 
@@ -328,9 +343,10 @@ impl<'a> Refused<'a> {
         let code = code.and_then(|code| code.parse().ok()).filter(|code| (200..600).contains(code));
         let text = line.get(3..).unwrap_or_default().trim_start();
         let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+        let owner = Owner::default();
         match first.parse() {
-            Ok(status) => Self { code, status: Some(status), text: rest, domain, host, at: None },
-            Err(_) => Self { code, status: None, text, domain, host, at: None },
+            Ok(status) => Self { code, status: Some(status), text: rest, domain, host, at: None, owner },
+            Err(_) => Self { code, status: None, text, domain, host, at: None, owner },
         }
     }
 }

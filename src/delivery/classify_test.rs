@@ -15,12 +15,15 @@ fn rule(name: &str, category: Category) -> Rule {
         domains: Vec::new(),
         hosts: Vec::new(),
         stages: Vec::new(),
+        owners: Owners::default(),
         category,
         action: Action::None,
         pool: None,
         example: "".into(),
     }
 }
+
+const NOBODY: Owner<'_> = Owner { tenant: None, campaign: None };
 
 fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
@@ -48,8 +51,19 @@ fn each_list_must_fit_and_the_first_rule_counts() {
             ..rule("host", Category::Rate)
         },
         Rule { domains: vec![Pattern::Exact(domain("example.org"))], ..rule("domain", Category::Quota) },
+        Rule {
+            codes: vec![451],
+            owners: Owners { tenants: vec!["shop".into()], campaigns: vec!["news".into()] },
+            ..rule("owner", Category::Other)
+        },
     ];
     let classifier = Classifier::new(rules).unwrap();
+    let owned = |tenant, campaign| {
+        let owner = Owner { tenant: Some(tenant), campaign };
+        classifier.judge(&outcome(Stage::Rcpt, "451 no"), "a.test", owner).unwrap().rule
+    };
+    assert_eq!(owned("Shop", Some("news")).as_deref(), Some("owner"));
+    assert_eq!((owned("shop", None), owned("office", Some("news"))), (None, None));
     for (stage, text, to, expected) in [
         (Stage::End, "554 this is SPAM", "a.test", Some("both")),
         (Stage::End, "550 this is SPAM", "a.test", None),
@@ -60,10 +74,10 @@ fn each_list_must_fit_and_the_first_rule_counts() {
         (Stage::Rcpt, "451 no", "Example.ORG", Some("domain")),
         (Stage::Rcpt, "451 no", "a.example.org", None),
     ] {
-        let judgement = classifier.judge(&outcome(stage, text), to).unwrap();
+        let judgement = classifier.judge(&outcome(stage, text), to, NOBODY).unwrap();
         assert_eq!(judgement.rule.as_deref(), expected, "{text}");
     }
-    assert_eq!(classifier.judge(&outcome(Stage::End, "250 ok"), "example.org"), None);
+    assert_eq!(classifier.judge(&outcome(Stage::End, "250 ok"), "example.org", NOBODY), None);
 }
 
 #[test]
@@ -74,7 +88,8 @@ fn lines_are_one_text_and_any_bytes_are_read() {
     ];
     let classifier = Classifier::new(rules).unwrap();
     let asked = |text| {
-        let refused = Refused { code: Some(550), status: None, text, domain: "", host: "", at: None };
+        let (domain, host) = ("", "");
+        let refused = Refused { code: Some(550), status: None, text, domain, host, at: None, owner: NOBODY };
         classifier.classify(&refused).category
     };
     assert_eq!(asked("One\n  TWO\n"), Category::Policy);
@@ -91,9 +106,9 @@ fn what_we_found_is_told_apart_by_its_status() {
     }];
     let classifier = Classifier::new(rules).unwrap();
     let lost = Outcome::of(&Answer::Lost(Stage::End, Loss::Closed), &remote(), Teller::We);
-    assert_eq!(classifier.judge(&lost, "").unwrap().category, Category::Connection);
+    assert_eq!(classifier.judge(&lost, "", NOBODY).unwrap().category, Category::Connection);
     let said = outcome(Stage::End, "451 4.4.2 bad connection");
-    assert_eq!(classifier.judge(&said, "").unwrap().category, Category::Other);
+    assert_eq!(classifier.judge(&said, "", NOBODY).unwrap().category, Category::Other);
 }
 
 #[test]

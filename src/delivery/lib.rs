@@ -13,6 +13,7 @@ pub mod dane;
 pub mod egress;
 mod means;
 mod outcome;
+mod owner;
 mod protection;
 mod retry;
 mod route;
@@ -27,6 +28,7 @@ pub use classify::{Action, Advice, Astray, At, Classifier, Judgement, Refused, R
 pub use connections::{Connections, ConnectionsLimits};
 pub use means::{Answered, Exit, LineEnds, Means, Program, ProgramContent, Service, ServiceBody, ServiceUrl};
 pub use outcome::{Diagnostic, Endpoint, Fate, Outcome, Remote, Report, Teller, fates};
+pub use owner::{Owner, Owners, without_owner};
 pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};
 pub use retry::{
     Answerable, MailClass, Plan, PlannedWait, RefusedMail, RetryRule, RetryRules, hint as retry_hint,

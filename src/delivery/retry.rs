@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use mail::{Category, Status, StatusPattern};
 
-use crate::{Pattern, rule_of_site};
+use crate::{Owner, Owners, Pattern, rule_of_site};
 
 /// The rules, the first first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct RetryRule {
     pub classes: Vec<MailClass>,
     /// Whether its sender can be told of a failure; none: either.
     pub senders: Option<Answerable>,
+    /// Whose mail it is.
+    pub owners: Owners,
     /// How long to wait after the first attempt.
     pub first: Option<Duration>,
     /// Whether a time that the reply names is waited.
@@ -92,6 +94,8 @@ pub struct RefusedMail<'a> {
     pub class: MailClass,
     /// Whether its sender can be told.
     pub answerable: Answerable,
+    /// Whose it is.
+    pub owner: Owner<'a>,
     /// How many attempts have ended, this one among them.
     pub attempts: u16,
 }
@@ -163,6 +167,7 @@ impl RetryRule {
             && one_of(&self.domains, |pattern| pattern.fits(refused.domain))
             && one_of(&self.classes, |class| *class == refused.class)
             && self.senders.is_none_or(|senders| senders == refused.answerable)
+            && self.owners.has(refused.owner)
     }
 
     /// The wait of its own schedule.
@@ -244,6 +249,7 @@ mod test {
             domain: "example.org",
             class: MailClass::Normal,
             answerable: Answerable::Yes,
+            owner: Owner { tenant: Some("shop"), campaign: Some("news") },
             attempts,
         }
     }
@@ -321,6 +327,7 @@ mod test {
             domains: vec![Pattern::Exact(Domain::parse("example.org").unwrap())],
             classes: vec![MailClass::Normal],
             senders: Some(Answerable::Yes),
+            owners: Owners { tenants: vec!["shop".into()], campaigns: vec!["news".into()] },
             ..RetryRule::default()
         };
         let mail = refused(Category::Quota, 1);
@@ -335,6 +342,8 @@ mod test {
             RefusedMail { domain: "example.com", ..mail },
             RefusedMail { class: MailClass::Bulk, ..mail },
             RefusedMail { answerable: Answerable::No, ..mail },
+            RefusedMail { owner: Owner { tenant: None, ..mail.owner }, ..mail },
+            RefusedMail { owner: Owner { campaign: Some("sale"), ..mail.owner }, ..mail },
         ] {
             assert!(!fits(all.clone(), &other), "{other:?}");
         }

@@ -11,8 +11,9 @@ use mail::Domain;
 use smtp::client::TlsLevel;
 
 use crate::{
-    Own, Pattern,
+    Own, Owner, Owners, Pattern,
     sts::{Mode, Policy},
+    without_owner,
 };
 
 /// What a provider's hosts are called, or the domains whose mail it takes.
@@ -24,6 +25,8 @@ pub struct SiteRule {
     pub hosts: Vec<Pattern>,
     /// Or when the domain is.
     pub domains: Vec<Pattern>,
+    /// Whose mail it is for. What it limits, it limits for each of them.
+    pub owners: Owners,
     /// The least TLS that its hosts have to have, where it asks for some.
     pub tls: Option<TlsLevel>,
 }
@@ -45,14 +48,15 @@ const HOSTS: &str = "hosts:";
 const NAMES_MAX: usize = 4000;
 
 impl SiteRule {
-    /// Whether the rule is for mail of this domain, which has these hosts.
-    pub fn is_for(&self, domain: &Domain, hosts: &[(u16, Name)]) -> bool {
+    /// Whether the rule is for this one's mail to this domain, which has these hosts.
+    pub fn is_for(&self, owner: Owner<'_>, domain: &Domain, hosts: &[(u16, Name)]) -> bool {
         let is_host = |(_, host): &(u16, Name)| {
             Domain::parse(host.as_str())
                 .is_ok_and(|host| self.hosts.iter().any(|pattern| pattern.matches(&host)))
         };
-        self.domains.iter().any(|pattern| pattern.matches(domain))
-            || !hosts.is_empty() && hosts.iter().all(is_host)
+        self.owners.has(owner)
+            && (self.domains.iter().any(|pattern| pattern.matches(domain))
+                || !hosts.is_empty() && hosts.iter().all(is_host))
     }
 }
 
@@ -71,13 +75,13 @@ impl Pattern {
 }
 
 impl Hosts {
-    /// By which rule the domain is a site: the same for all whose mail may share its connections.
-    pub fn rule<'a>(&self, domain: &Domain, rules: &'a [SiteRule]) -> Option<&'a SiteRule> {
+    /// By which rule the domain is a site, to this one's mail: the same for all whose mail may share its connections.
+    pub fn rule<'a>(&self, owner: Owner<'_>, domain: &Domain, rules: &'a [SiteRule]) -> Option<&'a SiteRule> {
         let hosts = match self {
             Self::Shared(hosts) => &hosts[..],
             Self::Own => &[],
         };
-        rules.iter().find(|rule| rule.is_for(domain, hosts))
+        rules.iter().find(|rule| rule.is_for(owner, domain, hosts))
     }
 
     /// From the answer to the question for a domain's MX records.
@@ -112,11 +116,11 @@ impl Hosts {
         if hosts.is_empty() { Self::Own } else { Self::Shared(hosts) }
     }
 
-    /// The name of the site of a domain with these hosts; none when it is a site of its own.
+    /// The name of the site of a domain with these hosts, to this one's mail; none when it is a site of its own.
     ///
     /// The hosts are in it to the last one, whether a rule names it or not: mail shares a connection when it would be
     /// connected to the same hosts in the same order, and not because somebody says so of a domain of theirs.
-    pub fn site(&self, domain: &Domain, rules: &[SiteRule]) -> Option<String> {
+    pub fn site(&self, owner: Owner<'_>, domain: &Domain, rules: &[SiteRule]) -> Option<String> {
         let Self::Shared(hosts) = self else { return None };
         let mut names = String::new();
         let mut preference = None;
@@ -131,8 +135,8 @@ impl Hosts {
         if names.len() > NAMES_MAX {
             return None;
         }
-        Some(match self.rule(domain, rules) {
-            Some(rule) => [SITE, &rule.name, "+=", &names].concat(),
+        Some(match self.rule(owner, domain, rules) {
+            Some(rule) => [SITE, &rule.name, &rule.owners.mark(owner), "+=", &names].concat(),
             None => [HOSTS, &names].concat(),
         })
     }
@@ -165,7 +169,7 @@ pub(crate) fn unmarked(site: &str) -> &str {
 
 /// The name of the rule that a site is named by.
 pub fn rule_of_site(site: &str) -> Option<&str> {
-    unmarked(site).strip_prefix(SITE)
+    unmarked(site).strip_prefix(SITE).map(without_owner)
 }
 
 #[cfg(test)]
@@ -188,6 +192,8 @@ mod test {
         Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO, alias_of: None }
     }
 
+    const ANYBODY: Owner<'_> = Owner { tenant: None, campaign: None };
+
     fn domain(text: &str) -> Domain {
         Domain::parse(text).unwrap()
     }
@@ -196,7 +202,7 @@ mod test {
     fn the_same_hosts_are_one_site_as_long_as_they_are_preferred_alike() {
         let check = |hosts: &[(u16, &str)], site: Option<&str>| {
             let own = Own { names: vec!["us.example".into()], ..Own::default() };
-            let found = Hosts::of(&answer(hosts), &own).site(&domain("a.example"), &[]);
+            let found = Hosts::of(&answer(hosts), &own).site(ANYBODY, &domain("a.example"), &[]);
             assert_eq!(found.as_deref(), site, "{hosts:?}");
         };
         check(&[(10, "mx1.example"), (20, "mx2.example")], Some("hosts:mx1.example>mx2.example"));
@@ -216,7 +222,7 @@ mod test {
             let answer =
                 Answer { outcome, security: Security::Unproven, ttl: Duration::ZERO, alias_of: None };
             assert_eq!(Hosts::of(&answer, &Own::default()), Hosts::Own);
-            assert_eq!(Hosts::Own.site(&domain("a.example"), &[]), None);
+            assert_eq!(Hosts::Own.site(ANYBODY, &domain("a.example"), &[]), None);
         }
     }
 
@@ -226,13 +232,13 @@ mod test {
             let mut names: Vec<_> = (0..50).map(|number| format!("mx{number:02}.provider.example")).collect();
             names.push(last.to_owned());
             let list: Vec<_> = names.iter().map(|name| (10, name.as_str())).collect();
-            Hosts::of(&answer(&list), &Own::default()).site(&domain("a.example"), &[])
+            Hosts::of(&answer(&list), &Own::default()).site(ANYBODY, &domain("a.example"), &[])
         };
         assert_ne!(hosts("y.example"), hosts("z.example"));
         assert!(hosts("y.example").is_some_and(|name| name.contains("y.example")));
         let many: Vec<_> = (0..500).map(|number| format!("mx{number:03}.provider.example")).collect();
         let many: Vec<_> = many.iter().map(|name| (10, name.as_str())).collect();
-        assert_eq!(Hosts::of(&answer(&many), &Own::default()).site(&domain("a.example"), &[]), None);
+        assert_eq!(Hosts::of(&answer(&many), &Own::default()).site(ANYBODY, &domain("a.example"), &[]), None);
         for forged in ["mx.example+dnssec", "a,b.example", "a>b.example", "mx.example;2"] {
             assert_eq!(Hosts::of(&answer(&[(1, forged)]), &Own::default()), Hosts::Own, "{forged}");
         }
@@ -275,11 +281,12 @@ mod test {
                 Pattern::Exact(domain("mx.other.example")),
             ],
             domains: vec![Pattern::Exact(domain("mail.example"))],
+            owners: Owners::default(),
             tls: Some(TlsLevel::Required),
         };
         let held = |to: &str, hosts: &[(u16, &str)]| {
             let hosts = Hosts::of(&answer(hosts), &Own::default());
-            hosts.rule(&domain(to), std::slice::from_ref(&rule)).and_then(|rule| rule.tls)
+            hosts.rule(ANYBODY, &domain(to), std::slice::from_ref(&rule)).and_then(|rule| rule.tls)
         };
         assert_eq!(held("a.example", &[(1, "a.mx.provider.example")]), Some(TlsLevel::Required));
         assert_eq!(held("a.example", &[(1, "a.mx.provider.example"), (2, "backup.example")]), None);
@@ -287,8 +294,8 @@ mod test {
         assert_eq!(held("mail.example", &[(1, "anything.example")]), Some(TlsLevel::Required));
         assert_eq!(held("mail.example", &[]), Some(TlsLevel::Required));
         let check = |to: &str, hosts: &[(u16, &str)], site: Option<&str>| {
-            let found =
-                Hosts::of(&answer(hosts), &Own::default()).site(&domain(to), std::slice::from_ref(&rule));
+            let hosts = Hosts::of(&answer(hosts), &Own::default());
+            let found = hosts.site(ANYBODY, &domain(to), std::slice::from_ref(&rule));
             assert_eq!(found.as_deref(), site, "{to} {hosts:?}");
         };
         let both = Some("site:provider+=a.mx.provider.example>mx.other.example");
@@ -303,5 +310,32 @@ mod test {
         check("mail.example", &[], None);
         assert_eq!(rule_of_site("site:provider"), Some("provider"));
         assert_eq!(rule_of_site("hosts:provider"), None);
+    }
+
+    #[test]
+    fn a_rule_for_some_is_a_site_of_each_of_them() {
+        let rule = |name: &str, owners| SiteRule {
+            name: name.into(),
+            hosts: vec![Pattern::Below(domain("provider.example"))],
+            domains: Vec::new(),
+            owners,
+            tls: None,
+        };
+        let both = Owners { tenants: vec!["shop".into(), "office".into()], ..Owners::default() };
+        let news = Owners { campaigns: vec!["news".into()], ..Owners::default() };
+        let rules = [rule("news", news), rule("own", both), rule("all", Owners::default())];
+        let hosts = Hosts::of(&answer(&[(1, "mx.provider.example")]), &Own::default());
+        for (tenant, campaign, expected, rule) in [
+            (None, None, "site:all+=mx.provider.example", "all"),
+            (Some("shop"), None, "site:own,tenant=shop+=mx.provider.example", "own"),
+            (Some("office"), None, "site:own,tenant=office+=mx.provider.example", "own"),
+            (Some("other"), Some("sale"), "site:all+=mx.provider.example", "all"),
+            (Some("shop"), Some("news"), "site:news,campaign=news+=mx.provider.example", "news"),
+        ] {
+            let site = hosts.site(Owner { tenant, campaign }, &domain("a.example"), &rules).unwrap();
+            assert_eq!((&*site, rule_of_site(&site)), (expected, Some(rule)));
+            // Connections, rates and throttles are those of what stands before the hosts.
+            assert_eq!(crate::Routes::limit_key(&site), expected.split_once('+').unwrap().0);
+        }
     }
 }

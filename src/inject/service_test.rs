@@ -36,6 +36,7 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
                     size: 1,
                     priority: bridge::Class::Normal,
                     tenant: None,
+                    campaign: None,
                     sender: sender.into(),
                     recipients_total: 0,
                     recipients: Vec::new(),

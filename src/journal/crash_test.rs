@@ -447,7 +447,7 @@ impl Truth {
             size: self.content.len() as u64,
             return_path: crate::ReturnPath::Null,
             domains: domains.join("\n").into(),
-            handling: self.envelope.handling,
+            handling: self.envelope.handling.clone(),
         }
     }
 }

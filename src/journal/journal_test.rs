@@ -63,6 +63,7 @@ pub(crate) fn envelope() -> Envelope {
             tls: TlsDemand::Required,
             tenant: mail::TenantId::of("shop"),
             list: mail::ListId::of("news"),
+            campaign: Some("Frühling 2026".into()),
         },
         upstream: Some(
             mail::Upstream { address: Some([192, 0, 2, 7].into()), ..mail::Upstream::default() }.into(),
@@ -95,6 +96,7 @@ fn deferred() -> RecipientState {
         last: Some(Last { status, host: "mx.example.org".into(), text: "421 later".into() }),
         category: Some(mail::Category::System),
         route: Some("backup".into()),
+        pool: Some("warm".into()),
     }
 }
 

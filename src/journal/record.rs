@@ -5,9 +5,9 @@
 
 use bytes::{BufMut, BytesMut};
 use mail::{
-    Address, BodyType, Category, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling, HoldFor,
-    ListId, Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Source, Status, TenantId,
-    Timestamp, TlsDemand, TransferPriority, Upstream, Utf8,
+    Address, BodyType, CAMPAIGN_MAX, Category, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling,
+    HoldFor, ListId, Notify, OriginalRecipient, QueueId, Recipient, Ret, ReversePath, Source, Status,
+    TenantId, Timestamp, TlsDemand, TransferPriority, Upstream, Utf8,
 };
 
 use crate::{
@@ -98,6 +98,8 @@ pub struct RecipientState {
     pub category: Option<Category>,
     /// The name of the route by which an operator sends it, whatever the routes say of its domain.
     pub route: Option<Box<str>>,
+    /// The name of the pool of sources that a reply has sent it to.
+    pub pool: Option<Box<str>>,
 }
 
 /// A run of content bytes in a segment, with their checksum.
@@ -429,6 +431,7 @@ const HANDLING_TLS: u8 = 4;
 const HANDLING_HOLD_FOR: u8 = 5;
 const HANDLING_TENANT: u8 = 6;
 const HANDLING_LIST: u8 = 7;
+const HANDLING_CAMPAIGN: u8 = 8;
 
 // Fields of where it first came from: the same.
 const UPSTREAM_NAME: u8 = 1;
@@ -457,8 +460,11 @@ const STATE_FIELDS: u8 = 4;
 // Fields of a state: number, length, value. Numbers are for ever; one that is not known is passed over.
 const STATE_CATEGORY: u8 = 1;
 const STATE_ROUTE: u8 = 2;
+const STATE_POOL: u8 = 3;
 /// Longest name of a route that is kept.
 pub const ROUTE_MAX: usize = 128;
+/// Longest name of a pool that is kept.
+pub const POOL_MAX: usize = 100;
 
 fn envelope_flags(envelope: &Envelope) -> u8 {
     let body = match envelope.body {
@@ -486,7 +492,7 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
     if *handling == Handling::default() {
         return;
     }
-    let Handling { priority, deliver_by, hold_until, hold_for, tls, tenant, list } = handling;
+    let Handling { priority, deliver_by, hold_until, hold_for, tls, tenant, list, campaign } = handling;
     let mut fields = BytesMut::with_capacity(32);
     if *priority != TransferPriority::default() {
         fields.put_slice(&[HANDLING_PRIORITY, 1]);
@@ -526,6 +532,11 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
         fields.put_slice(&[HANDLING_LIST, 8]);
         fields.put_u64_le(list.0);
     }
+    if let Some(campaign) = campaign {
+        let campaign = &campaign[..campaign.floor_char_boundary(CAMPAIGN_MAX)];
+        fields.put_slice(&[HANDLING_CAMPAIGN, campaign.len() as u8]);
+        fields.put_slice(campaign.as_bytes());
+    }
     buffer.put_u8(fields.len() as u8);
     buffer.put_slice(&fields);
 }
@@ -553,6 +564,10 @@ pub(crate) fn take_handling(reader: &mut Reader<'_>) -> Result<Handling, Malform
             HANDLING_HOLD_FOR => handling.hold_for = Some(HoldFor(value.u32()?)),
             HANDLING_TENANT => handling.tenant = TenantId(value.u64()?),
             HANDLING_LIST => handling.list = ListId(value.u64()?),
+            HANDLING_CAMPAIGN => {
+                let text = std::str::from_utf8(value.take(usize::from(len))?);
+                handling.campaign = Some(text.map_err(|_| Malformed("text is not UTF-8"))?.into());
+            }
             HANDLING_TLS => {
                 handling.tls = match value.u8()? {
                     1 => TlsDemand::Required,
@@ -705,7 +720,7 @@ fn put_state(buffer: &mut BytesMut, state: &RecipientState) {
         DelayNotice::Sent => STATE_NOTICE_SENT,
     };
     buffer.put_u8(state.phase.number());
-    let has_fields = state.category.is_some() || state.route.is_some();
+    let has_fields = state.category.is_some() || state.route.is_some() || state.pool.is_some();
     let bit = |set: bool, bit: u8| if set { bit } else { 0 };
     buffer.put_u8(notice | bit(state.last.is_some(), STATE_LAST) | bit(has_fields, STATE_FIELDS));
     buffer.put_u32_le(state.attempts);
@@ -721,7 +736,9 @@ fn put_state(buffer: &mut BytesMut, state: &RecipientState) {
     if has_fields {
         let route =
             state.route.as_ref().map(|route| &route.as_bytes()[..route.floor_char_boundary(ROUTE_MAX)]);
-        let len = state.category.map_or(0, |_| 3) + route.map_or(0, |route| 2 + route.len());
+        let pool = state.pool.as_ref().map(|pool| &pool.as_bytes()[..pool.floor_char_boundary(POOL_MAX)]);
+        let text_len = |text: Option<&[u8]>| text.map_or(0, |text| 2 + text.len());
+        let len = state.category.map_or(0, |_| 3) + text_len(route) + text_len(pool);
         buffer.put_u8(len as u8);
         if let Some(category) = state.category {
             buffer.put_slice(&[STATE_CATEGORY, 1, category.number()]);
@@ -729,6 +746,10 @@ fn put_state(buffer: &mut BytesMut, state: &RecipientState) {
         if let Some(route) = route {
             buffer.put_slice(&[STATE_ROUTE, route.len() as u8]);
             buffer.put_slice(route);
+        }
+        if let Some(pool) = pool {
+            buffer.put_slice(&[STATE_POOL, pool.len() as u8]);
+            buffer.put_slice(pool);
         }
     }
 }
@@ -764,9 +785,10 @@ fn take_fields(reader: &mut Reader<'_>, state: &mut RecipientState) -> Result<()
         match number {
             // A category of a later version is one that is not known.
             STATE_CATEGORY => state.category = Category::of_number(Reader::new(bytes).u8()?),
-            STATE_ROUTE => {
+            STATE_ROUTE | STATE_POOL => {
                 let text = std::str::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"))?;
-                state.route = Some(text.into());
+                let field = if number == STATE_ROUTE { &mut state.route } else { &mut state.pool };
+                *field = Some(text.into());
             }
             _ => {}
         }
@@ -835,14 +857,30 @@ mod test {
     }
 
     #[test]
-    fn what_a_refusal_was_about_and_an_operators_route_are_kept() {
-        for (category, route) in [
-            (None, None),
-            (Some(Category::Greylisted), None),
-            (None, Some("backup".into())),
-            (Some(Category::Other), Some("r".repeat(ROUTE_MAX).into())),
+    fn a_campaign_is_kept_as_far_as_there_is_room_and_is_text() {
+        for (campaign, kept) in [
+            ("news", "news".to_owned()),
+            (&"é".repeat(100), "é".repeat(CAMPAIGN_MAX / 2)),
+            ("", String::new()),
         ] {
-            let state = RecipientState { attempts: 3, category, route, ..RecipientState::default() };
+            let mut buffer = BytesMut::new();
+            put_handling(&mut buffer, &Handling { campaign: Some(campaign.into()), ..Handling::default() });
+            let handling = take_handling(&mut Reader::new(&buffer)).unwrap();
+            assert_eq!(handling.campaign.as_deref(), Some(&*kept));
+        }
+        assert!(take_handling(&mut Reader::new(&[3, HANDLING_CAMPAIGN, 1, 0xff])).is_err(), "no text");
+    }
+
+    #[test]
+    fn what_a_refusal_was_about_an_operators_route_and_a_pool_are_kept() {
+        for (category, route, pool) in [
+            (None, None, None),
+            (Some(Category::Greylisted), None, None),
+            (None, Some("backup".into()), None),
+            (None, None, Some("warm".into())),
+            (Some(Category::Other), Some("r".repeat(ROUTE_MAX).into()), Some("p".repeat(POOL_MAX).into())),
+        ] {
+            let state = RecipientState { attempts: 3, category, route, pool, ..RecipientState::default() };
             let mut buffer = BytesMut::new();
             put_state(&mut buffer, &state);
             assert_eq!(take_state(&mut Reader::new(&buffer)), Ok(state));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Timestamp;
 
 /// What a sender asked for a message as a whole. Most ask for nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handling {
     /// How urgent it is (`MT-PRIORITY=`, RFC 6710).
     pub priority: TransferPriority,
@@ -21,7 +21,13 @@ pub struct Handling {
     pub tenant: TenantId,
     /// Which list of the tenant's it belongs to.
     pub list: ListId,
+    /// What its sender says which campaign it is of, where the operator has named a field for that: at most
+    /// [`CAMPAIGN_MAX`] octets.
+    pub campaign: Option<Box<str>>,
 }
+
+/// Octets of what a message says which campaign it is of.
+pub const CAMPAIGN_MAX: usize = 128;
 
 /// Whose mail it is, by a hash of the tenant's name: it is the same in each process and after each reload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -19,7 +19,7 @@ pub use envelope::{
     BodyType, Envelope, ForwardPath, Notify, OriginalRecipient, Recipient, Ret, ReversePath, Utf8,
 };
 pub use handling::{
-    DeliverBy, DeliverByMode, DeliverByTrace, Handling, HoldFor, ListId, TenantId, TlsDemand,
+    CAMPAIGN_MAX, DeliverBy, DeliverByMode, DeliverByTrace, Handling, HoldFor, ListId, TenantId, TlsDemand,
     TransferPriority,
 };
 pub use id::{JournalShard, QueueId, QueueIdError};

@@ -39,6 +39,28 @@ pub fn list_name(value: &[u8], len_max: usize) -> Option<String> {
     sound.then(|| name.to_owned())
 }
 
+/// A field's value as one line, at most so many octets of it, without white space at its ends; none when nothing is left, or when it is no
+/// text.
+pub fn one_line(value: &[u8], len_max: usize) -> Option<Box<str>> {
+    // Line breaks, and white space before the first word, are not among what is kept.
+    const LOOKED_AT: usize = 998;
+    let value = &value[..value.len().min(LOOKED_AT)];
+    let octets = value.iter().filter(|octet| !matches!(octet, b'\r' | b'\n'));
+    let octets: Vec<u8> = octets.map(|octet| if *octet == b'\t' { b' ' } else { *octet }).collect();
+    let text = match std::str::from_utf8(&octets) {
+        Ok(text) => text,
+        // Cut in the middle of a character.
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&octets[..error.valid_up_to()]).ok()?
+        }
+        Err(_) => return None,
+    };
+    let text = text.trim();
+    let text = text[..text.floor_char_boundary(len_max)].trim_end();
+    let sound = !text.is_empty() && !text.chars().any(char::is_control);
+    sound.then(|| text.into())
+}
+
 /// A field with its continuations, without the last CRLF, and what follows.
 fn unfolded(octets: &[u8]) -> (&[u8], &[u8]) {
     for end in memmem::find_iter(octets, b"\r\n") {
@@ -53,6 +75,25 @@ fn unfolded(octets: &[u8]) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod test {
     use super::*;
+
+    #[test]
+    fn a_value_is_one_line_of_text() {
+        for (field, expected) in [
+            (&b" spring-2026"[..], Some("spring-2026")),
+            (b" a\r\n b \r\n", Some("a b")),
+            ("\tFrühling ".as_bytes(), Some("Frühling")),
+            (b"", None),
+            (b" \r\n ", None),
+            (b" a\x00b", None),
+            (b" a\r\n\tb", Some("a b")),
+            (b" a\x7fb", None),
+            (b" \xff", None),
+        ] {
+            assert_eq!(one_line(field, 128).as_deref(), expected, "{field:?}");
+        }
+        let long = one_line(format!(" {}", "é".repeat(1000)).as_bytes(), 127).unwrap();
+        assert_eq!(&*long, "é".repeat(63));
+    }
 
     #[test]
     fn fields_are_found_by_name() {

@@ -34,10 +34,10 @@ pub struct Destination(pub(crate) u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(pub u32);
 
-/// A part of the mail with the same destination, which may go to another site than the rest: by which of our addresses it
-/// leaves. The shard gives out the numbers; one and the same recipient is to keep its own.
+/// A part of the mail with the same destination, which may go to another site than the rest, or be treated otherwise: by which of
+/// our addresses it leaves, for which campaign. The shard gives out the numbers; one and the same recipient is to keep its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Lot(pub u16);
+pub struct Lot(pub u32);
 
 /// How a destination comes to its site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -393,18 +393,18 @@ impl Destinations {
         }
     }
 
-    /// Whether [`Destinations::next`] may find a group.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.turns.iter().any(|turns| !turns.is_empty())
+    /// Whether [`Destinations::next`] may find a group of one of the highest classes.
+    pub(crate) fn is_waiting(&self, classes: usize) -> bool {
+        self.turns.iter().take(classes).any(|turns| !turns.is_empty())
     }
 
-    /// The group whose turn it is; it stays in its list.
+    /// The group whose turn it is, of so many classes, the highest; it stays in its list.
     ///
     /// Of two classes the higher goes first, but for one time in five. Within a class tenants take turns by their
     /// weights, among all sites and at each; a tenant's sites take turns, and its destinations at a site.
-    pub(crate) fn next(&mut self, tick: u32) -> Option<u32> {
+    pub(crate) fn next(&mut self, classes: usize, tick: u32) -> Option<u32> {
         loop {
-            let class = self.class()?;
+            let class = self.class(classes)?;
             let (tenant, index) = self.turns[class].take()?;
             let Some(site) = self.sites.get(index) else { continue };
             let may_begin = site.may_begin();
@@ -450,20 +450,30 @@ impl Destinations {
             let tenant = destination.tenant;
             let weight = self.weights.get(&tenant).copied().unwrap_or(1);
             let waiting = &mut self.sites[index].waiting[class];
+            // Whoever has had this turn may wait for the next one at once: what it has had is not forgotten yet.
             waiting.charge(tenant, weight);
-            waiting.tidy();
             self.turns[class].charge(tenant, weight);
             return Some(group);
         }
     }
 
+    /// The turn that a group of a destination had was not used.
+    pub(crate) fn give_back(&mut self, index: u32, priority: Priority) {
+        let (tenant, site, class) = (self.slab[index].tenant, self.slab[index].site, priority as usize);
+        let weight = self.weights.get(&tenant).copied().unwrap_or(1);
+        if site != NIL {
+            self.sites[site].waiting[class].give_back(tenant, weight);
+        }
+        self.turns[class].give_back(tenant, weight);
+    }
+
     /// The class whose turn it is, of those that have somebody waiting: the highest, unless it has gone before a
     /// lower one often enough.
-    fn class(&self) -> Option<usize> {
+    fn class(&self, classes: usize) -> Option<usize> {
         let waits = |class: &usize| !self.turns[*class].is_empty();
-        let mut class = (0..PRIORITIES).find(waits)?;
+        let mut class = (0..classes).find(waits)?;
         while self.served.get(class).is_some_and(|served| *served >= SERVED_MAX) {
-            let Some(lower) = (class + 1..PRIORITIES).find(waits) else { break };
+            let Some(lower) = (class + 1..classes).find(waits) else { break };
             class = lower;
         }
         Some(class)

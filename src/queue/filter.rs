@@ -5,7 +5,7 @@ use std::fmt;
 use mail::{Category, StatusPattern, Timestamp};
 
 use crate::{
-    Cursor, Destination, Priority, Queue, State, Tenant,
+    Cursor, Destination, Lot, Priority, Queue, State, Tenant,
     group::{self, Group},
 };
 
@@ -39,6 +39,8 @@ pub struct Place<'a> {
     pub destination: &'a str,
     /// Whose mail it is.
     pub tenant: Tenant,
+    /// Which part of that.
+    pub lot: Lot,
     /// The name of its site, once that is known.
     pub site: Option<&'a str>,
 }
@@ -112,7 +114,7 @@ impl Queue {
         place.is_none_or(|meant| {
             let record = &self.destinations.slab[group.destination];
             let site = self.destinations.sites.get(record.site).map(|site| &*site.name);
-            meant(&Place { destination: &record.name, tenant: record.tenant, site })
+            meant(&Place { destination: &record.name, tenant: record.tenant, lot: record.lot, site })
         })
     }
 }

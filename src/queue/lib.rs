@@ -29,6 +29,7 @@ mod group;
 mod ids;
 mod machine;
 mod order;
+mod places;
 mod redirect;
 mod schedule;
 mod site;
@@ -37,6 +38,8 @@ mod turns;
 mod view;
 mod wheel;
 
+#[cfg(test)]
+mod fairness_test;
 #[cfg(test)]
 mod machine_test;
 #[cfg(test)]

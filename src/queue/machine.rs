@@ -501,7 +501,7 @@ impl Queue {
 
     /// When to call [`Queue::on_tick`] next; never earlier than `now`. It may turn out that nothing is due.
     pub fn wake_after(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.destinations.is_waiting() && self.attempts < self.limits.attempts_max {
+        if self.destinations.is_waiting(self.limits.classes_beside(self.attempts)) {
             return Some(now);
         }
         let next = [&self.retries, &self.deadlines, &self.idle, &self.probes]
@@ -570,8 +570,8 @@ impl Queue {
     /// Begins attempts as long as one may begin.
     pub(crate) fn dispatch(&mut self, orders: &mut Vec<Order>) {
         let tick = self.clock.tick();
-        while self.attempts < self.limits.attempts_max {
-            let Some(index) = self.destinations.next(tick) else { break };
+        while let classes @ 1.. = self.limits.classes_beside(self.attempts) {
+            let Some(index) = self.destinations.next(classes, tick) else { break };
             let priority = self.messages[self.groups[index].message].priority;
             self.destinations.unlink(&mut self.groups, priority, index);
             self.set_state(index, State::Running);
@@ -631,6 +631,9 @@ impl Queue {
             if end == End::Attempted {
                 site.on_attempted(outcomes);
             }
+        }
+        if end == End::Postponed {
+            self.destinations.give_back(destination, self.messages[message].priority);
         }
         self.remove_group(index, tick);
 

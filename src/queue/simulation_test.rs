@@ -849,7 +849,7 @@ fn tenant_of(id: QueueId) -> Tenant {
 
 /// Two of them are lots of one and the same tenant.
 const fn owner(Tenant(number): Tenant) -> (Tenant, Lot) {
-    (Tenant(number / 2), Lot((number % 2) as u16))
+    (Tenant(number / 2), Lot(number % 2))
 }
 
 /// Where those are that go by the DNS is asked for.

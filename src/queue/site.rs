@@ -137,6 +137,13 @@ impl Waiting {
         }
     }
 
+    /// A tenant has not used a turn.
+    pub(crate) fn give_back(&mut self, tenant: Tenant, weight: u32) {
+        if let Self::Many(turns) = self {
+            turns.give_back(tenant, weight);
+        }
+    }
+
     /// Forgets who has had how much, when nobody waits any more.
     pub(crate) fn tidy(&mut self) {
         if matches!(self, Self::Many(turns) if turns.is_empty()) {

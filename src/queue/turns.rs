@@ -16,7 +16,8 @@ use crate::Tenant;
 /// What waits, by tenant.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Turns {
-    /// Tenants with something waiting, by their time. A time in here may be too early: it is put right when it comes.
+    /// Tenants with something waiting, by their time. A time in here may be too early, and is put right when it comes; or of before
+    /// something was given back, and is passed over.
     order: BinaryHeap<Reverse<(u64, Tenant)>>,
     tenancies: HashMap<Tenant, Tenancy>,
     /// The time of the turn before.
@@ -29,8 +30,10 @@ pub(crate) struct Turns {
 struct Tenancy {
     time: u64,
     ring: VecDeque<u32>,
-    /// Whether it is in the order.
-    is_ordered: bool,
+    /// When a turn was given back to it the last time.
+    given_back_at: Option<u64>,
+    /// Its time in the order, if it is in there.
+    ordered: Option<u64>,
 }
 
 /// What one turn takes of a tenant with the weight 1.
@@ -50,8 +53,9 @@ impl Turns {
         }
         tenancy.ring.push_back(item);
         self.len += 1;
-        if !tenancy.is_ordered {
-            tenancy.is_ordered = true;
+        // What was given back may have made it earlier.
+        if tenancy.ordered.is_none_or(|time| tenancy.time < time) {
+            tenancy.ordered = Some(tenancy.time);
             self.order.push(Reverse((tenancy.time, tenant)));
         }
         self.forget_some();
@@ -61,14 +65,18 @@ impl Turns {
     pub(crate) fn head(&mut self) -> Option<Tenant> {
         loop {
             let Reverse((time, tenant)) = *self.order.peek()?;
-            let tenancy = self.tenancies.get_mut(&tenant).expect("who is in the order has a tenancy");
+            let tenancy = self.tenancies.get_mut(&tenant).filter(|tenancy| tenancy.ordered == Some(time));
+            let Some(tenancy) = tenancy else {
+                self.order.pop();
+                continue;
+            };
             if !tenancy.ring.is_empty() && tenancy.time == time {
                 return Some(tenant);
             }
             self.order.pop();
-            tenancy.is_ordered = !tenancy.ring.is_empty();
-            if tenancy.is_ordered {
-                self.order.push(Reverse((tenancy.time, tenant)));
+            tenancy.ordered = (!tenancy.ring.is_empty()).then_some(tenancy.time);
+            if let Some(time) = tenancy.ordered {
+                self.order.push(Reverse((time, tenant)));
             }
         }
     }
@@ -90,6 +98,16 @@ impl Turns {
         tenancy.time = tenancy.time.max(now) + TURN / u64::from(weight.max(1));
     }
 
+    /// A tenant has not used a turn that it was given: what it was given it for is pushed after this. Not once more before others have
+    /// had theirs: who never can use its turns does not keep them from theirs.
+    pub(crate) fn give_back(&mut self, tenant: Tenant, weight: u32) {
+        let Some(tenancy) = self.tenancies.get_mut(&tenant) else { return };
+        if tenancy.given_back_at.replace(self.now) == Some(self.now) {
+            return;
+        }
+        tenancy.time = tenancy.time.saturating_sub(TURN / u64::from(weight.max(1)));
+    }
+
     /// Octets of memory.
     pub(crate) fn memory(&self) -> usize {
         let rings: usize = self.tenancies.values().map(|tenancy| tenancy.ring.capacity()).sum();
@@ -102,7 +120,7 @@ impl Turns {
     fn forget_some(&mut self) {
         if self.tenancies.len() > 2 * self.order.len() + 8 {
             let now = self.now;
-            self.tenancies.retain(|_, tenancy| tenancy.is_ordered || tenancy.time > now);
+            self.tenancies.retain(|_, tenancy| tenancy.ordered.is_some() || tenancy.time > now);
         }
     }
 }
@@ -151,6 +169,40 @@ mod test {
         assert_eq!(turns.take(), Some((B, 2)));
         serve(&mut turns, &[(A, 1)], 1000);
         turns.push(B, 2);
+        let served = serve(&mut turns, &[(A, 1), (B, 1)], 100);
+        assert!(served[0] >= 49 && served[1] >= 49, "{served:?}");
+    }
+
+    #[test]
+    fn a_turn_that_was_not_used_is_not_paid_for() {
+        let mut turns = Turns::default();
+        turns.push(A, 1);
+        turns.push(B, 2);
+        let mut served = 0;
+        for _ in 0..1000 {
+            let (tenant, item) = turns.take().unwrap();
+            turns.charge(tenant, 1);
+            if tenant == B {
+                // It can never use what it is given.
+                turns.give_back(B, 1);
+            }
+            served += usize::from(tenant == A);
+            turns.push(tenant, item);
+        }
+        assert!((300..=500).contains(&served), "{served}");
+        assert!(turns.order.len() < 10, "{}", turns.order.len());
+        // Once, and it is next.
+        serve(&mut turns, &[(A, 1), (B, 1)], 10);
+        while turns.head() != Some(B) {
+            serve(&mut turns, &[(A, 1), (B, 1)], 1);
+        }
+        turns.take();
+        turns.charge(B, 1);
+        assert_eq!(turns.head(), Some(A));
+        turns.give_back(B, 1);
+        turns.push(B, 2);
+        assert_eq!(turns.head(), Some(B));
+        // Nobody has saved anything by that.
         let served = serve(&mut turns, &[(A, 1), (B, 1)], 100);
         assert!(served[0] >= 49 && served[1] >= 49, "{served:?}");
     }

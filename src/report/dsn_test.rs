@@ -253,16 +253,19 @@ fn times_that_were_asked_for() {
     let deliver_by =
         Some(mail::DeliverBy { deadline: at(5), mode: DeliverByMode::Return, trace: DeliverByTrace::No });
     assert_eq!(
-        fields(mail::Handling { deliver_by, ..none }),
+        fields(mail::Handling { deliver_by, ..none.clone() }),
         "Deliver-By-Date: Thu, 20 Nov 2025 09:05:00 +0000"
     );
     let hold_until = Some(at(5));
     assert_eq!(
-        fields(mail::Handling { hold_until, ..none }),
+        fields(mail::Handling { hold_until, ..none.clone() }),
         "Future-Release-Request: until;2025-11-20T09:05:00Z"
     );
     let hold_for = Some(HoldFor(300));
-    assert_eq!(fields(mail::Handling { hold_until, hold_for, ..none }), "Future-Release-Request: for;300");
+    assert_eq!(
+        fields(mail::Handling { hold_until, hold_for, ..none.clone() }),
+        "Future-Release-Request: for;300"
+    );
 }
 
 /// RFC 8689 §5: a report on what was to travel under TLS alone travels so too, and holds the header section alone.

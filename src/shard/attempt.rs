@@ -2,7 +2,15 @@
 //!
 //! `delivery` decides which host is next and what an answer means, `smtp::client` what is said; here is the socket.
 
-use std::{cell::RefCell, collections::VecDeque, mem, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    mem,
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use bridge::{Seat, Ticket};
 use bytes::Bytes;
@@ -32,6 +40,7 @@ use crate::{
     hops::{self, Job, Lane, Place, Turn},
     leases::Lease,
     locate, logins,
+    lots::Owned,
     outbound_tls::{self, Kept},
     outcomes,
     paces::Counted,
@@ -86,7 +95,9 @@ pub(crate) async fn work(
             progress: false,
             connected: false,
             shut_out: false,
+            beyond: Cell::default(),
             asked_for: None,
+            owned: Owned::default(),
             exchanges: None,
             sts_policy: None,
             alone: false,
@@ -134,8 +145,12 @@ struct Worker<'a> {
     connected: bool,
     /// Whether a host did not let us log in.
     shut_out: bool,
+    /// The address of a host that cannot be reached from the source, if all that were tried are such.
+    beyond: Cell<Beyond>,
     /// The destination whose hosts are asked for, and its domain, when they are.
     asked_for: Option<(Box<str>, Domain)>,
+    /// Whose mail that is.
+    owned: Owned,
     /// What the DNS says which hosts these are.
     exchanges: Option<Arc<Answer>>,
     sts_policy: Option<Arc<Policy>>,
@@ -168,6 +183,18 @@ struct Flight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Untried {
     Yes,
+    No,
+}
+
+/// Whether the hosts are those of a family that the source does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Beyond {
+    /// Nobody has looked.
+    #[default]
+    Unknown,
+    /// All so far, this one among them.
+    All(IpAddr),
+    /// There are others.
     No,
 }
 
@@ -323,7 +350,9 @@ impl Worker<'_> {
                     attempt.start()
                 }
                 Step::End(outcome) => {
-                    self.give_up(&outcome);
+                    if !self.leave_to_others() {
+                        self.give_up(&outcome);
+                    }
                     break;
                 }
             };
@@ -334,7 +363,11 @@ impl Worker<'_> {
 
     fn attempt(&mut self) -> Attempt {
         self.asked_for = self.named();
+        self.owned = self.flights.front().map_or_else(Owned::default, |flight| {
+            Owned::of(self.shard, &self.settings, flight.job.destination)
+        });
         (self.exchanges, self.sts_policy) = (None, None);
+        self.beyond.set(Beyond::Unknown);
         let domain = self.domain();
         let seed = self.shard.resolve.random();
         let attempt =
@@ -349,7 +382,7 @@ impl Worker<'_> {
     fn tls_of_site(&self, exchanges: &Answer) -> Option<TlsLevel> {
         let (_, domain) = self.asked_for.as_ref()?;
         let hosts = delivery::Hosts::of(exchanges, &self.settings.own);
-        hosts.rule(domain, &self.settings.site_rules)?.tls
+        hosts.rule(self.owned.owner(), domain, &self.settings.site_rules)?.tls
     }
 
     /// The domain whose hosts are asked for: that of the message which waits longest. Others in the lane have the same.
@@ -377,11 +410,11 @@ impl Worker<'_> {
             self.alone = false;
             return true;
         };
-        let policy = self.sts_policy.as_deref();
+        let (policy, owner) = (self.sts_policy.as_deref(), self.owned.owner());
         let key = self
             .exchanges
             .as_ref()
-            .and_then(|answer| locate::key_of(&self.settings, name, domain, answer, policy));
+            .and_then(|answer| locate::key_of(&self.settings, owner, (name, domain), answer, policy));
         // A name of the domain's own may be in the certificate by which an authority of its choice proves the host (RFC 7672 §3.2.2).
         let by_own_name = match &hop.basis {
             Basis::Dane(host) => host.records.iter().any(|record| record.usage == DaneUsage::TrustAnchor),
@@ -417,7 +450,15 @@ impl Worker<'_> {
         let ways = (&self.settings, self.outlet.as_ref());
         race::run(self.shard, ways, attempt, hop, |told| match told {
             Told::Rival => count(),
-            Told::Failed(failure) => throttles::on_unconnected(self.shard, self.lane, &failure.to_string()),
+            Told::Failed(failure) => {
+                self.beyond.set(Beyond::No);
+                throttles::on_unconnected(self.shard, self.lane, &failure.to_string());
+            }
+            Told::Beyond(address) => {
+                if self.beyond.get() != Beyond::No {
+                    self.beyond.set(Beyond::All(address));
+                }
+            }
         })
         .await
     }
@@ -812,6 +853,26 @@ impl Worker<'_> {
         for job in self.lane.clear() {
             hops::postpone(self.shard, job);
         }
+    }
+
+    /// No host can be reached from the source: where the pool has another one that can, nothing was tried, and mail for the site
+    /// looks for that one.
+    fn leave_to_others(&mut self) -> bool {
+        let (Beyond::All(address), Some(flight)) = (self.beyond.get(), self.flights.front()) else {
+            return false;
+        };
+        let destination = flight.job.destination;
+        self.shard.hops.families.remember(&self.lane.key, address, ring::clock::now());
+        if self.connected || !egress::is_elsewhere(self.shard, &self.settings, self.lane, destination) {
+            return false;
+        }
+        let flights = mem::take(&mut self.flights);
+        self.given = 0;
+        self.give_back(flights);
+        for job in self.lane.clear() {
+            hops::postpone(self.shard, job);
+        }
+        true
     }
 
     /// Messages that were not tried are the queue's again.

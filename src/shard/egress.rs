@@ -4,13 +4,13 @@
 //! located ([`crate::locate`]) at a site that has the name of the source before its own. So lanes, leases, rates and throttles
 //! are those of the source and the site, and what becomes of a source moves mail by having its destinations located anew.
 
-use std::{cell::RefCell, collections::BTreeMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bridge::{Paused, PlanView, Reason, Seat, SourceView, Ticket};
 use config::{ProxyProtocol, Rate};
 use delivery::{
     Judgement, Route, Routes, Sources,
-    egress::{Held, Plan, Pool, Progress, Proxy, SLOTS, Severity, Source, Speech, Standing, slot_of},
+    egress::{Held, Plan, Pool, Progress, Proxy, Severity, Source, Speech, Standing},
     rule_of_site,
 };
 use dns::Name;
@@ -22,7 +22,7 @@ use watch::events::{PoolDry, PoolServed, WarmUpPaused};
 use crate::{
     facts,
     hops::{Job, Lane},
-    locate,
+    locate, lots,
     paces::Counted,
     settings::Settings,
     shard::Shard,
@@ -36,6 +36,8 @@ pub(crate) struct Egress {
     pools: BTreeMap<Box<str>, Pool>,
     /// Pools of tenants.
     tenants: BTreeMap<Tenant, Box<str>>,
+    /// Pools of campaigns.
+    campaigns: BTreeMap<Box<str>, Box<str>>,
     /// Whether a site or a route has one.
     for_all: bool,
     plans: Vec<Plan>,
@@ -76,10 +78,6 @@ pub(crate) enum Admission {
     Later(Duration),
 }
 
-/// Pools that replies have sent messages to, by the number in a lot. For the life of the core.
-#[derive(Default)]
-pub(crate) struct Pools(RefCell<Vec<Box<str>>>);
-
 /// How many pools one after the other may have too much.
 const OVERFLOWS_MAX: usize = 8;
 /// How long nothing is ordered of a lane whose source is out, or has all its connections: then there is another look.
@@ -97,6 +95,10 @@ impl Egress {
             let pool = tenant.pool.as_deref()?;
             Some((locate::tenant(TenantId::of(&tenant.name)), pool.into()))
         });
+        let campaigns = config
+            .campaigns
+            .iter()
+            .filter_map(|campaign| Some((campaign.name.as_str().into(), campaign.pool.as_deref()?.into())));
         Self {
             outlets: config
                 .sources
@@ -105,6 +107,7 @@ impl Egress {
                 .collect(),
             pools: pools.collect(),
             tenants: tenants.collect(),
+            campaigns: campaigns.collect(),
             for_all: config.sites.iter().any(|site| site.pool.is_some())
                 || config.routes.iter().any(|route| route.pool.is_some()),
             plans: config.warm_ups.iter().filter_map(plan).collect(),
@@ -120,14 +123,19 @@ impl Egress {
         !self.pools.is_empty()
     }
 
-    /// Whether some mail of a tenant may leave from a source of its slot.
-    fn may_be_for(&self, tenant: Tenant) -> bool {
-        self.for_all || self.tenants.contains_key(&tenant)
+    /// Whether some mail of a tenant, or of a campaign, may leave from a source of its slot.
+    fn may_be_for(&self, shard: &Shard, (tenant, campaign): (Tenant, Lot)) -> bool {
+        let has_pool = |name: Rc<str>| self.campaigns.contains_key(&*name);
+        self.for_all
+            || self.tenants.contains_key(&tenant)
+            || (!self.campaigns.is_empty() && shard.lots.campaign(campaign).is_some_and(has_pool))
     }
 
-    /// Whether the same tenants' mail may as by another configuration.
+    /// Whether the same mail may as by another configuration.
     pub(crate) fn is_for_the_same(&self, other: &Self) -> bool {
-        self.for_all == other.for_all && self.tenants.keys().eq(other.tenants.keys())
+        self.for_all == other.for_all
+            && self.tenants.keys().eq(other.tenants.keys())
+            && self.campaigns.keys().eq(other.campaigns.keys())
     }
 
     pub(crate) fn outlets(&self) -> impl Iterator<Item = &Rc<Outlet>> {
@@ -247,31 +255,24 @@ fn plan(plan: &config::WarmUp) -> Option<Plan> {
     })
 }
 
-impl Pools {
-    /// The pool in a lot, if a reply has chosen one.
-    pub(crate) fn of(&self, Lot(lot): Lot) -> Option<Box<str>> {
-        let number = lot.checked_sub(1)? / SLOTS;
-        self.0.borrow().get(usize::from(number.checked_sub(1)?)).cloned()
-    }
-
-    /// The lot of a message that a reply has sent to this pool.
-    pub(crate) fn lot(&self, id: QueueId, pool: &str) -> Option<Lot> {
-        let mut pools = self.0.borrow_mut();
-        let place = pools.iter().position(|known| **known == *pool);
-        let place = place.unwrap_or_else(|| {
-            pools.push(pool.into());
-            pools.len() - 1
-        });
-        let number = u16::try_from(place + 1).ok()?;
-        Some(Lot(number.checked_mul(SLOTS)?.checked_add(slot_of(id) + 1)?))
-    }
+/// The lot of a message, of that campaign, that goes to a destination with this key. Who has no pool has no slots, which would have turns
+/// of their own.
+pub(crate) fn lot(shard: &Shard, settings: &Settings, owner: (Tenant, Lot), id: QueueId, key: &str) -> Lot {
+    let is_sent = settings.egress.may_be_for(shard, owner) && Routes::is_sent_key(key);
+    if is_sent { lots::with_slot(owner.1, id) } else { lots::campaign_of(owner.1) }
 }
 
-/// The lot of a tenant's message that goes to a destination with this key. Who has no pool has no lots, which would have turns of
-/// their own.
-pub(crate) fn lot(settings: &Settings, tenant: Tenant, id: QueueId, key: &str) -> Lot {
-    let is_sent = settings.egress.may_be_for(tenant) && Routes::is_sent_key(key);
-    if is_sent { Lot(slot_of(id) + 1) } else { Lot::default() }
+/// As [`lot`], of a message that a reply has sent to a pool, if one has, and there is one of that name.
+pub(crate) fn lot_with_pool(
+    shard: &Shard,
+    settings: &Settings,
+    owner: (Tenant, Lot),
+    id: QueueId,
+    (key, pool): (&str, Option<&str>),
+) -> Lot {
+    let pool = pool.filter(|pool| settings.egress.pools.contains_key(*pool) && Routes::is_sent_key(key));
+    let lot = pool.and_then(|pool| shard.lots.with_pool(owner.1, id, pool));
+    lot.unwrap_or_else(|| self::lot(shard, settings, owner, id, key))
 }
 
 /// The source that mail of a destination leaves from, whose site has this key, and for how long; none where nobody has chosen a
@@ -284,10 +285,19 @@ pub(crate) fn choose(
 ) -> Option<(Box<str>, Duration)> {
     let egress = &settings.egress;
     let mut pool = pool_of(shard, settings, owner, (key, route))?;
-    let slot = owner.1.0.saturating_sub(1) % SLOTS;
+    let slot = lots::slot(owner.1);
     let (now, mut good_for) = (facts::now(), Duration::MAX);
     for _ in 0..OVERFLOWS_MAX {
-        let source = pool.source(slot, |source| shard.egress.standing(source));
+        let stands = |source: &str| shard.egress.standing(source);
+        let beyond = |source: &str| {
+            let outlet = egress.outlets.get(source);
+            outlet
+                .is_some_and(|outlet| shard.hops.families.is_beyond(key, &outlet.source, ring::clock::now()))
+        };
+        // Where nobody can reach the site, it is as if everybody could.
+        let source = pool
+            .source(slot, |source| if beyond(source) { Standing::Out } else { stands(source) })
+            .or_else(|| pool.source(slot, stands));
         tell_dry(shard, &pool.name, source.is_none());
         // Mail whose pool has nothing to leave from waits with the source that would have it.
         let Some(source) = source else { return Some((pool.owner(slot).into(), good_for)) };
@@ -303,7 +313,7 @@ pub(crate) fn choose(
     Some((pool.owner(slot).into(), good_for))
 }
 
-/// Who has chosen: a reply, else the tenant, else the site, else the route.
+/// Who has chosen: a reply, else the campaign, else the tenant, else the site, else the route.
 fn pool_of<'a>(
     shard: &Shard,
     settings: &'a Settings,
@@ -314,9 +324,11 @@ fn pool_of<'a>(
     if !egress.is_used() {
         return None;
     }
-    let by_reply = shard.pools.of(lot);
+    let by_reply = shard.lots.pool(lot);
+    let campaign = if egress.campaigns.is_empty() { None } else { shard.lots.campaign(lot) };
     let names = [
         by_reply.as_deref(),
+        campaign.and_then(|name| egress.campaigns.get(&*name)).map(|pool| &**pool),
         egress.tenants.get(&tenant).map(|pool| &**pool),
         settings.pool_of_site(key),
         route.options.pool.as_deref(),
@@ -344,16 +356,38 @@ pub(crate) fn move_to(shard: &Shard, job: &Job, moves: &[(u32, Arc<str>)], order
         return;
     }
     let (tenant, now) = (queue.tenant(job.destination).unwrap_or_default(), facts::now());
+    let before = queue.lot(job.destination).unwrap_or_default();
     let mut redirects = Vec::with_capacity(moves.len());
     for (recipient, pool) in moves {
         if let Some(lot) =
-            shard.pools.lot(job.id, pool).filter(|_| settings.egress.pools.contains_key(&**pool))
+            shard.lots.with_pool(before, job.id, pool).filter(|_| settings.egress.pools.contains_key(&**pool))
         {
             let destination = locate::intern(&mut queue, (tenant, lot), &key, now);
             redirects.push(Redirect { recipient: *recipient, destination, onward: Onward::Wait });
         }
     }
     queue.redirect(job.id, &redirects, now, orders);
+    note_moved(job.id, orders, &redirects);
+}
+
+/// What is noted of those who have moved says to where: a restart is to try them from there as well.
+fn note_moved(id: QueueId, orders: &mut Vec<Order>, redirects: &[Redirect]) {
+    let mut others = Vec::new();
+    for order in &mut *orders {
+        let Order::Note { id: of, recipients, state, attempts, due, category, .. } = order else { continue };
+        let to = |place: &u32| redirects.iter().find(|redirect| redirect.recipient == *place);
+        if *of != id || !recipients.iter().any(|place| to(place).is_some()) {
+            continue;
+        }
+        for &Redirect { recipient, destination, .. } in recipients.iter().filter_map(to) {
+            let (recipients, state, attempts) = ([recipient][..].into(), *state, *attempts);
+            let (due, category) = (*due, *category);
+            others.push(Order::Note { id, recipients, destination, state, attempts, due, category });
+        }
+        let stay: Vec<u32> = recipients.iter().copied().filter(|place| to(place).is_none()).collect();
+        *recipients = stay[..].into();
+    }
+    orders.append(&mut others);
 }
 
 /// Whether a message may leave by a lane now.
@@ -374,6 +408,11 @@ pub(crate) fn admit(
     };
     if shard.egress.standing(&outlet.source.name) == Standing::Out {
         return or_elsewhere(OUT_FOR);
+    }
+    if shard.hops.families.is_beyond(&lane.key, &outlet.source, ring::clock::now())
+        && is_elsewhere(shard, settings, lane, destination)
+    {
+        return Admission::Elsewhere;
     }
     if let Some(rate) = outlet.message_rate {
         let (paces, now) = (shard.leases.paces(), ring::clock::now());
@@ -450,7 +489,12 @@ fn tell_paused(source: &str, paused: Paused) {
 }
 
 /// Whether mail of a destination would leave from another source by now.
-fn is_elsewhere(shard: &Shard, settings: &Settings, lane: &Lane, destination: Destination) -> bool {
+pub(crate) fn is_elsewhere(
+    shard: &Shard,
+    settings: &Settings,
+    lane: &Lane,
+    destination: Destination,
+) -> bool {
     let owner = owner(shard, destination);
     let Some(route) = lane.route(settings) else { return false };
     let chosen = choose(shard, settings, owner, (&lane.key, route));

@@ -26,6 +26,7 @@ use crate::{
     attempt,
     egress::{self, Admission},
     facts,
+    families::Families,
     leases::{Lease, Leases, Letter, Use},
     logins::{Derived, Tokens},
     outcomes,
@@ -46,6 +47,8 @@ pub(crate) struct Hops {
     pub(crate) tls_memory: RefCell<TlsMemory>,
     /// Which kinds of addresses lead anywhere.
     pub(crate) ways: Ways,
+    /// Which kinds sites have alone.
+    pub(crate) families: Families,
     /// Passwords, as servers want them.
     pub(crate) derived: Derived,
     /// Tokens that programs have said.
@@ -78,6 +81,7 @@ impl Default for Hops {
             lanes: RefCell::default(),
             tls_memory: RefCell::new(TlsMemory::new(TlsMemoryLimits::default())),
             ways: Ways::default(),
+            families: Families::default(),
             derived: Derived::default(),
             tokens: Tokens::default(),
             workers: Cell::new(0),

@@ -9,7 +9,8 @@
 //! - `inject`      the same for a message that the pool brings: a session without a socket
 //! - `journals`    groups written and synced; segments made and recycled
 //! - `schedule`    queue events in, orders out
-//! - `locate`      which destinations are one site; `egress` from which source their mail leaves
+//! - `locate`      which destinations are one site; `egress` from which source their mail leaves, `campaigns` what it is of, `lots` both as
+//!   the queue is told, `families` from which sources a site can be reached
 //! - `hops`        lanes: what waits for a destination, and who has a connection there
 //! - `attempt`     one worker: hosts, sessions, transactions; `outlet` a connection from a source, `talk` what goes over a connection of
 //!   which we are the client, `logins` by what we log in, `race` who is there first, `conversions` what the next hop can take
@@ -29,6 +30,7 @@ mod authenticity;
 mod balance;
 mod budget;
 mod caller;
+mod campaigns;
 mod connection;
 mod consent;
 mod control;
@@ -36,6 +38,7 @@ mod conversions;
 mod crowd;
 mod egress;
 mod facts;
+mod families;
 mod fetch;
 mod health;
 mod hops;
@@ -45,6 +48,7 @@ mod journals;
 mod leases;
 mod locate;
 mod logins;
+mod lots;
 mod means;
 mod operate;
 mod outbound_tls;

@@ -15,14 +15,20 @@ use std::{
 };
 
 use delivery::{
-    Demand, Hosts, Routes, StsUse,
+    Demand, Hosts, Owner, Routes, StsUse,
     sts::{self, Look, Policy},
 };
 use dns::{Answer, Kind, Name, Outcome, Question, Records};
 use mail::{Domain, TenantId, Timestamp};
 use queue::{Destination, Lot, Queue, Tenant, Whereabouts};
 
-use crate::{egress, facts, schedule, settings::Settings, shard::Shard};
+use crate::{
+    egress, facts,
+    lots::{self, Owned},
+    schedule,
+    settings::Settings,
+    shard::Shard,
+};
 
 /// Destinations that are being located.
 #[derive(Default)]
@@ -44,7 +50,7 @@ pub(crate) const fn tenant(TenantId(id): TenantId) -> Tenant {
 /// The number of the destination of a tenant's lot that has this key, and that routes have given.
 pub(crate) fn intern(queue: &mut Queue, owner: (Tenant, Lot), key: &str, now: Timestamp) -> Destination {
     let whereabouts = match (Routes::domain_of_key(key), owner.1) {
-        (None, Lot(0)) => Whereabouts::Own,
+        (None, lot) if lots::leaving_of(lot) == Lot::default() => Whereabouts::Own,
         // From which source it leaves is asked for as well.
         (Some(_), _) | (None, _) => Whereabouts::Asked,
     };
@@ -66,7 +72,7 @@ async fn run(shard: Rc<Shard>) {
         let Some(next) = shard.locating.waiting.borrow_mut().pop_front() else { break };
         let key: Option<Box<str>> = shard.queue.borrow().name(next).map(Into::into);
         let Some(key) = key else { continue };
-        let (site, good_for) = locate(&shard, &key).await;
+        let (site, good_for) = locate(&shard, next, &key).await;
         let (site, good_for) = from_source(&shard, next, &key, site, good_for);
         let mut orders = Vec::new();
         shard.queue.borrow_mut().on_located(next, &site, good_for, facts::now(), &mut orders);
@@ -93,7 +99,7 @@ fn from_source(
 }
 
 /// The site of a key, and for how long.
-async fn locate(shard: &Shard, key: &str) -> (Box<str>, Duration) {
+async fn locate(shard: &Shard, destination: Destination, key: &str) -> (Box<str>, Duration) {
     let alone = || (key.into(), GOOD_FOR_MIN);
     let Some(domain) = Routes::domain_of_key(key) else { return alone() };
     let Ok(name) = Name::parse(domain.as_str()) else { return alone() };
@@ -103,7 +109,9 @@ async fn locate(shard: &Shard, key: &str) -> (Box<str>, Duration) {
     let answer = asked.await;
     let settings = shard.settings();
     let Ok(policy) = policy else { return alone() };
-    let Some(site) = key_of(&settings, key, &domain, &answer, policy.as_deref()) else { return alone() };
+    let owned = Owned::of(shard, &settings, destination);
+    let found = key_of(&settings, owned.owner(), (key, &domain), &answer, policy.as_deref());
+    let Some(site) = found else { return alone() };
     // A reload has changed what was asked for: it is asked again at once.
     let good_for = if Rc::ptr_eq(&before, &settings) {
         answer.ttl.clamp(GOOD_FOR_MIN, GOOD_FOR_MAX)
@@ -113,19 +121,19 @@ async fn locate(shard: &Shard, key: &str) -> (Box<str>, Duration) {
     (site, good_for)
 }
 
-/// The key of the lane that mail of a domain may share, by what the DNS and its policy say; none: it stays alone.
+/// The key of the lane that this one's mail for a domain may share, by what the DNS and its policy say; none: it stays alone.
 ///
 /// Whoever connects asks this again with what it has found out itself: a domain that has other hosts by now is not to lead
 /// others' mail there.
 pub(crate) fn key_of(
     settings: &Settings,
-    key: &str,
-    domain: &Domain,
+    owner: Owner<'_>,
+    (key, domain): (&str, &Domain),
     exchanges: &Answer,
     policy: Option<&Policy>,
 ) -> Option<Box<str>> {
     let route = settings.routes.route_of_key(key)?;
-    let site = Hosts::of(exchanges, &settings.own).site(domain, &settings.site_rules)?;
+    let site = Hosts::of(exchanges, &settings.own).site(owner, domain, &settings.site_rules)?;
     let site = delivery::marked(site, exchanges.security, policy);
     Some(settings.routes.site_key(route, Routes::demand_of_key(key), &site))
 }

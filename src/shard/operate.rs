@@ -16,6 +16,7 @@ use watch::{QueueAction, ShardMetrics, events::Operated};
 
 use crate::{
     facts, locate,
+    lots::{self, Owned},
     recover::Slice,
     reroute, schedule,
     shard::{Shard, priority},
@@ -58,7 +59,7 @@ pub(crate) async fn list(shard: &Rc<Shard>, listing: &Listing) -> Page {
     let limit = listing.limit.clamp(1, STEP);
     let began = ring::clock::now();
     let meant = Meant::now(filter);
-    let page = meant.with_filter(|filter| shard.queue.borrow().list(filter, cursor, limit));
+    let page = meant.with_filter(shard, |filter| shard.queue.borrow().list(filter, cursor, limit));
     let looked = ring::clock::now().saturating_sub(began);
     let (mut entries, mut messages) = (Vec::new(), 0);
     for id in ids(&page.items) {
@@ -88,6 +89,7 @@ pub(crate) async fn show(shard: &Rc<Shard>, id: QueueId, meant: Option<&Meant<'_
         filter.sender.as_ref().is_none_or(|pattern| pattern.matches_reverse_path(&envelope.reverse_path))
             && filter.priority.is_none_or(|class| class == entry.priority)
             && tenant(filter).is_none_or(|tenant| tenant == locate::tenant(envelope.handling.tenant))
+            && campaign_matches(shard, filter, &envelope.handling)
             && meant.age_matches(entry.received_at);
     if !matches {
         return None;
@@ -123,7 +125,9 @@ fn entry(
         let last = shard.last(id, state.recipient);
         let domain = address.map_or("", |recipient| recipient.address.domain_str());
         let category = last.as_ref().map(|last| {
+            let owned = Owned::of(shard, &settings, state.destination);
             let refused = delivery::Refused::kept(&last.text, last.status, &last.host, domain);
+            let refused = delivery::Refused { owner: owned.owner(), ..refused };
             settings.reply_rules.classify(&refused).category
         });
         let destination = queue.name(state.destination).unwrap_or_default();
@@ -151,6 +155,7 @@ fn entry(
         size: message.size,
         priority: Class::from(priority(&envelope.handling)),
         tenant,
+        campaign: envelope.handling.campaign.as_deref().map(ToOwned::to_owned),
         sender: envelope.reverse_path.address().map(ToString::to_string).unwrap_or_default(),
         recipients_total: recipients.len().try_into().unwrap_or(u32::MAX),
         recipients,
@@ -212,6 +217,24 @@ fn tenant(filter: &Filter) -> Option<queue::Tenant> {
     Some(locate::tenant(if name.is_empty() { TenantId::NOBODY } else { TenantId::of(name) }))
 }
 
+/// The lot of the campaign that is meant, where it is one that the queue knows, by the name of its `[[campaign]]`; of one that no mail is
+/// of, no lot.
+fn campaign(shard: &Shard, filter: &Filter) -> Option<Option<queue::Lot>> {
+    let settings = shard.settings();
+    let name = settings.campaigns.called(filter.campaign.as_deref()?)?;
+    Some(shard.lots.known_campaign(name))
+}
+
+/// Whether a message is of the campaign that is meant: by the name of its `[[campaign]]`, or as it says itself where no campaign is called so.
+fn campaign_matches(shard: &Shard, filter: &Filter, handling: &mail::Handling) -> bool {
+    let Some(wanted) = &filter.campaign else { return true };
+    let settings = shard.settings();
+    match settings.campaigns.called(wanted) {
+        Some(name) => settings.campaigns.of(handling) == Some(name),
+        None => handling.campaign.as_deref().is_some_and(|said| said.eq_ignore_ascii_case(wanted)),
+    }
+}
+
 /// Who is meant, and as of when.
 #[derive(Clone, Copy)]
 pub(crate) struct Meant<'a> {
@@ -241,13 +264,14 @@ impl<'a> Meant<'a> {
     }
 
     /// Does something with what the queue can select by itself.
-    fn with_filter<T>(&self, action: impl FnOnce(&queue::Filter<'_>) -> T) -> T {
+    fn with_filter<T>(&self, shard: &Shard, action: impl FnOnce(&queue::Filter<'_>) -> T) -> T {
         let filter = self.filter;
-        let tenant = tenant(filter);
+        let (tenant, campaign) = (tenant(filter), campaign(shard, filter));
         let of = |name: &str, place: &Place<'_>| place.site.is_some_and(|site| why::is_called(site, name));
         let place = |place: &Place<'_>| {
             filter.destination.as_ref().is_none_or(|name| **name == *place.destination)
                 && tenant.is_none_or(|tenant| tenant == place.tenant)
+                && campaign.is_none_or(|lot| lot == Some(lots::campaign_of(place.lot)))
                 && filter.site.as_ref().is_none_or(|name| of(name, place))
                 // Mail that goes by the DNS goes to a domain, so that most of it need not be read.
                 && filter.recipient.as_ref().is_none_or(|pattern| {
@@ -257,6 +281,7 @@ impl<'a> Meant<'a> {
         };
         let asks = filter.destination.is_some()
             || tenant.is_some()
+            || campaign.is_some()
             || filter.site.is_some()
             || filter.recipient.is_some();
         // A moment that is as long ago, to the second that the queue keeps.
@@ -300,7 +325,7 @@ pub(crate) async fn change(shard: &Rc<Shard>, change: &Change, at: u64) -> Optio
     }
     let _under_way = UnderWay::begin(shard, change.pace);
     let began = ring::clock::now();
-    let (progress, messages) = match simple(filter, deed) {
+    let (progress, messages) = match simple(shard, filter, deed) {
         Some(Simple::Message(id)) => (command_message(shard, deed, id), 1),
         Some(Simple::Groups) => (slice(shard, deed, &meant, at), 0),
         None => read_slice(shard, deed, &meant, at).await,
@@ -358,7 +383,7 @@ enum Simple {
     Groups,
 }
 
-fn simple(filter: &Filter, deed: Deed<'_>) -> Option<Simple> {
+fn simple(shard: &Shard, filter: &Filter, deed: Deed<'_>) -> Option<Simple> {
     match (filter.id, deed) {
         // Where mail goes then, its recipients' domains say.
         (_, Deed::Reroute(_)) => None,
@@ -367,7 +392,10 @@ fn simple(filter: &Filter, deed: Deed<'_>) -> Option<Simple> {
             (*filter == only).then_some(Simple::Message(id))
         }
         (Some(_), Deed::Count) => None,
-        (None, Deed::Command(_) | Deed::Count) => (!filter.reads_messages()).then_some(Simple::Groups),
+        (None, Deed::Command(_) | Deed::Count) => {
+            let is_said = filter.campaign.is_some() && campaign(shard, filter).is_none();
+            (!filter.reads_messages() && !is_said).then_some(Simple::Groups)
+        }
     }
 }
 
@@ -449,7 +477,7 @@ fn slice(shard: &Rc<Shard>, deed: Deed<'_>, meant: &Meant<'_>, at: u64) -> Progr
     let slice = Slice::begin();
     let mut all = Progress { next: Some(at), ..Progress::default() };
     while let Some(cursor) = all.next.and_then(cursor) {
-        let (matched, changed, next) = meant.with_filter(|filter| match deed {
+        let (matched, changed, next) = meant.with_filter(shard, |filter| match deed {
             Deed::Command(command) => {
                 let progress = step(shard, command, queue::Selector::Matching(filter), cursor);
                 (progress.matched, progress.changed, progress.next)
@@ -499,7 +527,7 @@ async fn read_slice(shard: &Rc<Shard>, deed: Deed<'_>, meant: &Meant<'_>, at: u6
         None => {
             let Some(from) = cursor(at) else { return (Progress::default(), 0) };
             let queue = shard.queue.borrow();
-            let page = meant.with_filter(|filter| queue.list(filter, from, STEP));
+            let page = meant.with_filter(shard, |filter| queue.list(filter, from, STEP));
             let (of, next) = (queue.end(), page.next);
             let looked = next.unwrap_or(of).0.saturating_sub(from.0).into();
             let next = next.map(|next| next.0.into());
@@ -534,7 +562,7 @@ pub(crate) async fn command_matching(
     filter: &Filter,
     at: u64,
 ) -> Progress {
-    match simple(filter, Deed::Command(command)) {
+    match simple(shard, filter, Deed::Command(command)) {
         Some(Simple::Message(id)) => command_message(shard, Deed::Command(command), id),
         Some(Simple::Groups) => slice(shard, Deed::Command(command), &Meant::now(filter), at),
         None => read_slice(shard, Deed::Command(command), &Meant::now(filter), at).await.0,

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
 
-use delivery::{Action, Diagnostic, Judgement, Outcome, Report, Routes, Teller};
+use delivery::{Action, Diagnostic, Judgement, Outcome, Owner, Report, Routes, Teller};
 use journal::{Last, Phase};
 use mail::{Category, Envelope, Status};
 use queue::Order;
@@ -11,6 +11,7 @@ use watch::{Category as CountedCategory, Outcome as Counted, events};
 use crate::{
     consent, egress, facts,
     hops::Job,
+    lots::Owned,
     retry::{self, Refused},
     schedule,
     shard::{Shard, since},
@@ -44,8 +45,10 @@ pub(crate) fn end(
     let now = facts::now();
     shard.metrics.delivery.attempt.record_duration(ended.took);
     let lot = shard.queue.borrow().lot(job.destination).unwrap_or_default();
-    let left_from = shard.pools.of(lot);
-    let judged = |(place, outcome)| judge(shard, ended, (place, outcome), left_from.as_deref());
+    let left_from = shard.lots.pool(lot);
+    let owned = Owned::of(shard, &shard.settings(), job.destination);
+    let judged =
+        |(place, outcome)| judge(shard, ended, (place, outcome), (owned.owner(), left_from.as_deref()));
     let mut outcomes: Vec<_> =
         ended.outcomes.iter().map(|(place, outcome)| judged((*place, outcome))).collect();
     let mut told = Vec::with_capacity(outcomes.len());
@@ -63,7 +66,8 @@ pub(crate) fn end(
             }
             Outcome::Deferred(report) => {
                 shard.remember_last(job.id, *place, last(outcome));
-                let deferral = deferral(shard, job, ended, (*place, destination), report, judgement.as_ref());
+                let judged = (report, judgement.as_ref());
+                let deferral = deferral(shard, job, ended, (*place, destination, owned.owner()), judged);
                 *retry = deferral.1;
                 queue::Outcome::Deferred(deferral.0)
             }
@@ -129,14 +133,14 @@ fn judge<'a>(
     shard: &Shard,
     ended: &Ended<'_>,
     (place, outcome): (u32, &'a Outcome),
-    left_from: Option<&str>,
+    (owner, left_from): (Owner<'_>, Option<&str>),
 ) -> Judged<'a> {
     if matches!(outcome, Outcome::Delivered(..)) {
         return Judged { place, outcome: Cow::Borrowed(outcome), judgement: None, retry: None };
     }
     let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
     let domain = recipient.map_or("", |recipient| recipient.address.domain_str());
-    let judgement = shard.settings().reply_rules.judge(outcome, domain);
+    let judgement = shard.settings().reply_rules.judge(outcome, domain, owner);
     let instead = judgement.as_ref().and_then(|judgement| judgement.instead(outcome, left_from));
     let outcome = instead.map_or(Cow::Borrowed(outcome), Cow::Owned);
     Judged { place, outcome, judgement, retry: None }
@@ -147,9 +151,8 @@ fn deferral(
     shard: &Shard,
     job: &Job,
     ended: &Ended<'_>,
-    (place, to): (u32, Whereto<'_>),
-    report: &Report,
-    judgement: Option<&Judgement>,
+    (place, to, owner): (u32, Whereto<'_>, Owner<'_>),
+    (report, judgement): (&Report, Option<&Judgement>),
 ) -> (queue::Deferral, Option<Arc<str>>) {
     let Some(judgement) = judgement else { return (report.status.into(), None) };
     let recipient = ended.envelope.and_then(|envelope| envelope.recipients.get(place as usize));
@@ -158,6 +161,7 @@ fn deferral(
         shard,
         &Refused {
             id: job.id,
+            owner,
             key: to.name,
             site: to.site,
             domain: recipient.map_or("", |recipient| recipient.address.domain_str()),
@@ -267,6 +271,7 @@ fn note(
         result,
         destination: destination.name,
         site: Some(&*site).filter(|site| **site != *destination.name),
+        campaign: ended.envelope.and_then(|envelope| envelope.handling.campaign.as_deref()),
         source: Routes::source_of_key(destination.site),
         host: report.remote.as_ref().map(|remote| &*remote.name),
         address: report.remote.as_ref().and_then(|remote| remote.socket_address()),

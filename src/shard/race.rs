@@ -41,6 +41,8 @@ pub(crate) enum Told<'a> {
     Rival,
     /// There is none to one of its hosts.
     Failed(&'a ConnectFailure),
+    /// None was tried to one of its hosts, whose family the source does not have.
+    Beyond(IpAddr),
 }
 
 /// Why a host is not there.
@@ -139,6 +141,9 @@ pub(crate) async fn run(
                                 failure
                             }
                             Failed::Family => {
+                                if let Some(address) = hop.remote.address() {
+                                    tell(Told::Beyond(address));
+                                }
                                 ConnectFailure::Other("the source has no address of its family".into())
                             }
                             Failed::Source(trouble) => {

@@ -44,6 +44,9 @@ pub(crate) struct Receiving {
     inquiry: Option<Box<Inquiry>>,
     /// What its header section says to the tenant.
     marks: Marks,
+    standing: Standing,
+    /// And of which campaign it is.
+    campaign: Option<Box<str>>,
 }
 
 /// Whether header fields need SMTPUTF8, "at any level within its MIME structure" (RFC 6531 §3.2).
@@ -133,6 +136,8 @@ impl Receiving {
             upstream: None,
             inquiry: inquiry.map(Box::new),
             marks: Marks::default(),
+            standing,
+            campaign: None,
         }
     }
 
@@ -205,6 +210,7 @@ impl Receiving {
         }
         let arrival =
             Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
+        self.campaign = shard.settings().campaigns.read(self.standing, &self.intake, &summary);
         self.marks = Marks::read(shard, tenant, envelope, &self.intake, &summary)?;
         self.prefix = Some(trace::fields(shard, &arrival, completion, &self.marks.fields));
         Ok(())
@@ -232,6 +238,7 @@ impl Receiving {
             self.intake.close_last_line();
         }
         envelope.handling.list = self.marks.list;
+        envelope.handling.campaign = self.campaign.take();
         let (id, size) = (self.id, self.intake.size());
         let entered = match consent::enter(shard, &mut envelope, &self.marks).await {
             Ok(Passage::New(entered)) => Ok(entered),
@@ -382,6 +389,7 @@ impl Committed {
             cert: certificate,
             msgid: msgid.as_deref(),
             tenant: tenants.get(&envelope.handling.tenant).map(|name| &**name),
+            campaign: envelope.handling.campaign.as_deref(),
             spf: self.results.map(|results| results.spf.label()),
             dkim: self.results.map(|results| results.dkim.label()),
             dmarc: self.results.map(|results| results.dmarc.label()),

@@ -67,6 +67,7 @@ fn rule(rule: &ReplyRule) -> Rule {
         domains: rule.domains.iter().map(settings::pattern).collect(),
         hosts: rule.hosts.iter().map(settings::pattern).collect(),
         stages: rule.stages.iter().map(stage).collect(),
+        owners: settings::owners(&rule.tenants, &rule.campaigns),
         category: rule.category,
         action: match rule.action {
             ReplyAction::None => Action::None,

@@ -22,7 +22,7 @@ use watch::events::Rerouted;
 use crate::{
     egress, facts,
     hops::{self, Job},
-    locate, outcomes, schedule,
+    locate, lots, outcomes, schedule,
     settings::Settings,
     shard::{Held, Shard},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Reroute {
     keys: RefCell<HashSet<Arc<str>>>,
     /// Whether any key may.
     all: Cell<bool>,
+    /// Whether a message may be of another campaign now, which its envelope says.
+    campaigns: Cell<bool>,
     walk: Cell<Walk>,
     /// Recipients whom the walk, or a worker meanwhile, has given another way.
     moved: Cell<u64>,
@@ -95,11 +97,15 @@ pub(crate) fn begin(shard: &Rc<Shard>, before: &Settings) {
     let settings = shard.settings();
     // Mail from before somebody had a pool has no part in it yet.
     let has_pools = !settings.egress.is_for_the_same(&before.egress);
-    if before.routes.leads_alike(&settings.routes) && !has_pools {
+    let has_campaigns = settings.campaigns != before.campaigns;
+    if before.routes.leads_alike(&settings.routes) && !has_pools && !has_campaigns {
         return;
     }
-    if has_pools {
+    if has_pools || has_campaigns {
         state.all.set(true);
+    }
+    if has_campaigns {
+        state.campaigns.set(true);
     }
     state.generation.set(Generation(state.generation.get().0.wrapping_add(1)));
     state.keys.borrow_mut().extend(before.routes.shared_keys_changed(&settings.routes));
@@ -143,6 +149,7 @@ async fn walk(shard: Rc<Shard>) {
     state.walk.set(Walk::Ended);
     state.keys.borrow_mut().clear();
     state.all.set(false);
+    state.campaigns.set(false);
     state.ended.notify_all();
     let (nrcpt, took) = (state.moved.take(), ring::clock::now().saturating_sub(began));
     Rerouted { shard: shard.number, id: None, nrcpt, took: Some(took) }.emit(facts::now().0);
@@ -164,7 +171,8 @@ fn page(shard: &Shard, cursor: Cursor) -> (Vec<(QueueId, Wanted)>, Option<Cursor
     for group in page.items {
         let wanted = *destinations.entry(group.destination).or_insert_with(|| {
             let key = queue.name(group.destination).filter(|key| is_concerned(shard, &settings, key))?;
-            Some(if Routes::domain_of_key(key).is_some() { Wanted::Nothing } else { Wanted::Envelope })
+            let is_known = Routes::domain_of_key(key).is_some() && !shard.reroute.campaigns.get();
+            Some(if is_known { Wanted::Nothing } else { Wanted::Envelope })
         });
         // What is in an attempt is looked at when that has ended.
         let Some(wanted) = wanted.filter(|_| group.state != State::Running) else { continue };
@@ -222,7 +230,10 @@ pub(crate) fn by_choice(shard: &Rc<Shard>, entry: &bridge::Entry, to: Option<&st
                 Held::No => Onward::Send,
             };
             let tenant = queue.tenant(state.destination).unwrap_or_default();
-            let lot = egress::lot(&settings, tenant, entry.id, &way.key);
+            let before = queue.lot(state.destination).unwrap_or_default();
+            let pool = shard.lots.pool(before);
+            let to = (&*way.key, pool.as_deref());
+            let lot = egress::lot_with_pool(shard, &settings, (tenant, before), entry.id, to);
             let destination = locate::intern(&mut queue, (tenant, lot), &way.key, facts::now());
             Some(Redirect { recipient: state.recipient, destination, onward })
         };
@@ -296,6 +307,7 @@ pub(crate) fn try_divert(shard: &Rc<Shard>, mut job: Job, envelope: &Envelope) -
 /// Where the recipients of a message go that go elsewhere now. Without the envelope, those whose domain is known.
 fn redirects(shard: &Shard, id: QueueId, envelope: Option<&Envelope>) -> Vec<Redirect> {
     let (settings, mut queue) = (shard.settings(), shard.queue.borrow_mut());
+    let campaign = envelope.map(|envelope| shard.lots.of_campaign(settings.campaigns.of(&envelope.handling)));
     let mut redirects = Vec::new();
     for state in queue.states(id).unwrap_or_default() {
         let Some(key) = queue.name(state.destination) else { continue };
@@ -318,10 +330,17 @@ fn redirects(shard: &Shard, id: QueueId, envelope: Option<&Envelope>) -> Vec<Red
             Held::Yes => (way.key, Onward::Hold),
         };
         let tenant = queue.tenant(state.destination).unwrap_or_default();
-        let lot = egress::lot(&settings, tenant, id, &name);
         let before = queue.lot(state.destination).unwrap_or_default();
-        if *name != *key || (before == Lot::default() && lot != before) {
-            // Whoever merely has a source now waits until the same time.
+        let campaign = campaign.unwrap_or_else(|| lots::campaign_of(before));
+        let pool = shard.lots.pool(before);
+        let mut lot =
+            egress::lot_with_pool(shard, &settings, (tenant, campaign), id, (&name, pool.as_deref()));
+        if *name == *key && lots::leaving_of(before) != Lot::default() {
+            // Who has a slot keeps it, and what a reply has chosen.
+            lot = lots::joined(campaign, before);
+        }
+        if *name != *key || lot != before {
+            // Whoever merely has a source now, or is of another campaign, waits until the same time.
             let onward = if *name == *key { Onward::Wait } else { onward };
             let destination = locate::intern(&mut queue, (tenant, lot), &name, facts::now());
             redirects.push(Redirect { recipient: state.recipient, destination, onward });

@@ -278,11 +278,14 @@ fn put(shard: &Shard, settings: &Settings, id: QueueId, entry: &Entry, now: Time
         (TlsDemand::Required, ReturnPath::Address) => Demand::Required,
         (TlsDemand::Required, ReturnPath::Null) => Demand::Preferred,
     };
+    let handling = &entry.facts.handling;
+    let campaign = shard.lots.of_campaign(settings.campaigns.of(handling));
+    let owner = (locate::tenant(handling.tenant), campaign);
     let mut states = entry.states.iter().peekable();
     let mut recipients = Vec::new();
     for (place, domain) in (0..entry.placement.recipients).zip(entry.facts.domains()) {
         while states.next_if(|(other, _)| *other < place).is_some() {}
-        let (state, attempts, due, status, category, chosen) =
+        let (state, attempts, due, status, category, chosen, pool) =
             match states.next_if(|(other, _)| *other == place) {
                 Some((_, state)) => match state.phase {
                     Phase::Delivered | Phase::Untold | Phase::Failed | Phase::Removed => continue,
@@ -293,17 +296,17 @@ fn put(shard: &Shard, settings: &Settings, id: QueueId, entry: &Entry, now: Time
                         state.last.as_ref().and_then(|last| last.status),
                         state.category,
                         state.route.as_deref(),
+                        state.pool.as_deref(),
                     ),
                 },
-                None => (State::Ready, 0, now, None, None, None),
+                None => (State::Ready, 0, now, None, None, None, None),
             };
         let Ok(domain) = mail::Domain::parse(domain) else { continue };
         let way = settings.way_by(chosen, &domain, demand);
         // A route that holds now holds what was not tried yet.
         let state = if way.via == Held::Yes && state == State::Ready { State::Held } else { state };
-        let tenant = locate::tenant(entry.facts.handling.tenant);
-        let lot = egress::lot(settings, tenant, id, &way.key);
-        let destination = locate::intern(&mut queue, (tenant, lot), &way.key, now);
+        let lot = egress::lot_with_pool(shard, settings, owner, id, (&way.key, pool));
+        let destination = locate::intern(&mut queue, (owner.0, lot), &way.key, now);
         recipients.push(RecipientState {
             recipient: place,
             destination,

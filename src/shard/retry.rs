@@ -4,13 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use config::{Config, RetrySenders};
 use delivery::{
-    Action, Answerable, Judgement, MailClass, Plan, PlannedWait, RefusedMail, RetryRule, RetryRules, Routes,
+    Action, Answerable, Judgement, MailClass, Owner, Plan, PlannedWait, RefusedMail, RetryRule, RetryRules,
+    Routes,
 };
 use mail::{QueueId, Span, Status};
 use queue::{Kind, Priority, Wait};
 use watch::RetryWait;
 
-use crate::{settings, shard::Shard};
+use crate::{lots::Owned, settings, shard::Shard};
 
 /// The name of the rule that `queue.greylist-retry` makes.
 const GREYLISTED: &str = "greylisted";
@@ -59,6 +60,7 @@ fn rule(rule: &config::Retry) -> RetryRule {
             RetrySenders::Address => Some(Answerable::Yes),
             RetrySenders::Null => Some(Answerable::No),
         },
+        owners: settings::owners(&rule.tenants, &rule.campaigns),
         first: rule.first,
         hint: rule.hint,
         waits: rule.retry.clone(),
@@ -70,6 +72,8 @@ fn rule(rule: &config::Retry) -> RetryRule {
 /// A refusal of a recipient.
 pub(crate) struct Refused<'a> {
     pub(crate) id: QueueId,
+    /// Whose mail it is.
+    pub(crate) owner: Owner<'a>,
     /// Where it goes.
     pub(crate) key: &'a str,
     /// Who said it.
@@ -106,6 +110,7 @@ pub(crate) fn plan(shard: &Shard, refused: &Refused<'_>) -> Plan {
         domain: refused.domain,
         class,
         answerable,
+        owner: refused.owner,
         attempts: refused.attempts,
     })
 }
@@ -114,9 +119,11 @@ pub(crate) fn plan(shard: &Shard, refused: &Refused<'_>) -> Plan {
 pub(crate) fn remembered(shard: &Shard, id: QueueId, state: &queue::RecipientState, domain: &str) -> Plan {
     let settings = shard.settings();
     let last = shard.last(id, state.recipient);
+    let owned = Owned::of(shard, &settings, state.destination);
     let judgement = match (&last, state.category) {
         (Some(last), _) => {
             let refused = delivery::Refused::kept(&last.text, last.status, &last.host, domain);
+            let refused = delivery::Refused { owner: owned.owner(), ..refused };
             let judgement = settings.reply_rules.classify(&refused);
             // What was answered, and not only what, was known then.
             Judgement { category: state.category.unwrap_or(judgement.category), ..judgement }
@@ -135,6 +142,7 @@ pub(crate) fn remembered(shard: &Shard, id: QueueId, state: &queue::RecipientSta
         shard,
         &Refused {
             id,
+            owner: owned.owner(),
             key: &key,
             site: &site,
             domain,

@@ -81,7 +81,7 @@ fn settle(shard: &Rc<Shard>, order: Order) {
         // All of them have ended while it waited.
         Order::Note { recipients, .. } if recipients.is_empty() => {}
         Order::Note { id, recipients, destination, state, attempts, due, category } => {
-            let route = chosen(shard, destination);
+            let (route, pool) = (chosen(shard, destination), chosen_pool(shard, destination));
             let warning =
                 shard.queue.borrow().message(id).map_or(Warning::Unwanted, |message| message.warning);
             let states = recipients.iter().map(|place| {
@@ -92,8 +92,8 @@ fn settle(shard: &Rc<Shard>, order: Order) {
                     State::Held => Phase::Held,
                 };
                 let delay_notice = notice(warning);
-                let (attempts, route) = (attempts.into(), route.clone());
-                (*place, RecipientState { phase, attempts, due, delay_notice, last, category, route })
+                let (attempts, route, pool) = (attempts.into(), route.clone(), pool.clone());
+                (*place, RecipientState { phase, attempts, due, delay_notice, last, category, route, pool })
             });
             shard.note(id, Note::Transition(id, states.collect()));
             shard.forget_content(id);
@@ -253,12 +253,19 @@ pub(crate) fn journal_state(
         last: shard.last(id, state.recipient),
         category: state.category,
         route: chosen(shard, state.destination),
+        pool: chosen_pool(shard, state.destination),
     }
 }
 
 /// The route by which an operator sends what goes there.
 fn chosen(shard: &Shard, destination: Destination) -> Option<Box<str>> {
     shard.queue.borrow().name(destination).and_then(Routes::chosen_of_key).map(Into::into)
+}
+
+/// The pool that a reply has chosen for what goes there.
+fn chosen_pool(shard: &Shard, destination: Destination) -> Option<Box<str>> {
+    let lot = shard.queue.borrow().lot(destination).unwrap_or_default();
+    shard.lots.pool(lot).map(|name| (&*name).into())
 }
 
 const fn notice(warning: Warning) -> DelayNotice {

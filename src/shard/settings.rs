@@ -14,9 +14,9 @@ use config::{
     ListenerTls, Rate,
 };
 use delivery::{
-    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Own, Pattern, Place, RetryRules,
-    ReversePaths, Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits, TlsLevel, Via,
-    rule_of_site,
+    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Own, Owners, Pattern, Place,
+    RetryRules, ReversePaths, Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits,
+    TlsLevel, Via, rule_of_site,
 };
 use dns::Name;
 use mail::{Domain, Envelope, TenantId};
@@ -31,6 +31,7 @@ use tls::{Credentials, ServerConfig};
 use trust::Signer;
 
 use crate::{
+    campaigns::Campaigns,
     consent::Consent,
     crowd::{Prefixes, Rates},
     egress::Egress,
@@ -116,6 +117,10 @@ pub(crate) struct Settings {
     pub(crate) consent: Consent,
     /// What tenants are called.
     pub(crate) tenants: BTreeMap<TenantId, Rc<str>>,
+    /// And by the numbers that the queue knows them under.
+    pub(crate) tenant_names: BTreeMap<queue::Tenant, Rc<str>>,
+    /// Which campaign mail is of.
+    pub(crate) campaigns: Campaigns,
     /// Destinations that are located at once.
     pub(crate) located_at_once: usize,
     /// How long a connection is busy before another core may have its place.
@@ -237,6 +242,12 @@ impl Settings {
                 .iter()
                 .map(|tenant| (TenantId::of(&tenant.name), tenant.name.as_str().into()))
                 .collect(),
+            tenant_names: config
+                .tenants
+                .iter()
+                .map(|tenant| (locate::tenant(TenantId::of(&tenant.name)), tenant.name.as_str().into()))
+                .collect(),
+            campaigns: Campaigns::new(config),
             consent: Consent::new(config),
             located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,
@@ -559,6 +570,7 @@ fn site_rule(site: &config::Site) -> SiteRule {
         name: site.name.as_str().into(),
         hosts: patterns(&site.hosts),
         domains: patterns(&site.domains),
+        owners: owners(&site.tenants, &site.campaigns),
         tls: site.tls.map(|tls| match tls {
             config::SiteTls::Required => TlsLevel::Required,
             config::SiteTls::Verified => TlsLevel::Verified,
@@ -569,6 +581,12 @@ fn site_rule(site: &config::Site) -> SiteRule {
 fn srs(srs: &config::Srs) -> Option<Srs> {
     let secrets = srs.secrets.iter().map(config::Secret::expose);
     Some(Srs::new(srs.domain.as_ref()?, secrets, srs.lifetime))
+}
+
+/// Whose mail a rule is for.
+pub(crate) fn owners(tenants: &[String], campaigns: &[String]) -> Owners {
+    let names = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+    Owners { tenants: names(tenants), campaigns: names(campaigns) }
 }
 
 fn returns(bounces: &config::Bounces) -> Option<Returns> {

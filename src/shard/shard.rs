@@ -29,6 +29,7 @@ use crate::{
     journals::{Journals, Note},
     leases::Leases,
     locate::{self, Locating},
+    lots::Lots,
     operate::Operating,
     reroute::{self, Reroute},
     resolve::Resolve,
@@ -70,7 +71,7 @@ pub(crate) struct Shard {
     /// What the host knows of its sources.
     pub(crate) egress: bridge::Egress,
     /// Pools that replies have chosen.
-    pub(crate) pools: egress::Pools,
+    pub(crate) lots: Lots,
     /// How TLS went with next hops.
     pub(crate) tally: RefCell<Tally>,
     /// Whether mail is being looked for that a client asked for.
@@ -221,7 +222,7 @@ impl Shard {
             deliveries,
             tenancy,
             egress,
-            pools: egress::Pools::default(),
+            lots: Lots::default(),
             tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
@@ -428,11 +429,12 @@ impl Shard {
         let now = facts::now();
         let mut orders = Vec::new();
         let (settings, tenant) = (self.settings(), locate::tenant(envelope.handling.tenant));
+        let campaign = self.lots.of_campaign(settings.campaigns.of(&envelope.handling));
         let mut queue = self.queue.borrow_mut();
         let destinations: Vec<(u32, Destination)> = (0..)
             .zip(ways)
             .map(|(place, way)| {
-                let lot = egress::lot(&settings, tenant, id, &way.key);
+                let lot = egress::lot(self, &settings, (tenant, campaign), id, &way.key);
                 (place, locate::intern(&mut queue, (tenant, lot), &way.key, now))
             })
             .collect();

@@ -202,7 +202,7 @@ async fn entry(shard: &Shard, committer: &Committer, id: QueueId) -> Result<Entr
         size: u64::from(placement.inline_len) + extents.sum::<u64>(),
         return_path: recover::return_path(&envelope),
         domains: recover::domains(&envelope),
-        handling: envelope.handling,
+        handling: envelope.handling.clone(),
     };
     let states = states(shard, id, placement.recipients as usize);
     let states = states.into_iter().filter(|(_, state)| *state != journal::RecipientState::default());

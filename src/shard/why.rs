@@ -3,9 +3,9 @@
 use std::{collections::HashSet, rc::Rc, time::Duration};
 
 use bridge::{Explained, Reason};
-use delivery::Routes;
+use delivery::{Routes, without_owner};
 use mail::{QueueId, Timestamp};
-use queue::{Cursor, Destination, SiteView, State};
+use queue::{Cursor, Destination, Priority, SiteView, State};
 
 use crate::{
     facts,
@@ -65,15 +65,18 @@ fn site(shard: &Rc<Shard>, name: &str) -> Vec<Explained> {
     let explained = |site: SiteView| Explained {
         subject: site.name.to_string(),
         shard: shard.number,
-        reasons: site_reasons(shard, &site),
+        // What holds whoever is most urgent holds all.
+        reasons: site_reasons(shard, &site, Priority::Urgent),
     };
     sites.into_iter().map(explained).collect()
 }
 
-/// Whether somebody who says this name may mean this site: by all that is in it, by what limits hold for, or whatever the source.
+/// Whether somebody who says this name may mean this site: by all that is in it, by what limits hold for, or whatever the source and
+/// whosever the mail.
 pub(crate) fn is_called(site: &str, name: &str) -> bool {
     let limit_key = Routes::limit_key(site);
-    site == name || limit_key == name || Routes::without_source(&limit_key) == name
+    let plain = Routes::without_source(&limit_key);
+    site == name || limit_key == name || plain == name || without_owner(&plain) == name
 }
 
 fn recipient_reasons(
@@ -108,7 +111,14 @@ fn recipient_reasons(
             };
             vec![Reason { until: Some(state.due), set_by: Some(set_by), ..reason("deferred", text) }]
         }
-        State::Ready => ready_reasons(shard, state.destination),
+        State::Ready => {
+            let message = shard.queue.borrow().message(id);
+            ready_reasons(
+                shard,
+                state.destination,
+                message.map(|message| message.priority).unwrap_or_default(),
+            )
+        }
     }
 }
 
@@ -116,7 +126,7 @@ fn is_held_by_route(shard: &Shard, destination: Destination) -> bool {
     shard.queue.borrow().name(destination).is_some_and(Routes::is_hold_key)
 }
 
-fn ready_reasons(shard: &Rc<Shard>, destination: Destination) -> Vec<Reason> {
+fn ready_reasons(shard: &Rc<Shard>, destination: Destination, priority: Priority) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut add = |cause: &str, text: String| {
         reasons.push(Reason { cause: cause.into(), text, until: None, set_by: None });
@@ -126,13 +136,13 @@ fn ready_reasons(shard: &Rc<Shard>, destination: Destination) -> Vec<Reason> {
     }
     let view = shard.queue.borrow().destination(destination).and_then(|found| found.site);
     match view {
-        Some(site) => reasons.extend(site_reasons(shard, &site)),
+        Some(site) => reasons.extend(site_reasons(shard, &site, priority)),
         None => add("sought", "its mail hosts are being looked up".into()),
     }
     reasons
 }
 
-fn site_reasons(shard: &Rc<Shard>, site: &SiteView) -> Vec<Reason> {
+fn site_reasons(shard: &Rc<Shard>, site: &SiteView, priority: Priority) -> Vec<Reason> {
     let now = facts::now();
     let mut reasons = Vec::new();
     if shard.is_stopping() {
@@ -157,8 +167,14 @@ fn site_reasons(shard: &Rc<Shard>, site: &SiteView) -> Vec<Reason> {
         let text =
             format!("{} attempts are under way there: as many as its connections can take", site.attempts);
         reasons.push(plain("busy", text));
-    } else if running >= u64::from(limits.attempts_max) {
-        let text = format!("{running} attempts are under way on this core");
+    } else if running >= u64::from(limits.attempts_max_of(priority)) {
+        let kept = limits.attempts_max.saturating_sub(limits.attempts_max_of(priority));
+        let text = match kept {
+            0 => format!("{running} attempts are under way on this core"),
+            kept => format!(
+                "{running} attempts are under way on this core; {kept} places more are for more urgent mail"
+            ),
+        };
         reasons.push(Reason { set_by: Some("queue.attempts-max".into()), ..plain("core-busy", text) });
     }
     if reasons.is_empty() {

@@ -5,29 +5,39 @@
 //! away for hours, answer slowly, or refuse all day. At every step: nobody is tried twice at once or after the end, no site has
 //! more attempts than it may, nobody is forgotten; and at the end of the day all that could be delivered is.
 //!
+//! With sources, mail leaves from a pool of them, of which some are out of use for hours and one has a plan, and what is refused is tried again by
+//! rules: then all that holds for a site holds for a source and a site, nothing leaves from a source that is out while another is not, no
+//! plan is passed, and nothing is tried before its rule says so.
+//!
 //! The same day may be lived by a plain queue, as a measure: each domain for itself, first come first served, every failure a
 //! failure of the message alone, an exponential wait.
 
+mod egress;
+
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, VecDeque},
     fmt,
     time::Duration,
 };
 
-use delivery::{Advice, Throttle, ThrottleLimits, Told};
+use delivery::{Advice, Throttle, ThrottleLimits, Told, egress::slot_of};
 use journal::virtual_disk::Random;
 use mail::{Category, JournalShard, QueueId, Status, Timestamp};
 use queue::{
-    Accepted, AttemptId, Destination, Kind, Limits, Lot, Order, Outcome, Priority, Queue, Schedule, Tenant,
-    Times, Warning, Whereabouts,
+    Accepted, AttemptId, Deferral, Destination, Kind, Limits, Lot, Order, Outcome, Priority, Queue, Schedule,
+    Tenant, Times, Warning, Whereabouts,
 };
+
+use egress::{Admission, Egress, SOURCES};
 
 /// How the queue is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ways {
     /// With sites, tenants, classes and throttles.
     Ours,
+    /// And with sources in a pool, and rules for retries.
+    Sources,
     /// Without.
     Plain,
 }
@@ -41,6 +51,8 @@ pub struct Day {
     wasted: u64,
     refused_as_too_fast: u64,
     left: u64,
+    /// Those that have left from each source.
+    left_from: [u64; SOURCES.len()],
     /// Octets of the queue's memory at its fullest, and the recipients that were in it then.
     fullest: (usize, u64),
 }
@@ -73,6 +85,7 @@ enum Mood {
     Refuses,
 }
 
+/// A site, to mail from one source: it counts what comes by who comes.
 struct Place {
     mood: Mood,
     throttle: Throttle,
@@ -83,6 +96,8 @@ struct Place {
     /// When the next one may go, where there is a rate.
     due: Timestamp,
     paused: bool,
+    /// Whether nothing more is ordered until then, whatever the throttle says.
+    held: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +108,8 @@ enum Event {
     Locate(u32),
     /// A site that was paused may go on.
     Resume(u32),
+    /// Sources stand otherwise than before.
+    Sources,
 }
 
 /// Orders events of the same moment.
@@ -113,14 +130,16 @@ struct World {
     now: Timestamp,
     events: BinaryHeap<Reverse<(Timestamp, u64, Event)>>,
     serial: u64,
-    sites: Vec<Place>,
+    /// Sites, each as often as there are sources.
+    places: Vec<Place>,
+    egress: Option<Egress>,
     /// The site of each domain.
     domains: Vec<u32>,
     /// Domains by their popularity, as sums.
     popular: Vec<u64>,
     sources: Vec<Source>,
     messages: Vec<Message>,
-    attempts: HashMap<AttemptKey, (AttemptId, usize)>,
+    attempts: HashMap<AttemptKey, Attempt>,
     next_attempt: AttemptKey,
     sought: HashMap<u32, Destination>,
     greeted: HashMap<usize, Timestamp>,
@@ -133,6 +152,17 @@ struct Message {
     domain: u32,
     class: u8,
     state: State,
+    /// How often it was refused.
+    refusals: u16,
+    /// It is not to be tried before.
+    not_before: Timestamp,
+}
+
+/// A message on its way.
+struct Attempt {
+    id: AttemptId,
+    message: usize,
+    place: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +180,10 @@ const DOMAINS: usize = 20_000;
 const PROVIDERS: usize = 20;
 const CONNECTIONS_MAX: u32 = 20;
 const ATTEMPTS_MAX: u32 = 4000;
+/// Whoever has waited so long for a first try waits for ever.
+const STARVED: Duration = Duration::from_secs(3 * HOUR);
+/// The queue's.
+const TICK: Duration = Duration::from_millis(100);
 const CLASSES: [&str; 3] = ["urgent", "normal", "bulk"];
 
 /// Lives a day with so many recipients.
@@ -173,11 +207,14 @@ impl World {
         };
         let schedule = Schedule { warn_after: None, ..Schedule::default() };
         let mut queue = Queue::new(limits, schedule, seed, START);
-        if ways == Ways::Ours {
+        if ways != Ways::Plain {
             // The shop pays for it.
             queue.set_weights([(Tenant(1), 4)]);
         }
-        let per_minute = |share: u64| u32::try_from((recipients / share).max(10)).unwrap_or(u32::MAX);
+        let width = if ways == Ways::Sources { SOURCES.len() } else { 1 };
+        // As much together, whatever the number of sources.
+        let per_minute =
+            |share: u64| u32::try_from((recipients / share / width as u64).max(10)).unwrap_or(u32::MAX);
         let mood = |site: usize, random: &mut Random| match site {
             // The largest four take what comes for them in a day, if it comes evenly, and a crowd of it not at once.
             0..4 => Mood::Limited(per_minute(20_000)),
@@ -194,14 +231,16 @@ impl World {
         };
         let throttle_limits =
             ThrottleLimits { connections_max: CONNECTIONS_MAX, ..ThrottleLimits::default() };
-        let sites = (0..SITES)
-            .map(|site| Place {
-                mood: mood(site, &mut random),
+        let moods: Vec<Mood> = (0..SITES).map(|site| mood(site, &mut random)).collect();
+        let places = (0..SITES * width)
+            .map(|place| Place {
+                mood: moods[place / width],
                 throttle: Throttle::new(throttle_limits, START),
                 taken: (0, 0),
                 under_way: 0,
                 due: START,
                 paused: false,
+                held: false,
             })
             .collect();
         let site_of = |domain: usize, random: &mut Random| {
@@ -238,6 +277,7 @@ impl World {
             wasted: 0,
             refused_as_too_fast: 0,
             left: 0,
+            left_from: [0; SOURCES.len()],
             fullest: (0, 0),
         };
         Self {
@@ -247,7 +287,9 @@ impl World {
             now: START,
             events: BinaryHeap::new(),
             serial: 0,
-            sites,
+            places,
+            egress: (ways == Ways::Sources)
+                .then(|| Egress::new(START, u32::try_from(recipients / 40).unwrap_or(u32::MAX))),
             domains,
             popular,
             sources,
@@ -267,6 +309,8 @@ impl World {
                 self.plan(self.sources[number].next, Event::Accept(number));
             }
         }
+        let changes: Vec<_> = self.egress.iter().flat_map(Egress::changes).collect();
+        changes.into_iter().for_each(|at| self.plan(at, Event::Sources));
         loop {
             let wake = self.queue.wake_after(self.now);
             let next = self.events.peek().map(|Reverse((at, ..))| *at);
@@ -285,6 +329,17 @@ impl World {
         self.day.left = self.queue.counts().total();
         let ended = self.messages.iter().filter(|message| message.state == State::Ended).count() as u64;
         assert_eq!(ended + self.day.left, self.messages.len() as u64, "somebody is forgotten");
+        self.day.left_from = self.egress.as_ref().map_or(self.day.left_from, Egress::left);
+        if self.ways != Ways::Plain {
+            // A crowd of an hour may wait for the places of the core, and nobody for ever.
+            let long_ago = |message: &&Message| self.now.saturating_since(message.accepted_at) > STARVED;
+            let is_well = |message: &&Message| {
+                self.places[self.domains[message.domain as usize] as usize * self.width()].mood == Mood::Well
+            };
+            let waits = |message: &&Message| message.state == State::Queued && message.refusals == 0;
+            let starved = self.messages.iter().filter(waits).filter(is_well).filter(long_ago).count();
+            assert_eq!(starved, 0, "messages that were never tried, to sites that are well");
+        }
     }
 
     fn plan(&mut self, at: Timestamp, event: Event) {
@@ -300,13 +355,23 @@ impl World {
                 let destination = self.sought.remove(&number).expect("it was asked for");
                 let name = self.queue.name(destination).expect("it is sought");
                 let domain: usize = name.parse().expect("our own name");
-                let site = self.domains[domain].to_string();
-                self.queue.on_located(destination, &site, Duration::from_secs(HOUR), self.now, orders);
-                self.shape(domain, orders);
+                let Lot(lot) = self.queue.lot(destination).expect("it is sought");
+                let (source, good_for) = match &mut self.egress {
+                    None => (0, Duration::from_secs(HOUR)),
+                    Some(egress) => egress.choose(slot(lot), self.now),
+                };
+                let place = self.domains[domain] * self.width() as u32 + source as u32;
+                self.queue.on_located(destination, &place.to_string(), good_for, self.now, orders);
+                self.apply(place, orders);
             }
-            Event::Resume(site) => {
-                self.sites[site as usize].paused = false;
-                self.apply(site, orders);
+            Event::Resume(place) => {
+                let resumed = &mut self.places[place as usize];
+                (resumed.paused, resumed.held) = (false, false);
+                self.apply(place, orders);
+            }
+            Event::Sources => {
+                self.queue.forget_whereabouts();
+                self.queue.on_tick(self.now, orders);
             }
         }
     }
@@ -323,21 +388,27 @@ impl World {
         let point = self.random.below(*self.popular.last().expect("there are domains"));
         let domain = self.popular.partition_point(|sum| *sum <= point);
         let name = domain.to_string();
+        let id = QueueId::new(JournalShard(0), self.messages.len() as u64);
+        let lot = match self.ways {
+            Ways::Sources => Lot(u32::from(slot_of(id)) + 1),
+            Ways::Ours | Ways::Plain => Lot::default(),
+        };
         let to = match self.ways {
-            Ways::Ours => {
-                self.queue.intern_for((Tenant(tenant), Lot::default()), &name, Whereabouts::Asked, self.now)
+            Ways::Ours | Ways::Sources => {
+                self.queue.intern_for((Tenant(tenant), lot), &name, Whereabouts::Asked, self.now)
             }
             Ways::Plain => self.queue.intern(&name, self.now),
         };
         let priority = match (self.ways, class) {
             (Ways::Plain, _) | (_, 1) => Priority::Normal,
-            (Ways::Ours, 0) => Priority::Urgent,
-            (Ways::Ours, _) => Priority::Bulk,
+            (Ways::Ours | Ways::Sources, 0) => Priority::Urgent,
+            (Ways::Ours | Ways::Sources, _) => Priority::Bulk,
         };
-        let id = QueueId::new(JournalShard(0), self.messages.len() as u64);
         let class = u8::try_from(class).expect("classes are few");
         let domain = u32::try_from(domain).expect("domains are few");
-        self.messages.push(Message { accepted_at: self.now, domain, class, state: State::Queued });
+        let (accepted_at, state) = (self.now, State::Queued);
+        let new = Message { accepted_at, domain, class, state, refusals: 0, not_before: accepted_at };
+        self.messages.push(new);
         self.day.classes[usize::from(class)].accepted += 1;
         let accepted = Accepted {
             id,
@@ -357,9 +428,14 @@ impl World {
     }
 
     fn obey(&mut self, orders: Vec<Order>) {
-        for order in orders {
+        let mut orders: VecDeque<_> = orders.into();
+        while let Some(order) = orders.pop_front() {
             match order {
-                Order::Attempt { attempt, id, .. } => self.begin(attempt, id.number() as usize),
+                Order::Attempt { attempt, id, destination, .. } => {
+                    let mut more = Vec::new();
+                    self.begin(attempt, id, destination, &mut more);
+                    orders.extend(more);
+                }
                 Order::Locate { destination } => {
                     let number = u32::try_from(self.serial & 0xffff_ffff).expect("masked");
                     assert!(self.sought.insert(number, destination).is_none(), "two at one number");
@@ -375,13 +451,62 @@ impl World {
         }
     }
 
-    fn begin(&mut self, attempt: AttemptId, number: usize) {
-        let message = &mut self.messages[number];
-        assert_eq!(message.state, State::Queued, "{number} is tried twice at once, or after its end");
-        message.state = State::Running;
+    /// The place that mail of a destination goes to.
+    fn place(&self, destination: Destination, domain: u32) -> u32 {
+        let site = self.queue.site_of(destination).and_then(|site| self.queue.site_name(site));
+        let place = if self.ways == Ways::Plain { None } else { site.and_then(|name| name.parse().ok()) };
+        place.unwrap_or(self.domains[domain as usize])
+    }
+
+    /// How many sources there are to a site.
+    fn width(&self) -> usize {
+        self.places.len() / SITES
+    }
+
+    /// Whether an attempt may begin as it was ordered; if not, it is the queue's again.
+    fn admit(
+        &mut self,
+        attempt: AttemptId,
+        destination: Destination,
+        place: u32,
+        orders: &mut Vec<Order>,
+    ) -> bool {
+        let (width, now) = (self.width(), self.now);
+        let Some(egress) = &mut self.egress else { return true };
+        let Lot(lot) = self.queue.lot(destination).expect("it is under way");
+        // As many as may be are under way there: who has moved meanwhile took its attempts with it, as far as the queue counts them.
+        let is_full = self.places[place as usize].under_way >= CONNECTIONS_MAX;
+        let admission = match is_full {
+            true => Admission::Later(Duration::from_secs(1)),
+            false => egress.admit(place as usize % width, slot(lot), now),
+        };
+        match admission {
+            Admission::Granted => return true,
+            Admission::Elsewhere => self.queue.on_astray(destination),
+            Admission::Later(wait) => {
+                if let Some(site) = self.queue.site(&place.to_string()) {
+                    self.queue.set_attempts_max(site, 0, now, orders);
+                }
+                self.places[place as usize].held = true;
+                self.pause(place, wait);
+            }
+        }
+        self.queue.on_postponed(attempt, now, orders);
+        false
+    }
+
+    fn begin(&mut self, attempt: AttemptId, id: QueueId, destination: Destination, orders: &mut Vec<Order>) {
+        let number = id.number() as usize;
+        let Message { state, domain, not_before, .. } = self.messages[number];
+        assert_eq!(state, State::Queued, "{number} is tried twice at once, or after its end");
+        let number_of_place = self.place(destination, domain);
+        if !self.admit(attempt, destination, number_of_place, orders) {
+            return;
+        }
+        assert!(self.now.saturating_add(TICK) >= not_before, "{number} is tried too early");
+        self.messages[number].state = State::Running;
         self.day.attempts += 1;
-        let site = self.domains[message.domain as usize];
-        let place = &mut self.sites[site as usize];
+        let place = &mut self.places[number_of_place as usize];
         place.under_way += 1;
         let (mood, under_way) = (place.mood, place.under_way);
         assert!(self.ways == Ways::Plain || under_way <= CONNECTIONS_MAX, "{under_way} attempts at one site");
@@ -392,12 +517,12 @@ impl World {
                 50 + self.random.below(400)
             }
         };
-        if self.ways == Ways::Ours {
-            self.pace(site);
+        if self.ways != Ways::Plain {
+            self.pace(number_of_place);
         }
         let key = self.next_attempt;
         self.next_attempt = self.next_attempt.wrapping_add(1);
-        self.attempts.insert(key, (attempt, number));
+        self.attempts.insert(key, Attempt { id: attempt, message: number, place: number_of_place });
         self.plan(self.now.saturating_add(Duration::from_millis(millis)), Event::End(key));
     }
 
@@ -407,23 +532,22 @@ impl World {
     }
 
     fn end(&mut self, key: AttemptKey, orders: &mut Vec<Order>) {
-        let (attempt, number) = self.attempts.remove(&key).expect("it is under way");
-        let Message { domain, .. } = self.messages[number];
-        let site = self.domains[domain as usize];
-        self.sites[site as usize].under_way -= 1;
+        let Attempt { id: attempt, message: number, place: site } =
+            self.attempts.remove(&key).expect("it is under way");
+        self.places[site as usize].under_way -= 1;
         self.messages[number].state = State::Queued;
         let unreachable =
-            matches!(self.sites[site as usize].mood, Mood::Away(from, until) if self.is_hour(from, until));
+            matches!(self.places[site as usize].mood, Mood::Away(from, until) if self.is_hour(from, until));
         let refusal =
             if unreachable { Some((Category::Connection, false)) } else { self.answer(site, number) };
-        if self.ways == Ways::Ours {
+        if self.ways != Ways::Plain {
             let told = Told {
                 category: refusal.map(|(category, _)| category),
                 advice: Advice::None,
                 rule: None,
                 reply: "so it says",
             };
-            let throttle = &mut self.sites[site as usize].throttle;
+            let throttle = &mut self.places[site as usize].throttle;
             if unreachable {
                 throttle.on_connect_failed("nobody is there", self.now);
                 if let Some(site) = self.queue.site(&site.to_string()) {
@@ -436,7 +560,7 @@ impl World {
         let outcome = match refusal {
             None => Outcome::Delivered,
             Some((_, true)) => Outcome::Failed,
-            Some((_, false)) => Outcome::Deferred(Status(4, 0, 0).into()),
+            Some((category, false)) => Outcome::Deferred(self.deferral(number, category)),
         };
         match refusal {
             None => self.close(number, true),
@@ -448,15 +572,26 @@ impl World {
             }
         }
         self.queue.on_attempted(attempt, &[(0, outcome)], self.now, orders);
-        if self.ways == Ways::Ours {
+        if self.ways != Ways::Plain {
             self.apply(site, orders);
         }
+    }
+
+    /// When what was refused is tried again.
+    fn deferral(&mut self, number: usize, category: Category) -> Deferral {
+        let message = &mut self.messages[number];
+        message.refusals = message.refusals.saturating_add(1);
+        let Some(egress) = &self.egress else { return Status(4, 0, 0).into() };
+        let (refusals, class) = (message.refusals, usize::from(message.class));
+        let (deferral, not_before) = egress.deferral(category, class, refusals, self.now);
+        message.not_before = not_before;
+        deferral
     }
 
     /// What a site that is there says of a message: nothing, or what it is about and whether for good.
     fn answer(&mut self, site: u32, number: usize) -> Option<(Category, bool)> {
         let minute = self.now.secs() / 60;
-        let place = &mut self.sites[site as usize];
+        let place = &mut self.places[site as usize];
         match place.mood {
             Mood::Refuses => return Some((Category::Policy, false)),
             Mood::Limited(rate) => {
@@ -484,12 +619,13 @@ impl World {
     }
 
     fn close(&mut self, number: usize, delivered: bool) {
+        let width = self.width();
         let message = &mut self.messages[number];
         assert_eq!(message.state, State::Queued, "{number} ended twice, or while it was tried");
         message.state = State::Ended;
         let took = self.now.saturating_since(message.accepted_at);
-        let site = self.domains[message.domain as usize];
-        let well = self.sites[site as usize].mood == Mood::Well;
+        let site = self.domains[message.domain as usize] as usize;
+        let well = self.places[site * width].mood == Mood::Well;
         let figures = &mut self.day.classes[usize::from(message.class)];
         if !delivered {
             figures.failed += 1;
@@ -507,14 +643,16 @@ impl World {
         }
     }
 
-    /// A site that is new to the queue has the limit that is known of it.
-    fn shape(&mut self, domain: usize, orders: &mut Vec<Order>) {
-        self.apply(self.domains[domain], orders);
+    /// Nothing more goes to a site for so long, unless it is paused already.
+    fn pause(&mut self, number: u32, wait: Duration) {
+        if !std::mem::replace(&mut self.places[number as usize].paused, true) {
+            self.plan(self.now.saturating_add(wait), Event::Resume(number));
+        }
     }
 
     /// Holds a site to its pace: after each message, when there is a rate.
     fn pace(&mut self, number: u32) {
-        let place = &mut self.sites[number as usize];
+        let place = &mut self.places[number as usize];
         if let Some(rate) = place.throttle.limits(self.now).rate.filter(|rate| *rate > 0) {
             place.due = place.due.max(self.now).saturating_add(Duration::from_secs(60) / rate);
         }
@@ -523,7 +661,7 @@ impl World {
     /// Tells the queue how much there may be.
     fn apply(&mut self, number: u32, orders: &mut Vec<Order>) {
         let Some(site) = self.queue.site(&number.to_string()) else { return };
-        let place = &mut self.sites[number as usize];
+        let place = &mut self.places[number as usize];
         let allowed = place.throttle.limits(self.now);
         let wait = match (allowed.suspended_until, allowed.rate) {
             (Some(until), _) => until.saturating_since(self.now),
@@ -535,12 +673,17 @@ impl World {
             (true, Some(_)) => allowed.connections.min(place.under_way + 1),
             (true, None) => allowed.connections,
         };
-        if !wait.is_zero() && !place.paused {
-            place.paused = true;
-            self.plan(self.now.saturating_add(wait), Event::Resume(number));
+        let max = if place.held { 0 } else { max };
+        if !wait.is_zero() {
+            self.pause(number, wait);
         }
         self.queue.set_attempts_max(site, max, self.now, orders);
     }
+}
+
+/// The slot in a lot of this day's.
+fn slot(lot: u32) -> u16 {
+    u16::try_from(lot.saturating_sub(1)).expect("there are 64")
 }
 
 fn source(class: usize, tenant: u32, count: u64, begins: Timestamp, during: Duration) -> Source {
@@ -570,6 +713,11 @@ impl Day {
     /// Recipients that are queued at the end of the day.
     pub const fn left(&self) -> u64 {
         self.left
+    }
+
+    /// How many have left from the source that has a plan, and from all.
+    pub fn left_from_new(&self) -> (u64, u64) {
+        (self.left_from[SOURCES.len() - 1], self.left_from.iter().sum())
     }
 
     /// The longest that mail of the highest class took to a site that is well, but for what it refused.
@@ -608,6 +756,11 @@ impl fmt::Display for Day {
                 secs(figures.quantile(999)),
             )?;
         }
+        if self.ways == Ways::Sources {
+            let left: Vec<_> =
+                SOURCES.iter().zip(self.left_from).map(|(name, left)| format!("{name} {left}")).collect();
+            writeln!(f, "  from sources: {}", left.join(", "))?;
+        }
         let (bytes, waiting) = self.fullest;
         writeln!(
             f,
@@ -630,6 +783,20 @@ mod test {
             println!("{ours}\n{plain}");
             assert!(ours.wasted() < plain.wasted(), "{ours}\n{plain}");
             assert!(ours.urgent_max() < Duration::from_secs(10), "{ours}");
+        }
+    }
+
+    /// The same with sources that come and go, one of which has a plan, and with rules for retries.
+    #[test]
+    fn a_small_day_with_sources() {
+        for seed in 1..3 {
+            let (day, ours) = (day(seed, 60_000, Ways::Sources), day(seed, 60_000, Ways::Ours));
+            println!("{day}\n{ours}");
+            let (new, all) = day.left_from_new();
+            assert_eq!(new, 60_000 / 40, "the plan of the new source is used up: {day}");
+            assert_eq!(all, day.attempts, "{day}");
+            // Rules know better when to come again than the schedule.
+            assert!(day.wasted() < ours.wasted(), "{day}\n{ours}");
         }
     }
 }

@@ -47,14 +47,14 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The same day in both ways.
+/// The same day in each of the ways.
 fn days() -> ExitCode {
     let arguments: Option<Vec<u64>> = std::env::args().skip(2).map(|text| text.parse().ok()).collect();
     let Some([seed, recipients]) = arguments.as_deref() else {
         eprintln!("usage: sim day SEED RECIPIENTS");
         return ExitCode::from(2);
     };
-    for ways in [Ways::Ours, Ways::Plain] {
+    for ways in [Ways::Ours, Ways::Sources, Ways::Plain] {
         println!("{}\n", day(*seed, *recipients, ways));
     }
     ExitCode::SUCCESS

@@ -195,6 +195,8 @@ events! {
         msgid: Option<&'a str>,
         /// Whose it is, when it is a tenant's.
         tenant: Option<&'a str>,
+        /// What it says which campaign it is of, where the operator has named a field for that (`queue.campaign-header`).
+        campaign: Option<&'a str>,
         /// Whether its client may send for the reverse-path, where that was looked at: the result of SPF.
         spf: Option<&'a str>,
         /// The best of its signatures, where they were looked at: the result of DKIM.
@@ -361,6 +363,8 @@ events! {
         site: Option<&'a str>,
         /// The source of ours that it left from, or was to, where a pool has one.
         source: Option<&'a str>,
+        /// What the message says which campaign it is of, where the operator has named a field for that.
+        campaign: Option<&'a str>,
         /// The host that answered last.
         host: Option<&'a str>,
         /// Its address.

@@ -136,6 +136,7 @@ fn events_tracing_and_libraries_share_the_log() {
         cert: None,
         msgid: None,
         tenant: None,
+        campaign: None,
         spf: None,
         dkim: None,
         dmarc: None,

@@ -9,14 +9,14 @@ mod warm_up;
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     process,
 };
 
-use end_to_end::{Server, Sink, until};
+use end_to_end::{Server, Sink, free_address, until};
 
 /// An address of loopback that no other test has: the number of those that this one has.
-fn address(number: u8) -> IpAddr {
+pub(crate) fn address(number: u8) -> IpAddr {
     let [_, _, middle, low] = process::id().to_be_bytes();
     Ipv4Addr::new(127, 200 + number, middle, low).into()
 }
@@ -24,12 +24,12 @@ fn address(number: u8) -> IpAddr {
 /// An address for examples, which no host has.
 const NOWHERE: &str = "192.0.2.77";
 
-fn source(name: &str, address: impl ToString, more: &str) -> String {
+pub(crate) fn source(name: &str, address: impl ToString, more: &str) -> String {
     let address = address.to_string();
     format!("[[source]]\nname = \"{name}\"\naddress = [\"{address}\"]\nehlo-name = \"{name}.test\"\n{more}")
 }
 
-fn pool(name: &str, sources: &str) -> String {
+pub(crate) fn pool(name: &str, sources: &str) -> String {
     format!("[[pool]]\nname = \"{name}\"\nsources = [{sources}]\n")
 }
 
@@ -266,4 +266,38 @@ fn a_source_has_limits_of_its_own() {
     server.configure(&limited(""));
     assert_eq!(server.reload()["event"], "reloaded");
     two.mail();
+}
+
+#[test]
+fn a_site_of_one_family_is_reached_from_a_source_that_has_it() {
+    // A port of this test's own, on the other loopback.
+    let port = free_address().port();
+    let sink = Sink::start_at(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port));
+    let route = format!(
+        "[[route]]\nname = \"v6\"\ndomains = [\"*\"]\nvia = \"hop\"\nhosts = [\"[::1]:{port}\"]\ntls = \"none\"\npool = \"p\"\n"
+    );
+    let one = source("a", address(1), "");
+    let server = Server::start(&format!(
+        "{route}{one}{}{}",
+        source("b", Ipv6Addr::LOCALHOST, ""),
+        pool("p", "\"a:3\", \"b\"")
+    ));
+    // Whatever the slot, and without an attempt that would count.
+    const COUNT: usize = 20;
+    for _ in 0..COUNT {
+        server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+    }
+    for _ in 0..COUNT {
+        let mail = sink.mail();
+        assert_eq!(mail.name, "b.test", "{mail:?}");
+        let outcome = server.event("outcome", |_| true);
+        assert_eq!((&outcome["result"], &outcome["source"]), (&"delivered".into(), &"b".into()), "{outcome}");
+        assert_eq!(outcome["attempt"], 1, "{outcome}");
+    }
+    // Where no source has it, mail is deferred and says why.
+    server.configure(&format!("{route}{one}{}", pool("p", "\"a\"")));
+    assert_eq!(server.reload()["event"], "reloaded");
+    server.client().send("ann@example.org", &["bob@example.net"], "Subject: x\r\n\r\nx\r\n");
+    let outcome = server.event("outcome", |event| event["result"] == "deferred");
+    assert!(outcome["reply"].as_str().unwrap().contains("no address of its family"), "{outcome}");
 }

@@ -122,3 +122,61 @@ fn limits_of_a_site_hold_for_each_source() {
     let shown = summary["destinations"].as_array().unwrap();
     assert!(shown.len() == 2 && shown.iter().all(|one| one["site"] == "site:slow"), "{summary}");
 }
+
+#[test]
+fn limits_of_a_rule_for_some_hold_for_each_of_them() {
+    let (sink, dns) = (Sink::start(), free_address());
+    let at = sink.address();
+    let _dns = Unbound::records_at(
+        dns,
+        &[
+            "example.test. 60 MX 10 mx.slow.test.",
+            "other.test. 60 MX 10 mx.slow.test.",
+            &format!("mx.slow.test. 60 A {}", at.ip()),
+        ],
+    );
+    let campaigns: String = ["sale", "news", "rest"]
+        .map(|name| format!("[[campaign]]\nname = \"{name}\"\nvalues = [\"{name}-*\"]\n"))
+        .concat();
+    let server = Server::start(&format!(
+        "[dns]\nservers = [\"{dns}\"]\n[queue]\ncampaign-header = \"X-Campaign\"\n\
+         [[tenant]]\nname = \"shop\"\nnetworks = [\"127.0.0.0/8\"]\n{campaigns}\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nport = {}\nconcurrency-max = 1\nidle = \"30m\"\n\
+         [[site]]\nname = \"bulk\"\nhosts = [\"*.slow.test\"]\ncampaigns = [\"sale\", \"news\"]\nmessage-rate = \"1/h\"\n\
+         [[site]]\nname = \"own\"\nhosts = [\"*.slow.test\"]\ntenants = [\"shop\"]\n",
+        at.port()
+    ));
+    let send = |recipient: &str, field: &str| {
+        let content = format!("Subject: x\r\n{field}\r\nx\r\n");
+        server.client().send("ann@example.org", &[recipient], &content);
+    };
+    for number in 0..10 {
+        let recipient = if number % 2 == 0 { "bob@example.test" } else { "bob@other.test" };
+        let day = number % 3;
+        for name in ["sale", "news"] {
+            send(recipient, &format!("X-Campaign: {name}-{day}\r\n"));
+        }
+    }
+    // One of each campaign, whatever domain it is for and whatever it says beyond that.
+    let mut came = [sink.mail(), sink.mail()].map(|mail| mail.content.contains("X-Campaign: sale"));
+    came.sort_unstable();
+    assert_eq!(came, [false, true]);
+    let told = until("it is told why the rest waits", || {
+        let told = server.why("site:bulk");
+        let of =
+            |name: &str| told.iter().any(|(subject, cause, _)| subject.starts_with(name) && cause == "rate");
+        (of("site:bulk,campaign=sale+=") && of("site:bulk,campaign=news+=")).then_some(told)
+    });
+    assert!(told.iter().any(|(_, _, set_by)| set_by == "site.bulk.message-rate"), "{told:?}");
+    // Other mail there has a rule of its own, and is not kept waiting.
+    for field in ["", "X-Campaign: rest-1\r\n", "X-Campaign: else\r\n"] {
+        send("carl@other.test", field);
+        let outcome = server.event("outcome", |event| event["to"] == "carl@other.test");
+        assert_eq!(
+            (&outcome["result"], &outcome["site"]),
+            (&"delivered".into(), &"site:own,tenant=shop".into())
+        );
+        assert!(sink.mail().rcpt[0].contains("carl"));
+    }
+    assert_eq!((sink.waiting(), sink.open_max()), (0, 3), "one connection of each");
+}

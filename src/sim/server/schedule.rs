@@ -120,7 +120,19 @@ impl Server {
                     let last = self.last(id, *place);
                     let (phase, delay_notice) = (phase(state), notice(warning));
                     let (attempts, route) = (attempts.into(), None);
-                    (*place, RecipientState { phase, attempts, due, delay_notice, last, category, route })
+                    (
+                        *place,
+                        RecipientState {
+                            phase,
+                            attempts,
+                            due,
+                            delay_notice,
+                            last,
+                            category,
+                            route,
+                            pool: None,
+                        },
+                    )
                 });
                 let states = states.collect();
                 self.note(Note::Transition(id, states));
@@ -359,6 +371,7 @@ impl Server {
             last: self.last(id, state.recipient),
             category: state.category,
             route: None,
+            pool: None,
         }
     }
 

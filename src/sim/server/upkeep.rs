@@ -269,7 +269,7 @@ impl Server {
                 ReversePath::Address(_) => ReturnPath::Address,
             },
             domains: domains(envelope),
-            handling: envelope.handling,
+            handling: envelope.handling.clone(),
         };
         let states = states.into_iter().filter(|(_, state)| *state != RecipientState::default()).collect();
         Some(Entry { placement, states, facts })

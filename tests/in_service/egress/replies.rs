@@ -46,3 +46,42 @@ fn a_reply_sends_a_message_to_another_pool() {
     let last = server.event("outcome", |event| event["to"] == "eve@example.net");
     assert_eq!((&last["result"], &last["source"]), (&"failed".into(), &"b".into()), "{last}");
 }
+
+#[test]
+fn what_a_reply_has_chosen_holds_over_a_restart() {
+    let sink = Sink::start();
+    let rule = "[[reply-rule]]\nname = \"not-from-there\"\ntext = [\"not from there\"]\ncategory = \"spam-reputation\"\npool = \"other\"\n";
+    let sources = format!("{}{}", source("a", address(1), ""), source("b", address(2), ""));
+    let pools = format!("{}{}", pool("p", "\"a\""), pool("other", "\"b\""));
+    let route = format!("{}pool = \"p\"\n", sink.route());
+    let mut server = Server::start(&format!("{route}{rule}{sources}{pools}"));
+    sink.answer(|command| command.starts_with("RCPT TO:<bob").then(|| "550 5.7.1 not from there".to_owned()));
+    let all = ["bob@example.net", "cid@example.net"];
+    server.client().send("ann@example.org", &all, "Subject: x\r\n\r\nx\r\n");
+    assert_eq!(sink.mail().client.ip(), address(1));
+    server.event("outcome", |event| event["to"] == all[0] && event["result"] == "deferred");
+    // Twice: what the first start has read it writes down for the second.
+    for stop in ["orderly", "crash"] {
+        match stop {
+            "crash" => drop(server.kill()),
+            _ => assert!(server.stop().0.success()),
+        }
+        server.resume();
+        let entry = server.queue_json(&["list"]).remove(0);
+        assert_eq!(entry["recipients"][0]["state"], "deferred", "{entry}");
+    }
+    sink.accept();
+    server.queue(&["retry", "--all"]).good();
+    assert_eq!(sink.mail().client.ip(), address(2));
+    // A pool that is gone has chosen nothing.
+    sink.answer(|command| command.starts_with("RCPT TO:<bob").then(|| "550 5.7.1 not from there".to_owned()));
+    server.client().send("ann@example.org", &all[..1], "Subject: x\r\n\r\nx\r\n");
+    server.event("outcome", |event| event["to"] == all[0] && event["result"] == "deferred");
+    assert!(server.stop().0.success());
+    let pools = pool("p", "\"a\"");
+    server.configure(&format!("{route}{sources}{pools}"));
+    server.resume();
+    sink.accept();
+    server.queue(&["retry", "--all"]).good();
+    assert_eq!(sink.mail().client.ip(), address(1));
+}
