@@ -93,6 +93,7 @@ fn lines(c: &mut Criterion) {
                 destination: "mx:example.net",
                 site: Some("hosts:mx1.example.net"),
                 source: None,
+                campaign: None,
                 host: Some("mx1.example.net"),
                 address: Some(client),
                 status: Some(&"2.0.0"),
