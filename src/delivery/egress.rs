@@ -15,7 +15,7 @@ use std::{
 
 use mail::{Domain, QueueId};
 
-pub use health::{Change, Finding as Found, Health, Listing, Severity, Trouble, reversed};
+pub use health::{Change, Finding as Found, Health, Listing, Severity, Trouble};
 pub use warm_up::{Booked, Booking, Held, Pause, Plan, Progress, WarmUps, day_of, next_day};
 
 use crate::{Family, Sources};

@@ -7,6 +7,7 @@
 mod answer;
 mod cache;
 mod hosts;
+mod list;
 mod name;
 mod question;
 mod resolv_conf;
@@ -16,6 +17,7 @@ pub use answer::{
     Answer, AnswerError, Exchange, ExchangeHost, Failure, Outcome, Records, Security, Tlsa, decode_answer,
 };
 pub use hosts::StaticHosts;
+pub use list::{CodePattern, ListAnswer};
 pub use name::{Name, NameError};
 pub use question::{Kind, LetterCase, Question, encode_query};
 pub use resolv_conf::{ResolvConf, Server, Trust};

@@ -63,7 +63,7 @@ pub(crate) struct Outlet {
 pub(crate) struct List {
     pub(crate) name: Box<str>,
     pub(crate) zone: Name,
-    /// Answers that count; none: all but those by which lists refuse to answer.
+    /// Answers that count; none: all.
     pub(crate) answers: Option<Networks>,
     pub(crate) severity: Severity,
 }
@@ -226,6 +226,11 @@ impl Outlet {
 }
 
 impl List {
+    /// Whether an answer counts.
+    pub(crate) fn counts(&self, answer: IpAddr) -> bool {
+        self.answers.as_ref().is_none_or(|networks| networks.contains(answer))
+    }
+
     fn new(list: &config::Dnsbl) -> Option<Self> {
         Some(Self {
             name: list.name.as_str().into(),

@@ -2,20 +2,18 @@
 
 use std::{net::IpAddr, rc::Rc, time::Duration};
 
-use delivery::egress::{Found, Listing, Standing, reversed};
-use dns::{Kind, Name, Outcome, Question, Records};
+use delivery::egress::{Found, Listing, Standing};
+use dns::{ListAnswer, Name, Question};
 use watch::events::{SourceListed, SourceLowered, SourceOut, SourceUnlisted, SourceUsed};
 
 use crate::{
-    egress::{self, List, Outlet},
+    egress::{self, Outlet},
     facts, outlet,
     shard::Shard,
 };
 
 /// How often it is looked whether something is due.
 const ROUND: Duration = Duration::from_secs(1);
-/// By answers from there, lists say that they do not answer.
-const NO_ANSWER: [u8; 3] = [127, 255, 255];
 
 /// Looks at all sources, as often as it is wanted, for as long as the core lives.
 pub(crate) async fn watch(shard: Rc<Shard>) {
@@ -53,12 +51,14 @@ async fn probe(shard: &Rc<Shard>, outlet: &Outlet, patience: Duration) {
 async fn ask(shard: Rc<Shard>, outlet: Rc<Outlet>, address: IpAddr, name: Box<str>) {
     let settings = shard.settings();
     let Some(list) = settings.egress.lists.iter().find(|list| list.name == name) else { return };
-    let Ok(asked) = Name::parse(&format!("{}.{}", reversed(address), list.zone)) else { return };
-    let answer = shard.resolve.ask(&Question { name: asked, kind: Kind::A }).await;
-    let answers = match &answer.outcome {
-        Outcome::Found(Records::Addresses(addresses)) => listed(list, addresses),
-        Outcome::NoData | Outcome::NxDomain => Vec::new(),
-        Outcome::Found(_) | Outcome::TempFail(_) => return,
+    let Ok(asked) = Name::of_listed_address(address, &list.zone) else { return };
+    let answer = shard.resolve.ask(&Question::a(asked)).await;
+    let answers: Vec<IpAddr> = match ListAnswer::read(&answer) {
+        ListAnswer::Codes(codes) => {
+            codes.into_iter().map(IpAddr::V4).filter(|code| list.counts(*code)).collect()
+        }
+        ListAnswer::Unlisted => Vec::new(),
+        ListAnswer::Refused(_) | ListAnswer::Failed(_) => return,
     };
     let listing = (!answers.is_empty()).then(|| Listing {
         address,
@@ -67,20 +67,6 @@ async fn ask(shard: Rc<Shard>, outlet: Rc<Outlet>, address: IpAddr, name: Box<st
         severity: list.severity,
     });
     report(&shard, &outlet.source.name, Found::Asked(address, list.name.clone(), listing));
-}
-
-/// The answers that count.
-fn listed(list: &List, answers: &[IpAddr]) -> Vec<IpAddr> {
-    let counts = |answer: &&IpAddr| {
-        let IpAddr::V4(v4) = answer else { return false };
-        let octets = v4.octets();
-        match &list.answers {
-            Some(networks) => networks.contains(**answer),
-            // Whoever answers with other addresses is no list, but a name that somebody else has by now.
-            None => octets[0] == 127 && octets[..3] != NO_ANSWER,
-        }
-    };
-    answers.iter().filter(counts).copied().collect()
 }
 
 /// Something was found about a source: all cores hear of it, and people.

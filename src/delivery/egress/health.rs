@@ -150,18 +150,3 @@ impl fmt::Display for Listing {
         write!(f, "{} is on the list {} ({})", self.address, self.list, answers.join(", "))
     }
 }
-
-/// The labels by which a list is asked for an address, without the zone (RFC 5782 §2.1, §2.4).
-pub fn reversed(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            format!("{d}.{c}.{b}.{a}")
-        }
-        IpAddr::V6(v6) => {
-            let digits = v6.octets().into_iter().rev().flat_map(|octet| [octet & 0xf, octet >> 4]);
-            let digits: Vec<_> = digits.map(|digit| format!("{digit:x}")).collect();
-            digits.join(".")
-        }
-    }
-}
