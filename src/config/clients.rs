@@ -34,6 +34,9 @@ section! {
         /// first that have no connection and used least of their rates; where all have one, caps and rates do not hold for
         /// newcomers, who are counted in `ringpost_clients_untracked_total`.
         tracked_max: u32 [Whole<1024, 100_000_000>] = 200_000;
+        /// What greylisting remembers, over all listeners: entries of some 30 bytes each. When there are more, those go first that came
+        /// last and have not come again; `ringpost_greylist_evicted_total` counts them.
+        greylisted_max: u64 [Whole<1024, 1_000_000_000>] = 1_000_000;
     }
 }
 

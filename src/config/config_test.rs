@@ -66,6 +66,7 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.pools.pop(), Some(Pool::sample()));
     assert_eq!(all.warm_ups.pop(), Some(WarmUp::sample()));
     assert_eq!(all.dnsbls.pop(), Some(Dnsbl::sample()));
+    assert_eq!(all.dns_lists.pop(), Some(crate::DnsList::sample()));
     assert_eq!(all.reply_rules.pop(), Some(ReplyRule::sample()));
     assert_eq!(all.credentials.pop(), Some(Credential::sample()));
     assert_eq!(all.retries.pop(), Some(Retry::sample()));

@@ -85,13 +85,16 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let mut keys = self.describe();
         let (limits, inbound) = (self.limits.describe(), self.timeouts.inbound.describe());
-        let authentication = self.authentication.describe();
+        let (authentication, strangers) = (self.authentication.describe(), self.strangers.describe());
+        let greylist = self.greylist.describe();
         for key in &mut keys {
             if let Shape::Entries { entries, .. } = &mut key.shape {
                 for key in entries.iter_mut().flatten() {
                     match key.name.as_str() {
                         "authentication" => key.inherit(&authentication),
+                        "greylist" => key.inherit(&greylist),
                         "limits" => key.inherit(&limits),
+                        "strangers" => key.inherit(&strangers),
                         "timeouts" => key.inherit(&inbound),
                         _ => {}
                     }
@@ -256,7 +259,7 @@ impl Key {
 
 /// Whether a section within an entry lies over one that holds for all entries.
 fn is_laid_over(key: &Key) -> bool {
-    matches!(key.name.as_str(), "authentication" | "limits" | "timeouts")
+    matches!(key.name.as_str(), "authentication" | "greylist" | "limits" | "strangers" | "timeouts")
 }
 
 fn reference_section(page: &mut String, path: &str, title: &str, about: &[&str], keys: &[Key]) {

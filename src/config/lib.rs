@@ -15,6 +15,7 @@ mod credentials;
 mod egress;
 mod error;
 mod example;
+mod greylist;
 mod load;
 mod machine;
 mod means;
@@ -23,11 +24,14 @@ mod operating;
 mod parse;
 mod reader;
 mod replies;
+mod reputation;
 mod retrying;
 mod schema;
 mod sending;
 mod serving;
 mod shaping;
+mod signed;
+mod strangers;
 mod syntax;
 
 use std::path::PathBuf;
@@ -49,6 +53,7 @@ pub use egress::{
 };
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
+pub use greylist::{GreySpf, Greylist};
 pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
 pub use means::{Endpoint, EndpointBody, EndpointUrl, Program, ProgramLines};
@@ -57,6 +62,7 @@ pub use operating::{
 };
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
+pub use reputation::{Reputation, ReputationUse};
 pub use retrying::{MailClass, Retry, RetrySenders};
 pub use schema::Takes;
 pub use sending::{
@@ -70,6 +76,7 @@ pub use serving::{
 };
 
 pub use shaping::{Rate, Site, SiteTls, Tenant, Throttle};
+pub use strangers::{CodeRule, DnsList, ListSubject, Strangers};
 
 use notation::{Entries, FilePath, Literal, Maybe, Table, Text, YesNo};
 use schema::section;
@@ -120,6 +127,14 @@ section! {
         authentication: Authentication [Table] = Authentication::default();
         /// What becomes of mail of some authors.
         author_rules "author-rule": Vec<AuthorRule> [Entries] = Vec::new();
+        /// What is found out about strangers.
+        strangers: Strangers [Table] = Strangers::default();
+        /// Who comes for the first time.
+        greylist: Greylist [Table] = Greylist::default();
+        /// What they have done.
+        reputation: Reputation [Table] = Reputation::default();
+        /// Lists of the DNS that know them.
+        dns_lists "dns-list": Vec<DnsList> [Entries] = Vec::new();
         /// Keys that ours is signed with.
         dkim: Vec<Dkim> [Entries] = Vec::new();
         /// Relaying.

@@ -171,11 +171,13 @@ impl Config {
         }
     }
 
-    /// What a listener does not say of limits, timeouts and verification is as it is everywhere. Known only when all files
+    /// What a listener does not say of limits, timeouts, verification and strangers is as it is everywhere. Known only when all files
     /// are read: so what listeners do say is laid over that once more.
     fn inherit(&mut self, tables: &[&DeTable<'_>]) {
         for listener in &mut self.listeners {
             listener.authentication = self.authentication.clone();
+            listener.strangers = self.strangers.clone();
+            listener.greylist = self.greylist.clone();
             listener.limits = self.limits.clone();
             listener.timeouts = self.timeouts.inbound.clone();
             let same_name = |table: &&DeTable<'_>| {
@@ -191,6 +193,12 @@ impl Config {
                 let own = table.get("authentication").and_then(|value| value.get_ref().as_table());
                 if let Some(authentication) = own {
                     listener.authentication.apply(authentication, &mut silent);
+                }
+                if let Some(strangers) = table.get("strangers").and_then(|value| value.get_ref().as_table()) {
+                    listener.strangers.apply(strangers, &mut silent);
+                }
+                if let Some(greylist) = table.get("greylist").and_then(|value| value.get_ref().as_table()) {
+                    listener.greylist.apply(greylist, &mut silent);
                 }
                 if let Some(limits) = table.get("limits").and_then(|value| value.get_ref().as_table()) {
                     listener.limits.apply(limits, &mut silent);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    Authentication, Checks, DomainPattern, KeyHash,
+    Authentication, Checks, DomainPattern, Greylist, KeyHash, Strangers,
     notation::{FilePath, List, Literal, Maybe, Size, Table, Text, Time, Whole, Word, Words as _, YesNo},
     schema::{Entry, choice, section},
 };
@@ -237,6 +237,10 @@ section! {
         checks: Checks [Table] = Checks::default();
         /// What differs here of how the mail of strangers is verified: any of those of `[authentication]`; the others are as there.
         authentication: Authentication [Table] = Authentication::default();
+        /// What differs here of how strangers are looked at: any of those of `[strangers]`; the others are as there.
+        strangers: Strangers [Table] = Strangers::default();
+        /// What differs here of greylisting: any of those of `[greylist]`; the others are as there.
+        greylist: Greylist [Table] = Greylist::default();
         /// Limits that differ here: any of those of `[limits]`; the others are as there.
         limits: Limits [Table] = Limits::default();
         /// Timeouts that differ here: any of those of `[timeouts.inbound]`; the others are as there.

@@ -8,9 +8,11 @@ mod admission;
 mod authenticity;
 mod content;
 mod etrn;
+mod greylisting;
 mod names;
 mod network;
 mod recipient;
+mod screening;
 mod signing;
 mod stranger;
 mod tenant;
@@ -33,8 +35,10 @@ pub use admission::{Connections, Listing, Lists, Pace, Turned};
 pub use authenticity::{Against, Treatment};
 pub use content::{Completion, Presence};
 pub use etrn::Asker;
+pub use greylisting::{Excuses, Newcomer, Treat};
 pub use network::Networks;
 pub use recipient::{Addressee, Mailbox, Query};
+pub use screening::{screened, screening};
 pub use signing::Signable;
 pub use stranger::{Introduction, Reverse};
 
@@ -197,6 +201,17 @@ impl Policy {
             Storage::Full => Err(Refusal::StorageFull),
             Storage::Failed => Err(Refusal::StorageFailed),
             Storage::Busy => Err(Refusal::Busy),
+        }
+    }
+
+    /// Whether a recipient is a postmaster of ours, to whom "every reasonable effort" is to be made that mail from any other
+    /// system comes through (RFC 5321 §4.5.1).
+    pub fn is_postmaster(&self, forward_path: &ForwardPath) -> bool {
+        match forward_path {
+            ForwardPath::Postmaster => true,
+            ForwardPath::Address(address) => {
+                address.local_part().as_str().eq_ignore_ascii_case("postmaster") && self.is_ours(address)
+            }
         }
     }
 

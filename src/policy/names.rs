@@ -1,12 +1,15 @@
 //! Lists of domains and addresses, however long: each look-up costs as much as the name has labels.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+};
 
 use config::{DomainPattern, SenderPattern};
 use mail::{Address, Domain};
 
 /// Domains, as patterns say which.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Domains {
     any: bool,
     exact: HashSet<Box<str>>,
@@ -50,6 +53,19 @@ impl Domains {
             rest = above;
         }
         false
+    }
+}
+
+impl fmt::Debug for Domains {
+    /// In order: what is the same looks the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sorted = |names: &HashSet<Box<str>>| names.iter().cloned().collect::<BTreeSet<_>>();
+        let (exact, below) = (sorted(&self.exact), sorted(&self.below));
+        f.debug_struct("Domains")
+            .field("any", &self.any)
+            .field("exact", &exact)
+            .field("below", &below)
+            .finish()
     }
 }
 

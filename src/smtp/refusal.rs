@@ -164,6 +164,10 @@ refusals! {
     NoAuthor = "no_author",
     /// SPF, DKIM or DMARC speak against the message, and such mail is not taken at the first time.
     AuthenticationDeferred = "authentication_deferred",
+    /// The client, or a name that it goes by, is on lists of the DNS, and their weights are enough to refuse it.
+    Listed = "listed",
+    /// The client, or a name that it goes by, is on lists of the DNS, and their weights are enough to put it off.
+    ListedDeferred = "listed_deferred",
     /// Come back later: greylisting.
     Greylisted = "greylisted",
     /// More in a given time than this client may send.
@@ -211,7 +215,6 @@ impl Refusal {
         Self::MailboxFull,
         Self::MailboxDisabled,
         Self::SenderDomainUnknown,
-        Self::Greylisted,
     ];
 
     /// Whether the session ends with this refusal: always after 421 (RFC 5321 §3.8).

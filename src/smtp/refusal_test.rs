@@ -229,6 +229,9 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::DmarcFailed => {
             "have SPF or a signature pass for the author's domain; or see `[authentication]`"
         }
+        Refusal::Listed | Refusal::ListedDeferred => {
+            "if it is a mail server of use, have it taken off, or allow it; see `[strangers]` and `[[dns-list]]`"
+        }
         Refusal::NoAuthor => "name one author in From",
         Refusal::AuthenticationDeferred => "as for what is refused; see `[authentication]`",
         Refusal::PolicyUnavailable => "see that DNS and the filters answer",

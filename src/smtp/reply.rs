@@ -164,6 +164,21 @@ impl Reply {
         self
     }
 
+    /// The same with more to say behind it. Others may have written that: what is not printable ASCII is left out, and it ends
+    /// where the line would be too long (RFC 5321 §4.5.3.1.5).
+    pub fn explained(mut self, why: &str) -> Self {
+        const WHY_MAX: usize = 350;
+        let text = match &self.text {
+            Text::Fixed(text) => *text,
+            Text::Queued(_) | Text::Received(_) | Text::Lines(_) => return self,
+        };
+        let why: String = why.chars().filter(|c| matches!(c, ' '..='~')).take(WHY_MAX).collect();
+        if !why.is_empty() {
+            self.text = Text::Lines([text, ": ", &why].concat().into());
+        }
+        self
+    }
+
     /// The three digits.
     pub const fn code(&self) -> u16 {
         self.code
@@ -339,6 +354,11 @@ impl Refusal {
             Self::AuthenticationDeferred => {
                 (451, Status(4, 7, 1), "cannot tell that this is from its sender, try again later")
             }
+            // RFC 5321 §4.2.3: a failure of the transaction, whoever the recipient is.
+            Self::Listed => (554, Status(5, 7, 1), "refused: your address or name is on a list"),
+            Self::ListedDeferred => {
+                (450, Status(4, 7, 1), "your address or name is on a list, try again later")
+            }
             Self::Greylisted => (451, Status(4, 7, 1), "greylisted, try again later"),
             Self::RateLimited => (451, Status(4, 7, 1), "too much at once, try again later"),
             Self::QuotaUsedUp => {
@@ -379,6 +399,14 @@ mod test {
         check(&Reply::queued(QueueId::new(JournalShard(0), 42)), "250 2.0.0 queued as 000000000001A\r\n");
         check(&Reply::chunk(86), "250 2.0.0 86 octets received\r\n");
         check(&Reply::from(Refusal::BareLineEnd), "550 5.6.11 bare CR or LF in message\r\n");
+        check(
+            &Reply::from(Refusal::Listed).explained("bl: see\r\n250 ok\n \u{7f}caf\u{e9}"),
+            "554 5.7.1 refused: your address or name is on a list: bl: see250 ok caf\r\n",
+        );
+        check(&Reply::OK.explained("\r\n"), "250 2.0.0 ok\r\n");
+        let mut long = Vec::new();
+        Reply::from(Refusal::ListedDeferred).explained(&"x".repeat(5000)).write_to(&mut long);
+        assert!(long.len() <= 512);
         let limits = Limits { message_size_max: 100, ..Limits::default() };
         let offered = Extensions::NONE.with(Extension::Pipelining).with(Extension::Size);
         check(

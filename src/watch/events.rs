@@ -229,6 +229,59 @@ events! {
         /// The result of DMARC.
         dmarc: &'a str,
     }
+    /// Lists of the DNS know a stranger, or what it did before weighs something: once for each transaction that comes to a recipient.
+    Info trust stranger_listed = StrangerListed<'a> {
+        /// Its address, where that is known.
+        client: Option<&'a dyn Display>,
+        /// The argument of EHLO or HELO.
+        helo: Option<&'a str>,
+        /// The reverse-path.
+        from: &'a str,
+        /// What the weights come to.
+        score: &'a dyn Display,
+        /// Each list with its codes and its weight; and whose reputation weighs how much.
+        lists: &'a str,
+        /// What is done: accept, tag, quarantine, defer, refuse.
+        action: &'a str,
+        /// Whether that is only said (`strangers.dry-run`): yes or no.
+        dry_run: &'a str,
+    }
+    /// A stranger who brings mail of a sender to a recipient for the first time, or too soon again, is to come later.
+    Info trust greylisted = Greylisted<'a> {
+        /// Its address.
+        client: &'a dyn Display,
+        /// The reverse-path.
+        from: &'a str,
+        /// The forward-path.
+        to: &'a str,
+        /// How long it is to wait.
+        wait: Duration,
+        /// Whether that is only said (`greylist.dry-run`): yes or no.
+        dry_run: &'a str,
+    }
+    /// One that was to come again has come.
+    Info trust greylist_passed = GreylistPassed<'a> {
+        /// Its address.
+        client: &'a dyn Display,
+        /// The reverse-path.
+        from: &'a str,
+        /// The forward-path.
+        to: &'a str,
+        /// After so long.
+        after: Duration,
+    }
+    /// A list of the DNS is not asked for now, and counts nothing.
+    Warn trust list_set_aside = ListSetAside<'a> {
+        /// Its name in the configuration.
+        list: &'a str,
+        /// Why.
+        reason: &'a str,
+    }
+    /// A list of the DNS that was set aside is asked again.
+    Info trust list_back = ListBack<'a> {
+        /// Its name in the configuration.
+        list: &'a str,
+    }
     /// A message of ours goes without a signature that it was to have.
     Warn trust unsigned = Unsigned<'a> {
         /// Its queue id.

@@ -70,6 +70,12 @@ pub struct Inbound {
     pub treatments: Family<AuthTreatment>,
     /// How long it took to find out, waiting for the DNS included.
     pub authentication: Histogram,
+    /// What was done about transactions of strangers that lists were asked about.
+    pub screened: Family<AuthTreatment>,
+    /// How long the first recipient had to wait for that.
+    pub screening: Histogram,
+    /// Recipients of mail of strangers, by what the greylist says.
+    pub greylisted: Family<Greylisting>,
     /// Signatures made.
     pub signed: Counter,
     /// Messages of strangers that were sealed (ARC).
@@ -516,6 +522,24 @@ labels! {
 }
 
 labels! {
+    /// What the greylist says of a recipient of mail of a stranger.
+    Greylisting {
+        /// It comes for the first time.
+        New => "new",
+        /// It comes too soon.
+        Early => "early",
+        /// It came again as it should.
+        Passed => "passed",
+        /// It is known.
+        Known => "known",
+        /// Its client is.
+        Client => "client",
+        /// It is a large sender, SPF passes, or a list speaks for it.
+        Excused => "excused",
+    }
+}
+
+labels! {
     /// What is known of a recipient that a program was to be asked for.
     Verification {
         /// It said that there is one.
@@ -755,6 +779,9 @@ impl ShardMetrics {
                     b.counter(&n::AUTHENTICATION_ACTIONS, &[v.label()])
                 }),
                 authentication: b.histogram(&n::AUTHENTICATION_SECONDS),
+                screened: Family::new(|v: AuthTreatment| b.counter(&n::STRANGER_ACTIONS, &[v.label()])),
+                screening: b.histogram(&n::SCREENING_SECONDS),
+                greylisted: Family::new(|v: Greylisting| b.counter(&n::GREYLISTED, &[v.label()])),
                 signed: b.counter(&n::SIGNATURES, &["done"]),
                 sealed: b.counter(&n::SEALS, &[]),
                 unsigned: b.counter(&n::SIGNATURES, &["failed"]),

@@ -142,6 +142,22 @@ list! {
         "Messages of strangers that were looked at, by what was done about them";
     AUTHENTICATION_SECONDS: "ringpost_authentication_seconds", LATENCY, Seconds, ["shard"],
         "Time to find out whether a message is from whom it says, the DNS included";
+    STRANGER_ACTIONS: "ringpost_stranger_actions_total", Kind::Counter, Count, ["shard", "action"],
+        "Transactions of strangers, by what was done for lists of the DNS and reputation";
+    SCREENING_SECONDS: "ringpost_screening_seconds", LATENCY, Seconds, ["shard"],
+        "Time that the first recipient of a stranger had to wait for lists of the DNS";
+    GREYLISTED: "ringpost_greylist_total", Kind::Counter, Count, ["shard", "result"],
+        "Recipients of mail of strangers, by what the greylist says of them: new and early get 451";
+    GREYLIST_ENTRIES: "ringpost_greylist_entries", Kind::Gauge, Count, [],
+        "Senders and clients that greylisting remembers, of clients.greylisted-max";
+    GREYLIST_EVICTED: "ringpost_greylist_evicted_total", Kind::Counter, Count, [],
+        "Entries that greylisting forgot before their time, since there were too many";
+    REPUTATIONS: "ringpost_reputations", Kind::Gauge, Count, [],
+        "Addresses, networks, domains and senders of whom is remembered what they did";
+    LIST_ANSWERS: "ringpost_dns_list_answers_total", Kind::Counter, Count, ["list", "result"],
+        "What came of questions to a list of the DNS about strangers: listed, unlisted, failed";
+    LIST_ASIDE: "ringpost_dns_list_aside", Kind::Gauge, Count, ["list"],
+        "1 while a list of the DNS is not asked, since it fails, refuses or knows everybody";
     SIGNATURES: "ringpost_dkim_signatures_total", Kind::Counter, Count, ["shard", "result"],
         "Signatures made for mail of ours (done), and such that could not be (failed)";
     SEALS: "ringpost_arc_seals_total", Kind::Counter, Count, ["shard"],

@@ -165,6 +165,32 @@ impl Registry {
         }
     }
 
+    /// What came of questions to a list of the DNS, and whether it is set aside. There are as many series as lists were
+    /// configured since the start.
+    pub fn set_list(&self, list: &str, answers: &[(&'static str, u64)], aside: bool) {
+        let of_list = Label::new("list", list.to_owned());
+        for (result, count) in answers {
+            let labels = vec![of_list.clone(), Label::new("result", *result)];
+            let key = Key::from_parts(names::LIST_ANSWERS.name, labels);
+            self.recorder.register_counter(&key, &METADATA).absolute(*count);
+        }
+        let key = Key::from_parts(names::LIST_ASIDE.name, vec![of_list]);
+        self.recorder.register_gauge(&key, &METADATA).set(f64::from(u8::from(aside)));
+    }
+
+    /// Of so many is it remembered what they did.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_reputations(&self, entries: u64) {
+        self.recorder.register_gauge(&key(&names::REPUTATIONS, &[]), &METADATA).set(entries as f64);
+    }
+
+    /// So much is remembered for greylisting, and so much had to be forgotten before its time.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_greylist(&self, entries: u64, evicted: u64) {
+        self.recorder.register_gauge(&key(&names::GREYLIST_ENTRIES, &[]), &METADATA).set(entries as f64);
+        self.recorder.register_counter(&key(&names::GREYLIST_EVICTED, &[]), &METADATA).absolute(evicted);
+    }
+
     /// Keeps what libraries have recorded from growing; call it every few seconds.
     pub fn upkeep(&self) {
         self.scrape.run_upkeep();

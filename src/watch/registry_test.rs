@@ -55,6 +55,9 @@ fn every_metric_of_the_list_is_exported_and_no_other() {
     let _handles = (registry.shard(0, &["x"]), registry.process("0.1.0", 1_000_000), http);
     let _of_tenants = (registry.tenancy(&["bounce"]), registry.unsubscribe());
     registry.set_tenant("shop", "hour", 1, Some(2));
+    registry.set_list("bl", &[("listed", 1)], false);
+    registry.set_greylist(1, 0);
+    registry.set_reputations(1);
     let text = registry.render();
     let exported: BTreeSet<_> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
