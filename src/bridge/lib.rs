@@ -15,12 +15,14 @@ mod injection;
 mod policies;
 mod request;
 mod sources;
+mod strangers;
 mod tenancy;
 mod text;
 mod view;
 
 pub use delivery::sts::PoliciesLimits;
 
+pub use self::strangers::{ListResult, ListState, Strangers};
 pub use self::tenancy::{Claimed, Known, ListDesk, ListEntries, ListErrand, ListError, ListPage, Tenancy};
 pub use carriage::{Call, Parcel, Receipt};
 pub use deliveries::{Authorization, Delivered, Deliveries, Delivery, Hidden, PoolErrand, PoolGone, Saying};

@@ -4,6 +4,7 @@
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
 mod deliver;
+mod disk;
 mod durably;
 mod egress;
 mod http;
@@ -12,6 +13,7 @@ mod listen;
 mod policies;
 mod programs;
 mod services;
+mod strangers;
 mod suppression;
 mod tasks;
 mod tls_counts;
@@ -54,6 +56,7 @@ pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
+pub use strangers::{StrangersKeeper, keep_strangers};
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
 pub use tls_counts::TlsCounts;

@@ -17,8 +17,9 @@ use std::{
 
 use bridge::{Known, ListEntries, ListError, ListPage};
 use mail::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use tenancy::{Change, LogLine, Place};
+
+use crate::disk::read_at;
 
 /// A file that is open, by what its name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,45 +110,6 @@ pub(super) fn names(directory: &Path) -> io::Result<Vec<Name>> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-pub(super) fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))?)
-}
-
-/// Writes all of it, beginning there.
-pub(super) fn write_at(file: &OwnedFd, mut octets: &[u8], mut offset: u64) -> io::Result<()> {
-    while !octets.is_empty() {
-        match rustix::io::pwrite(file, octets, offset) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => {
-                octets = &octets[written..];
-                offset += written as u64;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Reads what is there, up to so many octets.
-fn read_at(file: &OwnedFd, buffer: &mut Vec<u8>, len: usize, offset: u64) -> io::Result<usize> {
-    let before = buffer.len();
-    buffer.resize(before + len, 0);
-    loop {
-        match rustix::io::pread(file, &mut buffer[before..], offset) {
-            Ok(read) => {
-                buffer.truncate(before + read);
-                return Ok(read);
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => {
-                buffer.truncate(before);
-                return Err(error.into());
-            }
-        }
-    }
 }
 
 impl Lines {

@@ -12,7 +12,7 @@ use std::{
 use bridge::{Known, ListError};
 use mail::Timestamp;
 use rustix::{
-    fs::{FlockOperation, Mode, OFlags, flock},
+    fs::{FlockOperation, OFlags, flock},
     io::Errno,
 };
 use std::os::fd::OwnedFd;
@@ -22,6 +22,7 @@ use super::{
     files::{self, Kind, Lines, Name, PAPERS_MAX, Paper, Shelf},
     outlasts,
 };
+use crate::disk::{open, sync_directory, write_at};
 
 /// What this process writes, and what others do.
 #[derive(Debug)]
@@ -151,7 +152,7 @@ impl Store {
 
     /// Opens a file, and says whether somebody writes it.
     fn look(&self, name: Name) -> io::Result<(OwnedFd, Life)> {
-        let file = files::open(&self.directory.join(name.to_string()), OFlags::RDONLY)?;
+        let file = open(&self.directory.join(name.to_string()), OFlags::RDONLY)?;
         let life = match flock(&file, FlockOperation::NonBlockingLockShared) {
             Err(Errno::WOULDBLOCK) => Life::Lives,
             Err(error) => return Err(error.into()),
@@ -290,7 +291,7 @@ impl Store {
     }
 
     fn append(&mut self, out: &[u8]) -> io::Result<()> {
-        files::write_at(&self.own.file, out, self.own.len)?;
+        write_at(&self.own.file, out, self.own.len)?;
         rustix::fs::fdatasync(&self.own.file)?;
         self.own.len += out.len() as u64;
         Ok(())
@@ -333,7 +334,7 @@ impl Store {
 
     fn read(&mut self, other: &mut Other, now: Timestamp) -> io::Result<()> {
         // Asked before it is read: what is written after its end is nobody's.
-        let paper = files::open(&self.directory.join(other.name.to_string()), OFlags::RDONLY);
+        let paper = open(&self.directory.join(other.name.to_string()), OFlags::RDONLY);
         let lives = match &paper {
             Ok(file) => flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -411,7 +412,7 @@ impl Store {
         let name = Name { number: self.own.name.number, kind: Kind::List };
         let draft = self.directory.join(format!("{name}.new"));
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC;
-        let file = files::open(&draft, flags)?;
+        let file = open(&draft, flags)?;
         let full = || io::Error::other("too many files");
         let (number, paper) = self.shelf.add(Paper { name, file }).ok_or_else(full)?;
         let (mut len, mut lines) = (0, 0);
@@ -431,7 +432,7 @@ impl Store {
                     }
                 }
                 if out.len() >= COPY || is_end {
-                    files::write_at(&paper.file, &out, len)?;
+                    write_at(&paper.file, &out, len)?;
                     len += out.len() as u64;
                     out.clear();
                     for (key, from, offset) in moved.drain(..) {
@@ -466,7 +467,7 @@ impl Store {
     #[cfg(test)]
     pub(super) fn break_log(&mut self) {
         let path = self.directory.join(self.own.name.to_string());
-        self.own.file = files::open(&path, OFlags::RDONLY).expect("it is there");
+        self.own.file = open(&path, OFlags::RDONLY).expect("it is there");
     }
 
     /// Nothing more is written: an empty log goes.
@@ -494,7 +495,7 @@ impl Own {
     fn begin(directory: &Path, number: u64, shelf: &Shelf) -> io::Result<Self> {
         let name = Name { number, kind: Kind::Log };
         let path = directory.join(name.to_string());
-        let file = files::open(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
+        let file = open(&path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         sync_directory(directory)?;
         let full = || io::Error::other(format!("more than {PAPERS_MAX} files in {}", directory.display()));
@@ -514,14 +515,8 @@ impl Quiet {
     }
 
     fn take(directory: &Path, how: FlockOperation) -> io::Result<Self> {
-        let file = files::open(&directory.join("lock"), OFlags::RDWR | OFlags::CREATE)?;
+        let file = open(&directory.join("lock"), OFlags::RDWR | OFlags::CREATE)?;
         flock(&file, how)?;
         Ok(Self(file))
     }
-}
-
-/// What is in it is found after a crash.
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    let file = rustix::fs::open(directory, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    Ok(rustix::fs::fsync(&file)?)
 }

@@ -21,7 +21,7 @@ use rustix::{
 };
 use tenancy::UsedText;
 
-use crate::durably;
+use crate::{disk::open, durably};
 
 use super::files::{self, Kind, Name};
 
@@ -47,7 +47,7 @@ impl Usage {
         now: Timestamp,
     ) -> io::Result<Self> {
         let live = directory.join(Name { number, kind: Kind::Live }.to_string());
-        let live = files::open(&live, OFlags::RDWR | OFlags::CREATE)?;
+        let live = open(&live, OFlags::RDWR | OFlags::CREATE)?;
         flock(&live, FlockOperation::NonBlockingLockExclusive)?;
         let (directory, known) = (directory.to_owned(), known.clone());
         let mut usage =
@@ -110,7 +110,7 @@ impl Usage {
 
     /// Whether the process with that number counts.
     fn lives(&self, number: u64) -> io::Result<bool> {
-        match files::open(&self.path(number, Kind::Live), OFlags::RDONLY) {
+        match open(&self.path(number, Kind::Live), OFlags::RDONLY) {
             Ok(file) => Ok(flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
