@@ -2,14 +2,17 @@
 //!
 //! [`Operations`] answers over HTTP: everything on the control socket, which only the server's own user
 //! can open, and on a TCP port what monitoring needs, the rest for whoever has the token. [`cli`] is the
-//! other end: `ringpost queue`, a client of the control socket, as are [`reload()`], [`upgrade()`] and [`sources()`].
+//! other end: `ringpost queue`, a client of the control socket, as are [`reload()`], [`upgrade()`],
+//! [`sources()`], [`greylist()`] and [`reputation()`].
 
 pub mod cli;
 mod client;
+mod greylist;
 mod openapi;
 mod operations;
 mod problem;
 mod reload;
+mod reputation;
 mod sources;
 mod suppression;
 pub mod suppression_cli;
@@ -18,9 +21,11 @@ mod tasks;
 mod upgrade;
 
 pub use client::ClientError;
+pub use greylist::{GreylistArgs, GreylistChoice, GreylistCommand, GreylistError, greylist};
 pub use operations::{Facts, KnowsTenant, Listener, Operations};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
+pub use reputation::{ReputationArgs, ReputationError, ReputationRules, reputation};
 pub use sources::{SourcesArgs, SourcesError, sources};
 pub use tasks::Tasks;
 pub use upgrade::{Extent, Predecessor, UpgradeError, UpgradeRequest, Upgraded, upgrade, upgrade_requests};

@@ -21,7 +21,7 @@ use axum::{
 };
 use bridge::{
     Action, Age, Class, Door, Entry, Explained, Filter, Pace, Page, Progress, Selector, ShardHealth,
-    SourceView, Summary, Tenancy,
+    SourceView, Strangers, Summary, Tenancy,
 };
 use config::Secret;
 use mail::{StatusPattern, Timestamp};
@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, UpgradeRequest, openapi, reload, sources, suppression,
+    Predecessor, Problem, ReloadRequest, ReputationRules, UpgradeRequest, greylist, openapi, reload,
+    reputation, sources, suppression,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -64,6 +65,10 @@ pub struct Facts {
     pub tenancy: Tenancy,
     /// Whether a tenant of that name is configured.
     pub knows_tenant: KnowsTenant,
+    /// What is known of strangers.
+    pub strangers: Strangers,
+    /// What is made of what they did.
+    pub reputation_rules: Arc<dyn Fn() -> ReputationRules + Send + Sync>,
 }
 
 /// A listener, as the status shows it.
@@ -119,6 +124,14 @@ impl Operations {
 
     pub(crate) fn tenancy(&self) -> &Tenancy {
         &self.0.facts.tenancy
+    }
+
+    pub(crate) fn strangers(&self) -> &Strangers {
+        &self.0.facts.strangers
+    }
+
+    pub(crate) fn reputation_rules(&self) -> ReputationRules {
+        (self.0.facts.reputation_rules)()
     }
 
     pub(crate) fn knows_tenant(&self, name: &str) -> bool {
@@ -193,11 +206,13 @@ const DESTINATIONS: usize = 20;
 
 fn api() -> Router<Operations> {
     suppression::routes()
+        .merge(greylist::routes())
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload::answer))
         .route("/api/v1/upgrade", post(upgrade::answer))
         .route("/api/v1/tls-reports", post(report_tls))
         .route("/api/v1/sources", get(sources::answer))
+        .route("/api/v1/reputation", get(reputation::answer))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.

@@ -153,6 +153,12 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         tls_reports: Arc::default(),
         tenancy: bridge::Tenancy::new(tenancy::CaseOfLocalParts::Ignored, 1).0,
         knows_tenant: Arc::new(|name| name == "shop"),
+        strangers: Strangers::default(),
+        reputation_rules: Arc::new(|| ReputationRules {
+            mode: config::ReputationUse::Off,
+            sample: 20,
+            weight_max: 4,
+        }),
     };
     Operations::new(door, facts)
 }

@@ -81,6 +81,12 @@ pub enum Problem {
     /// The body with entries does not say what it must.
     #[error("the body is wrong: {0}")]
     EntriesBody(String),
+    /// What is asked of the greylist does not say what it must.
+    #[error("the query is wrong: {0}")]
+    Greylist(String),
+    /// Whose reputation is asked for cannot be told.
+    #[error("the query is wrong: {0}")]
+    Reputation(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -123,7 +129,9 @@ impl Problem {
             Self::List(ListError::Cursor)
             | Self::NoAddress(_)
             | Self::ListQuery(_)
-            | Self::EntriesBody(_) => StatusCode::BAD_REQUEST,
+            | Self::EntriesBody(_)
+            | Self::Greylist(_)
+            | Self::Reputation(_) => StatusCode::BAD_REQUEST,
             Self::List(ListError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotSuppressed(_) => StatusCode::NOT_FOUND,
         }
@@ -159,12 +167,12 @@ impl Problem {
             Self::TooManyTasks => "wait for one to end, or cancel one: ringpost queue tasks",
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
-                "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/reload and \
-                 /api/v1/upgrade"
+                "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/greylist, \
+                 /api/v1/reputation, /api/v1/reload and /api/v1/upgrade"
             }
             Self::Method => {
                 "read with GET; change with POST to /api/v1/queue/retry, hold, release, remove, reroute, count or tasks, to \
-                 /api/v1/suppressions/add or remove, to /api/v1/reload or to /api/v1/upgrade"
+                 /api/v1/suppressions/add or remove, to /api/v1/greylist/clear, to /api/v1/reload or to /api/v1/upgrade"
             }
             Self::NoToken => {
                 "use the control socket (ringpost queue), or set http.token in the configuration"
@@ -187,6 +195,10 @@ impl Problem {
                 "send {\"entries\": [{\"tenant\": …, \"address\": …, \"list\": …, \"reason\": …, \"until\": …, \
                  \"note\": …}]} as application/json; tenant and address are needed"
             }
+            Self::Greylist(_) => {
+                "name a client by its address, and mail by sender and recipient: {\"client\": …, \"sender\": …, \"recipient\": …}"
+            }
+            Self::Reputation(_) => "ask ?of= an IP address, a domain, or an address such as ann@example.org",
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

@@ -23,6 +23,7 @@ mod serve;
 mod server;
 mod signers;
 mod sockets;
+mod strangers;
 mod tenants;
 mod watch_files;
 
@@ -106,6 +107,10 @@ enum Command {
     Queue(Box<QueueArguments>),
     /// Look at suppression lists and change them, through the running server.
     Suppression(SuppressionArguments),
+    /// Look at what greylisting remembers, and forget some of it.
+    Greylist(GreylistArguments),
+    /// Look at what a stranger has done before, and what that weighs.
+    Reputation(ReputationArguments),
     /// Look at the sources that mail leaves from: whether they are fit for use, and their warm-up plans.
     Sources(SourcesArguments),
     /// Look at the segments of the journal, with or without the server.
@@ -168,6 +173,22 @@ struct SuppressionArguments {
 }
 
 #[derive(Args)]
+struct GreylistArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    greylist: admin::GreylistArgs,
+}
+
+#[derive(Args)]
+struct ReputationArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    reputation: admin::ReputationArgs,
+}
+
+#[derive(Args)]
 struct SourcesArguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -192,6 +213,8 @@ fn main() -> ExitCode {
         Command::Dkim(arguments) => dkim_command::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Queue(arguments) => queue(&arguments),
         Command::Suppression(arguments) => suppression(&arguments),
+        Command::Greylist(arguments) => greylist(&arguments),
+        Command::Reputation(arguments) => reputation(&arguments),
         Command::Sources(arguments) => sources(&arguments),
         Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),
@@ -226,6 +249,18 @@ fn upgrade(arguments: &UpgradeArguments) -> anyhow::Result<ExitCode> {
 fn suppression(arguments: &SuppressionArguments) -> anyhow::Result<ExitCode> {
     let data_directory = open::data_directory(&arguments.config.config)?;
     admin::suppression_cli::run(&arguments.suppression, &data_directory, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn greylist(arguments: &GreylistArguments) -> anyhow::Result<ExitCode> {
+    let data_directory = open::data_directory(&arguments.config.config)?;
+    admin::greylist(&arguments.greylist, &data_directory, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reputation(arguments: &ReputationArguments) -> anyhow::Result<ExitCode> {
+    let data_directory = open::data_directory(&arguments.config.config)?;
+    admin::reputation(&arguments.reputation, &data_directory, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 

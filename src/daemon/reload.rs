@@ -13,7 +13,7 @@ use std::{
 use admin::{Operations, Reloaded};
 use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Door, Tenancy};
+use bridge::{Door, Strangers, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
@@ -31,6 +31,7 @@ use crate::{
     open,
     programs::Programs,
     signers::{self, UnusableKey},
+    strangers::StrangersLimits,
     tenants::TenancyLimits,
     watch_files::Stamps,
 };
@@ -64,6 +65,7 @@ pub(crate) struct Ours {
     pub(crate) injections: inject::Settings,
     pub(crate) unsubscribing: Unsubscribing,
     tenancy_limits: TenancyLimits,
+    pub(crate) strangers_limits: StrangersLimits,
     pub(crate) grace: Duration,
     pub(crate) upgrade_start_max: Duration,
     pub(crate) upgrade_patience: Duration,
@@ -118,6 +120,7 @@ pub(crate) struct Reloader<'a> {
     /// How domains are told about TLS.
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     pub(crate) tenancy: Tenancy,
+    pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
     pub(crate) unsubscribing: Arc<ArcSwap<Unsubscribing>>,
     pub(crate) budget: DiskBudget,
@@ -182,6 +185,7 @@ impl Ours {
                 requests_max: config.unsubscribe.requests_max,
             },
             tenancy_limits: TenancyLimits::new(config),
+            strangers_limits: StrangersLimits::new(config),
             grace: config.shutdown.grace,
             upgrade_start_max: config.upgrade.start_max,
             upgrade_patience: config.upgrade.patience,
@@ -383,6 +387,7 @@ impl Reloader<'_> {
         if let Some(programs) = self.programs.as_ref().filter(|_| ours.programs != self.ours.programs) {
             programs.reload();
         }
+        ours.strangers_limits.apply(&self.strangers);
         self.snapshot.store(Arc::new(snapshot));
         self.tls_reporting.store(Arc::new(reporting));
         self.policies.store(Arc::new(fetching));

@@ -96,6 +96,9 @@ name = "w"
 source = "s"
 start = "2026-12-01"
 caps = [5]
+[[dns-list]]
+name = "dl"
+zone = "list.example.org"
 [[dnsbl]]
 name = "b"
 zone = "bl.example.org"
@@ -232,6 +235,22 @@ authentication.signatures-max = 7
 authentication.rsa-bits-min = 2048
 authentication.sha1 = true
 authentication.body-length = true
+listener.strangers.lookup-time-max = "7s"
+listener.strangers.refuse-at = 7
+listener.strangers.defer-at = 7
+listener.strangers.quarantine-at = 7
+listener.strangers.tag-at = 7
+listener.strangers.dry-run = true
+listener.strangers.lists = []
+listener.greylist.enabled = true
+listener.greylist.delay = "7s" | greylist.enabled = true
+listener.greylist.window = "7h" | greylist.enabled = true
+listener.greylist.lifetime = "7h" | greylist.enabled = true
+listener.greylist.clients-after = 7 | greylist.enabled = true
+listener.greylist.score-min = 7 | greylist.enabled = true
+listener.greylist.spf = "pass" | greylist.enabled = true
+listener.greylist.pass = ["example.com"] | greylist.enabled = true
+listener.greylist.dry-run = true | greylist.enabled = true
 listener.authentication.verify = false
 listener.authentication.authserv-id = "mx.example"
 listener.authentication.dry-run = true
@@ -449,6 +468,35 @@ warm-up.pause = "7h"
 dnsbl.zone = "other.example.org"
 dnsbl.answers = ["127.0.0.2/32"]
 dnsbl.action = "stop"
+dns-list.zone = "other.example.org"
+dns-list.subjects = ["ehlo-name"]
+dns-list.weight = -7
+dns-list.codes = ["127.0.0.2=5"]
+dns-list.explain = true
+dns-list.probe-interval = "7s"
+dns-list.rest = "7s"
+greylist.enabled = true
+greylist.delay = "7s" | greylist.enabled = true
+greylist.window = "7h" | greylist.enabled = true
+greylist.lifetime = "7h" | greylist.enabled = true
+greylist.clients-after = 7 | greylist.enabled = true
+greylist.score-min = 7 | greylist.enabled = true
+greylist.spf = "pass" | greylist.enabled = true
+greylist.pass = ["example.com"] | greylist.enabled = true
+greylist.dry-run = true | greylist.enabled = true
+clients.greylisted-max = 7000
+reputation.mode = "watch"
+reputation.half-life = "7h"
+reputation.sample = 7
+reputation.weight-max = 7
+reputation.entries-max = 7000
+strangers.lists = []
+strangers.lookup-time-max = "7s"
+strangers.refuse-at = 7
+strangers.defer-at = 7
+strangers.quarantine-at = 7
+strangers.tag-at = 7
+strangers.dry-run = true
 egress.probe-interval = "7s"
 egress.probe-timeout = "7s"
 egress.dnsbl-interval = "7s"
@@ -604,6 +652,7 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "pool",
         "warm-up",
         "dnsbl",
+        "dns-list",
     ];
     let mut first = String::new();
     let mut all = STARTED.to_owned();

@@ -21,7 +21,7 @@ use std::{
 use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Deliveries, Door, Egress, PoliciesLimits, SourceView, StsPolicies, Tenancy};
+use bridge::{Deliveries, Door, Egress, PoliciesLimits, SourceView, Strangers, StsPolicies, Tenancy};
 use config::{Config, ListenerTls, Loaded, Places};
 use inject::Injections;
 use mail::Timestamp;
@@ -57,7 +57,7 @@ use crate::{
     reload::{Ours, Reloader},
     say::say,
     server::{Asked, Before, Cores, Ending, Server, Spares},
-    sockets,
+    sockets, strangers,
     tenants::Tenants,
     watch_files::Stamps,
 };
@@ -158,8 +158,12 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let (rendered, used, counted) = (registry.clone(), budget.clone(), process.clone());
     let clients = crowd.clone();
     let told = tenancy.teller(&registry, &snapshot, clock);
+    let known = Strangers::default();
+    ours.strangers_limits.apply(&known);
+    let of_strangers = known.clone();
     let metrics = Arc::new(move || {
         told();
+        strangers::tell(&of_strangers, &rendered);
         counted.set_disk(used.taken(), used.max());
         counted.set_clients_tracked(clients.tracked());
         rendered.render()
@@ -177,7 +181,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         shown,
         &listening,
         (requests, wishes, report_now.clone()),
-        tenancy.facts(&snapshot),
+        (tenancy.facts(&snapshot), strangers::facts(&known, &snapshot)),
     );
     operations.set_token(ours.token.clone());
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
@@ -209,6 +213,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
     pool.deliver(to_deliver, runs_programs, fetching.clone());
     let (tenancy, keeper) = tenancy.keep(clock)?;
+    let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
+        .with_context(|| format!("{}: what is known of strangers", config.data_directory.display()))?;
     let tls_counts = TlsCounts::new(&config.data_directory, clock);
     // What the one before has, it still counts.
     if predecessor.as_ref().is_none_or(|predecessor| predecessor.borrow().journals.is_empty()) {
@@ -259,6 +265,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             policies: policies.clone(),
             deliveries: deliveries.clone(),
             tenancy: tenancy.clone(),
+            strangers: known.clone(),
             egress: egress.clone(),
             metrics: registry.shard(number, &refusals()),
             hatch,
@@ -332,6 +339,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         tenancy,
+        strangers: known,
         unsubscribing,
         budget: budget.clone(),
         crowd,
@@ -371,6 +379,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     pool.stop(Duration::from_secs(1));
     while endings.blocking_recv().is_some() {}
     keeper.end(Duration::from_secs(5));
+    strangers_keeper.end();
     pool::write_warm_ups(&warm_ups, &egress);
     task_files.write();
     indexes.close();
@@ -595,7 +604,10 @@ fn operations(
         mpsc::Sender<UpgradeRequest>,
         Arc<tokio::sync::Notify>,
     ),
-    (tenancy, knows_tenant): (Tenancy, admin::KnowsTenant),
+    ((tenancy, knows_tenant), (strangers, reputation_rules)): (
+        (Tenancy, admin::KnowsTenant),
+        strangers::StrangersFacts,
+    ),
 ) -> Operations {
     let facts = admin::Facts {
         version: VERSION,
@@ -613,6 +625,8 @@ fn operations(
         tls_reports,
         tenancy,
         knows_tenant,
+        strangers,
+        reputation_rules,
     };
     Operations::new(door.clone(), facts)
 }

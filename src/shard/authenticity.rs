@@ -44,6 +44,8 @@ pub(crate) struct Examined {
     pub(crate) cut: Vec<Range<usize>>,
     pub(crate) hold: Hold,
     pub(crate) results: Option<Results>,
+    /// The domain of its author, where DMARC passes.
+    pub(crate) author: Option<Box<str>>,
     /// How many signatures were made.
     pub(crate) signatures: Option<u64>,
 }
@@ -122,7 +124,7 @@ fn sealer<'a>(settings: &'a Settings, rules: &Authentication) -> Option<&'a Sign
     settings.signers.get(settings.policy.key_named(rules.seal.as_ref()?)?)
 }
 
-fn limits(rules: &Authentication, door: &Door) -> Limits {
+pub(crate) fn limits(rules: &Authentication, door: &Door) -> Limits {
     Limits {
         lookups_max: rules.lookups_max as usize,
         time_max: rules.lookup_time_max,
@@ -200,7 +202,11 @@ async fn verify(
     }
     let hold = if treatment.action == AuthAction::Quarantine { Hold::Yes } else { Hold::No };
     let cut = digest.forged_results(receiver);
-    Ok(Examined { fields, cut, hold, results: Some(results), signatures: None })
+    let author = match &verdict.dmarc.author {
+        Author::Domain(domain) if results.dmarc == AuthResult::Pass => Some(domain.as_str().into()),
+        Author::Domain(_) | Author::Missing | Author::Several => None,
+    };
+    Ok(Examined { fields, cut, hold, results: Some(results), author, signatures: None })
 }
 
 /// Tells of a message that something is done about.
@@ -362,7 +368,7 @@ const fn dkim_result(result: DkimResult) -> AuthResult {
     }
 }
 
-const fn treatment_label(action: AuthAction) -> AuthTreatment {
+pub(crate) const fn treatment_label(action: AuthAction) -> AuthTreatment {
     match action {
         AuthAction::Accept => AuthTreatment::Accept,
         AuthAction::Tag => AuthTreatment::Tag,

@@ -1,5 +1,7 @@
 //! One inbound connection, from greeting to close: the whole inbound data path.
 
+mod strangers;
+
 use std::{collections::VecDeque, fmt::Display, io, mem, rc::Rc, time::Duration};
 
 use bridge::{Call, Parcel};
@@ -27,6 +29,7 @@ use crate::{
     receiving::{Bringer, Committed, Origin, Receiving, header_limits},
     release,
     reverse::{self, AddressName},
+    screening::Screened,
     settings::{Door, TlsStart, to_usize},
     shard::{Keep, Shard},
     socket::{Socket, Unread},
@@ -65,6 +68,7 @@ pub(crate) fn serve<'a>(
         messages: 0,
         refusals: 0,
         reverse: AddressName::UNASKED,
+        screened: None,
         parcels: None,
     };
     let greeting = Box::new(greeting);
@@ -124,6 +128,8 @@ struct Connection<'a> {
     messages: u64,
     /// The name of the client's address.
     reverse: AddressName,
+    /// What was found out about it for the transaction that is open.
+    screened: Option<Box<Screened>>,
     /// What it has come for, until it is the server.
     parcels: Option<mpsc::Receiver<Parcel>>,
     /// Replies that refused something since the last message.
@@ -145,6 +151,8 @@ enum Slow {
     Do(Action),
     /// Somebody is asked whether there is the recipient.
     Verify(Stage, Query),
+    /// Something is found out about the client first.
+    Screen(Stage, Option<Query>),
 }
 
 /// A message that the session does not wait for.
@@ -277,6 +285,10 @@ impl Connection<'_> {
                 let verdict = Box::pin(facts::verify(self.shard, query)).await;
                 return Ok(self.conclude(stage, verdict));
             }
+            Slow::Screen(stage, query) => {
+                let verdict = Box::pin(self.screen(&stage, query)).await;
+                return Ok(self.conclude(stage, verdict));
+            }
         };
         if self.waits_for_commits(&action) {
             Box::pin(self.settle()).await?;
@@ -309,6 +321,7 @@ impl Connection<'_> {
     /// Waits before a stranger is greeted for as long as is configured; answers what comes in place of the greeting when
     /// the client did not.
     async fn before_greeting(&mut self, greeting: Action) -> Result<Action, Ending> {
+        self.look_ahead(None);
         self.reverse = reverse::look_up(self.shard, self.door, self.socket.peer().ip()).await;
         let delay = self.door.timeouts.greeting_delay;
         if delay.is_zero() {
@@ -359,7 +372,8 @@ impl Connection<'_> {
     fn reply(&mut self, reply: &Reply) {
         if let Some(refusal) = reply.refusal() {
             self.shard.metrics.inbound.refusal(refusal.label()).one();
-            self.refusals = self.refusals.saturating_add(1);
+            // Who comes for the first time has done nothing wrong.
+            self.refusals = self.refusals.saturating_add(u32::from(refusal != Refusal::Greylisted));
         }
         match self.pending.back_mut() {
             Some(pending) => reply.write_to(&mut pending.behind),
@@ -490,8 +504,13 @@ impl Connection<'_> {
         let (address, reverse) = (self.socket.peer().ip(), self.reverse.found);
         let who = Who { standing, listing, address, reverse };
         let verdict = facts::judge(self.shard, self.door, who, &self.session, &stage);
-        let verdict = verdict.and_then(|()| self.consent(&stage));
-        match verdict.ok().and_then(|()| facts::query(self.shard, &stage)) {
+        let verdict = verdict.and_then(|()| self.consent(&stage)).and_then(|()| self.screening(&stage));
+        let query = verdict.ok().and_then(|()| facts::query(self.shard, &stage));
+        let is_screened = verdict.is_ok() && matches!(stage, Stage::Rcpt { .. }) && self.wants_screening();
+        // The lists have been asked for the recipient before: what else is there may take no time.
+        let is_known = self.screened.is_some() && self.door.grey.is_none();
+        match query {
+            query if is_screened && !is_known => Err(Box::new(Slow::Screen(stage, query))),
             None => Ok(self.conclude(stage, verdict)),
             Some(query) => Err(Box::new(Slow::Verify(stage, query))),
         }
@@ -508,12 +527,19 @@ impl Connection<'_> {
                 Stage::Data { .. } => ("data", None),
             };
             self.note_refusal(name, refusal, forward_path);
+            self.learn_refusal(refusal);
+        } else if let Stage::Mail { reverse_path, .. } = &stage {
+            self.screened = None;
+            self.look_ahead(Some(reverse_path));
         }
         let action = self.session.on_verdict(stage, verdict);
         if let Action::Close(_) = &action {
             self.note_limit(&action);
         }
-        action
+        match (action, &self.screened) {
+            (Action::Reply(reply), Some(screened)) => Action::Reply(screened.explain(reply)),
+            (action, _) => action,
+        }
     }
 
     async fn receive_data(&mut self, reply: &Reply) -> Result<Action, Ending> {
@@ -601,7 +627,10 @@ impl Connection<'_> {
     fn begin(&mut self, intake: Intake) {
         self.drop_receiving();
         let standing = self.socket.caller().standing(&self.shard.settings().policy);
-        let receiving = Receiving::begin(self.shard, self.door, intake, standing, self.listing());
+        let mut receiving = Receiving::begin(self.shard, self.door, intake, standing, self.listing());
+        if let Some(screened) = &self.screened {
+            receiving.mark(screened.mark(self.shard.settings().hostname.as_str()));
+        }
         self.receiving = Some(Box::new(receiving));
     }
 
@@ -783,6 +812,7 @@ impl Connection<'_> {
             }
             Err(refusal) => self.note_refusal("data", refusal, None),
         }
+        self.learn(committed);
         let tls = self.socket.tls_session();
         committed.note(
             self.shard,
@@ -823,7 +853,7 @@ impl Connection<'_> {
         }
         .emit(ring::clock::unix_micros());
         let (place, verdict) = self.admitted.judge(self.door, caller);
-        self.place = place;
+        (self.place, self.screened) = (place, None);
         if let Err(turned) = verdict {
             note_turned(self.shard, caller.peer, turned);
         }

@@ -4,7 +4,8 @@
 //!
 //! - `accept`      a socket arrives: which shard serves it (`balance`), who it is (`caller`), limits (`admission`), TLS
 //! - `connection`  session ⇄ policy ⇄ journal, until the 250; `receiving` has the message, `intake` its mail data,
-//!   `socket` the bytes, `facts` what policy wants to know, `reverse` the name of the client's address, `verify` programs that know recipients, `trace` the
+//!   `socket` the bytes, `facts` what policy wants to know, `reverse` the name of the client's address, `screening` what lists of the
+//!   DNS say of it, `greylist` whether it came before, `reputation` what it did then, `verify` programs that know recipients, `trace` the
 //!   fields we put in front
 //! - `inject`      the same for a message that the pool brings: a session without a socket
 //! - `journals`    groups written and synced; segments made and recycled
@@ -40,6 +41,7 @@ mod egress;
 mod facts;
 mod families;
 mod fetch;
+mod greylist;
 mod health;
 mod hops;
 mod inject;
@@ -61,6 +63,7 @@ mod recover;
 mod release;
 mod replies;
 mod reports;
+mod reputation;
 mod reroute;
 mod resolve;
 mod restore;
@@ -68,6 +71,7 @@ mod retry;
 mod returned;
 mod reverse;
 mod schedule;
+mod screening;
 mod settings;
 mod shard;
 mod socket;
@@ -82,7 +86,7 @@ mod why;
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::{Deliveries, Hatch, Neighbours, StsPolicies, Tenancy};
+use bridge::{Deliveries, Hatch, Neighbours, Strangers, StsPolicies, Tenancy};
 use index::Loaded;
 use journal::Opened;
 use mail::JournalShard;
@@ -138,6 +142,8 @@ pub struct Setup {
     pub deliveries: Deliveries,
     /// What is known of tenants.
     pub tenancy: Tenancy,
+    /// What is known of strangers.
+    pub strangers: Strangers,
     /// What is known of our sources.
     pub egress: bridge::Egress,
     /// What it counts with.
@@ -200,6 +206,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         policies,
         deliveries,
         tenancy,
+        strangers,
         egress,
         metrics,
         hatch,
@@ -249,6 +256,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         policies,
         deliveries,
         tenancy,
+        strangers,
         egress,
         pool,
         metrics,
@@ -262,6 +270,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
     ring::spawn(shard.resolve.clone().run());
     ring::spawn(egress::follow(shard.clone()));
     ring::spawn(health::watch(shard.clone()));
+    ring::spawn(screening::watch(shard.clone()));
     ring::spawn(upkeep::measure(shard.clone()));
     let (failing, failed) = oneshot::channel();
     let keeping =

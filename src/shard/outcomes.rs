@@ -12,6 +12,7 @@ use crate::{
     consent, egress, facts,
     hops::Job,
     lots::Owned,
+    reputation,
     retry::{self, Refused},
     schedule,
     shard::{Shard, since},
@@ -73,6 +74,9 @@ pub(crate) fn end(
             }
             Outcome::Failed(_) => {
                 shard.remember_last(job.id, *place, last(outcome));
+                if let Some(judgement) = &judgement {
+                    reputation::on_failed(shard, job.id, judgement.category);
+                }
                 queue::Outcome::Failed
             }
         };

@@ -19,8 +19,10 @@ use crate::{
     consent::{self, Marks, Passage},
     facts,
     intake::{Intake, field_text},
+    reputation::Taken,
+    screening::Mark,
     settings::{Door, to_usize},
-    shard::{Arrived, Keep, Shard},
+    shard::{Arrived, Hold, Keep, Shard},
     trace::{self, Arrival, By},
 };
 
@@ -47,6 +49,8 @@ pub(crate) struct Receiving {
     standing: Standing,
     /// And of which campaign it is.
     campaign: Option<Box<str>>,
+    /// What was found out about who brings it.
+    warning: Option<Box<Mark>>,
 }
 
 /// Whether header fields need SMTPUTF8, "at any level within its MIME structure" (RFC 6531 §3.2).
@@ -88,6 +92,8 @@ pub(crate) struct Committed {
     told: Told,
     /// Whether it is from whom it says, where that was looked at.
     results: Option<Results>,
+    /// The domain of its author, where DMARC passes.
+    author: Option<Box<str>>,
     /// How many signatures of ours it has.
     signatures: Option<u64>,
 }
@@ -138,7 +144,13 @@ impl Receiving {
             marks: Marks::default(),
             standing,
             campaign: None,
+            warning: None,
         }
+    }
+
+    /// It is given this on its way.
+    pub(crate) fn mark(&mut self, mark: Option<Mark>) {
+        self.warning = mark.map(Box::new);
     }
 
     /// It will not be a message.
@@ -212,7 +224,11 @@ impl Receiving {
             Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
         self.campaign = shard.settings().campaigns.read(self.standing, &self.intake, &summary);
         self.marks = Marks::read(shard, tenant, envelope, &self.intake, &summary)?;
-        self.prefix = Some(trace::fields(shard, &arrival, completion, &self.marks.fields));
+        let fields = trace::fields(shard, &arrival, completion, &self.marks.fields);
+        self.prefix = Some(match &self.warning {
+            Some(mark) => [mark.field.as_bytes(), &fields].concat().into(),
+            None => fields,
+        });
         Ok(())
     }
 
@@ -246,8 +262,17 @@ impl Receiving {
             Err(refusal) => Err(Err(refusal)),
         };
         let envelope = Rc::new(envelope);
-        let mut committed =
-            Committed { outcome: Ok(id), id, envelope, size, msgid, told, results: None, signatures: None };
+        let mut committed = Committed {
+            outcome: Ok(id),
+            id,
+            envelope,
+            size,
+            msgid,
+            told,
+            results: None,
+            author: None,
+            signatures: None,
+        };
         let entered = match entered {
             Ok(entered) => entered,
             Err(outcome) => {
@@ -285,8 +310,10 @@ impl Receiving {
             }
             head = draft.is_some().then(|| digest.head().map(Bytes::copy_from_slice).collect());
         }
-        let Examined { fields, cut, hold, results, signatures } = examined;
-        (committed.results, committed.signatures) = (results, signatures);
+        let Examined { fields, cut, hold, results, author, signatures } = examined;
+        let hold =
+            self.warning.take().map_or(hold, |mark| if mark.hold == Hold::Yes { mark.hold } else { hold });
+        (committed.results, committed.author, committed.signatures) = (results, author, signatures);
         let mut front = vec![Bytes::from(fields), prefix];
         front.retain(|part| !part.is_empty());
         committed.size += front.iter().map(|part| part.len() as u64).sum::<u64>();
@@ -350,6 +377,17 @@ fn tls_demand(intake: &Intake, summary: &HeaderSummary) -> TlsDemand {
 }
 
 impl Committed {
+    /// What reputation is made of, when it came from a stranger at this address.
+    pub(crate) fn taken(&self, address: IpAddr) -> Taken<'_> {
+        Taken {
+            id: self.id,
+            address,
+            sender: self.envelope.reverse_path.address(),
+            results: self.results.map(|results| (results.spf, results.dmarc)),
+            author: self.author.as_deref(),
+        }
+    }
+
     pub(crate) fn utf8(&self) -> Utf8 {
         self.envelope.utf8
     }

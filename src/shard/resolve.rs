@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hasher, RandomState},
     io,
     net::SocketAddr,
@@ -15,7 +15,7 @@ use dns::{
     Answer, Asked, Failure, Limits, Name, Order, Question, ResolvConf, Resolver, Server, Socket, StaticHosts,
     Ticket, Transport, Trust, Waiter,
 };
-use futures_lite::future::or;
+use futures_lite::future::{or, poll_once};
 use ring::{ConnectOptions, Datagram, Event, Stream};
 use tokio::sync::oneshot;
 use watch::ShardMetrics;
@@ -157,15 +157,24 @@ impl Resolve {
         deadline: Duration,
         mut learn: impl FnMut(Question, Arc<Answer>),
     ) {
-        let asked: Vec<_> = questions.into_iter().map(|question| (self.ask(&question), question)).collect();
+        let asked = questions.into_iter().map(|question| (Box::pin(self.ask(&question)), question));
+        let mut asked: VecDeque<_> = asked.collect();
         let left = deadline.saturating_sub(ring::clock::now());
         let all = async {
-            for (answer, question) in asked {
-                learn(question, answer.await);
+            while let Some((answer, _)) = asked.front_mut() {
+                let answer = answer.await;
+                asked.pop_front().into_iter().for_each(|(_, question)| learn(question, answer.clone()));
             }
         };
-        // What has not come by then is missing.
-        let _ = ring::timeout(left, all).await;
+        if ring::timeout(left, all).await.is_ok() {
+            return;
+        }
+        // What has not come by now is missing; what has come behind it is not.
+        for (answer, question) in asked {
+            if let Some(answer) = poll_once(answer).await {
+                learn(question, answer);
+            }
+        }
     }
 
     /// Tells the resolver that time has passed, for as long as the core lives.

@@ -26,9 +26,13 @@ impl AddressName {
 pub(crate) async fn look_up(shard: &Rc<Shard>, door: &Door, address: Option<IpAddr>) -> AddressName {
     let Some(address) = address else { return AddressName::UNASKED };
     match door.checks.reverse_name {
-        ReverseRule::Ignore => return AddressName::UNASKED,
-        ReverseRule::Look | ReverseRule::Named | ReverseRule::Confirmed => {}
+        ReverseRule::Ignore => AddressName::UNASKED,
+        ReverseRule::Look | ReverseRule::Named | ReverseRule::Confirmed => find(shard, address).await,
     }
+}
+
+/// Looks it up.
+pub(crate) async fn find(shard: &Rc<Shard>, address: IpAddr) -> AddressName {
     let mut case = AddressCase::open(address, Limits::default(), ring::clock::now());
     loop {
         let questions = match case.judge(ring::clock::now()) {

@@ -18,7 +18,7 @@ use delivery::{
     RetryRules, ReversePaths, Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits,
     TlsLevel, Via, rule_of_site,
 };
-use dns::Name;
+use dns::{CodePattern, Name};
 use mail::{Domain, Envelope, TenantId};
 use policy::Listing;
 use policy::Networks;
@@ -28,15 +28,17 @@ use smtp::{
     client::{Chaining, Chunking, Protocol},
 };
 use tls::{Credentials, ServerConfig};
-use trust::Signer;
+use trust::{DnsList, ListSubject, Signer};
 
 use crate::{
     campaigns::Campaigns,
     consent::Consent,
     crowd::{Prefixes, Rates},
     egress::Egress,
+    greylist::Grey,
     locate, means,
     outbound_tls::{ClientTls, OutboundTls},
+    reputation,
     resolve::Resolving,
     retry,
     shard::{Held, Way},
@@ -128,6 +130,10 @@ pub(crate) struct Settings {
     /// Percent of the core that a long change may take while there is mail.
     pub(crate) task_share: u32,
     pub(crate) resolving: Resolving,
+    /// Lists of the DNS that know strangers.
+    pub(crate) lists: Vec<List>,
+    /// What is made of what strangers have done.
+    pub(crate) reputation: config::Reputation,
     /// What signs mail of ours, one for each key of the policy.
     pub(crate) signers: Arc<[Signer]>,
     /// Mail larger than this is written in pieces.
@@ -193,7 +199,24 @@ pub(crate) struct Door {
     pub(crate) checks: config::Checks,
     /// How the mail of strangers is verified.
     pub(crate) authentication: Rc<config::Authentication>,
+    /// What is found out about them before.
+    pub(crate) strangers: config::Strangers,
+    /// Which lists are asked.
+    pub(crate) lists: Vec<Rc<DnsList>>,
+    /// Who is to come again; none: nobody.
+    pub(crate) grey: Option<Grey>,
+    /// Whether it is remembered what strangers do.
+    pub(crate) learns: bool,
     options: Arc<Options>,
+}
+
+/// A list of the DNS that knows strangers, and how it is watched.
+#[derive(Clone, Debug)]
+pub(crate) struct List {
+    pub(crate) of: Rc<DnsList>,
+    pub(crate) probe_interval: Duration,
+    /// How long it is set aside before it is probed again.
+    pub(crate) rest: Duration,
 }
 
 /// When TLS begins.
@@ -253,6 +276,8 @@ impl Settings {
             connection_turn: config.queue.connection_turn,
             task_share: config.queue.task_share.into(),
             resolving: Resolving::new(&config.dns),
+            lists: lists(config),
+            reputation: config.reputation.clone(),
             signers: snapshot.signers.clone(),
             spill: config.journal.spill,
             forwards: config.routes.iter().any(|route| route.xforward),
@@ -401,6 +426,14 @@ impl Door {
             },
             checks: listener.checks.clone(),
             authentication: Rc::new(listener.authentication.clone()),
+            strangers: listener.strangers.clone(),
+            grey: Grey::new(&listener.greylist),
+            learns: reputation::is_on(&config.reputation),
+            lists: lists(config)
+                .into_iter()
+                .map(|list| list.of)
+                .filter(|list| listener.strangers.asks(&list.name))
+                .collect(),
             options: options.shared(),
         }
     }
@@ -530,6 +563,32 @@ fn schedule(queue: &config::Queue) -> queue::Schedule {
         destination_retry_min: queue.destination_retry_min,
         destination_retry_max: queue.destination_retry_max,
     }
+}
+
+/// The lists of the DNS that know strangers.
+fn lists(config: &Config) -> Vec<List> {
+    let subject = |subject: &config::ListSubject| match subject {
+        config::ListSubject::Ipv4 => ListSubject::Ipv4,
+        config::ListSubject::Ipv6 => ListSubject::Ipv6,
+        config::ListSubject::EhloName => ListSubject::EhloName,
+        config::ListSubject::SenderDomain => ListSubject::SenderDomain,
+        config::ListSubject::ClientName => ListSubject::ClientName,
+    };
+    let codes = |rule: &config::CodeRule| {
+        (CodePattern { low: rule.low, high: rule.high, bits: rule.bits }, rule.weight)
+    };
+    let list = |list: &config::DnsList| {
+        let of = DnsList {
+            name: list.name.as_str().into(),
+            zone: Name::parse(list.zone.as_ref()?.as_str()).ok()?,
+            subjects: list.subjects.iter().map(subject).collect(),
+            weight: list.weight,
+            codes: list.codes.iter().map(codes).collect(),
+            explains: list.explain,
+        };
+        Some(List { of: Rc::new(of), probe_interval: list.probe_interval, rest: list.rest })
+    };
+    config.dns_lists.iter().filter_map(list).collect()
 }
 
 /// Bounds of one shard's part of the queue.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bridge::{Deliveries, Neighbours, StsPolicies, Tenancy};
+use bridge::{Deliveries, Neighbours, Strangers, StsPolicies, Tenancy};
 use bytes::Bytes;
 use delivery::{Via, tally::Tally};
 use journal::{Draft, Last, Phase, RecipientState};
@@ -31,6 +31,7 @@ use crate::{
     locate::{self, Locating},
     lots::Lots,
     operate::Operating,
+    reputation::Origins,
     reroute::{self, Reroute},
     resolve::Resolve,
     restore::Return,
@@ -68,6 +69,10 @@ pub(crate) struct Shard {
     pub(crate) deliveries: Deliveries,
     /// Whom tenants send nothing to, and how much they have sent.
     pub(crate) tenancy: Tenancy,
+    /// What the host knows of strangers.
+    pub(crate) strangers: Strangers,
+    /// Where its messages came from.
+    pub(crate) origins: RefCell<Origins>,
     /// What the host knows of its sources.
     pub(crate) egress: bridge::Egress,
     /// Pools that replies have chosen.
@@ -169,6 +174,7 @@ pub(crate) struct Parts {
     pub(crate) policies: StsPolicies,
     pub(crate) deliveries: Deliveries,
     pub(crate) tenancy: Tenancy,
+    pub(crate) strangers: Strangers,
     pub(crate) egress: bridge::Egress,
     pub(crate) pool: Pool,
     pub(crate) metrics: Rc<ShardMetrics>,
@@ -195,6 +201,7 @@ impl Shard {
             policies,
             deliveries,
             tenancy,
+            strangers,
             egress,
             pool,
             metrics,
@@ -221,6 +228,8 @@ impl Shard {
             policies,
             deliveries,
             tenancy,
+            strangers,
+            origins: RefCell::default(),
             egress,
             lots: Lots::default(),
             tally: RefCell::default(),
