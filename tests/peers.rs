@@ -45,6 +45,8 @@ mod races;
 mod relay;
 #[path = "peers/reports.rs"]
 mod reports;
+#[path = "peers/strangers.rs"]
+mod strangers;
 #[path = "peers/xclient.rs"]
 mod xclient;
 #[path = "peers/xforward.rs"]

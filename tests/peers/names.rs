@@ -19,7 +19,7 @@ impl Unbound {
         Self::start_at(free_address(), lines)
     }
 
-    fn start_at(address: SocketAddr, lines: &str) -> Self {
+    pub(crate) fn start_at(address: SocketAddr, lines: &str) -> Self {
         let place = Place::new();
         let (ip, port, directory) = (address.ip(), address.port(), place.path().display());
         let file = place.write(
