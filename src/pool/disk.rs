@@ -2,7 +2,50 @@
 
 use std::{io, os::fd::OwnedFd, path::Path};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock},
+    io::Errno,
+};
+
+/// Whether somebody writes a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Lives,
+    Ended,
+}
+
+/// Held while files come and go: whoever reads the directory meanwhile would find half of them.
+pub(crate) struct Quiet(#[expect(dead_code, reason = "it is held")] OwnedFd);
+
+impl Quiet {
+    /// For reading.
+    pub(crate) fn shared(directory: &Path) -> io::Result<Self> {
+        Self::take(directory, FlockOperation::LockShared)
+    }
+
+    /// For files that come and go.
+    pub(crate) fn alone(directory: &Path) -> io::Result<Self> {
+        Self::take(directory, FlockOperation::LockExclusive)
+    }
+
+    fn take(directory: &Path, how: FlockOperation) -> io::Result<Self> {
+        let file = open(&directory.join("lock"), OFlags::RDWR | OFlags::CREATE)?;
+        flock(&file, how)?;
+        Ok(Self(file))
+    }
+}
+
+/// Whether somebody has the file locked, as who writes it does.
+pub(crate) fn life(file: &OwnedFd) -> io::Result<Life> {
+    match flock(file, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => Ok(Life::Lives),
+        Err(error) => Err(error.into()),
+        Ok(()) => {
+            flock(file, FlockOperation::Unlock)?;
+            Ok(Life::Ended)
+        }
+    }
+}
 
 /// Opens a file that is nobody else's to read.
 pub(crate) fn open(path: &Path, flags: OFlags) -> io::Result<OwnedFd> {

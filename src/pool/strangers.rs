@@ -26,15 +26,12 @@ use std::{
 use aws_lc_rs::rand;
 use bridge::Strangers;
 use mail::Timestamp;
-use rustix::{
-    fs::{FlockOperation, OFlags, flock},
-    io::Errno,
-};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use strangers::{
     DEEDS_RECORD, GREY_PARTS, GREY_RECORD, REPUTATION_PARTS, read_deeds, read_grey, write_deeds, write_grey,
 };
 
-use crate::disk::{open, read_at, sync_directory, write_at};
+use crate::disk::{Life, Quiet, life, open, read_at, sync_directory, write_at};
 
 /// Whoever keeps it.
 #[derive(Debug)]
@@ -100,16 +97,6 @@ struct Other {
     records: u64,
     life: Life,
 }
-
-/// Whether somebody writes a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Lives,
-    Ended,
-}
-
-/// Held while files come and go.
-struct Quiet(#[expect(dead_code, reason = "it is held")] OwnedFd);
 
 /// How often changes are written, and others are read.
 const EVERY: Duration = Duration::from_secs(1);
@@ -312,7 +299,7 @@ impl<T: Table> Store<T> {
             return Ok(());
         }
         if self.own.is_none() {
-            let quiet = Quiet::take(&self.directory)?;
+            let quiet = Quiet::alone(&self.directory)?;
             self.own = Some(self.begin(&[], &quiet)?);
         }
         let own = self.own.as_mut().expect("it was begun");
@@ -323,7 +310,7 @@ impl<T: Table> Store<T> {
 
     /// Writes all that is known into a new file; those that say nothing more than that go.
     fn write_all(&mut self, now: Timestamp) -> io::Result<()> {
-        let quiet = Quiet::take(&self.directory)?;
+        let quiet = Quiet::alone(&self.directory)?;
         // What an ended process has left must be in memory before its file goes.
         self.follow(now)?;
         let mut out = Vec::new();
@@ -400,17 +387,9 @@ impl Other {
     }
 }
 
-impl Quiet {
-    fn take(directory: &Path) -> io::Result<Self> {
-        let file = open(&directory.join("lock"), OFlags::RDWR | OFlags::CREATE)?;
-        flock(&file, FlockOperation::LockExclusive)?;
-        Ok(Self(file))
-    }
-}
-
 /// What hashes are made with, drawn when there is none.
 fn key(directory: &Path) -> io::Result<[u8; 32]> {
-    let _quiet = Quiet::take(directory)?;
+    let _quiet = Quiet::alone(directory)?;
     let path = directory.join("key");
     match fs::read(&path) {
         Ok(key) => {
@@ -447,18 +426,6 @@ fn numbers<T: Table>(directory: &Path) -> io::Result<Vec<u64>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
-}
-
-/// Whether somebody writes it.
-fn life(file: &OwnedFd) -> io::Result<Life> {
-    match flock(file, FlockOperation::NonBlockingLockShared) {
-        Err(Errno::WOULDBLOCK) => Ok(Life::Lives),
-        Err(error) => Err(error.into()),
-        Ok(()) => {
-            flock(file, FlockOperation::Unlock)?;
-            Ok(Life::Ended)
-        }
-    }
 }
 
 #[cfg(test)]

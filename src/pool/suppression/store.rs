@@ -22,7 +22,7 @@ use super::{
     files::{self, Kind, Lines, Name, PAPERS_MAX, Paper, Shelf},
     outlasts,
 };
-use crate::disk::{open, sync_directory, write_at};
+use crate::disk::{Life, Quiet, life, open, sync_directory, write_at};
 
 /// What this process writes, and what others do.
 #[derive(Debug)]
@@ -61,16 +61,6 @@ struct Other {
     lines: Lines,
     life: Life,
 }
-
-/// Whether somebody writes a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Lives,
-    Ended,
-}
-
-/// Held while files come and go: whoever reads the directory meanwhile would find half of them.
-struct Quiet(#[expect(dead_code, reason = "it is held")] OwnedFd);
 
 /// Lines of no use before files are put together, beside as many as there are entries.
 const WASTE_MIN: u64 = 10_000;
@@ -153,14 +143,7 @@ impl Store {
     /// Opens a file, and says whether somebody writes it.
     fn look(&self, name: Name) -> io::Result<(OwnedFd, Life)> {
         let file = open(&self.directory.join(name.to_string()), OFlags::RDONLY)?;
-        let life = match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Err(Errno::WOULDBLOCK) => Life::Lives,
-            Err(error) => return Err(error.into()),
-            Ok(()) => {
-                flock(&file, FlockOperation::Unlock)?;
-                Life::Ended
-            }
-        };
+        let life = life(&file)?;
         Ok((file, life))
     }
 
@@ -502,21 +485,5 @@ impl Own {
         let reading = file.try_clone()?;
         let (number, _) = shelf.add(Paper { name, file: reading }).ok_or_else(full)?;
         Ok(Self { name, number, file, len: 0 })
-    }
-}
-
-impl Quiet {
-    fn shared(directory: &Path) -> io::Result<Self> {
-        Self::take(directory, FlockOperation::LockShared)
-    }
-
-    fn alone(directory: &Path) -> io::Result<Self> {
-        Self::take(directory, FlockOperation::LockExclusive)
-    }
-
-    fn take(directory: &Path, how: FlockOperation) -> io::Result<Self> {
-        let file = open(&directory.join("lock"), OFlags::RDWR | OFlags::CREATE)?;
-        flock(&file, how)?;
-        Ok(Self(file))
     }
 }
