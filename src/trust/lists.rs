@@ -399,4 +399,29 @@ mod test {
         let (found, _) = findings(&lists, &sought, &[codes(&[3]), codes(&[2])]);
         assert_eq!(found.to_string(), "rhs:127.0.0.3:-9");
     }
+
+    #[test]
+    fn whatever_a_stranger_says_makes_a_name_of_the_zone_or_none() {
+        let list = list("rhs", &NAMES[..2], 1);
+        let letters: Vec<char> =
+            "abcdefgh12345......-_[]:@ %\\\"1\u{e9}\u{212a}\u{5d0}\n\u{0}".chars().collect();
+        let mut random = 1_u64;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % below
+        };
+        let mut asked = 0;
+        for _ in 0..20_000 {
+            let text: String = (0..1 + next(12)).map(|_| letters[next(letters.len())]).collect();
+            let sender = format!("a@{text}").parse().map_or(ReversePath::Null, ReversePath::Address);
+            let sought = Sought { ehlo: Some(&text), sender: Some(&sender), ..Sought::default() };
+            for inquiry in list_inquiries([(0, &list)].into_iter(), &sought) {
+                let name = inquiry.question.name.as_str();
+                assert!(name.ends_with(".rhs.example") && name.is_ascii(), "{text:?}: {name}");
+                assert!(!name.contains(['[', ']', ':', ' ', '@']), "{text:?}: {name}");
+                asked += 1;
+            }
+        }
+        assert!(asked > 100, "{asked}");
+    }
 }
