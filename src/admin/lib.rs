@@ -18,7 +18,7 @@ mod tasks;
 mod upgrade;
 
 pub use client::ClientError;
-pub use operations::{Facts, KnowsTenant, Listener, Operations};
+pub use operations::{Facts, KnowsTenant, Listener, Operations, ReportNow};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
 pub use sources::{SourcesArgs, SourcesError, sources};

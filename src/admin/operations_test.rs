@@ -150,7 +150,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         reloads: reloads(),
         upgrades: upgrades(),
         sources: Arc::new(Vec::new),
-        tls_reports: Arc::default(),
+        report_now: ReportNow::default(),
         tenancy: bridge::Tenancy::new(tenancy::CaseOfLocalParts::Ignored, 1).0,
         knows_tenant: Arc::new(|name| name == "shop"),
     };

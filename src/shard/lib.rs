@@ -36,6 +36,7 @@ mod consent;
 mod control;
 mod conversions;
 mod crowd;
+mod dmarc_rows;
 mod egress;
 mod facts;
 mod families;

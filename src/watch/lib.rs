@@ -20,7 +20,7 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, Dns, Dsn, Executor,
+    AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, DmarcCounted, Dns, Dsn, Executor,
     Family, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound, PoolDeliveries, ProcessMetrics,
     ProcessUsage, Queue, QueueAction, QueueState, Reload, ReportRead, RetryWait, SegmentState, ShardMetrics,
     TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeMetrics, Unsubscription, Verb, Verification,
