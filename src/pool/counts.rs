@@ -127,7 +127,9 @@ impl<T: Tallied> Counts<T> {
         let (directory, now) = (inner.directory.clone(), (inner.clock)());
         let mut days = inner.days.lock().await;
         let is_first = days.running.is_none() && days.over.is_empty();
-        let Ok((found, files)) = spawn_blocking(move || read::<T>(&directory, is_first)).await else { return };
+        let Ok((found, files)) = spawn_blocking(move || read::<T>(&directory, is_first)).await else {
+            return;
+        };
         if found.is_empty() && files.is_empty() {
             return;
         }

@@ -98,12 +98,7 @@ pub(crate) fn date(now: Timestamp) -> String {
 }
 
 /// A report goes through our own queue, as any mail.
-pub(crate) async fn queue(
-    door: &Door,
-    bringer: &str,
-    to: &Address,
-    content: Vec<u8>,
-) -> Result<(), String> {
+pub(crate) async fn queue(door: &Door, bringer: &str, to: &Address, content: Vec<u8>) -> Result<(), String> {
     let injection = Injection {
         bringer: bringer.into(),
         client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),

@@ -67,3 +67,100 @@ impl Tallied for Tally {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod test {
+    use mail::Timestamp;
+    use report::dmarc::{
+        AuthResult, Destination, Disposition, Limits, Mode, Override, Policy, Reason, Signature, Spf,
+    };
+
+    use super::*;
+    use crate::counts::{Day, own, read_text};
+
+    const HOUR: u64 = 3_600_000_000;
+
+    fn tally(domain: &str) -> Tally {
+        let published = Published {
+            policy: Policy::Reject,
+            subdomains: Policy::None,
+            nonexistent: Policy::Quarantine,
+            dkim_mode: Mode::Relaxed,
+            spf_mode: Mode::Strict,
+            testing: true,
+            failure_options: "1".into(),
+            to: vec![Destination { address: "r@example.org".into(), size_max: Some(7) }],
+        };
+        let row = Row {
+            source: "2001:db8::1".parse().unwrap(),
+            disposition: Disposition::Reject,
+            dkim_aligned: false,
+            spf_aligned: true,
+            reasons: vec![Reason { kind: Override::PolicyTestMode, comment: "t=y".into() }],
+            header_from: "a.test".into(),
+            envelope_from: "\"odd\"\n.test".into(),
+            dkim: vec![Signature {
+                domain: "a.test".into(),
+                selector: "s".into(),
+                result: AuthResult::PermError,
+                reason: None,
+            }],
+            spf: Spf { domain: "a.test".into(), result: AuthResult::SoftFail, reason: Some("so".into()) },
+        };
+        let mut tally = Tally { untold: 7, ..Tally::default() };
+        tally.count(domain, &published, row.clone());
+        tally.count(domain, &published, row.clone());
+        tally.count(domain, &published, Row { source: [192, 0, 2, 1].into(), ..row });
+        tally.add_untold(domain, &published, 3);
+        tally
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let days = [
+            Day { from: Timestamp(1), to: Some(Timestamp(2)), tally: tally("a.test") },
+            Day { from: Timestamp(3), to: None, tally: tally("b.test") },
+        ];
+        let text: String = days.iter().map(Day::<Tally>::to_text).collect();
+        let mut read = Vec::<Day<Tally>>::new();
+        assert_eq!(read_text(&text, &mut read), 0);
+        assert_eq!(read, days);
+        // A line that is damaged costs what it says; rows whose domain is not known say nothing.
+        let damaged = text.replacen("\"reject\"", "\"rejoice\"", 1).replace("192.0.2.1", "192.0.2");
+        let mut read = Vec::<Day<Tally>>::new();
+        assert_eq!(read_text(&damaged, &mut read), 1 + 2 + 1);
+        assert_eq!(read.iter().map(|day| day.tally.domains().count()).collect::<Vec<_>>(), [0, 1]);
+        let headless: String = text.lines().skip(1).take(2).map(|line| format!("{line}\n")).collect();
+        assert_eq!(read_text::<Tally>(&headless, &mut Vec::new()), 2);
+    }
+
+    /// What one process has written is within bounds already: whoever reads it has none of its own.
+    #[tokio::test]
+    async fn a_restart_keeps_it_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let counts = |clock| DmarcCounts::new(directory.path(), clock);
+        let before = counts(|| Timestamp(30 * HOUR));
+        let limits = Limits { domains_max: 1, rows_max: 2, size_max: 1 << 20 };
+        before.put(Tally { limits, ..tally("a.test") }).await;
+        before.put(Tally { limits, ..tally("b.test") }).await;
+        let after = counts(|| Timestamp(31 * HOUR));
+        after.take_over().await;
+        let day = after.running().await.unwrap();
+        // A report is about a day from its beginning on.
+        assert_eq!((day.from, day.to), (Timestamp(24 * HOUR), None));
+        assert_eq!(day.tally.untold, 7 + 7 + 3 + 3);
+        assert_eq!(day.tally.get("a.test").unwrap().rows().len(), 2);
+        // An operator ends it, and the next begins behind it.
+        after.end(Timestamp(31 * HOUR)).await;
+        after.put(tally("a.test")).await;
+        assert_eq!(after.running().await.unwrap().from, Timestamp(31 * HOUR));
+        let [(number, over)] = &after.over(0).await[..] else { panic!("one day") };
+        assert_eq!(over.to, Some(Timestamp(31 * HOUR)));
+        after.told(*number, |tally| tally.remove("a.test")).await;
+        after.forget(*number).await;
+        let last = counts(|| Timestamp(32 * HOUR));
+        last.take_over().await;
+        assert!(last.over(0).await.is_empty());
+        assert!(own::<Tally>(directory.path()).exists());
+    }
+}

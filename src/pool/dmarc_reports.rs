@@ -46,7 +46,13 @@ impl Telling for DmarcReporting {
         self.enabled.then_some(self.jitter)
     }
 
-    async fn tell(self: Arc<Self>, door: Door, counts: DmarcCounts, day: (u64, Day<Tally>), within: Duration) {
+    async fn tell(
+        self: Arc<Self>,
+        door: Door,
+        counts: DmarcCounts,
+        day: (u64, Day<Tally>),
+        within: Duration,
+    ) {
         let (number, Day { from, to, tally }) = day;
         if tally.untold > 0 {
             tracing::warn!(
@@ -109,7 +115,9 @@ impl DmarcReporting {
                     Ok(to) if to.is_ascii() => {
                         let content = mail(&to);
                         match size_max.filter(|most| content.len() as u64 > *most) {
-                            Some(most) => Err(format!("it has {} octets, and {most} are wanted", content.len())),
+                            Some(most) => {
+                                Err(format!("it has {} octets, and {most} are wanted", content.len()))
+                            }
                             None => queue(door, "dmarc-reports", &to, content).await,
                         }
                     }

@@ -46,7 +46,10 @@ fn equal_messages_are_one_row() {
     assert!(two.count("example.net", &published(Policy::None), row(1)));
     one.merge(two);
     let domains = one.into_domains();
-    assert_eq!(domains.iter().map(|(domain, _)| &**domain).collect::<Vec<_>>(), ["example.net", "example.org"]);
+    assert_eq!(
+        domains.iter().map(|(domain, _)| &**domain).collect::<Vec<_>>(),
+        ["example.net", "example.org"]
+    );
     let counts: Vec<_> = domains[1].1.rows().into_iter().map(|(row, count)| (row.source, count)).collect();
     assert_eq!(counts, [([192, 0, 2, 1].into(), 3), ([192, 0, 2, 2].into(), 1)]);
     // "the reporting entity SHOULD note only the final configuration observed" (§3.1).

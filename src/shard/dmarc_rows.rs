@@ -3,7 +3,8 @@
 use config::{AuthAction, Authentication, DmarcReports};
 use policy::Treatment;
 use report::dmarc::{
-    AuthResult, Destination, Disposition, Limits, Mode, Override, Policy, Published, Reason, Row, Signature, Spf,
+    AuthResult, Destination, Disposition, Limits, Mode, Override, Policy, Published, Reason, Row, Signature,
+    Spf,
 };
 use trust::{
     Alignment, AlignmentMode, Author, Client, Dkim, DkimResult, DmarcPolicy, DmarcResult, SpfResult, Testing,
@@ -38,7 +39,9 @@ pub(crate) fn count(
     verdict: &Verdict,
     treatment: Treatment,
 ) {
-    let (Some(record), Author::Domain(author)) = (&verdict.dmarc.published, &verdict.dmarc.author) else { return };
+    let (Some(record), Author::Domain(author)) = (&verdict.dmarc.published, &verdict.dmarc.author) else {
+        return;
+    };
     let comes_again = treatment.action == AuthAction::Defer && !rules.dry_run;
     if record.aggregate_to.is_empty() || comes_again {
         return;
@@ -248,7 +251,10 @@ mod test {
                     testing,
                     failure_options: "1:d:s:1:d:s".into(),
                     aggregate_to: vec![
-                        trust::ReportAddress { address: "r@example.org".into(), size_max: Some(7) };
+                        trust::ReportAddress {
+                            address: "r@example.org".into(),
+                            size_max: Some(7)
+                        };
                         9
                     ],
                     failures_to: Vec::new(),
@@ -258,7 +264,11 @@ mod test {
         }
     }
 
-    fn told(dry_run: bool, verdict: &Verdict, treatment: Treatment) -> (Disposition, Vec<(Override, String)>) {
+    fn told(
+        dry_run: bool,
+        verdict: &Verdict,
+        treatment: Treatment,
+    ) -> (Disposition, Vec<(Override, String)>) {
         let rules = Authentication { dry_run, ..Authentication::default() };
         let record = verdict.dmarc.published.as_ref().unwrap();
         let (disposition, reasons) = outcome(&rules, verdict, record, treatment);

@@ -36,7 +36,9 @@ pub struct Feedback<'a> {
 /// What a name may have in the subject of a mail and in the name of a file.
 pub(super) fn is_plain(domain: &str) -> bool {
     !domain.is_empty()
-        && domain.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_'))
+        && domain
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'_'))
 }
 
 impl Feedback<'_> {
@@ -81,8 +83,16 @@ impl Feedback<'_> {
     }
 
     fn write_policy(&self, xml: &mut String) {
-        let Published { policy, subdomains, nonexistent, dkim_mode, spf_mode, testing, failure_options, to: _ } =
-            self.published;
+        let Published {
+            policy,
+            subdomains,
+            nonexistent,
+            dkim_mode,
+            spf_mode,
+            testing,
+            failure_options,
+            to: _,
+        } = self.published;
         xml.push_str("  <policy_published>\n");
         element(xml, 2, "domain", self.domain);
         element(xml, 2, "p", policy.as_str());
