@@ -81,7 +81,9 @@ fn everything_is_bounded() {
     all.remove("b.example");
     assert_eq!((all.domains.len(), all.size), (0, 0));
     let mut small = Tally { limits: Limits { size_max: 4096, ..Limits::default() }, ..Tally::default() };
-    (0..200).for_each(|number| drop(small.count("example.org", &record, row(number))));
+    for number in 0..200 {
+        small.count("example.org", &record, row(number));
+    }
     let (_, told) = &small.into_domains()[0];
     assert_eq!(told.rows.len() as u64 + told.untold, 200);
     assert!((1..20).contains(&told.rows.len()), "{}", told.rows.len());
