@@ -199,6 +199,8 @@ words! {
         Other = "other",
         /// The domain only tries it out.
         PolicyTestMode = "policy_test_mode",
+        /// Somebody who is believed has passed the message on.
+        TrustedForwarder = "trusted_forwarder",
     }
 }
 

@@ -185,6 +185,11 @@ fn outcome(
     }
     if dmarc.result == DmarcResult::TempError {
         reasons.push(reason(Override::Other, "not all that was looked up was answered"));
+    } else if disposition != requested
+        && treatment == Treatment::TAKEN
+        && policy::is_vouched_for(verdict, rules)
+    {
+        reasons.push(reason(Override::TrustedForwarder, "arc=pass"));
     } else if disposition != requested {
         let words = match treatment.against {
             _ if rules.dry_run => "nothing is done about any mail yet",
@@ -199,7 +204,7 @@ fn outcome(
 #[cfg(test)]
 mod test {
     use policy::Against;
-    use trust::{Dmarc, EnvelopeVerdict, Iprev, IprevResult, KeyUse, SpfIdentity};
+    use trust::{ArcChain, ArcResult, Dmarc, EnvelopeVerdict, Iprev, IprevResult, KeyUse, SpfIdentity};
 
     use super::*;
 
@@ -260,6 +265,7 @@ mod test {
                     failures_to: Vec::new(),
                 }),
             },
+            arc: ArcChain { result: ArcResult::None, reason: None, sets: Vec::new() },
             flaw: None,
         }
     }
