@@ -226,10 +226,11 @@ const ZONE: &str = "\
     local-data: 'client.example.org A 192.0.2.1'\n\
     local-data: '1.2.0.192.in-addr.arpa PTR client.example.org'\n\
     local-data: 'example.org TXT \"v=spf1 ip4:192.0.2.1 -all\"'\n\
-    local-data: '_dmarc.example.org TXT \"v=DMARC1; p=reject; sp=quarantine\"'\n\
     local-data: 'soft.example TXT \"v=spf1 ~all\"'\n\
     local-data: 'broken.example TXT \"v=spf1 ip4:nonsense -all\"'\n\
     local-data: 'bare.example A 192.0.2.9'\n";
+
+const POLICY: &str = "local-data: '_dmarc.example.org TXT \"v=DMARC1; p=reject; sp=quarantine\"'\n";
 
 const PROXIED: &str =
     "[[listener]]\nname = \"smtp\"\nproxy-networks = [\"127.0.0.0/8\"]\n[[domain]]\nname = \"example.net\"\n";
@@ -241,7 +242,7 @@ fn rules(rules: &str) -> String {
 
 impl House {
     fn new(rules: &str) -> Self {
-        Self::with(rules, |_, sink| (String::new(), sink.route()))
+        Self::with(rules, |_, sink| (POLICY.to_owned(), sink.route()))
     }
 
     /// With what else is to be in the DNS, and in the configuration.
