@@ -70,7 +70,9 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
             bridge::Request::Drain(_, reply) => reply.send(0),
             bridge::Request::Spare(reply) => reply.send(None),
             bridge::Request::Depart(_) => return,
-            bridge::Request::TlsResults(_) | bridge::Request::Ask(..) => panic!("nobody asks for that here"),
+            bridge::Request::TlsResults(_) | bridge::Request::DmarcResults(_) | bridge::Request::Ask(..) => {
+                panic!("nobody asks for that here")
+            }
         }
     }
 }
