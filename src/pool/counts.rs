@@ -368,6 +368,7 @@ pub(crate) fn read_text<T: Tallied>(text: &str, days: &mut Vec<Day<T>>) -> usize
 }
 
 #[cfg(test)]
+#[expect(private_bounds, reason = "what is counted is for this room to say")]
 impl<T: Tallied> Counts<T> {
     /// As if it had been collected.
     pub(crate) async fn put(&self, tally: T) {

@@ -107,7 +107,8 @@ mod test {
             }],
             spf: Spf { domain: "a.test".into(), result: AuthResult::SoftFail, reason: Some("so".into()) },
         };
-        let mut tally = Tally { untold: 7, ..Tally::default() };
+        let mut tally = Tally::default();
+        tally.untold = 7;
         tally.count(domain, &published, row.clone());
         tally.count(domain, &published, row.clone());
         tally.count(domain, &published, Row { source: [192, 0, 2, 1].into(), ..row });
@@ -141,8 +142,11 @@ mod test {
         let counts = |clock| DmarcCounts::new(directory.path(), clock);
         let before = counts(|| Timestamp(30 * HOUR));
         let limits = Limits { domains_max: 1, rows_max: 2, size_max: 1 << 20 };
-        before.put(Tally { limits, ..tally("a.test") }).await;
-        before.put(Tally { limits, ..tally("b.test") }).await;
+        for domain in ["a.test", "b.test"] {
+            let mut tally = tally(domain);
+            tally.limits = limits;
+            before.put(tally).await;
+        }
         let after = counts(|| Timestamp(31 * HOUR));
         after.take_over().await;
         let day = after.running().await.unwrap();

@@ -232,7 +232,8 @@ mod test {
         let after = counts(directory.path(), || Timestamp(13 * HOUR));
         after.take_over().await;
         let day = after.running().await.unwrap();
-        assert_eq!((day.from, &day.tally), (at_noon(), &tally("a.test")));
+        // It is about the day from its beginning on.
+        assert_eq!((day.from, &day.tally), (Timestamp(0), &tally("a.test")));
         // What was counted once is not counted again, and what is added is kept as well.
         after.put(tally("b.test")).await;
         after.take_over().await;
@@ -247,7 +248,7 @@ mod test {
         after.take_over().await;
         assert!(after.running().await.is_none());
         let [(number, day)] = &after.over(0).await[..] else { panic!("one day") };
-        assert_eq!((day.from, day.to), (at_noon(), Some(Timestamp(24 * HOUR - 1_000_000))));
+        assert_eq!((day.from, day.to), (Timestamp(0), Some(Timestamp(24 * HOUR - 1_000_000))));
         // Told of by half, and then stopped.
         after.told(*number, |tally| tally.remove(&name("a.test"))).await;
         after.end(next_day()).await;
@@ -275,7 +276,7 @@ mod test {
         let day = ours.running().await.unwrap();
         let mut both = tally("a.test");
         both.merge(tally("a.test"));
-        assert_eq!((day.from, &day.tally), (Timestamp(HOUR), &both));
+        assert_eq!((day.from, &day.tally), (Timestamp(0), &both));
         let left: Vec<_> =
             fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left, [own::<Tally>(directory.path())]);
