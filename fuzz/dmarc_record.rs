@@ -4,10 +4,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dns::{Answer, Failure, Outcome, Records, Security};
+use dns::{Answer, Failure, Name, Outcome, Records, Security};
 use libfuzzer_sys::fuzz_target;
 use mail::{ReversePath, Timestamp};
-use trust::{Author, Case, Client, Digester, DmarcResult, Judge, Judged, Limits, authentication_results};
+use trust::{
+    Author, Case, Client, Consent, DestinationCase, Digester, DmarcResult, Judge, Judged, Limits,
+    authentication_results,
+};
 
 thread_local!(static JUDGE: Judge = Judge::new());
 
@@ -36,17 +39,7 @@ fuzz_target!(|input: &[u8]| {
             Judged::Known(verdict) => break verdict,
             Judged::Missing(questions) => {
                 for question in questions {
-                    let name = question.name.as_str();
-                    let outcome = if kind & 2 != 0 && name.len() % 7 == 3 {
-                        Outcome::TempFail(Failure::ServerFailure)
-                    } else if let (true, false) = (name.starts_with("_dmarc."), records.is_empty()) {
-                        let text = |record: &[u8]| [b"v=DMARC1;", record].concat().into();
-                        Outcome::Found(Records::Texts(vec![text(records[name.len() % records.len()])]))
-                    } else {
-                        Outcome::NxDomain
-                    };
-                    let answer =
-                        Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO };
+                    let answer = answer(*kind, &records, question.name.as_str());
                     case.learn(question, Arc::new(answer));
                 }
             }
@@ -65,4 +58,41 @@ fuzz_target!(|input: &[u8]| {
         assert!(line.len() <= 998 && (i == 0 || line.starts_with(b"\t")));
         assert!(line.iter().all(|b| *b >= b' ' || *b == b'\t'));
     }
+
+    // Whether somebody wants reports: he says so himself, and for addresses of his own.
+    let [domain, host] = ["blue.example.com", "red.example.net"].map(|name| Name::parse(name).unwrap());
+    let mut case = DestinationCase::open(domain, host, limits, Duration::ZERO);
+    let consent = loop {
+        match case.judge(Duration::ZERO) {
+            Judged::Known(consent) => break consent,
+            Judged::Missing(questions) => {
+                for question in questions {
+                    let answer = answer(*kind, &records, question.name.as_str());
+                    case.learn(question, Arc::new(answer));
+                }
+            }
+        }
+    };
+    match consent {
+        Consent::Own => unreachable!("nothing is above both"),
+        Consent::Elsewhere(places) => {
+            assert!(!places.is_empty());
+            assert!(places.iter().all(|place| place.address.ends_with("@red.example.net")));
+        }
+        Consent::Given => assert!(!records.is_empty()),
+        Consent::Missing | Consent::Unknown => {}
+    }
 });
+
+/// What this DNS says of a name.
+fn answer(kind: u8, records: &[&[u8]], name: &str) -> Answer {
+    let outcome = if kind & 2 != 0 && name.len() % 7 == 3 {
+        Outcome::TempFail(Failure::ServerFailure)
+    } else if let (true, false) = (name.contains("_dmarc."), records.is_empty()) {
+        let text = |record: &[u8]| [b"v=DMARC1;", record].concat().into();
+        Outcome::Found(Records::Texts(vec![text(records[name.len() % records.len()])]))
+    } else {
+        Outcome::NxDomain
+    };
+    Answer { outcome, security: Security::Unproven, alias_of: None, ttl: Duration::ZERO }
+}

@@ -22,7 +22,7 @@ mod upgrade;
 
 pub use client::ClientError;
 pub use greylist::{GreylistArgs, GreylistChoice, GreylistCommand, GreylistError, greylist};
-pub use operations::{Facts, KnowsTenant, Listener, Operations};
+pub use operations::{Facts, KnowsTenant, Listener, Operations, ReportNow};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
 pub use reputation::{ReputationArgs, ReputationError, ReputationRules, reputation};

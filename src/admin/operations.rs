@@ -59,8 +59,8 @@ pub struct Facts {
     pub upgrades: mpsc::Sender<UpgradeRequest>,
     /// What is known of our sources now.
     pub sources: Arc<dyn Fn() -> Vec<SourceView> + Send + Sync>,
-    /// To whoever reports on TLS: do it now.
-    pub tls_reports: Arc<Notify>,
+    /// To whoever reports once a day: do it now.
+    pub report_now: ReportNow,
     /// What is known of tenants.
     pub tenancy: Tenancy,
     /// Whether a tenant of that name is configured.
@@ -69,6 +69,15 @@ pub struct Facts {
     pub strangers: Strangers,
     /// What is made of what they did.
     pub reputation_rules: Arc<dyn Fn() -> ReputationRules + Send + Sync>,
+}
+
+/// What tells those who report once a day to do it now.
+#[derive(Clone, Debug, Default)]
+pub struct ReportNow {
+    /// On TLS (RFC 8460).
+    pub tls: Arc<Notify>,
+    /// On mail that bore the names of domains (RFC 9990).
+    pub dmarc: Arc<Notify>,
 }
 
 /// A listener, as the status shows it.
@@ -211,6 +220,7 @@ fn api() -> Router<Operations> {
         .route("/api/v1/reload", post(reload::answer))
         .route("/api/v1/upgrade", post(upgrade::answer))
         .route("/api/v1/tls-reports", post(report_tls))
+        .route("/api/v1/dmarc-reports", post(report_dmarc))
         .route("/api/v1/sources", get(sources::answer))
         .route("/api/v1/reputation", get(reputation::answer))
         .route("/api/v1/queue", get(list))
@@ -225,7 +235,13 @@ fn api() -> Router<Operations> {
 
 /// What was counted since midnight goes out now, and not again at the end of the day.
 async fn report_tls(State(operations): State<Operations>) -> StatusCode {
-    operations.0.facts.tls_reports.notify_one();
+    operations.0.facts.report_now.tls.notify_one();
+    StatusCode::ACCEPTED
+}
+
+/// Likewise.
+async fn report_dmarc(State(operations): State<Operations>) -> StatusCode {
+    operations.0.facts.report_now.dmarc.notify_one();
     StatusCode::ACCEPTED
 }
 

@@ -70,7 +70,9 @@ pub(crate) async fn shard(mut hatch: Hatch, journal: JournalHealth) {
             bridge::Request::Drain(_, reply) => reply.send(0),
             bridge::Request::Spare(reply) => reply.send(None),
             bridge::Request::Depart(_) => return,
-            bridge::Request::TlsResults(_) | bridge::Request::Ask(..) => panic!("nobody asks for that here"),
+            bridge::Request::TlsResults(_) | bridge::Request::DmarcResults(_) | bridge::Request::Ask(..) => {
+                panic!("nobody asks for that here")
+            }
         }
     }
 }
@@ -150,7 +152,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         reloads: reloads(),
         upgrades: upgrades(),
         sources: Arc::new(Vec::new),
-        tls_reports: Arc::default(),
+        report_now: ReportNow::default(),
         tenancy: bridge::Tenancy::new(tenancy::CaseOfLocalParts::Ignored, 1).0,
         knows_tenant: Arc::new(|name| name == "shop"),
         strangers: Strangers::default(),

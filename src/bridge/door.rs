@@ -240,6 +240,15 @@ impl Door {
         all
     }
 
+    /// What was counted of mail that bore the names of domains since this was asked last, over all shards that answer.
+    pub async fn dmarc_results(&self) -> report::dmarc::Tally {
+        let mut all = report::dmarc::Tally::default();
+        for tally in self.answers(Request::DmarcResults).await.into_iter().flatten() {
+            all.merge(tally);
+        }
+        all
+    }
+
     /// What the DNS says, as a shard asks it.
     ///
     /// # Errors

@@ -78,6 +78,11 @@ async fn shard(number: usize, entries: u64, mut hatch: Hatch) {
                 tally.succeeded(&domain, delivery::tally::Reported::NotFound(domain.clone()));
                 reply.send(tally);
             }
+            Request::DmarcResults(reply) => {
+                let mut tally = report::dmarc::Tally::default();
+                tally.untold = number as u64;
+                reply.send(tally);
+            }
             Request::Ask(..) => panic!("nobody asks for that here"),
             Request::Drain(_, reply) => return reply.send(number as u64),
         }
@@ -406,6 +411,7 @@ async fn what_is_counted_of_tls_is_put_together() {
     let domains = door.tls_results().await.into_domains();
     assert_eq!(domains.len(), 1);
     assert_eq!(domains[0].1[0].successes, 3);
+    assert_eq!(door.dmarc_results().await.untold, 1 + 2);
 }
 
 #[tokio::test]

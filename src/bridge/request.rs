@@ -41,6 +41,8 @@ pub enum Request {
     Summary(usize, Reply<Summary>),
     /// How TLS went with next hops since this was asked last.
     TlsResults(Reply<Tally>),
+    /// What was counted of mail that bore the names of domains since this was asked last (RFC 9990).
+    DmarcResults(Reply<report::dmarc::Tally>),
     /// Ask the DNS.
     Ask(Question, Reply<Arc<Answer>>),
     /// How the shard is.

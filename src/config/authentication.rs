@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use mail::Domain;
+use mail::{Address, Domain};
 
 use crate::{
     DomainPattern, SenderPattern,
-    notation::{FilePath, List, Literal, Maybe, Text, Time, Whole, Word, YesNo},
+    notation::{FilePath, List, Literal, Maybe, Size, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, entry_lines, section},
 };
 
@@ -124,6 +124,30 @@ impl Entry for AuthorRule {
             domains: vec![DomainPattern::Exact(Domain::parse("bank.example").expect("our own text"))],
             not_passed: AuthAction::Refuse,
         }
+    }
+}
+
+section! {
+    /// Reports to domains on the mail of strangers that bore their names, once a day (UTC), where their records ask for them by mail (DMARC,
+    /// RFC 9990): from where it came, whether it passed, and what became of it. Counted is what is verified (`authentication`). What is not told
+    /// yet is kept over a stop; a crash loses a minute of it.
+    pub struct DmarcReports {
+        /// Whether there are any.
+        enabled: bool [YesNo] = false;
+        /// From whom they come, and whom to ask about them. They have to pass DMARC themselves: have a `[[dkim]]` for its domain. Empty:
+        /// `postmaster` at `hostname`.
+        contact: Option<Address> [Maybe<Literal>] = None;
+        /// Who we are, in words. Empty: `hostname`.
+        organization: Option<String> [Maybe<Text>] = None;
+        /// They go out within so long after midnight, each domain's at a moment drawn by chance.
+        jitter: Duration [Time<0, { 12 * HOUR }>] = Duration::from_secs(4 * 3_600);
+        /// Domains that are counted for. What finds no room is counted as `ringpost_dmarc_counted_total{result="untold"}`.
+        domains_max: u32 [Whole<1, 10_000_000>] = 10_000;
+        /// Rows of the report on one domain: messages of the same source with the same results are one row. From half of it on, signatures that
+        /// are not good tell rows apart no more. What finds no room is counted, and the report says how much that is.
+        rows_max: u32 [Whole<2, 10_000_000>] = 10_000;
+        /// Memory for all of that, about; each core has as much beside it for what it has counted within a minute.
+        size_max: u64 [Size<{ 64 << 10 }, { 64 << 30 }>] = 64 << 20;
     }
 }
 

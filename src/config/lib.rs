@@ -38,7 +38,9 @@ use std::path::PathBuf;
 
 use mail::Domain;
 
-pub use authentication::{AuthAction, Authentication, AuthorRule, Canonical, Dkim, UnknownAction};
+pub use authentication::{
+    AuthAction, Authentication, AuthorRule, Canonical, Dkim, DmarcReports, UnknownAction,
+};
 pub use campaigns::{Campaign, CampaignValue};
 pub use change::Change;
 pub use check::Warning;
@@ -191,6 +193,8 @@ section! {
         mta_sts "mta-sts": MtaSts [Table] = MtaSts::default();
         /// Reports on TLS.
         tls_reports "tls-reports": TlsReports [Table] = TlsReports::default();
+        /// Reports on mail that bore the names of domains.
+        dmarc_reports "dmarc-reports": DmarcReports [Table] = DmarcReports::default();
         /// DNS.
         dns: Dns [Table] = Dns::default();
         /// The queue.

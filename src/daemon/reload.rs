@@ -17,7 +17,7 @@ use bridge::{Door, Strangers, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{PolicyFetching, TlsReporting, Unsubscribing};
+use pool::{DmarcReporting, PolicyFetching, TlsReporting, Unsubscribing};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -50,6 +50,7 @@ pub(crate) struct Ours {
     policy_timeout: Duration,
     policy_port: u16,
     tls_reports: config::TlsReports,
+    dmarc_reports: config::DmarcReports,
     hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
@@ -119,6 +120,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) policies: Arc<ArcSwap<PolicyFetching>>,
     /// How domains are told about TLS.
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
+    /// How domains are told of mail that bore their names.
+    pub(crate) dmarc_reporting: Arc<ArcSwap<DmarcReporting>>,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -157,6 +160,7 @@ impl Ours {
             policy_timeout: config.mta_sts.timeout,
             policy_port: config.mta_sts.port,
             tls_reports: config.tls_reports.clone(),
+            dmarc_reports: config.dmarc_reports.clone(),
             hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
@@ -298,10 +302,7 @@ impl Ours {
     /// When `hostname` is no place for a postmaster.
     pub(crate) fn tls_reporting(&self, fetching: &PolicyFetching) -> anyhow::Result<TlsReporting> {
         let reports = &self.tls_reports;
-        let contact = match &reports.contact {
-            Some(contact) => contact.clone(),
-            None => Address::new("postmaster", &self.hostname)?,
-        };
+        let contact = self.contact(reports.contact.as_ref())?;
         let hostname = self.hostname.to_string();
         Ok(TlsReporting {
             enabled: reports.enabled,
@@ -310,6 +311,31 @@ impl Ours {
             hostname,
             jitter: reports.jitter,
             tls: fetching.tls.clone(),
+        })
+    }
+
+    /// How domains are told of mail that bore their names.
+    ///
+    /// # Errors
+    /// When `hostname` is no place for a postmaster.
+    pub(crate) fn dmarc_reporting(&self) -> anyhow::Result<DmarcReporting> {
+        let reports = &self.dmarc_reports;
+        let hostname = self.hostname.to_string();
+        Ok(DmarcReporting {
+            enabled: reports.enabled,
+            contact: self.contact(reports.contact.as_ref())?,
+            organization: reports.organization.clone().unwrap_or_else(|| hostname.clone()),
+            hostname,
+            generator: format!("ringpost {}", env!("CARGO_PKG_VERSION")),
+            jitter: reports.jitter,
+        })
+    }
+
+    /// Whom to ask about reports.
+    fn contact(&self, configured: Option<&Address>) -> anyhow::Result<Address> {
+        Ok(match configured {
+            Some(contact) => contact.clone(),
+            None => Address::new("postmaster", &self.hostname)?,
         })
     }
 }
@@ -384,12 +410,14 @@ impl Reloader<'_> {
         let snapshot = ours.snapshot(Arc::new(config), &papers)?;
         let fetching = ours.policy_fetching(&papers)?;
         let reporting = ours.tls_reporting(&fetching)?;
+        let dmarc_reporting = ours.dmarc_reporting()?;
         if let Some(programs) = self.programs.as_ref().filter(|_| ours.programs != self.ours.programs) {
             programs.reload();
         }
         ours.strangers_limits.apply(&self.strangers);
         self.snapshot.store(Arc::new(snapshot));
         self.tls_reporting.store(Arc::new(reporting));
+        self.dmarc_reporting.store(Arc::new(dmarc_reporting));
         self.policies.store(Arc::new(fetching));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());

@@ -565,6 +565,13 @@ tls-reports.enabled = true
 tls-reports.contact = "tls@example.org"
 tls-reports.organization = "Example"
 tls-reports.jitter = "7s"
+dmarc-reports.enabled = true
+dmarc-reports.contact = "dmarc@example.org"
+dmarc-reports.organization = "Example"
+dmarc-reports.jitter = "7s"
+dmarc-reports.domains-max = 700 | dmarc-reports.enabled = true
+dmarc-reports.rows-max = 700 | dmarc-reports.enabled = true
+dmarc-reports.size-max = "7MiB" | dmarc-reports.enabled = true
 mta-sts.timeout = "7s"
 mta-sts.port = 8443
 mta-sts.policies-max = 700

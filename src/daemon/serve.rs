@@ -30,7 +30,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use pool::{TaskFiles, TlsCounts};
+use pool::{AllCounts, TaskFiles};
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Balance, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
@@ -134,7 +134,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let fetching = Arc::new(ArcSwap::from_pointee(ours.policy_fetching(&papers)?));
     let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
-    let report_now = Arc::new(tokio::sync::Notify::new());
+    let dmarc_reporting = Arc::new(ArcSwap::from_pointee(ours.dmarc_reporting()?));
+    let report_now = admin::ReportNow::default();
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let begin = if predecessor.is_some() { Begin::TakeOver } else { Begin::Alone };
     let Estate { listeners, http } = estate;
@@ -215,12 +216,13 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
         .with_context(|| format!("{}: what is known of strangers", config.data_directory.display()))?;
-    let tls_counts = TlsCounts::new(&config.data_directory, clock);
+    let counts = AllCounts::new(&config.data_directory, clock);
     // What the one before has, it still counts.
     if predecessor.as_ref().is_none_or(|predecessor| predecessor.borrow().journals.is_empty()) {
-        pool.runtime().block_on(tls_counts.take_over());
+        pool.runtime().block_on(counts.take_over());
     }
-    pool.report_tls(door.clone(), tls_reporting.clone(), report_now, tls_counts.clone());
+    pool.report_tls(door.clone(), tls_reporting.clone(), report_now.tls, counts.tls.clone());
+    pool.report_dmarc(door.clone(), dmarc_reporting.clone(), report_now.dmarc, counts.dmarc.clone());
     let warm_ups = pool::warm_up_file(&config.data_directory);
     pool::read_warm_ups(&warm_ups, &egress);
     if predecessor.as_ref().is_some_and(|predecessor| !predecessor.borrow().journals.is_empty()) {
@@ -338,6 +340,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         programs,
         policies: fetching,
         tls_reporting,
+        dmarc_reporting,
         tenancy,
         strangers: known,
         unsubscribing,
@@ -366,7 +369,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         cores: Cores::all(shards),
         strays: None,
         spares: Spares::new(),
-        tls_counts,
+        counts,
         warm_ups: (warm_ups.clone(), egress.clone()),
         task_files: task_files.clone(),
         adopting: Vec::new(),
@@ -599,10 +602,10 @@ fn operations(
     door: &Door,
     (metrics, sources): Shown,
     listening: &[(String, String, ListenerTls)],
-    (reloads, upgrades, tls_reports): (
+    (reloads, upgrades, report_now): (
         mpsc::Sender<ReloadRequest>,
         mpsc::Sender<UpgradeRequest>,
-        Arc<tokio::sync::Notify>,
+        admin::ReportNow,
     ),
     ((tenancy, knows_tenant), (strangers, reputation_rules)): (
         (Tenancy, admin::KnowsTenant),
@@ -622,7 +625,7 @@ fn operations(
         reloads,
         upgrades,
         sources,
-        tls_reports,
+        report_now,
         tenancy,
         knows_tenant,
         strangers,

@@ -17,7 +17,7 @@ use admin::{Operations, ReloadRequest, UpgradeRequest, Upgraded};
 use anyhow::{Context, anyhow};
 use bridge::{AskError, Egress};
 use mail::JournalShard;
-use pool::TlsCounts;
+use pool::AllCounts;
 use ring::{DirectoryLock, MessageSocket};
 use shard::{DiskBudget, DiskElsewhere, Gate, JournalSetup};
 use tokio::{
@@ -67,7 +67,7 @@ pub(crate) struct Server<'a> {
     /// When to look for journal shards that were meant for a new server which has failed.
     pub(crate) strays: Option<tokio::time::Instant>,
     pub(crate) spares: Spares,
-    pub(crate) tls_counts: TlsCounts,
+    pub(crate) counts: AllCounts,
     /// Where it is kept what was sent by warm-up plans, and what was.
     pub(crate) warm_ups: (PathBuf, Egress),
     /// Where long changes of the queue are kept.
@@ -520,7 +520,7 @@ impl Server<'_> {
     async fn drain(&self, grace: Duration) -> u64 {
         // Once they have stopped, nobody can ask them.
         const COUNTS_MAX: Duration = Duration::from_secs(2);
-        let _ = tokio::time::timeout(COUNTS_MAX, self.tls_counts.collect(self.reloader.door)).await;
+        let _ = tokio::time::timeout(COUNTS_MAX, self.counts.collect(self.reloader.door)).await;
         let mut cut = 0;
         for (drained, core) in self.reloader.door.drain(grace).await.into_iter().zip(&self.cores.0) {
             match (drained, core) {
@@ -826,7 +826,7 @@ impl Server<'_> {
         // not to wait for ever.
         let rest = REST_MAX.max(self.reloader.ours.grace);
         if self.cores.0.contains(&Core::Serving) {
-            self.tls_counts.collect(self.reloader.door).await;
+            self.counts.collect(self.reloader.door).await;
         }
         for core in 0..self.cores.0.len() {
             if self.cores.0[core] == Core::Serving {
@@ -906,7 +906,7 @@ impl Server<'_> {
         }
         let took = ring::clock::now().saturating_sub(before.began);
         before.end();
-        self.tls_counts.take_over().await;
+        self.counts.take_over().await;
         let (file, egress) = &self.warm_ups;
         pool::take_over_warm_ups(file, egress);
         let adopted = match claimed {

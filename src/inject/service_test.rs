@@ -54,6 +54,7 @@ async fn shard(mut hatch: Hatch, taken: Arc<Mutex<Vec<Injection>>>) {
             | bridge::Request::Spare(_)
             | bridge::Request::Depart(_)
             | bridge::Request::TlsResults(_)
+            | bridge::Request::DmarcResults(_)
             | bridge::Request::Ask(..)
             | bridge::Request::Drain(..) => panic!("nobody asks for that here"),
         }

@@ -98,7 +98,7 @@ impl Policy {
 }
 
 /// Whether those who have passed the message on are believed that it was from whom it says.
-fn is_vouched_for(verdict: &Verdict, rules: &Authentication) -> bool {
+pub fn is_vouched_for(verdict: &Verdict, rules: &Authentication) -> bool {
     !rules.trusted_sealers.is_empty() && {
         let trusted = Domains::new(&rules.trusted_sealers);
         verdict.arc.vouches(|domain| trusted.contains(domain))

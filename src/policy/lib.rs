@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub use admission::{Connections, Listing, Lists, Pace, Turned};
-pub use authenticity::{Against, Treatment};
+pub use authenticity::{Against, Treatment, is_vouched_for};
 pub use content::{Completion, Presence};
 pub use etrn::Asker;
 pub use greylisting::{Excuses, Newcomer, Treat};

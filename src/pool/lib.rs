@@ -3,8 +3,12 @@
 //! Started by the main thread, before any shard: a thread started from a pinned one would share its
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
+mod counts;
+mod daily;
 mod deliver;
 mod disk;
+mod dmarc_counts;
+mod dmarc_reports;
 mod durably;
 mod egress;
 mod http;
@@ -52,6 +56,9 @@ use tokio::{
 };
 use watch::{ProcessMetrics, Registry};
 
+pub use counts::AllCounts;
+pub use dmarc_counts::DmarcCounts;
+pub use dmarc_reports::DmarcReporting;
 pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups};
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
@@ -359,7 +366,18 @@ impl Handle {
         now: Arc<Notify>,
         counts: TlsCounts,
     ) {
-        self.runtime.spawn(tls_reports::run(door, reporting, now, counts));
+        self.runtime.spawn(daily::run(door, reporting, now, counts));
+    }
+
+    /// Reports on mail that bore the names of domains, likewise.
+    pub fn report_dmarc(
+        &self,
+        door: Door,
+        reporting: Arc<ArcSwap<DmarcReporting>>,
+        now: Arc<Notify>,
+        counts: DmarcCounts,
+    ) {
+        self.runtime.spawn(daily::run(door, reporting, now, counts));
     }
 
     /// To start tasks from other threads.

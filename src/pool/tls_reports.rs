@@ -1,34 +1,28 @@
-//! Once a day: what shards have counted of TLS is told to the domains that ask for it (RFC 8460).
-//!
-//! A day is one of UTC (§4.1). What was counted is taken from the shards at its end, so that days are told apart; it goes out
-//! later, at a moment drawn by chance, so that not all servers of the world report at once. Until then it is kept over a stop.
+//! What shards have counted of TLS is told to the domains that ask for it (RFC 8460).
 
 use std::{
     hash::{BuildHasher as _, Hasher as _, RandomState},
-    io::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
-use bridge::{Door, Injection};
-use bytes::Bytes;
+use bridge::Door;
 use delivery::{
     sts::Policy,
-    tally::{Detail, PolicyTally, Reported},
+    tally::{Detail, PolicyTally, Reported, Tally},
 };
 use dns::{Kind, Name, Outcome, Question, Records};
-use flate2::{Compression, write::GzEncoder};
-use mail::{Address, BodyType, ReversePath, Timestamp, Utf8};
+use mail::{Address, Timestamp};
 use report::tls::{FailureDetails, PolicyResults, Rua, TlsReport, rua};
 use tls::ClientConfig;
-use tokio::sync::Notify;
 use watch::events::{TlsReportFailed, TlsReportSent};
 
 use crate::{
+    counts::Day,
+    daily::{Telling, compressed, date, drawn, queue},
     https::{self, Target},
-    tls_counts::{Day, TlsCounts, midnight_after},
+    tls_counts::TlsCounts,
 };
 
 /// How it is reported: exchanged at a reload.
@@ -48,71 +42,30 @@ pub struct TlsReporting {
     pub tls: Arc<ClientConfig>,
 }
 
-/// What a crash may lose.
-const COLLECT_EVERY: Duration = Duration::from_secs(60);
 /// For one report by HTTPS.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Of the answer to that, which nobody reads.
 const BODY_MAX: usize = 64 << 10;
 
-/// Reports each day, as `reporting` says by then; ends one at once when `now` is notified.
-pub(crate) async fn run(
-    door: Door,
-    reporting: Arc<ArcSwap<TlsReporting>>,
-    now: Arc<Notify>,
-    counts: TlsCounts,
-) {
-    let (mut midnight, mut next) = (midnight_after(counts.now()), 0);
-    let mut pause = Pause::Drawn;
-    loop {
-        for (number, day) in counts.over(next).await {
-            next = number + 1;
-            let settings = reporting.load_full();
-            if settings.enabled {
-                let pause = match pause {
-                    Pause::None => Duration::ZERO,
-                    Pause::Drawn => drawn(settings.jitter),
-                };
-                tokio::spawn(tell(door.clone(), settings, counts.clone(), (number, day), pause));
-            } else {
-                counts.forget(number).await;
-            }
-        }
-        let wait = midnight.saturating_since(counts.now()).min(COLLECT_EVERY);
-        let asked = tokio::time::timeout(wait, now.notified()).await.is_ok();
-        counts.collect(&door).await;
-        if asked {
-            counts.end(counts.now()).await;
-            pause = Pause::None;
-        } else if counts.now() >= midnight {
-            // The last second of the day, not the first of the next.
-            counts.end(Timestamp(midnight.0.saturating_sub(1_000_000))).await;
-            midnight = midnight_after(counts.now());
-            pause = Pause::Drawn;
-        }
+impl Telling for TlsReporting {
+    type Tally = Tally;
+
+    fn within(&self) -> Option<Duration> {
+        self.enabled.then_some(self.jitter)
     }
-}
 
-/// How long a day that is over waits.
-#[derive(Clone, Copy)]
-enum Pause {
-    None,
-    Drawn,
-}
-
-/// Some part of it.
-fn drawn(of: Duration) -> Duration {
-    of.mul_f64(f64::from(RandomState::new().build_hasher().finish() as u32) / f64::from(u32::MAX))
+    async fn tell(self: Arc<Self>, door: Door, counts: TlsCounts, day: (u64, Day<Tally>), within: Duration) {
+        tokio::time::sleep(drawn(within)).await;
+        tell(door, self, counts, day).await;
+    }
 }
 
 async fn tell(
     door: Door,
     settings: Arc<TlsReporting>,
     counts: TlsCounts,
-    (number, Day { from, to, tally }): (u64, Day),
-    pause: Duration,
+    (number, Day { from, to, tally }): (u64, Day<Tally>),
 ) {
-    tokio::time::sleep(pause).await;
     if tally.untold > 0 {
         tracing::warn!(
             "TLS reports: {} sessions are in none, since there was no room to count them",
@@ -123,7 +76,7 @@ async fn tell(
     for (place, (domain, policies)) in tally.into_domains().into_iter().enumerate() {
         let places = places(&door, &domain).await;
         // Once, and not twice: who is told in part only is not told again after a stop.
-        counts.told(number, &domain).await;
+        counts.told(number, |tally| tally.remove(&domain)).await;
         if places.is_empty() {
             continue;
         }
@@ -192,24 +145,8 @@ async fn by_mail(
     compressed: &[u8],
     now: Timestamp,
 ) -> Result<(), String> {
-    let date = message::date::date_text(now);
-    let date = String::from_utf8_lossy(date.as_ref()).into_owned();
-    let content = report.to_mail(&settings.contact, to, compressed, &date);
-    let injection = Injection {
-        bringer: "tls-reports".into(),
-        client: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-        // Nobody wants to know that a report could not be delivered.
-        reverse_path: ReversePath::Null,
-        recipients: vec![to.clone()],
-        content: Bytes::from(content),
-        body: BodyType::SevenBit,
-        utf8: Utf8::NotNeeded,
-    };
-    match door.inject(injection).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(declined)) => Err(format!("{} {}", declined.code, declined.text)),
-        Err(error) => Err(error.to_string()),
-    }
+    let content = report.to_mail(&settings.contact, to, compressed, &date(now));
+    queue(door, "tls-reports", to, content).await
 }
 
 async fn by_https(
@@ -228,12 +165,6 @@ async fn by_https(
     let tls = settings.tls.clone();
     let target = Target { host: host.to_owned(), addresses, tls, patience: PATIENCE, body_max: BODY_MAX };
     https::post(&target, path, "application/tlsrpt+gzip", compressed).await.map_err(|error| error.to_string())
-}
-
-fn compressed(text: &str) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(text.as_bytes())?;
-    encoder.finish()
 }
 
 /// As it stands in a report.
@@ -260,15 +191,4 @@ fn written(tally: PolicyTally) -> PolicyResults {
     };
     let details = details.into_iter().map(detail).collect();
     PolicyResults { kind, lines, domain: domain.to_string(), mx, successes, failures, details }
-}
-
-#[cfg(test)]
-mod test {
-    use super::*;
-
-    #[test]
-    fn the_pause_is_drawn() {
-        assert!((0..100).all(|_| drawn(Duration::from_secs(60)) <= Duration::from_secs(60)));
-        assert_eq!(drawn(Duration::ZERO), Duration::ZERO);
-    }
 }

@@ -6,6 +6,7 @@
 //! Beside writing there is reading: [`read`] makes facts of the reports that others write about our mail, and
 //! [`ReturnPaths`] are the addresses that such reports come to.
 
+pub mod dmarc;
 mod dsn;
 mod explain;
 mod guess;

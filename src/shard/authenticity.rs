@@ -20,7 +20,7 @@ use watch::{
 };
 
 use crate::{
-    facts,
+    dmarc_rows, facts,
     receiving::header_limits,
     settings::{Door, Settings},
     shard::{Hold, Shard},
@@ -173,6 +173,9 @@ async fn verify(
     verdict.dkim.iter().for_each(|dkim| metrics.dkim.of(dkim_result(dkim.result)).one());
     metrics.treatments.of(treatment_label(treatment.action)).one();
     tell(id, rules, case.client(), &verdict, results, treatment);
+    if let Some(limits) = settings.dmarc_reports {
+        dmarc_rows::count(shard, limits, rules, case.client(), &verdict, treatment);
+    }
     let treatment = if rules.dry_run { Treatment::TAKEN } else { treatment };
     if let Some(refusal) = treatment.refusal() {
         return Err(refusal);

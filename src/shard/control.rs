@@ -92,6 +92,7 @@ pub(crate) async fn answer(
                 });
             }
             Request::TlsResults(reply) => reply.send(shard.tally.take()),
+            Request::DmarcResults(reply) => reply.send(shard.dmarc_tally.take()),
             Request::Ask(question, reply) => {
                 let asked = shard.resolve.ask(&question);
                 ring::spawn(async move { reply.send(asked.await) });

@@ -37,6 +37,7 @@ mod consent;
 mod control;
 mod conversions;
 mod crowd;
+mod dmarc_rows;
 mod egress;
 mod facts;
 mod families;

@@ -34,6 +34,7 @@ use crate::{
     campaigns::Campaigns,
     consent::Consent,
     crowd::{Prefixes, Rates},
+    dmarc_rows,
     egress::Egress,
     greylist::Grey,
     locate, means,
@@ -148,6 +149,8 @@ pub(crate) struct Settings {
     pub(crate) credentials: BTreeMap<Box<str>, config::Credential>,
     /// Whether it is counted how TLS goes, for reports.
     pub(crate) tls_reports: bool,
+    /// Within which bounds mail is counted for reports, where there are any.
+    pub(crate) dmarc_reports: Option<report::dmarc::Limits>,
     doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
@@ -290,6 +293,7 @@ impl Settings {
                 .map(|credential| (credential.name.to_ascii_lowercase().into(), credential.clone()))
                 .collect(),
             tls_reports: config.tls_reports.enabled,
+            dmarc_reports: dmarc_rows::limits(&config.dmarc_reports),
             doors: config.listeners.iter().map(door).collect(),
             http_door: Rc::new(Door::new(config, &http_listener(config), None)),
         }

@@ -79,6 +79,8 @@ pub(crate) struct Shard {
     pub(crate) lots: Lots,
     /// How TLS went with next hops.
     pub(crate) tally: RefCell<Tally>,
+    /// What was verified of mail that bore the names of domains.
+    pub(crate) dmarc_tally: RefCell<report::dmarc::Tally>,
     /// Whether mail is being looked for that a client asked for.
     pub(crate) releasing: Cell<bool>,
     /// Long changes of the queue that are under way in the background.
@@ -233,6 +235,7 @@ impl Shard {
             egress,
             lots: Lots::default(),
             tally: RefCell::default(),
+            dmarc_tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
             judge: Judge::new(),

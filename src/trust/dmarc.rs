@@ -16,7 +16,8 @@ use mail_auth::{
     common::parse::TxtRecordParser,
     dkim::Signature,
     dmarc::{
-        Alignment as TheirAlignment, Dmarc as TheirRecord, Policy as TheirPolicy, verify::DmarcParameters,
+        Alignment as TheirAlignment, Dmarc as TheirRecord, Policy as TheirPolicy, URI,
+        verify::DmarcParameters,
     },
 };
 use mail_parser::{Address, HeaderValue, parsers::MessageStream};
@@ -116,10 +117,19 @@ pub struct Published {
     pub testing: Testing,
     /// `fo=`, as it is written.
     pub failure_options: String,
-    /// `rua=`: where aggregate reports go.
-    pub aggregate_to: Vec<String>,
+    /// `rua=`: where aggregate reports go; addresses of mail only.
+    pub aggregate_to: Vec<ReportAddress>,
     /// `ruf=`: where failure reports go.
     pub failures_to: Vec<String>,
+}
+
+/// Where reports are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportAddress {
+    /// An address of mail, as it stands there.
+    pub address: String,
+    /// Larger ones are not wanted (RFC 7489 §6.2; RFC 9989 has it no more).
+    pub size_max: Option<u64>,
 }
 
 /// How close domains must be (RFC 9989 §4.10.2).
@@ -229,16 +239,25 @@ pub(crate) fn author(header: &[u8], fields: &[Field]) -> Author {
 /// Has looked up what [`check`] will need in any case (RFC 9989 §4.10).
 pub(crate) fn look_ahead(facts: &Facts, author: &Author) {
     let Author::Domain(domain) = author else { return };
-    let labels: Vec<&str> = domain.as_str().split('.').collect();
-    // A walk longer than eight steps goes from the name itself to its last seven labels.
-    let last = labels.len().min(7);
-    let counts = std::iter::once(labels.len()).chain((1..=last).rev().filter(|count| *count < labels.len()));
-    for count in counts {
-        let name = format!("_dmarc.{}", labels[labels.len() - count..].join("."));
-        if let Ok(name) = Name::parse(&name) {
+    for step in walk(domain) {
+        if let Some(name) = place(&step) {
             facts.note(&name, Kind::Txt);
         }
     }
+}
+
+/// The names that may have a record for a domain, itself first (RFC 9989 §4.10).
+pub(crate) fn walk(domain: &Name) -> impl Iterator<Item = Name> {
+    let labels: Vec<&str> = domain.as_str().split('.').collect();
+    // A walk longer than eight steps goes from the name itself to its last seven labels.
+    let (all, last) = (labels.len(), labels.len().min(7));
+    let counts = std::iter::once(all).chain((1..=last).rev().filter(move |count| *count < all));
+    counts.filter_map(move |count| Name::parse(&labels[all - count..].join(".")).ok())
+}
+
+/// Where the record of a domain stands; none where no name can be so long.
+pub(crate) fn place(domain: &Name) -> Option<Name> {
+    Name::parse(&format!("_dmarc.{domain}")).ok()
 }
 
 /// Judges a message, given what SPF and DKIM say of it.
@@ -330,6 +349,15 @@ fn read_record(facts: &Facts, author: &Name, name: &Name, texts: &[Box<[u8]>]) -
     Txt::Dmarc(Arc::new(record))
 }
 
+/// `rua=`
+pub(crate) fn addresses(record: &TheirRecord) -> Vec<ReportAddress> {
+    let address = |uri: &URI| ReportAddress {
+        address: uri.uri().to_owned(),
+        size_max: Some(uri.max_size() as u64).filter(|size| *size > 0),
+    };
+    record.rua().iter().map(address).collect()
+}
+
 fn published(facts: &Facts, name: &Name) -> Option<Published> {
     let (failure_options, record) = record(facts.texts(name).ok()?)?;
     let mode = |mode| match mode {
@@ -345,19 +373,22 @@ fn published(facts: &Facts, name: &Name) -> Option<Published> {
         spf_mode: mode(record.aspf),
         testing: if record.t { Testing::Yes } else { Testing::No },
         failure_options,
-        aggregate_to: record.rua().iter().map(|uri| uri.uri().to_owned()).collect(),
+        aggregate_to: addresses(&record),
         failures_to: record.ruf().iter().map(|uri| uri.uri().to_owned()).collect(),
     })
+}
+
+/// Whether a text is a DMARC record: whether its first tag says so.
+pub(crate) fn is_record(text: &[u8]) -> bool {
+    let (first, _) = text.split_at(text.iter().position(|b| *b == b';').unwrap_or(text.len()));
+    value_of(&tags_loosely(first), b"v") == Some(b"DMARC1")
 }
 
 /// The one DMARC record among the text records of a name, and its `fo=`.
 ///
 /// "If multiple DMARC Policy Records are returned, they are all discarded" (RFC 9989 §4.10).
-fn record(texts: &[Box<[u8]>]) -> Option<(String, TheirRecord)> {
-    let mut records = texts.iter().filter(|text| {
-        let (first, _) = text.split_at(text.iter().position(|b| *b == b';').unwrap_or(text.len()));
-        value_of(&tags_loosely(first), b"v") == Some(b"DMARC1")
-    });
+pub(crate) fn record(texts: &[Box<[u8]>]) -> Option<(String, TheirRecord)> {
+    let mut records = texts.iter().filter(|text| is_record(text));
     let (Some(text), None) = (records.next(), records.next()) else { return None };
     let tags = tags_loosely(text);
     let tag = |name: &str| value_of(&tags, name.as_bytes());

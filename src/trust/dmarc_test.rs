@@ -126,7 +126,7 @@ fn section_4_10_1_a_record_that_only_wants_reports() {
         assert_eq!((dmarc.result, dmarc.policy), (DmarcResult::Fail, DmarcPolicy::None), "{record}");
         assert_eq!(
             dmarc.published.unwrap().aggregate_to,
-            ["mailto:r@example.org"].map(|uri| uri.replace("mailto:", ""))
+            [ReportAddress { address: "r@example.org".to_owned(), size_max: None }]
         );
     }
 }
@@ -162,7 +162,8 @@ fn section_4_7_all_tags() {
     );
     assert_eq!((published.dkim_mode, published.spf_mode), (AlignmentMode::Strict, AlignmentMode::Strict));
     assert_eq!((published.testing, &*published.failure_options), (Testing::Yes, "1:d:s"));
-    assert_eq!(published.aggregate_to, ["a@example.org", "b@example.net"]);
+    let to = |address: &str, size_max| ReportAddress { address: address.to_owned(), size_max };
+    assert_eq!(published.aggregate_to, [to("a@example.org", Some(10 << 20)), to("b@example.net", None)]);
     assert_eq!(published.failures_to, ["c@example.org"]);
 }
 

@@ -9,6 +9,7 @@
 
 mod arc;
 mod case;
+mod destination;
 mod digest;
 mod dkim;
 mod dmarc;
@@ -29,9 +30,12 @@ mod zone;
 
 pub use arc::{ArcChain, ArcDmarc, ArcReason, ArcResult, ArcSet, AuthorSigned};
 pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
+pub use destination::{Consent, DestinationCase};
 pub use digest::{Canonicalization, Digest, Digester};
 pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason};
-pub use dmarc::{Alignment, AlignmentMode, Author, Dmarc, DmarcPolicy, DmarcResult, Published, Testing};
+pub use dmarc::{
+    Alignment, AlignmentMode, Author, Dmarc, DmarcPolicy, DmarcResult, Published, ReportAddress, Testing,
+};
 pub use iprev::{AddressCase, Iprev, IprevResult};
 pub use judge::Judge;
 pub use keys::{KeyKind, NoKey, new_key, record};

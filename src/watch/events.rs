@@ -745,6 +745,22 @@ events! {
         /// Why it cannot have one.
         error: &'a str,
     }
+    /// A domain was told what mail bore its name (DMARC, RFC 9990): the report is in the queue.
+    Info report dmarc_report_sent = DmarcReportSent<'a> {
+        /// Which domain.
+        domain: &'a str,
+        /// Where the report goes.
+        to: &'a str,
+    }
+    /// A domain could not be told what mail bore its name. It is not tried again.
+    Warn report dmarc_report_failed = DmarcReportFailed<'a> {
+        /// Which domain.
+        domain: &'a str,
+        /// Where it wants its reports.
+        to: &'a str,
+        /// Why none goes there.
+        error: &'a str,
+    }
     /// A question of ours to the DNS had no usable answer.
     Debug dns dns_failed = DnsFailed<'a> {
         /// The name asked for.

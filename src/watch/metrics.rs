@@ -66,6 +66,8 @@ pub struct Inbound {
     pub arc: Family<AuthResult>,
     /// Results of DMARC.
     pub dmarc: Family<AuthResult>,
+    /// Messages that reports to domains are to tell of.
+    pub dmarc_counted: Family<DmarcCounted>,
     /// What was done about messages that were looked at.
     pub treatments: Family<AuthTreatment>,
     /// How long it took to find out, waiting for the DNS included.
@@ -506,6 +508,16 @@ labels! {
 }
 
 labels! {
+    /// Whether the report to a domain will tell of a message.
+    DmarcCounted {
+        /// It will.
+        Counted => "counted",
+        /// There was no room to tell it apart.
+        Untold => "untold",
+    }
+}
+
+labels! {
     /// What was done about a message that was looked at.
     AuthTreatment {
         /// It was taken.
@@ -775,6 +787,7 @@ impl ShardMetrics {
                 dmarc: Family::new(|v: AuthResult| {
                     b.counter(&n::AUTHENTICATION_RESULTS, &["dmarc", v.label()])
                 }),
+                dmarc_counted: Family::new(|v: DmarcCounted| b.counter(&n::DMARC_COUNTED, &[v.label()])),
                 treatments: Family::new(|v: AuthTreatment| {
                     b.counter(&n::AUTHENTICATION_ACTIONS, &[v.label()])
                 }),

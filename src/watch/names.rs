@@ -140,6 +140,8 @@ list! {
         "Results of SPF, DKIM (each signature), ARC and DMARC for messages of strangers";
     AUTHENTICATION_ACTIONS: "ringpost_authentication_actions_total", Kind::Counter, Count, ["shard", "action"],
         "Messages of strangers that were looked at, by what was done about them";
+    DMARC_COUNTED: "ringpost_dmarc_counted_total", Kind::Counter, Count, ["shard", "result"],
+        "Messages counted for DMARC reports to domains, and such that found no room in one (untold)";
     AUTHENTICATION_SECONDS: "ringpost_authentication_seconds", LATENCY, Seconds, ["shard"],
         "Time to find out whether a message is from whom it says, the DNS included";
     STRANGER_ACTIONS: "ringpost_stranger_actions_total", Kind::Counter, Count, ["shard", "action"],

@@ -11,7 +11,7 @@ use crate::names::Unbound;
 pub(crate) const PYTHON: &str = "/usr/bin/python3";
 
 /// A text record for unbound, in strings that are short enough.
-fn text_record(name: &str, text: &str) -> String {
+pub(crate) fn text_record(name: &str, text: &str) -> String {
     let mut line = format!("local-data: '{name} TXT");
     for string in text.as_bytes().chunks(200) {
         let _ = write!(line, " \"{}\"", String::from_utf8_lossy(string));
@@ -20,7 +20,7 @@ fn text_record(name: &str, text: &str) -> String {
 }
 
 /// A key made by `ringpost dkim`: the entry for the configuration, and the record to publish.
-fn new_key(server: &Server, domain: &str, selector: &str, kind: &str) -> (String, String) {
+pub(crate) fn new_key(server: &Server, domain: &str, selector: &str, kind: &str) -> (String, String) {
     let file = server.place().join(&format!("dkim/{selector}.pem"));
     let arguments = ["dkim", domain, selector, "--kind", kind, "--key", file.to_str().unwrap()];
     let Finished { stdout, stderr, .. } = run(&built("ringpost"), &arguments, "").good();
@@ -29,7 +29,7 @@ fn new_key(server: &Server, domain: &str, selector: &str, kind: &str) -> (String
 }
 
 /// What dkimpy says of each signature of a message, the first one first; it knows these records.
-fn verified(content: &str, records: &[(&str, &str)]) -> String {
+pub(crate) fn verified(content: &str, records: &[(&str, &str)]) -> String {
     let records: Vec<_> = records.iter().map(|(name, text)| format!("b'{name}.': b'{text}'")).collect();
     let script = format!(
         "import sys, dkim, re\n\
@@ -47,7 +47,7 @@ fn verified(content: &str, records: &[(&str, &str)]) -> String {
 }
 
 /// The message signed by dkimpy with this key, which is a file.
-fn signed(content: &str, domain: &str, selector: &str, key: &Path) -> String {
+pub(crate) fn signed(content: &str, domain: &str, selector: &str, key: &Path) -> String {
     let key = key.to_str().unwrap();
     let script = format!(
         "import sys, dkim, re, base64\n\
@@ -58,7 +58,7 @@ fn signed(content: &str, domain: &str, selector: &str, key: &Path) -> String {
     run(Path::new(PYTHON), &["-c", &script], content).good().stdout
 }
 
-const MESSAGE: &str = "From: Ann <ann@example.org>\r\nTo: bob@example.net\r\nSubject: \t folded\r\n  and  on\r\n\
+pub(crate) const MESSAGE: &str = "From: Ann <ann@example.org>\r\nTo: bob@example.net\r\nSubject: \t folded\r\n  and  on\r\n\
                        Date: Sun, 29 Nov 2026 06:00:00 +0000\r\nMessage-ID: <1@example.org>\r\n\r\n\
                        One  line \r\n\r\n.and\tanother\r\n \r\n\r\n";
 
@@ -215,20 +215,22 @@ fn our_reports_are_signed() {
 }
 
 /// A server that takes mail for example.net of everybody, who comes by a proxy; with keys of example.org in the DNS.
-struct House {
-    server: Server,
-    sink: Sink,
+pub(crate) struct House {
+    pub(crate) server: Server,
+    pub(crate) sink: Sink,
     dns: Unbound,
+    more: String,
 }
 
 const ZONE: &str = "\
     local-data: 'client.example.org A 192.0.2.1'\n\
     local-data: '1.2.0.192.in-addr.arpa PTR client.example.org'\n\
     local-data: 'example.org TXT \"v=spf1 ip4:192.0.2.1 -all\"'\n\
-    local-data: '_dmarc.example.org TXT \"v=DMARC1; p=reject; sp=quarantine\"'\n\
     local-data: 'soft.example TXT \"v=spf1 ~all\"'\n\
     local-data: 'broken.example TXT \"v=spf1 ip4:nonsense -all\"'\n\
     local-data: 'bare.example A 192.0.2.9'\n";
+
+const POLICY: &str = "local-data: '_dmarc.example.org TXT \"v=DMARC1; p=reject; sp=quarantine\"'\n";
 
 const PROXIED: &str =
     "[[listener]]\nname = \"smtp\"\nproxy-networks = [\"127.0.0.0/8\"]\n[[domain]]\nname = \"example.net\"\n";
@@ -240,13 +242,19 @@ fn rules(rules: &str) -> String {
 
 impl House {
     fn new(rules: &str) -> Self {
+        Self::with(rules, |_, sink| (POLICY.to_owned(), sink.route()))
+    }
+
+    /// With what else is to be in the DNS, and in the configuration.
+    pub(crate) fn with(rules: &str, more: impl FnOnce(&Server, &Sink) -> (String, String)) -> Self {
         let (sink, server) = (Sink::start(), Server::prepare(""));
         let (_, rsa) = new_key(&server, "example.org", "r1", "rsa2048");
         let (_, ed) = new_key(&server, "example.org", "e1", "ed25519");
         let records =
             text_record("r1._domainkey.example.org", &rsa) + &text_record("e1._domainkey.example.org", &ed);
-        let dns = Unbound::start(&format!("{ZONE}{records}"));
-        let mut house = Self { server, sink, dns };
+        let (zone, more) = more(&server, &sink);
+        let dns = Unbound::start(&format!("{ZONE}{records}{zone}"));
+        let mut house = Self { server, sink, dns, more };
         house.server.configure(&house.configuration(rules));
         house.server.resume();
         house
@@ -255,7 +263,7 @@ impl House {
     fn configuration(&self, rules: &str) -> String {
         let spill = "[journal]\nspill = \"64KiB\"\n[limits]\nmessage-size-max = \"16MiB\"\n";
         let dns = format!("[dns]\nservers = [\"{}\"]\n", self.dns.address);
-        format!("{PROXIED}{spill}{dns}{}{}", self::rules(rules), self.sink.route())
+        format!("{PROXIED}{spill}{dns}{}{}", self::rules(rules), self.more)
     }
 
     fn change(&self, rules: &str) {
@@ -274,7 +282,7 @@ impl House {
     }
 
     /// Sends it, and answers the last reply.
-    fn send(&self, address: &str, from: &str, content: &str) -> String {
+    pub(crate) fn send(&self, address: &str, from: &str, content: &str) -> String {
         let mut client = self.client(address);
         for line in [&format!("MAIL FROM:<{from}>"), "RCPT TO:<bob@example.net>"] {
             client.say(line);
@@ -294,7 +302,7 @@ impl House {
         self.sink.mail().content
     }
 
-    fn key(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn key(&self, name: &str) -> std::path::PathBuf {
         self.server.place().join(name)
     }
 }

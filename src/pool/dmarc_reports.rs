@@ -1,0 +1,174 @@
+//! What shards have counted of mail that bore the names of domains is told to those that ask for it (RFC 9990).
+//!
+//! Each domain has a moment of its own, and nobody gets a report that he has not said he wants (§4): where that cannot be told
+//! now, there is none. A crash in between writes a report twice, under the same id, never not at all.
+
+use std::{sync::Arc, time::Duration};
+
+use bridge::Door;
+use dns::Name;
+use mail::{Address, Timestamp};
+use report::dmarc::{Destination, DomainTally, Feedback, Tally};
+use tokio::time::Instant;
+use trust::{Consent, DestinationCase, Judged, ReportAddress};
+use watch::events::{DmarcReportFailed, DmarcReportSent};
+
+use crate::{
+    counts::Day,
+    daily::{Telling, compressed, date, drawn, queue},
+    dmarc_counts::DmarcCounts,
+};
+
+/// How it is reported: exchanged at a reload.
+#[derive(Clone, Debug)]
+pub struct DmarcReporting {
+    /// Whether it is.
+    pub enabled: bool,
+    /// From whom.
+    pub contact: Address,
+    /// Who we are, in words.
+    pub organization: String,
+    /// The name of the host.
+    pub hostname: String,
+    /// What made the report: name and version.
+    pub generator: String,
+    /// Within which time after midnight.
+    pub jitter: Duration,
+}
+
+/// The addresses of a domain that are looked at (RFC 9990 §3.5: "up to the Receiver's limits on supported URIs").
+const ADDRESSES_MAX: usize = 5;
+
+impl Telling for DmarcReporting {
+    type Tally = Tally;
+
+    fn within(&self) -> Option<Duration> {
+        self.enabled.then_some(self.jitter)
+    }
+
+    async fn tell(
+        self: Arc<Self>,
+        door: Door,
+        counts: DmarcCounts,
+        day: (u64, Day<Tally>),
+        within: Duration,
+    ) {
+        let (number, Day { from, to, tally }) = day;
+        if tally.untold > 0 {
+            tracing::warn!(
+                "DMARC reports: {} messages are in none, since there was no room to count them",
+                tally.untold
+            );
+        }
+        let period = (from, to.unwrap_or_else(|| counts.now()));
+        let mut turns: Vec<_> =
+            tally.into_domains().into_iter().map(|(domain, tally)| (drawn(within), domain, tally)).collect();
+        turns.sort_by_key(|(pause, ..)| *pause);
+        let began = Instant::now();
+        for (pause, domain, tally) in turns {
+            tokio::time::sleep_until(began + pause).await;
+            self.tell_domain(&door, &counts, period, &domain, &tally).await;
+            counts.told(number, |tally| tally.remove(&domain)).await;
+        }
+        counts.forget(number).await;
+    }
+}
+
+impl DmarcReporting {
+    async fn tell_domain(
+        &self,
+        door: &Door,
+        counts: &DmarcCounts,
+        (from, to): (Timestamp, Timestamp),
+        domain: &str,
+        tally: &DomainTally,
+    ) {
+        let rows = tally.rows();
+        // "There MUST be at least one record element" (§3.1.1.2).
+        let Some(name) = Name::parse(domain).ok().filter(|_| !rows.is_empty()) else { return };
+        let report = Feedback {
+            domain,
+            submitter: &self.hostname,
+            organization: &self.organization,
+            contact: self.contact.as_str(),
+            generator: &self.generator,
+            from,
+            to,
+            published: &tally.published,
+            rows,
+            untold: tally.untold,
+        };
+        let id = report.id();
+        let mail = match compressed(&report.to_xml(&id)) {
+            Ok(compressed) => {
+                let date = date(counts.now());
+                move |to: &Address| report.to_mail(&id, &self.contact, to, &compressed, &date)
+            }
+            Err(error) => {
+                tracing::warn!("DMARC reports: that for {domain} cannot be compressed: {error}");
+                return;
+            }
+        };
+        for place in tally.published.to.iter().take(ADDRESSES_MAX) {
+            for Destination { address, size_max } in places(door, &name, place, counts).await {
+                let sent = match Address::parse(address.as_bytes()) {
+                    Ok(to) if to.is_ascii() => {
+                        let content = mail(&to);
+                        match size_max.filter(|most| content.len() as u64 > *most) {
+                            Some(most) => {
+                                Err(format!("it has {} octets, and {most} are wanted", content.len()))
+                            }
+                            None => queue(door, "dmarc-reports", &to, content).await,
+                        }
+                    }
+                    Ok(_) | Err(_) => Err("that is no address that a report can go to".to_owned()),
+                };
+                let (now, to) = (counts.now().0, address.as_str());
+                match sent {
+                    Ok(()) => DmarcReportSent { domain, to }.emit(now),
+                    Err(error) => DmarcReportFailed { domain, to, error: &error }.emit(now),
+                }
+            }
+        }
+    }
+}
+
+/// Where a report goes that is wanted at this address.
+async fn places(door: &Door, domain: &Name, place: &Destination, counts: &DmarcCounts) -> Vec<Destination> {
+    let host = place.address.rsplit_once('@').and_then(|(_, host)| Name::parse(host).ok());
+    let why = match host {
+        Some(host) => match consent(door, domain.clone(), host).await {
+            Consent::Own | Consent::Given => return vec![place.clone()],
+            Consent::Elsewhere(places) => {
+                let there = |ReportAddress { address, size_max }| Destination { address, size_max };
+                return places.into_iter().take(ADDRESSES_MAX).map(there).collect();
+            }
+            Consent::Missing => "its domain does not say that it wants them",
+            Consent::Unknown => "the DNS does not tell now whether its domain wants them",
+        },
+        None => "that is no address that a report can go to",
+    };
+    let failed = DmarcReportFailed { domain: domain.as_str(), to: &place.address, error: why };
+    failed.emit(counts.now().0);
+    Vec::new()
+}
+
+/// Asks whether a host takes the reports about a domain.
+async fn consent(door: &Door, domain: Name, host: Name) -> Consent {
+    let began = Instant::now();
+    let mut case = DestinationCase::open(domain, host, trust::Limits::default(), Duration::ZERO);
+    loop {
+        match case.judge(began.elapsed()) {
+            Judged::Known(consent) => return consent,
+            Judged::Missing(questions) => {
+                for question in questions {
+                    match door.resolve(question.clone()).await {
+                        Ok(answer) => case.learn(question, answer),
+                        // Nobody answers any more.
+                        Err(_) => return Consent::Unknown,
+                    }
+                }
+            }
+        }
+    }
+}
