@@ -116,7 +116,7 @@ pub(crate) async fn queue(door: &Door, bringer: &str, to: &Address, content: Vec
     }
 }
 
-/// As RFC 1952 has it.
+/// In gzip, as both RFCs ask for.
 pub(crate) fn compressed(text: &str) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_bytes())?;
