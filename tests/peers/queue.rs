@@ -4,8 +4,9 @@ use end_to_end::{Server, Sink};
 
 use crate::drained;
 
-/// Nobody's mail here, and a quota to count by.
-const TENANT: &str = "[[tenant]]\nname = \"shop\"\nnetworks = [\"192.0.2.0/24\"]\nhourly-max = 100\n";
+/// Nobody's mail here, a quota to count by, and a list of the DNS.
+const TENANT: &str = "[[tenant]]\nname = \"shop\"\nnetworks = [\"192.0.2.0/24\"]\nhourly-max = 100\n\
+                      [[dns-list]]\nname = \"list\"\nzone = \"list.test\"\n";
 
 /// A server with messages to these recipients, all deferred; and their queue ids.
 fn deferred(sink: &Sink, recipients: &[&str]) -> (Server, Vec<String>) {
