@@ -139,7 +139,7 @@ pub struct FilterArgs {
     /// Mail of this tenant; "" for that of none
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
-    /// Of the [[campaign]] of this name; where there is none, what the messages say themselves
+    /// Of the campaign of this name; where there is none, what the messages say themselves
     #[arg(long, value_name = "NAME")]
     pub campaign: Option<String>,
     /// In this class: urgent, normal, bulk

@@ -37,12 +37,12 @@ impl AllCounts {
         Self { tls: TlsCounts::new(directory, clock), dmarc: DmarcCounts::new(directory, clock) }
     }
 
-    /// As [`Counts::take_over`].
+    /// Takes what processes have left that have ended, and removes their files. Call it when there are none but this one.
     pub async fn take_over(&self) {
         tokio::join!(self.tls.take_over(), self.dmarc.take_over());
     }
 
-    /// As [`Counts::collect`].
+    /// Takes from the shards what they have counted, and keeps it.
     pub async fn collect(&self, door: &Door) {
         tokio::join!(self.tls.collect(door), self.dmarc.collect(door));
     }
