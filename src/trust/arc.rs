@@ -18,13 +18,12 @@ use mail_auth::{
     common::{
         crypto::{Algorithm as Theirs, HashAlgorithm, SigningKey as _},
         headers::{Writable, Writer},
-        verify::DomainKey,
     },
 };
 
 use crate::{
     Canonicalization, Client, Digest, Limits, Reason, SignError, Signer, Verdict,
-    dkim::{read_key, why},
+    dkim::{domain_key, long_enough, read_key, why},
     facts::{Facts, TextCache},
     fields::Field,
     results,
@@ -436,26 +435,11 @@ fn check<'a, F: Fn(&dns::Name, &[Box<[u8]>]) -> Txt>(
     limits: &Limits,
 ) -> Result<(), Reason> {
     let name = format!("{}._domainkey.{}", mark.selector, mark.domain);
-    let key: std::sync::Arc<DomainKey> = match keys.text(&name) {
-        Txt::DomainKey(key) => key,
-        Txt::Error(error) => return Err(why(&error)),
-        // Not made by `read_key`.
-        Txt::Spf(_)
-        | Txt::SpfMacro(_)
-        | Txt::DomainKeyReport(_)
-        | Txt::Dmarc(_)
-        | Txt::Atps(_)
-        | Txt::MtaSts(_)
-        | Txt::TlsRpt(_) => return Err(Reason::KeySyntax),
-    };
+    let key = domain_key(keys, &name)?;
     if key.has_flag(HashAlgorithm::Sha1) && !key.has_flag(HashAlgorithm::Sha256) {
         return Err(Reason::KeyNotForThis);
     }
-    match key.p.public_key_bits() {
-        0 => return Err(Reason::KeySyntax),
-        bits if bits < limits.rsa_bits_min => return Err(Reason::KeyTooShort),
-        _ => {}
-    }
+    long_enough(&key, limits)?;
     key.p.verify(&mut covered, &mark.b, form.theirs(), mark.algorithm).map_err(|error| why(&error))
 }
 

@@ -414,18 +414,7 @@ fn before_verifying<'a, F: Fn(&Name, &[Box<[u8]>]) -> Txt>(
     if hash != Some(&signature.bh) {
         return Err(Reason::BodyHash);
     }
-    let key = match keys.text(&signature.domain_key()) {
-        Txt::DomainKey(key) => key,
-        Txt::Error(error) => return Err(why(&error)),
-        // Not made by `read_key`.
-        Txt::Spf(_)
-        | Txt::SpfMacro(_)
-        | Txt::DomainKeyReport(_)
-        | Txt::Dmarc(_)
-        | Txt::Atps(_)
-        | Txt::MtaSts(_)
-        | Txt::TlsRpt(_) => return Err(Reason::KeySyntax),
-    };
+    let key = domain_key(keys, &signature.domain_key())?;
     if key.has_flag(KEY_IS_FOR_TESTING) {
         dkim.key_use = KeyUse::Testing;
     }
@@ -434,11 +423,36 @@ fn before_verifying<'a, F: Fn(&Name, &[Box<[u8]>]) -> Txt>(
     {
         return Err(Reason::KeyNotForThis);
     }
+    long_enough(&key, limits)?;
+    Ok(signature)
+}
+
+/// The key at a name.
+pub(crate) fn domain_key<F: Fn(&Name, &[Box<[u8]>]) -> Txt>(
+    keys: &TextCache<'_, F>,
+    name: &str,
+) -> Result<Arc<DomainKey>, Reason> {
+    match keys.text(name) {
+        Txt::DomainKey(key) => Ok(key),
+        Txt::Error(error) => Err(why(&error)),
+        // Not made by `read_key`.
+        Txt::Spf(_)
+        | Txt::SpfMacro(_)
+        | Txt::DomainKeyReport(_)
+        | Txt::Dmarc(_)
+        | Txt::Atps(_)
+        | Txt::MtaSts(_)
+        | Txt::TlsRpt(_) => Err(Reason::KeySyntax),
+    }
+}
+
+/// Whether a key may be believed for its length (RFC 8301 §3.2).
+pub(crate) fn long_enough(key: &DomainKey, limits: &Limits) -> Result<(), Reason> {
     // Ed25519 keys, which are of one length, have as many as there are.
     match key.p.public_key_bits() {
         0 => Err(Reason::KeySyntax),
         bits if bits < limits.rsa_bits_min => Err(Reason::KeyTooShort),
-        _ => Ok(signature),
+        _ => Ok(()),
     }
 }
 
