@@ -26,8 +26,12 @@ fn zone() -> Zone {
 }
 
 fn judged(zone: &Zone, message: &str) -> Verdict {
-    let digest = digest(message.as_bytes(), Limits::default());
-    let mut case: Case = case("192.0.2.1", "client.example", "", Limits::default());
+    judged_within(zone, message, Limits::default())
+}
+
+fn judged_within(zone: &Zone, message: &str, limits: Limits) -> Verdict {
+    let digest = digest(message.as_bytes(), limits);
+    let mut case: Case = case("192.0.2.1", "client.example", "", limits);
     zone.message(&mut case, &Judge::new(), &digest)
 }
 
@@ -173,6 +177,28 @@ fn keys_are_looked_up() {
     assert_eq!(judged(unknown), (ArcResult::TempError, unavailable));
     // The key of the first is needed for its seal alone.
     assert_eq!(judged(crate::dkim::test::KEYS), broken(1, Reason::NoKey));
+}
+
+#[test]
+fn keys_are_long_enough_and_for_this() {
+    let with = |zone: &Zone, limits, times| {
+        let arc = judged_within(zone, &passed_on(times), limits).arc;
+        (arc.result, arc.reason)
+    };
+    let limits = Limits::default();
+    let long = Limits { rsa_bits_min: 3072, ..limits };
+    assert_eq!(with(&zone(), long, 1), broken(1, Reason::KeyTooShort));
+    // The newest is by Ed25519, whose length says nothing: it is the seal before it that does not count.
+    assert_eq!(with(&zone(), long, 2), broken(1, Reason::KeyTooShort));
+    for (hashes, expected) in [
+        ("sha1", broken(1, Reason::KeyNotForThis)),
+        ("sha256", (ArcResult::Pass, None)),
+        ("sha1:sha256", (ArcResult::Pass, None)),
+    ] {
+        let records = PUBLIC.replace("k=rsa;", &format!("k=rsa; h={hashes};"));
+        assert_ne!(records, PUBLIC);
+        assert_eq!(with(&Zone::parse(&records), limits, 1), expected, "{hashes}");
+    }
 }
 
 #[test]
