@@ -76,6 +76,24 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
+/// Whether anybody listens there, from what the kernel says (proc(5), `/proc/net/tcp`).
+///
+/// Neither bound to try it, which would take the address from a program that is about to listen there, nor connected to,
+/// which the program would see.
+///
+/// # Panics
+/// When the address is not of IPv4, as those of [`free_address`] are.
+pub fn listens(address: SocketAddr) -> bool {
+    const LISTEN: &str = "0A";
+    let IpAddr::V4(ip) = address.ip() else { panic!("{address} is not of IPv4") };
+    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    // The number of the line, the local address, the remote one, the state.
+    sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
+        words.get(1).is_some_and(|at| *at == local) && words.get(3).is_some_and(|state| *state == LISTEN)
+    })
+}
+
 /// A program of this workspace, built in the same profile as the test.
 ///
 /// # Panics

@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use end_to_end::{Place, Program, Signal, free_address, unpacked, until};
+use end_to_end::{Place, Program, Signal, free_address, listens, unpacked, until};
 use rustix::process::getuid;
 
 /// The user that Debian's Exim is built for; it does not start where there is none.
@@ -86,7 +86,7 @@ impl Exim {
         let mut command = Command::new(place.join("exim"));
         command.arg("-bdf").arg("-C").arg(&conf);
         let program = Program::start("exim", &mut command);
-        until("exim listens", || std::net::TcpListener::bind(address).is_err().then_some(()));
+        until("exim listens", || listens(address).then_some(()));
         Self { program, place, address }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::Command};
 
-use end_to_end::{Place, Program, Server, Signal, Sink, free_address, run, tool, until};
+use end_to_end::{Place, Program, Server, Signal, Sink, free_address, listens, run, tool, until};
 
 /// An HAProxy with these proxies, in the foreground. Nothing of it lies outside its own directory.
 struct Haproxy {
@@ -22,7 +22,7 @@ impl Haproxy {
         let mut program = Program::start("haproxy", &mut command);
         until("HAProxy listens", || {
             assert!(program.is_running(), "HAProxy has ended: {:?}", program.lines());
-            std::net::TcpListener::bind(address).is_err().then_some(())
+            listens(address).then_some(())
         });
         Self { program, _place: place }
     }

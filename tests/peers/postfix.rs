@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use end_to_end::{Finished, Place, Program, Signal, free_address, run, tool, until};
+use end_to_end::{Finished, Place, Program, Signal, free_address, listens, run, tool, until};
 use rustix::process::getuid;
 
 /// A Postfix that relays everything to one next hop. Nothing of it lies outside its own directory.
@@ -154,7 +154,7 @@ impl SmtpSink {
         }
         command.arg("-d").arg(directory.join("mail.")).args([&address.to_string(), "100"]);
         let program = Program::start("smtp-sink", &mut command);
-        until("smtp-sink listens", || std::net::TcpListener::bind(address).is_err().then_some(()));
+        until("smtp-sink listens", || listens(address).then_some(()));
         Self { _program: program, place, address }
     }
 
