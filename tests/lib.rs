@@ -25,7 +25,7 @@ mod sink;
 
 pub use client::{Client, Reply};
 pub use load::{Comparison, LoadSink, LoadSource, compare, drain};
-pub use place::{Place, built, free_address, listens, tool, unpacked};
+pub use place::{Place, built, connections, free_address, listens, tool, unpacked};
 pub use program::{Finished, Process, Program, run};
 pub use rustix::process::Signal;
 pub use server::{Server, metric};

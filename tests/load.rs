@@ -78,6 +78,11 @@ impl LoadSink {
         Self { program, address, seen }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// A route by which all mail goes there.
     pub fn route(&self) -> String {
         let address = self.address;

@@ -76,7 +76,7 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
-/// Whether anybody listens there, from what the kernel says (proc(5), `/proc/net/tcp`).
+/// Whether anybody listens there, from what the kernel says.
 ///
 /// Neither bound to try it, which would take the address from a program that is about to listen there, nor connected to,
 /// which the program would see.
@@ -85,13 +85,35 @@ pub fn free_address() -> SocketAddr {
 /// When the address is not of IPv4, as those of [`free_address`] are.
 pub fn listens(address: SocketAddr) -> bool {
     const LISTEN: &str = "0A";
+    let address = as_written(address);
+    sockets().iter().any(|[local, _, state]| *local == address && state == LISTEN)
+}
+
+/// How many connections to that address there are, from what the kernel says.
+///
+/// # Panics
+/// As [`listens`].
+pub fn connections(address: SocketAddr) -> usize {
+    const ESTABLISHED: &str = "01";
+    let address = as_written(address);
+    sockets().iter().filter(|[_, remote, state]| *remote == address && state == ESTABLISHED).count()
+}
+
+/// Local address, remote address and state of all (proc(5), `/proc/net/tcp`).
+fn sockets() -> Vec<[String; 3]> {
+    let lines = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    // The first word is the number of the line.
+    let words = |line: &str| {
+        let mut words = line.split_whitespace().skip(1).map(str::to_owned);
+        Some([words.next()?, words.next()?, words.next()?])
+    };
+    lines.lines().skip(1).filter_map(words).collect()
+}
+
+/// An address as the kernel writes it.
+fn as_written(address: SocketAddr) -> String {
     let IpAddr::V4(ip) = address.ip() else { panic!("{address} is not of IPv4") };
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    // The number of the line, the local address, the remote one, the state.
-    sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|words| {
-        words.get(1).is_some_and(|at| *at == local) && words.get(3).is_some_and(|state| *state == LISTEN)
-    })
+    format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port())
 }
 
 /// A program of this workspace, built in the same profile as the test.

@@ -16,6 +16,9 @@ use end_to_end::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
+#[path = "upgrade/limits.rs"]
+mod limits;
+
 const HOLD: &str = "[[route]]\nname = \"all\"\ndomains = [\"*\"]\nvia = \"hold\"\n";
 /// Enough for servers with two cores beside each other, and for mail of two before them.
 const MANY_JOURNALS: &str = "[journal]\nshards = 8\n";

@@ -32,7 +32,7 @@ use nix::{
 };
 use pool::{AllCounts, TaskFiles};
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
-use shard::{Balance, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
+use shard::{Balance, Beside, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot, watch as watch_channel},
@@ -217,27 +217,33 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
         .with_context(|| format!("{}: what is known of strangers", config.data_directory.display()))?;
     let counts = AllCounts::new(&config.data_directory, clock);
+    let still_sends = predecessor.as_ref().is_some_and(|before| !before.borrow().journals.is_empty());
     // What the one before has, it still counts.
-    if predecessor.as_ref().is_none_or(|predecessor| predecessor.borrow().journals.is_empty()) {
+    if !still_sends {
         pool.runtime().block_on(counts.take_over());
     }
     pool.report_tls(door.clone(), tls_reporting.clone(), report_now.tls, counts.tls.clone());
     pool.report_dmarc(door.clone(), dmarc_reporting.clone(), report_now.dmarc, counts.dmarc.clone());
     let warm_ups = pool::warm_up_file(&config.data_directory);
     pool::read_warm_ups(&warm_ups, &egress);
-    if predecessor.as_ref().is_some_and(|predecessor| !predecessor.borrow().journals.is_empty()) {
+    if still_sends {
         egress.begin_beside();
     }
     pool.keep_warm_ups(egress.clone(), warm_ups.clone());
     let task_files = TaskFiles::new(&config.data_directory, operations.tasks(), clock);
     pool.runtime().block_on(async {
-        match &predecessor {
-            Some(before) if !before.borrow().journals.is_empty() => task_files.begin_beside().await,
-            Some(_) | None => task_files.take_over(&door).await,
+        if still_sends {
+            task_files.begin_beside().await;
+        } else {
+            task_files.take_over(&door).await;
         }
     });
     pool.keep_tasks(task_files.clone());
     let mut leases = Leases::of_host(shards);
+    let sharing = leases[0].sharing();
+    if still_sends {
+        sharing.set(Beside::Older);
+    }
     let mut balance = Balance::of_host(shards);
     // Whoever takes over from another takes nobody in before its word.
     let gate = watch_channel::Sender::new(match predecessor {
@@ -371,6 +377,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         spares: Spares::new(),
         counts,
         warm_ups: (warm_ups.clone(), egress.clone()),
+        sharing,
         task_files: task_files.clone(),
         adopting: Vec::new(),
     };

@@ -19,7 +19,7 @@ use bridge::{AskError, Egress};
 use mail::JournalShard;
 use pool::AllCounts;
 use ring::{DirectoryLock, MessageSocket};
-use shard::{DiskBudget, DiskElsewhere, Gate, JournalSetup};
+use shard::{Beside, DiskBudget, DiskElsewhere, Gate, JournalSetup, Sharing};
 use tokio::{
     signal::unix::Signal,
     sync::{mpsc, oneshot, watch as watch_channel},
@@ -70,6 +70,8 @@ pub(crate) struct Server<'a> {
     pub(crate) counts: AllCounts,
     /// Where it is kept what was sent by warm-up plans, and what was.
     pub(crate) warm_ups: (PathBuf, Egress),
+    /// The limits of the host, while two servers send.
+    pub(crate) sharing: Sharing,
     /// Where long changes of the queue are kept.
     pub(crate) task_files: pool::TaskFiles,
     /// Come to an end when the cores know what they have taken over.
@@ -442,12 +444,15 @@ impl Server<'_> {
     /// The new server serves: this one ends, core by core.
     async fn end_handing(
         &mut self,
-        Handing { successor, patience, asked, upgraded, began, .. }: Handing,
+        Handing { successor, first, patience, asked, upgraded, began }: Handing,
         ends: &mut Ends<'_>,
         endings: &mut mpsc::UnboundedReceiver<Ending>,
     ) -> End {
         let Successor { link, mut words } = successor;
         self.gate.send_replace(Gate::Left);
+        if first == First::New {
+            self.sharing.set(Beside::Newer);
+        }
         HandingOver { version: &upgraded.version, pid: upgraded.pid }.emit(ring::clock::unix_micros());
         self.process.upgraded(Reload::Done);
         self.pool.leave();
@@ -465,6 +470,7 @@ impl Server<'_> {
         }
         if !heard {
             tracing::error!("the new server has ended; this one finishes what it has");
+            self.sharing.set(Beside::Nobody);
         }
         let cut = tokio::select! {
             cut = self.drain(self.reloader.ours.grace) => cut,
@@ -906,6 +912,7 @@ impl Server<'_> {
         }
         let took = ring::clock::now().saturating_sub(before.began);
         before.end();
+        self.sharing.set(Beside::Nobody);
         self.counts.take_over().await;
         let (file, egress) = &self.warm_ups;
         pool::take_over_warm_ups(file, egress);

@@ -14,7 +14,8 @@
 //! - it has had its turn: it goes when a shard that waits has none at all, or two less than its own;
 //! - there are more leases than a reload allows: it goes.
 //!
-//! So a shard that wants one gets one within a turn and a message. The table is in parts, each behind a lock that is held
+//! So a shard that wants one gets one within a turn and a message. While two servers are there, one of which takes over from the
+//! other, each has half of the connections and half of the pace ([`Sharing`]). The table is in parts, each behind a lock that is held
 //! for a look and no longer. A destination that nobody has a lease for, and that nobody waits for, is not in it.
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
 };
 
@@ -37,6 +38,29 @@ pub struct Leases {
     shard: usize,
     /// Until the shard takes it.
     letters: Mutex<Option<mpsc::UnboundedReceiver<Letter>>>,
+}
+
+/// Which other server of the host sends as well: one of the two takes over from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Beside {
+    /// None.
+    Nobody = 0,
+    /// It takes over from this one, which sends what its cores still have.
+    Newer = 1,
+    /// This one takes over from it.
+    Older = 2,
+}
+
+/// How the server shares the limits of the host with another one.
+#[derive(Clone, Debug)]
+pub struct Sharing(Arc<Table>);
+
+impl Sharing {
+    /// From now on it is with this one. What is taken above its part comes back by and by.
+    pub fn set(&self, beside: Beside) {
+        self.0.share(beside);
+    }
 }
 
 /// What a shard is told.
@@ -76,6 +100,8 @@ struct Table {
     parts: Box<[Mutex<Part>]>,
     paces: Paces,
     throttles: Throttles,
+    /// Who sends [`Beside`] it.
+    beside: AtomicU8,
     /// To each shard. No longer than the destinations it has to do with: at one time there is one lease on its way to it
     /// for each that it stands in line for, and one word that others wait.
     mail: Box<[mpsc::UnboundedSender<Letter>]>,
@@ -86,6 +112,9 @@ type Part = HashMap<Arc<str>, Hop>;
 /// One destination.
 #[derive(Debug, Default)]
 struct Hop {
+    /// Of the host.
+    of_host: u32,
+    /// Of this server.
     max: u32,
     taken: u32,
     /// Told to go.
@@ -120,11 +149,17 @@ impl Leases {
             parts,
             paces: Paces::default(),
             throttles: Throttles::default(),
+            beside: AtomicU8::new(Beside::Nobody as u8),
             mail: mail.into(),
         });
         let of_shard =
             |(shard, letters)| Self { table: table.clone(), shard, letters: Mutex::new(Some(letters)) };
         letters.into_iter().enumerate().map(of_shard).collect()
+    }
+
+    /// How all shards share with another server.
+    pub fn sharing(&self) -> Sharing {
+        Sharing(self.table.clone())
     }
 
     /// What the shard is told. Once.
@@ -140,7 +175,7 @@ impl Leases {
         let lease = {
             let mut part = self.table.part(key);
             let hop = part.entry(key.clone()).or_default();
-            hop.max = max;
+            self.table.limit(hop, max);
             self.table.deal(key, hop, &mut posted);
             let lease = (hop.taken < hop.max).then(|| self.table.lease(key, hop, self.shard));
             if lease.is_none() && !hop.line.contains(&self.shard) {
@@ -176,7 +211,7 @@ impl Leases {
     pub(crate) fn set_max(&self, key: &Arc<str>, max: u32) {
         let mut posted = Vec::new();
         if let Some(hop) = self.table.part(key).get_mut(key) {
-            hop.max = max;
+            self.table.limit(hop, max);
             self.table.deal(key, hop, &mut posted);
             hop.press(key, &mut posted);
         }
@@ -264,7 +299,50 @@ impl Drop for Lease {
     }
 }
 
+impl Beside {
+    const fn of(number: u8) -> Self {
+        match number {
+            1 => Self::Newer,
+            2 => Self::Older,
+            _ => Self::Nobody,
+        }
+    }
+
+    /// What is left of so many connections. Both have one where there is one: nobody stands still for as long as an upgrade takes.
+    fn leaves_of(self, connections: u32) -> u32 {
+        let of_older = connections / 2;
+        match self {
+            Self::Nobody => connections,
+            Self::Newer => of_older.max(connections.min(1)),
+            Self::Older => connections - of_older,
+        }
+    }
+}
+
 impl Table {
+    /// Somebody else sends beside it than before.
+    fn share(self: &Arc<Self>, beside: Beside) {
+        if self.beside.swap(beside as u8, Relaxed) == beside as u8 {
+            return;
+        }
+        self.paces.share(if beside == Beside::Nobody { 1 } else { 2 });
+        for part in &self.parts {
+            let mut posted = Vec::new();
+            for (key, hop) in part.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+                self.limit(hop, hop.of_host);
+                self.deal(key, hop, &mut posted);
+                hop.press(key, &mut posted);
+            }
+            self.post(posted);
+        }
+    }
+
+    /// The host may have so many connections there.
+    fn limit(&self, hop: &mut Hop, of_host: u32) {
+        let beside = Beside::of(self.beside.load(Relaxed));
+        (hop.of_host, hop.max) = (of_host, beside.leaves_of(of_host));
+    }
+
     fn part(&self, key: &str) -> MutexGuard<'_, Part> {
         let part = self.hasher.hash_one(key) as usize % PARTS;
         // Whoever panicked did so outside: nothing here is left half done.

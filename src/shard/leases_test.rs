@@ -205,6 +205,36 @@ fn a_lower_limit_is_reached_by_and_by() {
     assert_eq!(taken(&shards), 5);
 }
 
+/// Two servers, one of which takes over from the other, have no more than the host may have.
+#[test]
+fn two_servers_share_what_the_host_may_have() {
+    for of_host in 1..8_u32 {
+        let [mut older, mut newer] = [(); 2].map(|()| Shard::host(2, "hop"));
+        for shard in older.iter_mut().chain(&mut newer) {
+            shard.wants = 8;
+        }
+        older.iter_mut().for_each(|shard| shard.ask(of_host));
+        assert_eq!(taken(&older), of_host);
+        newer[0].leases.sharing().set(Beside::Older);
+        newer.iter_mut().for_each(|shard| shard.ask(of_host));
+        older[0].leases.sharing().set(Beside::Newer);
+        // What is too much goes, whether it has had its turn or not.
+        for shard in &mut older {
+            shard.read();
+            shard.send();
+        }
+        let both = taken(&older) + taken(&newer);
+        assert_eq!(both, of_host.max(2), "of {of_host}");
+        assert!(taken(&older) >= 1 && taken(&newer) >= taken(&older), "of {of_host}");
+        // The older one ends.
+        older.iter_mut().for_each(|shard| shard.held.clear());
+        newer[0].leases.sharing().set(Beside::Nobody);
+        newer.iter_mut().for_each(Shard::read);
+        newer.iter_mut().for_each(|shard| shard.ask(of_host));
+        assert_eq!(taken(&newer), of_host);
+    }
+}
+
 /// Whoever wants one gets one within the turns of those before it, and nobody has much more than another.
 #[test]
 fn all_have_their_share_when_all_want() {

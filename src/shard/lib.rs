@@ -102,7 +102,7 @@ pub use budget::{DiskBudget, DiskElsewhere, DiskShare};
 pub use crowd::Crowd;
 pub use egress::sources;
 pub use journals::segment_path;
-pub use leases::Leases;
+pub use leases::{Beside, Leases, Sharing};
 pub use outbound_tls::{ClientTls, Speaking};
 pub use recover::{RecoverError, journal_limits, read as read_back};
 pub use replies::{reply_rules, reply_rules_astray};

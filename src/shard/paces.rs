@@ -3,12 +3,16 @@
 //! A rate is a pace: so many in a minute is one each so often, with a second's worth at once. Who counts in windows, whatever
 //! they are, never counts more than that, and a restart forgets nothing that matters. For each site the time is kept at
 //! which the next one is due (the virtual scheduling of ITU-T I.371, known as GCRA), in one table of the host: exact, and
-//! touched for messages of limited sites alone.
+//! touched for messages of limited sites alone. While two servers are there, one of which takes over from the other, each goes at
+//! half the pace.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -18,6 +22,8 @@ use config::Rate;
 #[derive(Debug)]
 pub(crate) struct Paces {
     hasher: RandomState,
+    /// How many servers of the host go at the pace, together.
+    servers: AtomicU32,
     parts: Box<[Mutex<Part>]>,
 }
 
@@ -44,14 +50,25 @@ const PART_MAX: usize = 4096;
 
 impl Default for Paces {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        Self { hasher: RandomState::new(), servers: AtomicU32::new(1), parts }
     }
 }
 
 impl Paces {
+    /// So many servers share every pace from now on, each in the same part.
+    pub(crate) fn share(&self, servers: u32) {
+        self.servers.store(servers.max(1), Relaxed);
+    }
+
+    /// This server's part of a rate.
+    fn part_of(&self, Rate { count, per }: Rate) -> Rate {
+        Rate { count, per: per.saturating_mul(self.servers.load(Relaxed)) }
+    }
+
     /// Takes one, or says how long there is none.
     pub(crate) fn take(&self, what: Counted, site: &str, rate: Rate, now: Duration) -> Result<(), Duration> {
-        let mut part = self.part(site);
+        let (mut part, rate) = (self.part(site), self.part_of(rate));
         let wait = wait(&part, what, site, rate, now);
         if wait.is_zero() {
             charge(&mut part, what, site, rate, now);
@@ -63,16 +80,17 @@ impl Paces {
 
     /// One was taken, whether there was one or not: the next ones wait for it.
     pub(crate) fn charge(&self, what: Counted, site: &str, rate: Rate, now: Duration) {
-        charge(&mut self.part(site), what, site, rate, now);
+        charge(&mut self.part(site), what, site, self.part_of(rate), now);
     }
 
     /// How long there is none.
     pub(crate) fn wait(&self, what: Counted, site: &str, rate: Rate, now: Duration) -> Duration {
-        wait(&self.part(site), what, site, rate, now)
+        wait(&self.part(site), what, site, self.part_of(rate), now)
     }
 
     /// How many there are now.
     pub(crate) fn available(&self, what: Counted, site: &str, rate: Rate, now: Duration) -> u32 {
+        let rate = self.part_of(rate);
         let due = self.part(site).due.get(&(what, site.into())).copied().unwrap_or_default().max(now);
         let room = (now + burst(rate)).saturating_sub(due);
         let more = room.as_nanos() / interval(rate).as_nanos().max(1);
@@ -161,6 +179,21 @@ mod test {
         assert_eq!(paces.take(Counted::Messages, "b", rate, now), Ok(()));
         let later = now + Duration::from_secs(3600);
         assert_eq!(paces.available(Counted::Messages, "a", rate, later), 1);
+    }
+
+    #[test]
+    fn two_servers_go_at_half_the_pace_each() {
+        let (paces, rate) = (Paces::default(), rate(60, 60));
+        let mut now = Duration::from_secs(1000);
+        paces.share(2);
+        assert_eq!(paces.take(Counted::Messages, "a", rate, now), Ok(()));
+        assert_eq!(paces.take(Counted::Messages, "a", rate, now), Err(Duration::from_secs(2)));
+        now += Duration::from_secs(2);
+        assert_eq!(paces.take(Counted::Messages, "a", rate, now), Ok(()));
+        paces.share(1);
+        now += Duration::from_secs(2);
+        assert_eq!(paces.take(Counted::Messages, "a", rate, now), Ok(()));
+        assert_eq!(paces.take(Counted::Messages, "a", rate, now), Err(Duration::from_secs(1)));
     }
 
     #[test]
