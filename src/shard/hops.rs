@@ -350,7 +350,7 @@ fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
     lane.arrived.notify_one();
     // The queue has back what is above its limit, the last one first: each goes to the head of the others.
     for _ in 0..lane.curb(shard) {
-        let Some(job) = lane.jobs.borrow_mut().pop_back() else { return };
+        let Some(job) = shard.hops.pop_last(shard, lane) else { return };
         postpone(shard, job);
     }
 }
@@ -517,6 +517,19 @@ impl Hops {
     /// The lanes for which the limits of a site hold.
     pub(crate) fn lanes_of(&self, limit_key: &str) -> Vec<Rc<Lane>> {
         self.lanes.borrow().values().filter(|lane| *lane.limit_key == *limit_key).cloned().collect()
+    }
+
+    /// Takes out the job for a lane that was ordered last: it may not be in there yet.
+    fn pop_last(&self, shard: &Shard, lane: &Lane) -> Option<Job> {
+        let mut arrived = self.arrived.borrow_mut();
+        let queue = shard.queue.borrow();
+        let is_for_it = |job: &Job| {
+            queue.site_of(job.destination).and_then(|site| queue.site_name(site)) == Some(&*lane.key)
+        };
+        match arrived.iter().rposition(is_for_it) {
+            Some(place) => arrived.remove(place),
+            None => lane.jobs.borrow_mut().pop_back(),
+        }
     }
 
     /// Takes the jobs out of all lanes that are meant.
