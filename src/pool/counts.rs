@@ -310,7 +310,9 @@ fn read<T: Tallied>(directory: &Path, with_own: bool) -> (Vec<Day<T>>, Vec<PathB
                     }
                 },
                 Err(error) => {
-                    tracing::warn!("{}: {error}: what it has of {} is not told", path.display(), T::OF);
+                    // The next start may be able to: it stays.
+                    tracing::warn!("{}: {error}: what it has of {} is not told yet", path.display(), T::OF);
+                    continue;
                 }
             }
         }
