@@ -351,6 +351,13 @@ mod test {
 
     const NEW: (u32, u32) = (6, 18);
 
+    /// Whether the kernel knows how is for the room to test; here it counts that it is asked.
+    #[test]
+    fn the_program_is_linked_so_that_rings_cooperate() {
+        ring::start(ring::Options::new("test"), || async {}).unwrap().join().unwrap();
+        assert!(ring::cooperates().is_some(), "rings are made by the runtime alone");
+    }
+
     #[test]
     fn enough_is_no_finding() {
         assert_eq!(memlock(u64::MAX, &needs(), NEW), None);

@@ -30,6 +30,7 @@ mod message_socket;
 mod pool;
 mod probe;
 mod raw;
+mod setup;
 mod shortage;
 mod stream;
 mod timer;
@@ -55,6 +56,7 @@ pub use listener::{
 pub use message_socket::MessageSocket;
 pub use pool::{Pool, PoolOptions, PoolStats};
 pub use probe::{ProbeError, probe};
+pub use setup::cooperates;
 pub use shortage::patiently;
 pub use stream::{ConnectOptions, Stream};
 pub use timer::{Elapsed, sleep, timeout};
