@@ -1,6 +1,7 @@
 //! The rules that are built in, against what servers say.
 
 use delivery::Refused;
+use mail::{Category, Status};
 
 use super::*;
 
@@ -51,7 +52,7 @@ bad-mailbox 550 5.1.1 <x@mac.com>: user does not exist
 bad-mailbox 550 Requested action not taken: mailbox unavailable
 bad-mailbox 550 Invalid recipient <x@example.org> (#5.1.1)
 bad-mailbox 550 5.1.1 Recipient address rejected: User unknown in local recipient table
-bad-mailbox 550 5.1.6 recipient no longer on server: x@example.org
+inactive-mailbox 550 5.1.6 recipient no longer on server: x@example.org
 bad-mailbox 554 5.1.1 The email account that you tried to reach does not exist.
 inactive-mailbox 550 5.2.1 The email account that you tried to reach is disabled. https://support.google.com/mail/?p=DisabledUser
 inactive-mailbox 550 5.2.1 <x>: Account inactive
@@ -63,6 +64,7 @@ quota 550 5.2.2 <x@example.org>: Quota exceeded (mailbox for user is full)
 quota 554 5.2.2 user over quota; cannot receive new mail
 quota 522 Recipient has exceeded mailbox limit
 bad-domain 550 5.1.2 no such domain
+bad-domain 550 Sorry, I couldn't find any host by that name. (#5.1.2)
 dns 450 4.1.8 <bob@x.invalid>: Sender address rejected: Domain not found
 dns 450 4.7.1 Client host rejected: cannot find your hostname, [192.0.2.1]
 dns 504 5.5.2 <localhost>: Helo command rejected: need fully-qualified hostname
@@ -147,6 +149,53 @@ system 421 Service not available, closing transmission channel
 system 450 mailbox unavailable
 relaying 454 4.7.1 Relay access denied
 "#;
+
+/// All that is registered of an address (RFC 3463 §3.2, RFC 3886, RFC 7505; IANA's "SMTP Enhanced Status Codes"), and what it is about. That
+/// an address is valid (X.1.5) is no refusal: what one with it is about, the reply code says, and where there is none, it is about an address.
+const ADDRESS_STATUSES: [(u16, Category); 12] = [
+    (0, Category::BadMailbox),
+    (1, Category::BadMailbox),
+    (2, Category::BadDomain),
+    (3, Category::BadMailbox),
+    (4, Category::BadMailbox),
+    (5, Category::BadMailbox),
+    (6, Category::InactiveMailbox),
+    (7, Category::MessageFormat),
+    (8, Category::Dns),
+    (9, Category::Protocol),
+    (10, Category::BadDomain),
+    // What nobody knows is as X.1.0 to us, and to others as their reply code.
+    (77, Category::BadMailbox),
+];
+
+#[test]
+fn what_is_wrong_with_an_address_its_status_says() {
+    let rules = reply_rules(&Config::default()).unwrap();
+    for (detail, expected) in ADDRESS_STATUSES {
+        for class in [4, 5] {
+            let status = Some(Status(class, 1, detail));
+            let local = Refused::kept("nope", status, "", "example.org");
+            assert_eq!(rules.classify(&local).category, expected, "by us: {status:?}");
+            let reply = format!("550 {class}.1.{detail} nope");
+            let mut remote = Refused::kept(&reply, status, "mx.example.net", "example.org");
+            remote.at = Some(At::Rcpt);
+            assert_eq!(rules.classify(&remote).category, expected, "{reply}");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_looks_like_an_option_is_a_bad_one() {
+    let rules = reply_rules(&Config::default()).unwrap();
+    let judged = |status: Status, who: &str| {
+        let text = format!("the address of the {who} begins with - and is not given to a program");
+        let outcome = delivery::Outcome::failed(status, text);
+        let judgement = rules.judge(&outcome, "example.org", delivery::Owner::default()).unwrap();
+        (judgement.category, judgement.rule.unwrap().to_string())
+    };
+    assert_eq!(judged(Status(5, 1, 3), "recipient"), (Category::BadMailbox, "local-mailbox".into()));
+    assert_eq!(judged(Status(5, 1, 7), "sender"), (Category::MessageFormat, "local-sender".into()));
+}
 
 #[test]
 fn other_words_are_understood_too() {

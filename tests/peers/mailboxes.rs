@@ -221,9 +221,11 @@ fn how_a_program_ends_decides() {
     }
     // Whoever looks like an option is not given to a program.
     server.client().send("eve@example.org", &["-rf@example.net"], CONTENT);
-    assert_eq!(outcome(&server, "-rf@example.net")["status"], "5.1.3");
+    let told = outcome(&server, "-rf@example.net");
+    assert_eq!((&told["status"], &told["category"]), (&"5.1.3".into(), &"bad-mailbox".into()), "{told}");
     server.client().send("-rf@example.org", &["ann@example.net"], CONTENT);
-    assert_eq!(outcome(&server, "ann@example.net")["status"], "5.1.7");
+    let told = outcome(&server, "ann@example.net");
+    assert_eq!((&told["status"], &told["category"]), (&"5.1.7".into(), &"message-format".into()), "{told}");
     // What goes in a circle comes back.
     let circle = format!("Delivered-To: done@example.net\r\n{CONTENT}");
     server.client().send("eve@example.org", &["done@example.net"], &circle);
