@@ -121,16 +121,7 @@ pub(crate) struct Entries;
 
 impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
     fn number(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<u64> {
-        let digits = match value.get_ref() {
-            DeValue::Integer(number) => u64::from_str_radix(number.as_str(), number.radix()).ok(),
-            DeValue::String(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_)
-            | DeValue::Table(_) => None,
-        };
-        let inside = digits.filter(|number| (MIN..=MAX).contains(number));
+        let inside = digits(value, u64::from_str_radix).filter(|number| (MIN..=MAX).contains(number));
         if inside.is_none() {
             let remedy = match value.get_ref() {
                 DeValue::String(_) => "write the number without quotes".into(),
@@ -148,6 +139,22 @@ impl<const MIN: u64, const MAX: u64> Whole<MIN, MAX> {
 
     fn expected() -> String {
         format!("a whole number from {MIN} to {MAX}")
+    }
+}
+
+/// A whole number, as `read` reads its digits; none when the value is something else, or too large.
+pub(crate) fn digits<T, E>(
+    value: &Spanned<DeValue<'_>>,
+    read: impl Fn(&str, u32) -> Result<T, E>,
+) -> Option<T> {
+    match value.get_ref() {
+        DeValue::Integer(number) => read(number.as_str(), number.radix()).ok(),
+        DeValue::String(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => None,
     }
 }
 
