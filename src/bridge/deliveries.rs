@@ -7,10 +7,10 @@
 //!
 //! A delivery without an answer was not made, as far as anybody knows: its message is tried again.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use delivery::{Means, Outcome, Remote};
+use delivery::{Hearing, Means, Outcome, Remote};
 use mail::{Envelope, QueueId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
@@ -104,8 +104,8 @@ impl fmt::Debug for Hidden {
 pub struct Saying {
     /// Its name.
     pub program: Box<str>,
-    /// How long it may take.
-    pub patience: Duration,
+    /// What of it is waited for.
+    pub hearing: Hearing,
     /// The way back: what it has written, or why there is nothing.
     pub said: oneshot::Sender<Result<Hidden, String>>,
 }

@@ -141,6 +141,8 @@ section! {
         organization: Option<String> [Maybe<Text>] = None;
         /// They go out within so long after midnight, each domain's at a moment drawn by chance.
         jitter: Duration [Time<0, { 12 * HOUR }>] = Duration::from_secs(4 * 3_600);
+        /// Days that may wait to be told; an operator may end one at any time. Of more the oldest is told to nobody.
+        days_max: u32 [Whole<1, 1000>] = 16;
         /// Domains that are counted for. What finds no room is counted as `ringpost_dmarc_counted_total{result="untold"}`.
         domains_max: u32 [Whole<1, 10_000_000>] = 10_000;
         /// Rows of the report on one domain: messages of the same source with the same results are one row. From half of it on, signatures that

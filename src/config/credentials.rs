@@ -74,6 +74,8 @@ section! {
         token_program: Option<String> [Maybe<Text>] = None;
         /// How long a token of `token-program` is used.
         token_lifetime: Duration [Time<{ SECOND }, { 24 * 3_600 * SECOND }>] = Duration::from_secs(1_800);
+        /// How long `token-program` may take: mail waits meanwhile.
+        token_timeout: Duration [Time<{ SECOND }, { 3_600 * SECOND }>] = Duration::from_secs(60);
         /// Which ways may be used. Of those that the next hop offers too, the strongest is, in the order of this list.
         mechanisms: Vec<LoginMechanism> [List<Word>] = vec![
             LoginMechanism::ScramSha256Plus,

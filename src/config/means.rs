@@ -71,6 +71,12 @@ section! {
         environment: Vec<String> [List<Text>] = Vec::new();
         /// After so long it is ended, with all that it has started, and the mail is tried again.
         timeout: Duration [Time<{ SECOND }, { 24 * HOUR }>] = Duration::from_secs(1_000);
+        /// What of its output is read; what is beyond is thrown away.
+        output_max: u64 [Size<{ KIB }, { 1024 * KIB }>] = 8 << 10;
+        /// What it has started and left behind may hold its output open: so much longer that is read.
+        linger: Duration [Time<0, { 60 * SECOND }>] = Duration::from_millis(200);
+        /// So long after `timeout` the process that runs programs is waited for to say how it ended; then the mail is tried again.
+        grace: Duration [Time<{ SECOND }, { HOUR }>] = Duration::from_secs(30);
         /// Recipients of a message for whom it is started at once. They all share what comes of it.
         recipients_max: u32 [Whole<1, 50>] = 1;
         /// How lines end that it reads.

@@ -246,6 +246,8 @@ section! {
         organization: Option<String> [Maybe<Text>] = None;
         /// They go out within so long after midnight, at a moment drawn by chance (RFC 8460 §4.1).
         jitter: Duration [Time<0, { 12 * HOUR }>] = Duration::from_secs(4 * 3_600);
+        /// Days that may wait to be told; an operator may end one at any time. Of more the oldest is told to nobody.
+        days_max: u32 [Whole<1, 1000>] = 16;
     }
 }
 

@@ -310,6 +310,7 @@ impl Ours {
             organization: reports.organization.clone().unwrap_or_else(|| hostname.clone()),
             hostname,
             jitter: reports.jitter,
+            days_max: reports.days_max as usize,
             tls: fetching.tls.clone(),
         })
     }
@@ -328,6 +329,7 @@ impl Ours {
             hostname,
             generator: format!("ringpost {}", env!("CARGO_PKG_VERSION")),
             jitter: reports.jitter,
+            days_max: reports.days_max as usize,
         })
     }
 

@@ -367,6 +367,9 @@ program.group = "mail" | program.user = "nobody"
 program.directory = "/tmp"
 program.environment = ["A=b"]
 program.timeout = "7s"
+program.output-max = "7KiB"
+program.linger = "7s"
+program.grace = "7s"
 program.recipients-max = 7
 program.line-ends = "crlf"
 program.return-path = false
@@ -407,6 +410,7 @@ credential.password-env = "P2" | password-file = "" | password-env = "P"
 credential.token-file = "t2" | password-file = "" | token-file = "t"
 credential.token-program = "pr2" | password-file = "" | token-program = "pr"
 credential.token-lifetime = "7m"
+credential.token-timeout = "7s"
 credential.mechanisms = ["plain"]
 credential.secrecy = "none"
 credential.refused = "fail"
@@ -565,10 +569,12 @@ tls-reports.enabled = true
 tls-reports.contact = "tls@example.org"
 tls-reports.organization = "Example"
 tls-reports.jitter = "7s"
+tls-reports.days-max = 7
 dmarc-reports.enabled = true
 dmarc-reports.contact = "dmarc@example.org"
 dmarc-reports.organization = "Example"
 dmarc-reports.jitter = "7s"
+dmarc-reports.days-max = 7
 dmarc-reports.domains-max = 700 | dmarc-reports.enabled = true
 dmarc-reports.rows-max = 700 | dmarc-reports.enabled = true
 dmarc-reports.size-max = "7MiB" | dmarc-reports.enabled = true

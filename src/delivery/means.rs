@@ -28,10 +28,23 @@ pub struct Program {
     pub shape: ProgramContent,
     /// For how many recipients it is started at once.
     pub recipients_max: usize,
-    /// How long it may take.
-    pub timeout: Duration,
+    /// What of it is waited for.
+    pub hearing: Hearing,
     /// Exit codes that send mail back.
     pub permanent: Vec<u8>,
+}
+
+/// How long a program is waited for, and how much of what it says is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hearing {
+    /// How long it may take.
+    pub timeout: Duration,
+    /// Whoever runs it ends it after that time, and is given so much longer to say so.
+    pub grace: Duration,
+    /// What it has started and left behind may hold its output open: it is not waited for longer.
+    pub linger: Duration,
+    /// Octets of what it writes that are read; what is beyond is thrown away.
+    pub output_max: usize,
 }
 
 /// What a program is given to read.
@@ -187,7 +200,7 @@ impl Program {
                 of(450, Status(4, 3, 0), &text, remote)
             }
             Exit::TimedOut => {
-                let seconds = self.timeout.as_secs();
+                let seconds = self.hearing.timeout.as_secs();
                 let text = format!("the program took more than {seconds} s and was ended{}", behind(&said));
                 of(450, Status(4, 3, 0), &text, remote)
             }
@@ -290,7 +303,12 @@ mod test {
                 mbox_from: false,
             },
             recipients_max: 1,
-            timeout: Duration::from_secs(9),
+            hearing: Hearing {
+                timeout: Duration::from_secs(9),
+                grace: Duration::ZERO,
+                linger: Duration::ZERO,
+                output_max: 1 << 10,
+            },
             permanent: vec![65, 67, 68, 69, 76, 77],
         }
     }

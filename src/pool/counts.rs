@@ -105,8 +105,6 @@ pub(crate) struct Day<T> {
 
 /// What is older is of no use to anybody.
 const TOLD_WITHIN: Duration = Duration::from_secs(2 * 86_400);
-/// Days that wait to be told; an operator may end one at any time.
-const OVER_MAX: usize = 16;
 
 impl<T> Clone for Counts<T> {
     fn clone(&self) -> Self {
@@ -159,12 +157,13 @@ impl<T: Tallied> Counts<T> {
         self.write(&mut days).await;
     }
 
-    /// The day is over at that moment; it is to be told, unless nothing was counted.
-    pub(crate) async fn end(&self, to: Timestamp) {
+    /// The day is over at that moment; it is to be told, unless nothing was counted. Of those that wait so many are kept.
+    pub(crate) async fn end(&self, to: Timestamp, days_max: usize) {
         let mut days = self.0.days.lock().await;
         if let Some(mut day) = days.running.take() {
             day.to = Some(to);
             days.push(day);
+            days.keep(days_max);
             days.changed = true;
             self.write(&mut days).await;
         }
@@ -237,12 +236,15 @@ impl<T: Tallied> Days<T> {
     }
 
     fn push(&mut self, day: Day<T>) {
-        if self.over.len() == OVER_MAX {
+        self.over.push((self.next, day));
+        self.next += 1;
+    }
+
+    fn keep(&mut self, days_max: usize) {
+        while self.over.len() > days_max {
             tracing::warn!("{} reports: too many days wait to be told, the oldest is in none", T::OF);
             self.over.remove(0);
         }
-        self.over.push((self.next, day));
-        self.next += 1;
     }
 
     /// One that another process has left.

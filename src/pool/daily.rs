@@ -29,6 +29,9 @@ pub(crate) trait Telling: Send + Sync + 'static {
     /// Within which time after midnight it is; none when it is not.
     fn within(&self) -> Option<Duration>;
 
+    /// Days that may wait to be told; an operator may end one at any time.
+    fn days_max(&self) -> usize;
+
     /// Tells it, within that time from now, and then forgets the day.
     fn tell(
         self: Arc<Self>,
@@ -69,11 +72,12 @@ pub(crate) async fn run<T: Telling>(
         let asked = tokio::time::timeout(wait, now.notified()).await.is_ok();
         counts.collect(&door).await;
         if asked {
-            counts.end(counts.now()).await;
+            counts.end(counts.now(), telling.load().days_max()).await;
             pause = Pause::None;
         } else if counts.now() >= midnight {
             // The last second of the day, not the first of the next.
-            counts.end(Timestamp(midnight.0.saturating_sub(1_000_000))).await;
+            let end = Timestamp(midnight.0.saturating_sub(1_000_000));
+            counts.end(end, telling.load().days_max()).await;
             midnight = midnight_after(counts.now());
             pause = Pause::Drawn;
         }

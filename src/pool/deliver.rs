@@ -35,7 +35,7 @@ pub(crate) async fn run(
             }
             PoolErrand::Say(saying) => {
                 tokio::spawn(async move {
-                    let said = programs::say(&saying.program, saying.patience, programs).await;
+                    let said = programs::say(&saying.program, saying.hearing, programs).await;
                     // Whoever asked may be gone.
                     let _ = saying.said.send(said);
                 });

@@ -135,6 +135,23 @@ mod test {
         assert_eq!(read_text::<Tally>(&headless, &mut Vec::new()), 2);
     }
 
+    #[tokio::test]
+    async fn of_too_many_days_the_oldest_is_told_to_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let counts = DmarcCounts::new(directory.path(), || Timestamp(30 * HOUR));
+        for second in 0..3 {
+            counts.put(tally("a.test")).await;
+            counts.end(Timestamp(30 * HOUR + second * 1_000_000), 2).await;
+        }
+        let kept: Vec<_> = counts.over(0).await.into_iter().map(|(number, day)| (number, day.to)).collect();
+        let at = |second| Some(Timestamp(30 * HOUR + second * 1_000_000));
+        assert_eq!(kept, [(1, at(1)), (2, at(2))]);
+        // A shorter list holds from the next day on.
+        counts.put(tally("a.test")).await;
+        counts.end(Timestamp(30 * HOUR + 9_000_000), 1).await;
+        assert_eq!(counts.over(0).await.len(), 1);
+    }
+
     /// What one process has written is within bounds already: whoever reads it has none of its own.
     #[tokio::test]
     async fn a_restart_keeps_it_all() {
@@ -155,7 +172,7 @@ mod test {
         assert_eq!(day.tally.untold, 7 + 7 + 3 + 3);
         assert_eq!(day.tally.get("a.test").unwrap().rows().len(), 2);
         // An operator ends it, and the next begins behind it.
-        after.end(Timestamp(31 * HOUR)).await;
+        after.end(Timestamp(31 * HOUR), 16).await;
         after.put(tally("a.test")).await;
         assert_eq!(after.running().await.unwrap().from, Timestamp(31 * HOUR));
         let [(number, over)] = &after.over(0).await[..] else { panic!("one day") };

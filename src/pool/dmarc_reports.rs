@@ -34,6 +34,8 @@ pub struct DmarcReporting {
     pub generator: String,
     /// Within which time after midnight.
     pub jitter: Duration,
+    /// Days that may wait to be told.
+    pub days_max: usize,
 }
 
 /// The addresses of a domain that are looked at (RFC 9990 §3.5: "up to the Receiver's limits on supported URIs").
@@ -44,6 +46,10 @@ impl Telling for DmarcReporting {
 
     fn within(&self) -> Option<Duration> {
         self.enabled.then_some(self.jitter)
+    }
+
+    fn days_max(&self) -> usize {
+        self.days_max
     }
 
     async fn tell(

@@ -7,11 +7,10 @@ use std::{
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::Arc,
-    time::Duration,
 };
 
 use bridge::{Delivered, Delivery, Hidden};
-use delivery::{Exit, LineEnds, Outcome, Program};
+use delivery::{Exit, Hearing, LineEnds, Outcome, Program};
 use mail::Status;
 use message::local::{self, Local};
 use serde::{Deserialize, Serialize};
@@ -57,14 +56,8 @@ pub enum ProgramEnd {
     NotStarted(String),
 }
 
-/// Octets of what a program writes that are read; what is beyond is thrown away.
-const OUTPUT_MAX: usize = 8 << 10;
 /// Octets that say how a program ended.
 const END_MAX: u64 = 4 << 10;
-/// Whoever runs a program ends it after its time, and is given so much longer to say so.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What a program has started and left behind may hold its pipe open: it is not waited for longer.
-const LINGER: Duration = Duration::from_millis(200);
 
 /// Delivers by a program.
 pub(crate) async fn deliver(
@@ -109,7 +102,7 @@ pub(crate) async fn deliver(
     let content = delivery.content.clone();
     let input = spawn_blocking(move || memory(&local::shape(&before, &content, shape))).await;
     let ended = match input.map_err(io::Error::other).and_then(|input| input) {
-        Ok(input) => run_it(&run, input, program.timeout, programs).await,
+        Ok(input) => run_it(&run, input, program.hearing, programs).await,
         Err(error) => Err(format!("there is no memory for its input: {error}")),
     };
     let (exit, output) = ended.unwrap_or_else(|why| (Exit::Lost(why.into()), Vec::new()));
@@ -120,7 +113,7 @@ pub(crate) async fn deliver(
 /// What a program writes that is given nothing to read.
 pub(crate) async fn say(
     program: &str,
-    patience: Duration,
+    hearing: Hearing,
     programs: Option<Arc<dyn Programs>>,
 ) -> Result<Hidden, String> {
     let run = ProgramRun {
@@ -130,7 +123,7 @@ pub(crate) async fn say(
         id: String::new(),
     };
     let input = memory(&[]).map_err(|error| error.to_string())?;
-    match run_it(&run, input, patience, programs).await? {
+    match run_it(&run, input, hearing, programs).await? {
         (Exit::Code(0), output) => {
             let text = String::from_utf8(output).map_err(|_| "what it writes is no text".to_owned())?;
             Ok(Hidden::new(text.trim_end_matches(['\r', '\n'])))
@@ -147,7 +140,7 @@ pub(crate) async fn say(
 async fn run_it(
     run: &ProgramRun,
     input: OwnedFd,
-    patience: Duration,
+    hearing: Hearing,
     programs: Option<Arc<dyn Programs>>,
 ) -> Result<(Exit, Vec<u8>), String> {
     let programs = programs.ok_or("nobody is there to run programs: it takes a restart")?;
@@ -169,16 +162,16 @@ async fn run_it(
         loop {
             tokio::select! {
                 ended = &mut ended => break ended,
-                () = gather(&mut output, &mut written) => {}
+                () = gather(&mut output, &mut written, hearing.output_max) => {}
             }
         }
     };
-    match timeout(patience + PATIENCE, both).await {
+    match timeout(hearing.timeout + hearing.grace, both).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => return Err(error.to_string()),
         Err(_) => return Err("nobody says how it ended".into()),
     }
-    let _ = timeout(LINGER, gather_all(&mut output, &mut written)).await;
+    let _ = timeout(hearing.linger, gather_all(&mut output, &mut written, hearing.output_max)).await;
     let end = serde_json::from_slice(&told).map_err(|_| "nobody says how it ended".to_owned())?;
     let exit = match end {
         ProgramEnd::Code(code) => Exit::Code(code),
@@ -190,23 +183,24 @@ async fn run_it(
 }
 
 /// Reads a piece of what a program writes. At the end this never returns.
-async fn gather(output: &mut (impl AsyncRead + Unpin), written: &mut Vec<u8>) {
+async fn gather(output: &mut (impl AsyncRead + Unpin), written: &mut Vec<u8>, most: usize) {
     let mut piece = [0; 2048];
     match output.read(&mut piece).await {
-        Ok(count) if count > 0 => keep(&piece[..count], written),
+        Ok(count) if count > 0 => keep(&piece[..count], written, most),
         Ok(_) | Err(_) => std::future::pending().await,
     }
 }
 
-async fn gather_all(output: &mut (impl AsyncRead + Unpin), written: &mut Vec<u8>) {
+async fn gather_all(output: &mut (impl AsyncRead + Unpin), written: &mut Vec<u8>, most: usize) {
     let mut piece = [0; 2048];
     while let Ok(count @ 1..) = output.read(&mut piece).await {
-        keep(&piece[..count], written);
+        keep(&piece[..count], written, most);
     }
 }
 
-fn keep(piece: &[u8], written: &mut Vec<u8>) {
-    let room = OUTPUT_MAX.saturating_sub(written.len()).min(piece.len());
+/// Keeps what there is room for: so many octets at most.
+fn keep(piece: &[u8], written: &mut Vec<u8>, most: usize) {
+    let room = most.saturating_sub(written.len()).min(piece.len());
     written.extend_from_slice(&piece[..room]);
 }
 

@@ -251,7 +251,7 @@ mod test {
         assert_eq!((day.from, day.to), (Timestamp(0), Some(Timestamp(24 * HOUR - 1_000_000))));
         // Told of by half, and then stopped.
         after.told(*number, |tally| tally.remove(&name("a.test"))).await;
-        after.end(next_day()).await;
+        after.end(next_day(), 16).await;
         after.put(Tally::default()).await;
         let last = counts(directory.path(), next_day);
         last.take_over().await;

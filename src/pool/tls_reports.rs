@@ -38,6 +38,8 @@ pub struct TlsReporting {
     pub hostname: String,
     /// Within which time after midnight.
     pub jitter: Duration,
+    /// Days that may wait to be told.
+    pub days_max: usize,
     /// Whom to believe where reports go by HTTPS.
     pub tls: Arc<ClientConfig>,
 }
@@ -52,6 +54,10 @@ impl Telling for TlsReporting {
 
     fn within(&self) -> Option<Duration> {
         self.enabled.then_some(self.jitter)
+    }
+
+    fn days_max(&self) -> usize {
+        self.days_max
     }
 
     async fn tell(self: Arc<Self>, door: Door, counts: TlsCounts, day: (u64, Day<Tally>), within: Duration) {

@@ -14,7 +14,7 @@ use std::{
 
 use bridge::{Authorization, Hidden, PoolErrand, Saying};
 use config::LoginMechanism;
-use delivery::RefusedLogin;
+use delivery::{Hearing, RefusedLogin};
 use sasl::{BindingType, ChannelBinding, Credentials, Derivation, Mechanism, Salted, Secret};
 use smtp::client::{Login, NoLogin, Secrecy, TlsLevel};
 use tokio::sync::oneshot;
@@ -30,8 +30,6 @@ pub(crate) struct Derived(RefCell<HashMap<Derivation, Salted>>);
 #[derive(Default)]
 pub(crate) struct Tokens(RefCell<HashMap<Box<str>, (Hidden, Duration)>>);
 
-/// A program that says a token may take so long: mail waits meanwhile.
-const TOKEN_PATIENCE: Duration = Duration::from_secs(60);
 /// Then all are forgotten: work, and no harm.
 const DERIVED_MAX: usize = 64;
 /// What nobody but its owner may do with it; its group may read, for what is handed to a service that way.
@@ -141,7 +139,7 @@ async fn credentials(shard: &Shard, credential: &config::Credential) -> Result<C
 /// The secret, and where it is from.
 async fn secret(shard: &Shard, credential: &config::Credential) -> Result<(Secret, String), String> {
     if let Some(program) = &credential.token_program {
-        let token = token(shard, program, credential.token_lifetime).await?;
+        let token = token(shard, program, credential).await?;
         return Ok((Secret::Token(token.expose().into()), program.clone()));
     }
     let source = credential.clone();
@@ -150,7 +148,11 @@ async fn secret(shard: &Shard, credential: &config::Credential) -> Result<(Secre
 }
 
 /// What a program says, or has said a while ago.
-async fn token(shard: &Shard, program: &str, lifetime: Duration) -> Result<Hidden, String> {
+async fn token(
+    shard: &Shard,
+    program: &str,
+    credential: &config::Credential,
+) -> Result<Hidden, String> {
     let tokens = &shard.hops.tokens.0;
     let now = ring::clock::now();
     if let Some((token, until)) = tokens.borrow().get(program)
@@ -159,11 +161,14 @@ async fn token(shard: &Shard, program: &str, lifetime: Duration) -> Result<Hidde
         return Ok(token.clone());
     }
     let (said, saying) = oneshot::channel();
-    let errand = Saying { program: program.to_ascii_lowercase().into(), patience: TOKEN_PATIENCE, said };
+    let name = program.to_ascii_lowercase();
+    let hearing = shard.settings().token_programs.get(&*name).copied().ok_or("it is gone")?;
+    let hearing = Hearing { timeout: credential.token_timeout, ..hearing };
+    let errand = Saying { program: name.into(), hearing, said };
     shard.deliveries.send(PoolErrand::Say(errand)).await.map_err(|gone| gone.to_string())?;
     let token = saying.await.unwrap_or_else(|_| Err("the server stops".into()));
     let token = token.map_err(|why| format!("the program {program}: {why}"))?;
-    tokens.borrow_mut().insert(program.into(), (token.clone(), now + lifetime));
+    tokens.borrow_mut().insert(program.into(), (token.clone(), now + credential.token_lifetime));
     Ok(token)
 }
 

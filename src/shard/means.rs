@@ -1,9 +1,9 @@
 //! Programs and services of the configuration, as mail leaves by them.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use config::{Config, EndpointBody, ProgramLines};
-use delivery::{LineEnds, Means, Program, ProgramContent, Service, ServiceBody, ServiceUrl};
+use delivery::{Hearing, LineEnds, Means, Program, ProgramContent, Service, ServiceBody, ServiceUrl};
 
 use crate::settings;
 
@@ -19,6 +19,22 @@ pub(crate) fn of(config: &Config, route: &config::Route) -> Option<Arc<Means>> {
     Some(Arc::new(means))
 }
 
+/// The programs that say tokens, by name.
+pub(crate) fn of_tokens(config: &Config) -> BTreeMap<Box<str>, Hearing> {
+    let named = config.credentials.iter().filter_map(|credential| credential.token_program.as_deref());
+    let found = named.filter_map(|name| config.program(name));
+    found.map(|program| (program.name.to_ascii_lowercase().into(), hearing(program))).collect()
+}
+
+fn hearing(program: &config::Program) -> Hearing {
+    Hearing {
+        timeout: program.timeout,
+        grace: program.grace,
+        linger: program.linger,
+        output_max: settings::to_usize(program.output_max),
+    }
+}
+
 fn program(program: &config::Program) -> Program {
     Program {
         name: program.name.to_ascii_lowercase().into(),
@@ -32,7 +48,7 @@ fn program(program: &config::Program) -> Program {
             mbox_from: program.mbox_from,
         },
         recipients_max: program.recipients_max as usize,
-        timeout: program.timeout,
+        hearing: hearing(program),
         permanent: program.permanent.clone(),
     }
 }

@@ -147,6 +147,8 @@ pub(crate) struct Settings {
     pub(crate) outbound_tls: OutboundTls,
     /// As whom routes log in, by name.
     pub(crate) credentials: BTreeMap<Box<str>, config::Credential>,
+    /// Programs that say a token for one of these, by name.
+    pub(crate) token_programs: BTreeMap<Box<str>, delivery::Hearing>,
     /// Whether it is counted how TLS goes, for reports.
     pub(crate) tls_reports: bool,
     /// Within which bounds mail is counted for reports, where there are any.
@@ -292,6 +294,7 @@ impl Settings {
                 .iter()
                 .map(|credential| (credential.name.to_ascii_lowercase().into(), credential.clone()))
                 .collect(),
+            token_programs: means::of_tokens(config),
             tls_reports: config.tls_reports.enabled,
             dmarc_reports: dmarc_rows::limits(&config.dmarc_reports),
             doors: config.listeners.iter().map(door).collect(),
