@@ -1,4 +1,4 @@
-//! Whether somebody wants the reports that a domain has sent to him (RFC 9990 §4).
+//! Whether somebody wants the reports that a domain has sent to him (RFC 9990 §4, RFC 9991 §5).
 //!
 //! Anybody may publish a record that asks for reports to somebody else's address, and then send mail in his own name
 //! all over the world. So whoever is not of the domain's organization has to say that he wants them.
@@ -32,19 +32,29 @@ pub enum Consent {
     Unknown,
 }
 
+/// Of what kind reports are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportKind {
+    /// On the mail of a day (`rua=`).
+    Aggregate,
+    /// On a message that failed (`ruf=`).
+    Failure,
+}
+
 /// A host of addresses before the judge.
 #[derive(Debug)]
 pub struct DestinationCase {
     domain: Name,
     host: Name,
+    kind: ReportKind,
     facts: Facts,
 }
 
 impl DestinationCase {
     /// About reports on the domain that a record was found at, to addresses of a host. Of `limits`, look-ups and time
     /// count; `now` is of the clock that [`DestinationCase::judge`] is told the time of.
-    pub fn open(domain: Name, host: Name, limits: Limits, now: Duration) -> Self {
-        Self { domain, host, facts: Facts::new(limits.lookups_max, now.saturating_add(limits.time_max)) }
+    pub fn open(domain: Name, host: Name, kind: ReportKind, limits: Limits, now: Duration) -> Self {
+        Self { domain, host, kind, facts: Facts::new(limits.lookups_max, now.saturating_add(limits.time_max)) }
     }
 
     /// Takes in the answer to a question that was missing.
@@ -55,7 +65,7 @@ impl DestinationCase {
     /// Judges it.
     pub fn judge(&mut self, now: Duration) -> Judged<Consent> {
         loop {
-            let consent = self.facts.attempt(|facts| check(facts, &self.domain, &self.host));
+            let consent = self.facts.attempt(|facts| check(facts, &self.domain, &self.host, self.kind));
             match (self.facts.end_round(now), consent) {
                 (Round::Ask(questions), _) => return Judged::Missing(questions),
                 (Round::Complete, Some(consent)) => return Judged::Known(consent),
@@ -65,7 +75,7 @@ impl DestinationCase {
     }
 }
 
-pub(crate) fn check(facts: &Facts, domain: &Name, host: &Name) -> Consent {
+pub(crate) fn check(facts: &Facts, domain: &Name, host: &Name, kind: ReportKind) -> Consent {
     if domain == host {
         return Consent::Own;
     }
@@ -86,7 +96,7 @@ pub(crate) fn check(facts: &Facts, domain: &Name, host: &Name) -> Consent {
     if records.peek().is_none() {
         return Consent::Missing;
     }
-    let Some(places) = records.find_map(|text| addresses(text)) else { return Consent::Given };
+    let Some(places) = records.find_map(|text| addresses(text, kind)) else { return Consent::Given };
     // "if the confirming record includes a URI whose host is again different […] the Mail Receiver […] MUST NOT
     // generate a report to either the original or the override URI."
     let is_there = |place: &ReportAddress| {
@@ -96,10 +106,14 @@ pub(crate) fn check(facts: &Facts, domain: &Name, host: &Name) -> Consent {
     if places.iter().all(is_there) { Consent::Elsewhere(places) } else { Consent::Missing }
 }
 
-/// `rua=`, where there is one that makes sense.
-fn addresses(text: &[u8]) -> Option<Vec<ReportAddress>> {
-    let rua = value_of(&tags_loosely(text), b"rua")?.to_vec();
-    let record = TheirRecord::parse(&[b"v=DMARC1;rua=", &*rua].concat()).ok()?;
+/// `rua=` or `ruf=`, where there is one that makes sense.
+fn addresses(text: &[u8], kind: ReportKind) -> Option<Vec<ReportAddress>> {
+    let tag: &[u8] = match kind {
+        ReportKind::Aggregate => b"rua",
+        ReportKind::Failure => b"ruf",
+    };
+    let places = value_of(&tags_loosely(text), tag)?.to_vec();
+    let record = TheirRecord::parse(&[b"v=DMARC1;rua=", &*places].concat()).ok()?;
     Some(dmarc::addresses(&record)).filter(|places| !places.is_empty())
 }
 
@@ -132,7 +146,7 @@ mod test {
 
     fn consent(zone: &str, domain: &str, host: &str) -> Consent {
         let (domain, host) = (Name::parse(domain).unwrap(), Name::parse(host).unwrap());
-        Zone::parse(zone).run(|facts| check(facts, &domain, &host)).0
+        Zone::parse(zone).run(|facts| check(facts, &domain, &host, ReportKind::Aggregate)).0
     }
 
     #[test]
@@ -185,6 +199,22 @@ mod test {
         }
     }
 
+    /// RFC 9991 §5: "substituting the "ruf" tag where the "rua" tag appears in that procedure".
+    #[test]
+    fn each_kind_of_report_has_its_own_tag() {
+        let text = "v=DMARC1; rua=mailto:rua@red.example.net; ruf=mailto:ruf@red.example.net";
+        let zone = Zone::parse(&format!("blue.example.com._report._dmarc.red.example.net TXT {text}"));
+        let name = |text| Name::parse(text).unwrap();
+        for (kind, expected) in
+            [(ReportKind::Aggregate, "rua@red.example.net"), (ReportKind::Failure, "ruf@red.example.net")]
+        {
+            let (domain, host) = (name("blue.example.com"), name("red.example.net"));
+            let consent = zone.run(|facts| check(facts, &domain, &host, kind)).0;
+            let address = ReportAddress { address: expected.to_owned(), size_max: None };
+            assert_eq!(consent, Consent::Elsewhere(vec![address]));
+        }
+    }
+
     #[test]
     fn what_is_not_known_is_no_consent() {
         let zone = "blue.example.com._report._dmarc.red.example.net TIMEOUT";
@@ -201,7 +231,8 @@ mod test {
         let name = |text| Name::parse(text).unwrap();
         let zone = Zone::parse("blue.example.com._report._dmarc.red.example.net TXT v=DMARC1");
         let open = |limits| {
-            DestinationCase::open(name("blue.example.com"), name("red.example.net"), limits, crate::zone::NOW)
+            let (domain, host) = (name("blue.example.com"), name("red.example.net"));
+            DestinationCase::open(domain, host, ReportKind::Aggregate, limits, crate::zone::NOW)
         };
         let mut case = open(Limits::default());
         let consent = loop {

@@ -16,7 +16,7 @@ use mail_auth::{
     common::parse::TxtRecordParser,
     dkim::Signature,
     dmarc::{
-        Alignment as TheirAlignment, Dmarc as TheirRecord, Policy as TheirPolicy, URI,
+        Alignment as TheirAlignment, Dmarc as TheirRecord, Policy as TheirPolicy, Psd, URI,
         verify::DmarcParameters,
     },
 };
@@ -119,8 +119,9 @@ pub struct Published {
     pub failure_options: String,
     /// `rua=`: where aggregate reports go; addresses of mail only.
     pub aggregate_to: Vec<ReportAddress>,
-    /// `ruf=`: where failure reports go.
-    pub failures_to: Vec<String>,
+    /// `ruf=`: where failure reports go, likewise. None where the record is that of a registry (`psd=y`): mail below it is that of others
+    /// (RFC 9991 §2).
+    pub failures_to: Vec<ReportAddress>,
 }
 
 /// Where reports are wanted.
@@ -351,11 +352,15 @@ fn read_record(facts: &Facts, author: &Name, name: &Name, texts: &[Box<[u8]>]) -
 
 /// `rua=`
 pub(crate) fn addresses(record: &TheirRecord) -> Vec<ReportAddress> {
+    places(record.rua())
+}
+
+fn places(uris: &[URI]) -> Vec<ReportAddress> {
     let address = |uri: &URI| ReportAddress {
         address: uri.uri().to_owned(),
         size_max: Some(uri.max_size() as u64).filter(|size| *size > 0),
     };
-    record.rua().iter().map(address).collect()
+    uris.iter().map(address).collect()
 }
 
 fn published(facts: &Facts, name: &Name) -> Option<Published> {
@@ -374,7 +379,10 @@ fn published(facts: &Facts, name: &Name) -> Option<Published> {
         testing: if record.t { Testing::Yes } else { Testing::No },
         failure_options,
         aggregate_to: addresses(&record),
-        failures_to: record.ruf().iter().map(|uri| uri.uri().to_owned()).collect(),
+        failures_to: match record.psd {
+            Psd::Yes => Vec::new(),
+            Psd::No | Psd::Default => places(record.ruf()),
+        },
     })
 }
 

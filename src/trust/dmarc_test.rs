@@ -154,7 +154,7 @@ fn section_4_7_what_is_wrong_in_the_rest_is_ignored() {
 #[test]
 fn section_4_7_all_tags() {
     let record = "v=DMARC1; p=Reject ; sp=quarantine; np=none; adkim=s; aspf=S; t=y; fo=1:d:s; \
-                  rua=mailto:a@example.org!10m,mailto:b@example.net; ruf=mailto:c@example.org";
+                  rua=mailto:a@example.org!10m,mailto:b@example.net; ruf=mailto:c@example.org!50k";
     let published = failing(&format!("_dmarc.example.org TXT {record}"), "example.org").published.unwrap();
     assert_eq!(
         (published.policy, published.subdomains, published.nonexistent),
@@ -164,7 +164,10 @@ fn section_4_7_all_tags() {
     assert_eq!((published.testing, &*published.failure_options), (Testing::Yes, "1:d:s"));
     let to = |address: &str, size_max| ReportAddress { address: address.to_owned(), size_max };
     assert_eq!(published.aggregate_to, [to("a@example.org", Some(10 << 20)), to("b@example.net", None)]);
-    assert_eq!(published.failures_to, ["c@example.org"]);
+    assert_eq!(published.failures_to, [to("c@example.org", Some(50 << 10))]);
+    // Of a registry's word about the mail of others, nobody sends it what that is (RFC 9991 §2).
+    let registry = failing(&format!("_dmarc.example.org TXT {record}; psd=y"), "example.org").published.unwrap();
+    assert_eq!((registry.failures_to, registry.aggregate_to.len()), (Vec::new(), 2));
 }
 
 #[test]

@@ -30,7 +30,7 @@ mod zone;
 
 pub use arc::{ArcChain, ArcDmarc, ArcReason, ArcResult, ArcSet, AuthorSigned};
 pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
-pub use destination::{Consent, DestinationCase};
+pub use destination::{Consent, DestinationCase, ReportKind};
 pub use digest::{Canonicalization, Digest, Digester};
 pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason};
 pub use dmarc::{
