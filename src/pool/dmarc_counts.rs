@@ -144,7 +144,7 @@ mod test {
             counts.end(Timestamp(30 * HOUR + second * 1_000_000), 2).await;
         }
         let kept: Vec<_> = counts.over(0).await.into_iter().map(|(number, day)| (number, day.to)).collect();
-        let at = |second| Some(Timestamp(30 * HOUR + second * 1_000_000));
+        let at = |second: u64| Some(Timestamp(30 * HOUR + second * 1_000_000));
         assert_eq!(kept, [(1, at(1)), (2, at(2))]);
         // A shorter list holds from the next day on.
         counts.put(tally("a.test")).await;

@@ -148,11 +148,7 @@ async fn secret(shard: &Shard, credential: &config::Credential) -> Result<(Secre
 }
 
 /// What a program says, or has said a while ago.
-async fn token(
-    shard: &Shard,
-    program: &str,
-    credential: &config::Credential,
-) -> Result<Hidden, String> {
+async fn token(shard: &Shard, program: &str, credential: &config::Credential) -> Result<Hidden, String> {
     let tokens = &shard.hops.tokens.0;
     let now = ring::clock::now();
     if let Some((token, until)) = tokens.borrow().get(program)

@@ -150,7 +150,7 @@ system 450 mailbox unavailable
 relaying 454 4.7.1 Relay access denied
 "#;
 
-/// All that is registered of an address (RFC 3463 §3.2, RFC 3886, RFC 7505; IANA's "SMTP Enhanced Status Codes"), and what it is about. That
+/// All that is registered of an address (RFC 3463 §3.2, RFC 7505; IANA's "SMTP Enhanced Status Codes"), and what it is about. That
 /// an address is valid (X.1.5) is no refusal: what one with it is about, the reply code says, and where there is none, it is about an address.
 const ADDRESS_STATUSES: [(u16, Category); 12] = [
     (0, Category::BadMailbox),

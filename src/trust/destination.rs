@@ -54,7 +54,12 @@ impl DestinationCase {
     /// About reports on the domain that a record was found at, to addresses of a host. Of `limits`, look-ups and time
     /// count; `now` is of the clock that [`DestinationCase::judge`] is told the time of.
     pub fn open(domain: Name, host: Name, kind: ReportKind, limits: Limits, now: Duration) -> Self {
-        Self { domain, host, kind, facts: Facts::new(limits.lookups_max, now.saturating_add(limits.time_max)) }
+        Self {
+            domain,
+            host,
+            kind,
+            facts: Facts::new(limits.lookups_max, now.saturating_add(limits.time_max)),
+        }
     }
 
     /// Takes in the answer to a question that was missing.

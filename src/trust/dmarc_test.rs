@@ -166,7 +166,8 @@ fn section_4_7_all_tags() {
     assert_eq!(published.aggregate_to, [to("a@example.org", Some(10 << 20)), to("b@example.net", None)]);
     assert_eq!(published.failures_to, [to("c@example.org", Some(50 << 10))]);
     // Of a registry's word about the mail of others, nobody sends it what that is (RFC 9991 §2).
-    let registry = failing(&format!("_dmarc.example.org TXT {record}; psd=y"), "example.org").published.unwrap();
+    let registry =
+        failing(&format!("_dmarc.example.org TXT {record}; psd=y"), "example.org").published.unwrap();
     assert_eq!((registry.failures_to, registry.aggregate_to.len()), (Vec::new(), 2));
 }
 
