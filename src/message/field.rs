@@ -11,18 +11,21 @@ pub fn field<'a>(header: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 /// The values of all fields with this name, in their order.
 pub(crate) fn each_field<'a>(header: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    fields(header)
+        .filter(move |(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, value)| value)
+}
+
+/// The names and values of all fields, in their order; lines that are no field are left out.
+pub fn fields(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = header;
     std::iter::from_fn(move || {
         while !rest.is_empty() {
             let (line, after) = unfolded(rest);
             rest = if line.is_empty() { &[] } else { after };
-            let head = line.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name.as_bytes()));
-            if head.is_some() {
+            if let Some(colon) = memchr::memchr(b':', line) {
                 // White space before the colon is the obsolete syntax (RFC 5322 §4.5).
-                let value = line[name.len()..].trim_ascii_start();
-                if let Some(value) = value.strip_prefix(b":") {
-                    return Some(value);
-                }
+                return Some((line[..colon].trim_ascii_end(), &line[colon + 1..]));
             }
         }
         None

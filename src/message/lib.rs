@@ -13,5 +13,5 @@ pub mod local;
 mod scan;
 pub mod trace;
 
-pub use field::{field, list_name, one_line};
+pub use field::{field, fields, list_name, one_line};
 pub use scan::{EightBit, Fields, HeaderEnd, HeaderLimits, HeaderScan, HeaderSummary};

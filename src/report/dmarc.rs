@@ -1,5 +1,6 @@
-//! What domains are told of the mail that bore their name: DMARC aggregate reports (RFC 9990), counted and written.
+//! What domains are told of the mail that bore their name: DMARC aggregate reports (RFC 9990), counted and written, and failure reports (RFC 9991).
 
+mod failure;
 mod feedback;
 
 use std::{
@@ -7,6 +8,7 @@ use std::{
     net::IpAddr,
 };
 
+pub use failure::{DeliveryResult, FailedSignature, Failure, FailureKind, FailureReport, Unaligned};
 pub use feedback::Feedback;
 use serde::{Deserialize, Serialize};
 

@@ -12,6 +12,7 @@ mod explain;
 mod guess;
 mod incoming;
 mod parts;
+mod redact;
 mod return_path;
 mod srs;
 pub mod tls;

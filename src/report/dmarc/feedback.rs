@@ -189,7 +189,7 @@ impl Feedback<'_> {
 }
 
 /// Text for a part that says it is US-ASCII, in one short line.
-fn ascii(text: &str) -> String {
+pub(super) fn ascii(text: &str) -> String {
     text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).take(200).collect()
 }
 
