@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use mail::{ReversePath, Timestamp};
 use trust::{
     Author, Case, Client, Consent, DestinationCase, Digester, DmarcResult, Judge, Judged, Limits,
-    authentication_results,
+    ReportKind, authentication_results,
 };
 
 thread_local!(static JUDGE: Judge = Judge::new());
@@ -61,7 +61,8 @@ fuzz_target!(|input: &[u8]| {
 
     // Whether somebody wants reports: he says so himself, and for addresses of his own.
     let [domain, host] = ["blue.example.com", "red.example.net"].map(|name| Name::parse(name).unwrap());
-    let mut case = DestinationCase::open(domain, host, limits, Duration::ZERO);
+    let tag = if *kind & 2 == 0 { ReportKind::Aggregate } else { ReportKind::Failure };
+    let mut case = DestinationCase::open(domain, host, tag, limits, Duration::ZERO);
     let consent = loop {
         match case.judge(Duration::ZERO) {
             Judged::Known(consent) => break consent,

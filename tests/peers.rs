@@ -17,6 +17,8 @@ mod commands;
 mod conversions;
 #[path = "peers/differential.rs"]
 mod differential;
+#[path = "peers/dmarc_failures.rs"]
+mod dmarc_failures;
 #[path = "peers/dmarc_reports.rs"]
 mod dmarc_reports;
 #[path = "peers/egress.rs"]

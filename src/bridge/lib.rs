@@ -3,13 +3,15 @@
 //! The pool holds a [`Door`], each shard a [`Hatch`]. A [`Request`] carries the way back for its answer,
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
 //! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
-//! Three things shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]), to put somebody on a suppression list
-//! ([`Tenancy`]), and to deliver mail by a program or to a service ([`Deliveries`]). What they count of their sources it keeps ([`Egress`]).
+//! Things that shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]), to put somebody on a suppression list
+//! ([`Tenancy`]), to deliver mail by a program or to a service
+//! ([`Deliveries`]), and to tell domains of messages that failed ([`Failures`]). What they count of their sources it keeps ([`Egress`]).
 
 mod carriage;
 mod deliveries;
 mod door;
 mod egress;
+mod failures;
 mod filter;
 mod injection;
 mod policies;
@@ -28,6 +30,7 @@ pub use carriage::{Call, Parcel, Receipt};
 pub use deliveries::{Authorization, Delivered, Deliveries, Delivery, Hidden, PoolErrand, PoolGone, Saying};
 pub use door::{AskError, Door, Limits};
 pub use egress::{Egress, Paused, Seat, Ticket};
+pub use failures::{FailureDesk, Failures, Quiet};
 pub use filter::{Age, AgeError, Class, Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPolicies};

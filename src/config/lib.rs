@@ -15,6 +15,7 @@ mod credentials;
 mod egress;
 mod error;
 mod example;
+mod failures;
 mod greylist;
 mod load;
 mod machine;
@@ -55,6 +56,7 @@ pub use egress::{
 };
 pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
+pub use failures::DmarcFailures;
 pub use greylist::{GreySpf, Greylist};
 pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
@@ -195,6 +197,8 @@ section! {
         tls_reports "tls-reports": TlsReports [Table] = TlsReports::default();
         /// Reports on mail that bore the names of domains.
         dmarc_reports "dmarc-reports": DmarcReports [Table] = DmarcReports::default();
+        /// Reports on single messages that failed.
+        dmarc_failures "dmarc-failures": DmarcFailures [Table] = DmarcFailures::default();
         /// DNS.
         dns: Dns [Table] = Dns::default();
         /// The queue.

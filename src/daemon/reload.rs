@@ -17,7 +17,10 @@ use bridge::{Door, Strangers, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{DmarcReporting, PolicyFetching, TlsReporting, Unsubscribing};
+use pool::{
+    DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting,
+    Unsubscribing,
+};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -51,6 +54,7 @@ pub(crate) struct Ours {
     policy_port: u16,
     tls_reports: config::TlsReports,
     dmarc_reports: config::DmarcReports,
+    dmarc_failures: config::DmarcFailures,
     hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
@@ -122,6 +126,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     /// How domains are told of mail that bore their names.
     pub(crate) dmarc_reporting: Arc<ArcSwap<DmarcReporting>>,
+    /// How they are told of messages that failed.
+    pub(crate) failure_reporting: Arc<ArcSwap<FailureReporting>>,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -161,6 +167,7 @@ impl Ours {
             policy_port: config.mta_sts.port,
             tls_reports: config.tls_reports.clone(),
             dmarc_reports: config.dmarc_reports.clone(),
+            dmarc_failures: config.dmarc_failures.clone(),
             hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
@@ -333,6 +340,35 @@ impl Ours {
         })
     }
 
+    /// How domains are told of messages that failed.
+    ///
+    /// # Errors
+    /// When `hostname` is no place for a postmaster.
+    pub(crate) fn failure_reporting(&self) -> anyhow::Result<FailureReporting> {
+        let failures = &self.dmarc_failures;
+        Ok(FailureReporting {
+            enabled: failures.enabled,
+            contact: self.contact(failures.contact.as_ref())?,
+            hostname: self.hostname.to_string(),
+            generator: format!("ringpost/{}", env!("CARGO_PKG_VERSION")),
+            redactor: Redactor::new(failures.redaction_key.as_ref().map(Secret::expose)),
+            shown: Shown {
+                subject: failures.subject,
+                size_max: usize::try_from(failures.header_max).unwrap_or(usize::MAX),
+            },
+            rates: FailureRates {
+                all: Rate { hourly: failures.hourly_max, daily: failures.daily_max },
+                domain: Rate { hourly: failures.domain_hourly_max, daily: failures.domain_daily_max },
+                destination: Rate {
+                    hourly: failures.destination_hourly_max,
+                    daily: failures.destination_daily_max,
+                },
+                repeat: failures.repeat,
+                tracked_max: failures.tracked_max as usize,
+            },
+        })
+    }
+
     /// Whom to ask about reports.
     fn contact(&self, configured: Option<&Address>) -> anyhow::Result<Address> {
         Ok(match configured {
@@ -413,6 +449,7 @@ impl Reloader<'_> {
         let fetching = ours.policy_fetching(&papers)?;
         let reporting = ours.tls_reporting(&fetching)?;
         let dmarc_reporting = ours.dmarc_reporting()?;
+        let failure_reporting = ours.failure_reporting()?;
         if let Some(programs) = self.programs.as_ref().filter(|_| ours.programs != self.ours.programs) {
             programs.reload();
         }
@@ -420,6 +457,7 @@ impl Reloader<'_> {
         self.snapshot.store(Arc::new(snapshot));
         self.tls_reporting.store(Arc::new(reporting));
         self.dmarc_reporting.store(Arc::new(dmarc_reporting));
+        self.failure_reporting.store(Arc::new(failure_reporting));
         self.policies.store(Arc::new(fetching));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());

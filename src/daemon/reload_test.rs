@@ -578,6 +578,19 @@ dmarc-reports.days-max = 7
 dmarc-reports.domains-max = 700 | dmarc-reports.enabled = true
 dmarc-reports.rows-max = 700 | dmarc-reports.enabled = true
 dmarc-reports.size-max = "7MiB" | dmarc-reports.enabled = true
+dmarc-failures.enabled = true
+dmarc-failures.contact = "dmarc@example.org"
+dmarc-failures.redaction-key = "0123456789abcdef"
+dmarc-failures.subject = true
+dmarc-failures.header-max = "7KiB"
+dmarc-failures.repeat = "7m"
+dmarc-failures.hourly-max = 7
+dmarc-failures.daily-max = 7
+dmarc-failures.domain-hourly-max = 7
+dmarc-failures.domain-daily-max = 7
+dmarc-failures.destination-hourly-max = 7
+dmarc-failures.destination-daily-max = 7
+dmarc-failures.tracked-max = 700
 mta-sts.timeout = "7s"
 mta-sts.port = 8443
 mta-sts.policies-max = 700

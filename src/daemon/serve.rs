@@ -21,7 +21,9 @@ use std::{
 use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Deliveries, Door, Egress, PoliciesLimits, SourceView, Strangers, StsPolicies, Tenancy};
+use bridge::{
+    Deliveries, Door, Egress, Failures, PoliciesLimits, SourceView, Strangers, StsPolicies, Tenancy,
+};
 use config::{Config, ListenerTls, Loaded, Places};
 use inject::Injections;
 use mail::Timestamp;
@@ -65,6 +67,8 @@ use crate::{
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Mail that waits for the pool to begin with it; more of it waits with its shard.
 const DELIVERIES_WAITING_MAX: usize = 64;
+/// Messages that failed and wait for the pool to tell of them; of more nobody is told.
+const FAILURES_WAITING_MAX: usize = 64;
 
 /// Whether there is a server already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +139,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let fetching = Arc::new(ArcSwap::from_pointee(ours.policy_fetching(&papers)?));
     let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
     let dmarc_reporting = Arc::new(ArcSwap::from_pointee(ours.dmarc_reporting()?));
+    let failure_reporting = Arc::new(ArcSwap::from_pointee(ours.failure_reporting()?));
     let report_now = admin::ReportNow::default();
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let begin = if predecessor.is_some() { Begin::TakeOver } else { Begin::Alone };
@@ -213,6 +218,9 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let (deliveries, to_deliver) = Deliveries::new(DELIVERIES_WAITING_MAX);
     let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
     pool.deliver(to_deliver, runs_programs, fetching.clone());
+    let (failures, to_tell) = Failures::new(FAILURES_WAITING_MAX);
+    let (told, door_of_told) = (failure_reporting.clone(), door.clone());
+    pool.report_failures(to_tell, door_of_told, told, registry.dmarc_failures(), clock);
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
         .with_context(|| format!("{}: what is known of strangers", config.data_directory.display()))?;
@@ -272,6 +280,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             neighbours: door.neighbours(),
             policies: policies.clone(),
             deliveries: deliveries.clone(),
+            failures: failures.clone(),
             tenancy: tenancy.clone(),
             strangers: known.clone(),
             egress: egress.clone(),
@@ -285,7 +294,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         waiting.push(served);
     }
     // The errands end when no shard has any.
-    drop((ended, policies, deliveries));
+    drop((ended, policies, deliveries, failures));
     let served = pool.runtime().block_on(async {
         for served in waiting {
             if served.await.is_err() {

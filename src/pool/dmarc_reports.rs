@@ -10,7 +10,7 @@ use dns::Name;
 use mail::{Address, Timestamp};
 use report::dmarc::{Destination, DomainTally, Feedback, Tally};
 use tokio::time::Instant;
-use trust::{Consent, DestinationCase, Judged, ReportAddress};
+use trust::{Consent, DestinationCase, Judged, ReportAddress, ReportKind};
 use watch::events::{DmarcReportFailed, DmarcReportSent};
 
 use crate::{
@@ -39,7 +39,7 @@ pub struct DmarcReporting {
 }
 
 /// The addresses of a domain that are looked at (RFC 9990 §3.5: "up to the Receiver's limits on supported URIs").
-const ADDRESSES_MAX: usize = 5;
+pub(crate) const ADDRESSES_MAX: usize = 5;
 
 impl Telling for DmarcReporting {
     type Tally = Tally;
@@ -116,7 +116,12 @@ impl DmarcReporting {
             }
         };
         for place in tally.published.to.iter().take(ADDRESSES_MAX) {
-            for Destination { address, size_max } in places(door, &name, place, counts).await {
+            let wanted =
+                places(door, &name, place, ReportKind::Aggregate).await.unwrap_or_else(|Unwanted(error)| {
+                    DmarcReportFailed { domain, to: &place.address, error }.emit(counts.now().0);
+                    Vec::new()
+                });
+            for Destination { address, size_max } in wanted {
                 let sent = match Address::parse(address.as_bytes()) {
                     Ok(to) if to.is_ascii() => {
                         let content = mail(&to);
@@ -139,30 +144,33 @@ impl DmarcReporting {
     }
 }
 
+/// Why nothing goes to an address.
+pub(crate) struct Unwanted(pub(crate) &'static str);
+
 /// Where a report goes that is wanted at this address.
-async fn places(door: &Door, domain: &Name, place: &Destination, counts: &DmarcCounts) -> Vec<Destination> {
+pub(crate) async fn places(
+    door: &Door,
+    domain: &Name,
+    place: &Destination,
+    kind: ReportKind,
+) -> Result<Vec<Destination>, Unwanted> {
     let host = place.address.rsplit_once('@').and_then(|(_, host)| Name::parse(host).ok());
-    let why = match host {
-        Some(host) => match consent(door, domain.clone(), host).await {
-            Consent::Own | Consent::Given => return vec![place.clone()],
-            Consent::Elsewhere(places) => {
-                let there = |ReportAddress { address, size_max }| Destination { address, size_max };
-                return places.into_iter().take(ADDRESSES_MAX).map(there).collect();
-            }
-            Consent::Missing => "its domain does not say that it wants them",
-            Consent::Unknown => "the DNS does not tell now whether its domain wants them",
-        },
-        None => "that is no address that a report can go to",
-    };
-    let failed = DmarcReportFailed { domain: domain.as_str(), to: &place.address, error: why };
-    failed.emit(counts.now().0);
-    Vec::new()
+    let host = host.ok_or(Unwanted("that is no address that a report can go to"))?;
+    match consent(door, domain.clone(), host, kind).await {
+        Consent::Own | Consent::Given => Ok(vec![place.clone()]),
+        Consent::Elsewhere(places) => {
+            let there = |ReportAddress { address, size_max }| Destination { address, size_max };
+            Ok(places.into_iter().take(ADDRESSES_MAX).map(there).collect())
+        }
+        Consent::Missing => Err(Unwanted("its domain does not say that it wants them")),
+        Consent::Unknown => Err(Unwanted("the DNS does not tell now whether its domain wants them")),
+    }
 }
 
 /// Asks whether a host takes the reports about a domain.
-async fn consent(door: &Door, domain: Name, host: Name) -> Consent {
+async fn consent(door: &Door, domain: Name, host: Name, kind: ReportKind) -> Consent {
     let began = Instant::now();
-    let mut case = DestinationCase::open(domain, host, trust::Limits::default(), Duration::ZERO);
+    let mut case = DestinationCase::open(domain, host, kind, trust::Limits::default(), Duration::ZERO);
     loop {
         match case.judge(began.elapsed()) {
             Judged::Known(consent) => return consent,

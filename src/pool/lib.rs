@@ -3,6 +3,7 @@
 //! Started by the main thread, before any shard: a thread started from a pinned one would share its
 //! CPU. Whatever happens here, mail goes on: a panic ends one connection, a full pool refuses people.
 
+mod allowance;
 mod counts;
 mod daily;
 mod deliver;
@@ -11,6 +12,7 @@ mod dmarc_counts;
 mod dmarc_reports;
 mod durably;
 mod egress;
+mod failure_reports;
 mod http;
 mod https;
 mod listen;
@@ -43,7 +45,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use axum::Router;
-use bridge::{Door, PolicyDesk, PoolErrand};
+use bridge::{Door, FailureDesk, PolicyDesk, PoolErrand};
 use mail::Timestamp;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -54,15 +56,18 @@ use tokio::{
     },
     task::JoinSet,
 };
-use watch::{ProcessMetrics, Registry};
+use watch::{DmarcFailureMetrics, ProcessMetrics, Registry};
 
+pub use allowance::{FailureRates, Rate};
 pub use counts::AllCounts;
 pub use dmarc_counts::DmarcCounts;
 pub use dmarc_reports::DmarcReporting;
 pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups};
+pub use failure_reports::FailureReporting;
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
+pub use report::{Redactor, Shown};
 pub use strangers::{StrangersKeeper, keep_strangers};
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
@@ -378,6 +383,18 @@ impl Handle {
         counts: DmarcCounts,
     ) {
         self.runtime.spawn(daily::run(door, reporting, now, counts));
+    }
+
+    /// Reports on messages that failed, which shards hand over, as `reporting` says at the time.
+    pub fn report_failures(
+        &self,
+        desk: FailureDesk,
+        door: Door,
+        reporting: Arc<ArcSwap<FailureReporting>>,
+        metrics: DmarcFailureMetrics,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(failure_reports::run(desk, door, reporting, metrics, clock));
     }
 
     /// To start tasks from other threads.

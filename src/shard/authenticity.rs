@@ -20,7 +20,7 @@ use watch::{
 };
 
 use crate::{
-    dmarc_rows, facts,
+    dmarc_failures, dmarc_rows, facts,
     receiving::header_limits,
     settings::{Door, Settings},
     shard::{Hold, Shard},
@@ -177,6 +177,9 @@ async fn verify(
         dmarc_rows::count(shard, limits, rules, case.client(), &verdict, treatment);
     }
     let treatment = if rules.dry_run { Treatment::TAKEN } else { treatment };
+    if let Some(header_max) = settings.dmarc_failures {
+        dmarc_failures::tell(shard, header_max, (receiver, case.client()), &verdict, treatment, digest);
+    }
     if let Some(refusal) = treatment.refusal() {
         return Err(refusal);
     }

@@ -37,6 +37,7 @@ mod consent;
 mod control;
 mod conversions;
 mod crowd;
+mod dmarc_failures;
 mod dmarc_rows;
 mod egress;
 mod facts;
@@ -87,7 +88,7 @@ mod why;
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::{Deliveries, Hatch, Neighbours, Strangers, StsPolicies, Tenancy};
+use bridge::{Deliveries, Failures, Hatch, Neighbours, Strangers, StsPolicies, Tenancy};
 use index::Loaded;
 use journal::Opened;
 use mail::JournalShard;
@@ -141,6 +142,8 @@ pub struct Setup {
     pub policies: StsPolicies,
     /// Where the pool delivers for us.
     pub deliveries: Deliveries,
+    /// Where the pool tells domains of messages that failed.
+    pub failures: Failures,
     /// What is known of tenants.
     pub tenancy: Tenancy,
     /// What is known of strangers.
@@ -206,6 +209,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         neighbours,
         policies,
         deliveries,
+        failures,
         tenancy,
         strangers,
         egress,
@@ -256,6 +260,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         neighbours,
         policies,
         deliveries,
+        failures,
         tenancy,
         strangers,
         egress,

@@ -153,6 +153,8 @@ pub(crate) struct Settings {
     pub(crate) tls_reports: bool,
     /// Within which bounds mail is counted for reports, where there are any.
     pub(crate) dmarc_reports: Option<report::dmarc::Limits>,
+    /// How much of a message's header section is handed over to tell its domain that it failed, where any is.
+    pub(crate) dmarc_failures: Option<usize>,
     doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
@@ -297,6 +299,7 @@ impl Settings {
             token_programs: means::of_tokens(config),
             tls_reports: config.tls_reports.enabled,
             dmarc_reports: dmarc_rows::limits(&config.dmarc_reports),
+            dmarc_failures: config.dmarc_failures.enabled.then(|| to_usize(config.dmarc_failures.header_max)),
             doors: config.listeners.iter().map(door).collect(),
             http_door: Rc::new(Door::new(config, &http_listener(config), None)),
         }

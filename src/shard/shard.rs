@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bridge::{Deliveries, Neighbours, Strangers, StsPolicies, Tenancy};
+use bridge::{Deliveries, Failures, Neighbours, Strangers, StsPolicies, Tenancy};
 use bytes::Bytes;
 use delivery::{Via, tally::Tally};
 use journal::{Draft, Last, Phase, RecipientState};
@@ -67,6 +67,7 @@ pub(crate) struct Shard {
     /// What domains say of the TLS of their hosts.
     pub(crate) policies: StsPolicies,
     pub(crate) deliveries: Deliveries,
+    pub(crate) failures: Failures,
     /// Whom tenants send nothing to, and how much they have sent.
     pub(crate) tenancy: Tenancy,
     /// What the host knows of strangers.
@@ -175,6 +176,7 @@ pub(crate) struct Parts {
     pub(crate) neighbours: Neighbours,
     pub(crate) policies: StsPolicies,
     pub(crate) deliveries: Deliveries,
+    pub(crate) failures: Failures,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     pub(crate) egress: bridge::Egress,
@@ -202,6 +204,7 @@ impl Shard {
             neighbours,
             policies,
             deliveries,
+            failures,
             tenancy,
             strangers,
             egress,
@@ -229,6 +232,7 @@ impl Shard {
             neighbours,
             policies,
             deliveries,
+            failures,
             tenancy,
             strangers,
             origins: RefCell::default(),

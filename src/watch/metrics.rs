@@ -68,6 +68,8 @@ pub struct Inbound {
     pub dmarc: Family<AuthResult>,
     /// Messages that reports to domains are to tell of.
     pub dmarc_counted: Family<DmarcCounted>,
+    /// Messages that failed, and were not handed over to be told of.
+    pub dmarc_failures_dropped: Counter,
     /// What was done about messages that were looked at.
     pub treatments: Family<AuthTreatment>,
     /// How long it took to find out, waiting for the DNS included.
@@ -320,6 +322,10 @@ pub struct TenancyMetrics {
 #[derive(Debug)]
 pub struct UnsubscribeMetrics(pub(crate) Vec<metrics::Counter>);
 
+/// What became of reports on messages that failed; any thread may.
+#[derive(Debug)]
+pub struct DmarcFailureMetrics(pub(crate) Vec<metrics::Counter>);
+
 /// How much of the host the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
@@ -514,6 +520,22 @@ labels! {
         Counted => "counted",
         /// There was no room to tell it apart.
         Untold => "untold",
+    }
+}
+
+labels! {
+    /// What became of a report to a domain on a message that failed.
+    DmarcFailure {
+        /// It went out.
+        Sent => "sent",
+        /// Its domain was told of a message like it a while ago.
+        Alike => "alike",
+        /// There were too many.
+        TooMany => "too-many",
+        /// Who would get it does not say that he wants it.
+        Unwanted => "unwanted",
+        /// It could not go out.
+        Failed => "failed",
     }
 }
 
@@ -788,6 +810,7 @@ impl ShardMetrics {
                     b.counter(&n::AUTHENTICATION_RESULTS, &["dmarc", v.label()])
                 }),
                 dmarc_counted: Family::new(|v: DmarcCounted| b.counter(&n::DMARC_COUNTED, &[v.label()])),
+                dmarc_failures_dropped: b.counter(&n::DMARC_FAILURES_DROPPED, &[]),
                 treatments: Family::new(|v: AuthTreatment| {
                     b.counter(&n::AUTHENTICATION_ACTIONS, &[v.label()])
                 }),
@@ -989,6 +1012,13 @@ impl TenancyMetrics {
 impl UnsubscribeMetrics {
     /// What became of a request.
     pub fn of(&self, result: Unsubscription) {
+        self.0[result.index()].increment(1);
+    }
+}
+
+impl DmarcFailureMetrics {
+    /// What became of one.
+    pub fn of(&self, result: DmarcFailure) {
         self.0[result.index()].increment(1);
     }
 }

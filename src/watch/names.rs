@@ -142,6 +142,10 @@ list! {
         "Messages of strangers that were looked at, by what was done about them";
     DMARC_COUNTED: "ringpost_dmarc_counted_total", Kind::Counter, Count, ["shard", "result"],
         "Messages counted for DMARC reports to domains, and such that found no room in one (untold)";
+    DMARC_FAILURES_DROPPED: "ringpost_dmarc_failures_dropped_total", Kind::Counter, Count, ["shard"],
+        "Messages that a domain wants to be told of, and is not, since there were too many";
+    DMARC_FAILURES: "ringpost_dmarc_failures_total", Kind::Counter, Count, ["result"],
+        "Reports to domains on messages that failed: sent, alike, too-many, unwanted, failed";
     AUTHENTICATION_SECONDS: "ringpost_authentication_seconds", LATENCY, Seconds, ["shard"],
         "Time to find out whether a message is from whom it says, the DNS included";
     STRANGER_ACTIONS: "ringpost_stranger_actions_total", Kind::Counter, Count, ["shard", "action"],

@@ -18,8 +18,8 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::{
-    Counter, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ShardMetrics, SiteTable, TenancyMetrics,
-    UnsubscribeMetrics, Unsubscription,
+    Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics,
+    ShardMetrics, SiteTable, TenancyMetrics, UnsubscribeMetrics, Unsubscription,
     cell::{HistogramReader, Slab},
     metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},
@@ -149,6 +149,14 @@ impl Registry {
             self.recorder.register_counter(&key(&names::UNSUBSCRIPTIONS, &[result.label()]), &METADATA)
         };
         UnsubscribeMetrics(Unsubscription::ALL.iter().map(of).collect())
+    }
+
+    /// What becomes of reports on messages that failed.
+    pub fn dmarc_failures(&self) -> DmarcFailureMetrics {
+        let of = |result: &DmarcFailure| {
+            self.recorder.register_counter(&key(&names::DMARC_FAILURES, &[result.label()]), &METADATA)
+        };
+        DmarcFailureMetrics(DmarcFailure::ALL.iter().map(of).collect())
     }
 
     /// What a tenant of the configuration has sent in a period, and its quota. There are as many series as tenants were
