@@ -51,6 +51,8 @@ mod relay;
 mod reports;
 #[path = "peers/strangers.rs"]
 mod strangers;
+#[path = "peers/systems.rs"]
+mod systems;
 #[path = "peers/xclient.rs"]
 mod xclient;
 #[path = "peers/xforward.rs"]

@@ -23,6 +23,8 @@ perl -MNet::SSLeay -e 1 2>/dev/null || packages+=(libnet-ssleay-perl)
 [ -x /usr/lib/dovecot/lmtp ] || packages+=(dovecot-lmtpd)
 # Of Debian's Python, whichever other one there is.
 /usr/bin/python3 -c 'import dkim, nacl.signing, authres' 2>/dev/null || packages+=(python3-dkim python3-nacl python3-authres)
+# Writes databases of autonomous systems.
+perl -MMaxMind::DB::Writer::Tree -e 1 2>/dev/null || packages+=(libmaxmind-db-writer-perl)
 # A server with channel binding: OpenSSL's exporter, and GNU SASL.
 /usr/bin/python3 -c 'import ctypes, OpenSSL; ctypes.CDLL("libgsasl.so.18")' 2>/dev/null || packages+=(python3-openssl libgsasl18)
 # Exim cannot be installed beside Postfix: it is unpacked beside the build. What it links has to be there.

@@ -158,6 +158,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
         strangers: Strangers::default(),
         reputation_rules: Arc::new(|| ReputationRules {
             mode: config::ReputationUse::Off,
+            asn_weight_max: 2,
             sample: 20,
             weight_max: 4,
         }),

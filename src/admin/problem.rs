@@ -198,7 +198,9 @@ impl Problem {
             Self::Greylist(_) => {
                 "name a client by its address, and mail by sender and recipient: {\"client\": …, \"sender\": …, \"recipient\": …}"
             }
-            Self::Reputation(_) => "ask ?of= an IP address, a domain, or an address such as ann@example.org",
+            Self::Reputation(_) => {
+                "ask ?of= an IP address, an autonomous system such as AS64496, a domain, or an address such as ann@example.org"
+            }
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

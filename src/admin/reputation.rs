@@ -38,7 +38,8 @@ pub struct ReputationArgs {
 
 const EXAMPLES: &str = "\
 Examples:
-  ringpost reputation 192.0.2.1         the address, and its network
+  ringpost reputation 192.0.2.1         the address, its network, and its autonomous system
+  ringpost reputation AS64496           the autonomous system
   ringpost reputation example.org       the domain, as far as SPF or DMARC has proven it
   ringpost reputation ann@example.org   the sender";
 
@@ -62,6 +63,8 @@ pub struct ReputationRules {
     pub sample: u32,
     /// That much at most.
     pub weight_max: u32,
+    /// Of an autonomous system, that much.
+    pub asn_weight_max: u32,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +76,7 @@ pub(crate) struct Whose {
 /// What is known of somebody.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReputationView {
-    /// address, network, domain or sender.
+    /// address, network, domain or sender; or the autonomous system, as AS64496.
     of: String,
     /// What is left of each of its deeds.
     deeds: Vec<(String, f64)>,
@@ -94,19 +97,37 @@ pub(crate) async fn answer(
         let counts = reputation.counts(reputation.key(subject), operations.now())?;
         Some(ReputationView::new(of, &counts, &rules))
     };
+    let system = |number: u32| {
+        let rules = ReputationRules { weight_max: rules.asn_weight_max, ..rules };
+        let counts = reputation.counts(reputation.key(Subject::System(number)), operations.now())?;
+        Some(ReputationView::new(&format!("AS{number}"), &counts, &rules))
+    };
     let none =
         || Problem::Reputation(format!("{:?} is neither an address nor a domain", table::printable(&whose)));
     let views = if let Ok(address) = whose.parse::<IpAddr>() {
         let network = view("network", Subject::Client(strangers.origin(address)));
-        [view("address", Subject::Client(Origin::of(address, 32, 128))), network]
+        let of_system = strangers.system(address).and_then(system);
+        [view("address", Subject::Client(Origin::of(address, 32, 128))), network, of_system]
+    } else if let Some(number) = system_number(&whose) {
+        [system(number), None, None]
     } else if whose.contains('@') {
         let address = Address::parse(whose.as_bytes()).map_err(|_| none())?;
-        [view("sender", Subject::Sender(&address)), view("domain", Subject::Domain(address.domain_str()))]
+        [
+            view("sender", Subject::Sender(&address)),
+            view("domain", Subject::Domain(address.domain_str())),
+            None,
+        ]
     } else {
         let domain = Domain::parse(&whose).map_err(|_| none())?;
-        [view("domain", Subject::Domain(domain.as_str())), None]
+        [view("domain", Subject::Domain(domain.as_str())), None, None]
     };
     Ok(Json(views.into_iter().flatten().collect()))
+}
+
+/// `AS64496`
+fn system_number(text: &str) -> Option<u32> {
+    let (head, digits) = text.split_at_checked(2)?;
+    head.eq_ignore_ascii_case("as").then_some(digits)?.parse().ok()
 }
 
 impl ReputationView {
@@ -165,7 +186,8 @@ mod test {
 
     #[test]
     fn as_people_read_it() {
-        let rules = ReputationRules { mode: ReputationUse::Watch, sample: 10, weight_max: 5 };
+        let rules =
+            ReputationRules { mode: ReputationUse::Watch, sample: 10, weight_max: 5, asn_weight_max: 2 };
         let mut out = Vec::new();
         print(&mut out, &ReputationView::new("network", &Counts([2.04, 0.0, 0.0, 18.0, 0.0]), &rules))
             .unwrap();

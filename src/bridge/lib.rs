@@ -26,6 +26,7 @@ pub use delivery::sts::PoliciesLimits;
 
 pub use self::strangers::{ListResult, ListState, Strangers};
 pub use self::tenancy::{Claimed, Known, ListDesk, ListEntries, ListErrand, ListError, ListPage, Tenancy};
+pub use ::strangers::{Systems, SystemsError};
 pub use carriage::{Call, Parcel, Receipt};
 pub use deliveries::{Authorization, Delivered, Deliveries, Delivery, Hidden, PoolErrand, PoolGone, Saying};
 pub use door::{AskError, Door, Limits};

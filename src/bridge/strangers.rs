@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mail::Timestamp;
-use strangers::{Ailment, Greylist, ListEvent, ListHealth, Origin, Reputation, Turn};
+use strangers::{Ailment, Greylist, ListEvent, ListHealth, Origin, Reputation, Systems, Turn};
 
 /// What is known. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,8 @@ struct Shared {
     lists: ArcSwap<BTreeMap<Box<str>, Arc<ListState>>>,
     greylist: Greylist,
     reputation: Reputation,
+    /// Which autonomous system an address is in, where a database says so.
+    systems: ArcSwapOption<Systems>,
     /// How many bits of an address are its network: of IPv4 and of IPv6.
     prefixes: [AtomicU8; 2],
 }
@@ -106,6 +108,16 @@ impl Strangers {
     pub fn origin(&self, address: IpAddr) -> Origin<'static> {
         let [v4, v6] = &self.0.prefixes;
         Origin::of(address, v4.load(Relaxed), v6.load(Relaxed))
+    }
+
+    /// Which autonomous system an address is in, by this database from now on.
+    pub fn set_systems(&self, systems: Option<Systems>) {
+        self.0.systems.store(systems.map(Arc::new));
+    }
+
+    /// The autonomous system of an address, where one is known.
+    pub fn system(&self, address: IpAddr) -> Option<u32> {
+        self.0.systems.load().as_ref()?.number(address)
     }
 
     /// All of them.

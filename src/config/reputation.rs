@@ -1,9 +1,9 @@
 //! What strangers have done is remembered for a while.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    notation::{Time, Whole, Word},
+    notation::{FilePath, Maybe, Time, Whole, Word},
     schema::{choice, section},
 };
 
@@ -35,6 +35,11 @@ section! {
         sample: u32 [Whole<1, 4000>] = 20;
         /// What it weighs at most, against a stranger or for it: where all that was done was bad, or all of it good.
         weight_max: u32 [Whole<1, 1000>] = 4;
+        /// A database of autonomous systems, in the format of MaxMind (GeoLite2-ASN, DB-IP ASN, IPinfo): with it they have a reputation, too,
+        /// as networks have. It is read whole, and anew when it changes (`tls.watch-interval`). Empty: there is none.
+        asn_database: Option<PathBuf> [Maybe<FilePath>] = None;
+        /// What that of an autonomous system weighs at most: it stands for very many who have nothing else in common.
+        asn_weight_max: u32 [Whole<0, 1000>] = 2;
         /// Addresses, networks, domains and senders that are remembered, some 40 bytes each. When there are more, those go first of whom
         /// least is left.
         entries_max: u64 [Whole<1024, 1_000_000_000>] = 1_000_000;

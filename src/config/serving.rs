@@ -296,7 +296,7 @@ section! {
         /// The cipher suites we take, by their registered names. Of those that the client has too, the first on its list is
         /// used.
         suites: Vec<TlsSuite> [List<Word>] = TlsSuite::VALUES.to_vec();
-        /// How often it is looked whether files of certificates have changed: new ones are in force from the next handshake
+        /// How often it is looked whether files of certificates have changed, or the database of `reputation`: new ones are in force from the next handshake
         /// on, and connections go on. Empty: at reloads alone.
         watch_interval: Option<Duration> [Maybe<Time<{ SECOND }, { 24 * HOUR }>>] = Some(Duration::from_secs(10));
         /// The groups we agree on keys in.

@@ -39,6 +39,7 @@ pub(crate) fn check(path: &Path) -> ExitCode {
     let mut findings = host::findings(&needs(&loaded));
     findings.extend(reply_rules(config));
     findings.extend(certificates(config));
+    findings.extend(systems(config));
     findings.extend(again::unreadable_by_user(path, config));
     findings.extend(users(config));
     findings.extend(programs(config));
@@ -112,6 +113,15 @@ fn certificates(config: &Config) -> Vec<Finding> {
     let errors = errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string()));
     let signing = config.dkim.iter().filter_map(|dkim| signers::one(dkim).err());
     errors.chain(signing.map(|unusable| error(unusable.key(), unusable.to_string()))).collect()
+}
+
+/// A database of autonomous systems that is none.
+fn systems(config: &Config) -> Vec<Finding> {
+    let unusable = Ours::new(config).systems().err();
+    unusable
+        .map(|unusable| error("reputation.asn-database".into(), format!("{unusable:#}")))
+        .into_iter()
+        .collect()
 }
 
 /// Rules for replies that cannot be used, or whose examples other rules take.

@@ -13,7 +13,7 @@ use std::{
 use admin::{Operations, Reloaded};
 use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Door, Strangers, Tenancy};
+use bridge::{Door, Strangers, Systems, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
@@ -34,7 +34,7 @@ use crate::{
     open,
     programs::Programs,
     signers::{self, UnusableKey},
-    strangers::StrangersLimits,
+    strangers::{StrangersLimits, read_systems},
     tenants::TenancyLimits,
     watch_files::Stamps,
 };
@@ -71,6 +71,8 @@ pub(crate) struct Ours {
     pub(crate) unsubscribing: Unsubscribing,
     tenancy_limits: TenancyLimits,
     pub(crate) strangers_limits: StrangersLimits,
+    /// Where it is said which autonomous system an address is in.
+    asn_database: Option<PathBuf>,
     pub(crate) grace: Duration,
     pub(crate) upgrade_start_max: Duration,
     pub(crate) upgrade_patience: Duration,
@@ -115,6 +117,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) papers: Papers,
     /// The files that they were read from, as they looked before that.
     pub(crate) stamps: Stamps,
+    /// How the database of autonomous systems looked.
+    pub(crate) database_stamps: Stamps,
     /// When they are looked at again.
     pub(crate) next_look: Cell<tokio::time::Instant>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
@@ -197,6 +201,7 @@ impl Ours {
             },
             tenancy_limits: TenancyLimits::new(config),
             strangers_limits: StrangersLimits::new(config),
+            asn_database: config.reputation.asn_database.clone(),
             grace: config.shutdown.grace,
             upgrade_start_max: config.upgrade.start_max,
             upgrade_patience: config.upgrade.patience,
@@ -244,6 +249,19 @@ impl Ours {
         let shown = self.identity_files().flat_map(|(chain, key)| [chain, key]);
         let signing = self.dkim.iter().map(|dkim| &dkim.key);
         own.chain(shown).chain(self.authority_files()).chain(signing)
+    }
+
+    /// What is known of autonomous systems, where a file says it.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no such database.
+    pub(crate) fn systems(&self) -> anyhow::Result<Option<Systems>> {
+        self.asn_database.as_deref().map(read_systems).transpose()
+    }
+
+    /// How that file looks now.
+    pub(crate) fn database_stamps(&self) -> Stamps {
+        Stamps::of(self.asn_database.iter())
     }
 
     /// Reads all that lies in files. What was in force before is exchanged when all of it is good, and not before.
@@ -445,6 +463,19 @@ impl Reloader<'_> {
                 self.explained(open::misplaced_key(&loaded, &error), refused)
             }
         })?;
+        let database_stamps = ours.database_stamps();
+        // The same file is not read again for every change of something else.
+        let is_another =
+            ours.asn_database != self.ours.asn_database || database_stamps != self.database_stamps;
+        let systems = if is_another {
+            let file = ours.asn_database.clone();
+            Some(ours.systems().map_err(|error| {
+                let error = error.context(loaded.places.name("reputation.asn-database"));
+                self.explained(error, file.as_deref())
+            })?)
+        } else {
+            None
+        };
         let snapshot = ours.snapshot(Arc::new(config), &papers)?;
         let fetching = ours.policy_fetching(&papers)?;
         let reporting = ours.tls_reporting(&fetching)?;
@@ -454,6 +485,10 @@ impl Reloader<'_> {
             programs.reload();
         }
         ours.strangers_limits.apply(&self.strangers);
+        if let Some(systems) = systems {
+            self.strangers.set_systems(systems);
+        }
+        self.database_stamps = database_stamps;
         self.snapshot.store(Arc::new(snapshot));
         self.tls_reporting.store(Arc::new(reporting));
         self.dmarc_reporting.store(Arc::new(dmarc_reporting));
@@ -478,17 +513,43 @@ impl Reloader<'_> {
         Ok(Reloaded { pending, stranded, warnings })
     }
 
-    /// Waits until a file of certificates is another than the one that was read, or was tried to be.
+    /// Waits until a file of certificates, or the database of autonomous systems, is another than the one that was read, or was tried
+    /// to be.
     pub(crate) async fn files_change(&self) {
         let Some(interval) = self.ours.watch_interval else { return future::pending().await };
         loop {
             // Whoever waits for this does so anew whenever anything else has happened.
             tokio::time::sleep_until(self.next_look.get()).await;
             self.next_look.set(tokio::time::Instant::now() + interval);
-            if Stamps::of(self.ours.files()) != self.stamps {
+            if Stamps::of(self.ours.files()) != self.stamps
+                || self.ours.database_stamps() != self.database_stamps
+            {
                 return;
             }
         }
+    }
+
+    /// Whether it is a file of certificates that has changed.
+    pub(crate) fn papers_changed(&self) -> bool {
+        Stamps::of(self.ours.files()) != self.stamps
+    }
+
+    /// Takes the database of autonomous systems anew, if it has changed; what is no such database leaves the old one. Answers the file
+    /// and how many networks it has.
+    pub(crate) fn renew_systems(&mut self) -> Option<(PathBuf, anyhow::Result<u64>)> {
+        let stamps = self.ours.database_stamps();
+        if stamps == self.database_stamps {
+            return None;
+        }
+        // Before it is read: what is written meanwhile is seen the next time.
+        self.database_stamps = stamps;
+        let file = self.ours.asn_database.clone()?;
+        let read = self.ours.systems().map(|systems| {
+            let networks = systems.as_ref().map_or(0, Systems::networks);
+            self.strangers.set_systems(systems);
+            networks
+        });
+        Some((file, read))
     }
 
     /// Takes the certificates of the configuration in force anew. They are taken whole or not at all: while only some of the

@@ -166,6 +166,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let told = tenancy.teller(&registry, &snapshot, clock);
     let known = Strangers::default();
     ours.strangers_limits.apply(&known);
+    let database_stamps = ours.database_stamps();
+    known.set_systems(ours.systems().with_context(|| places.name("reputation.asn-database"))?);
     let of_strangers = known.clone();
     let metrics = Arc::new(move || {
         told();
@@ -356,6 +358,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         dmarc_reporting,
+        database_stamps,
+        failure_reporting,
         tenancy,
         strangers: known,
         unsubscribing,

@@ -27,9 +27,9 @@ use tokio::{
 use watch::{
     ProcessMetrics, Reload,
     events::{
-        CertificatesRefused, CertificatesRenewed, CoreEnded, Draining, HandedOver, HandingOver,
-        JournalSpared, PredecessorLost, ReloadRefused, Reloaded, Stopped, Stopping, TakingOver, TookOver,
-        TookPart, UpgradeBegun, UpgradeRefused, WentOn,
+        AsnDatabaseRead, AsnDatabaseRefused, CertificatesRefused, CertificatesRenewed, CoreEnded, Draining,
+        HandedOver, HandingOver, JournalSpared, PredecessorLost, ReloadRefused, Reloaded, Stopped, Stopping,
+        TakingOver, TookOver, TookPart, UpgradeBegun, UpgradeRefused, WentOn,
     },
 };
 
@@ -996,8 +996,18 @@ impl Server<'_> {
 
 /// New configurations and certificates.
 impl Server<'_> {
-    /// Takes the certificates anew, or leaves all as it is, and says so.
+    /// Takes what has changed of the certificates and of the database of autonomous systems anew, or leaves it as it is, and says so.
     async fn renew(&mut self) {
+        if let Some((file, read)) = self.reloader.renew_systems() {
+            let (now, file) = (ring::clock::unix_micros(), file.display().to_string());
+            match read {
+                Ok(networks) => AsnDatabaseRead { file: &file, networks }.emit(now),
+                Err(error) => AsnDatabaseRefused { file: &file, error: &format!("{error:#}") }.emit(now),
+            }
+            if !self.reloader.papers_changed() {
+                return;
+            }
+        }
         let renewed = self.reloader.renew().await.map_err(|error| format!("{error:#}"));
         let now = ring::clock::unix_micros();
         match &renewed {

@@ -1,10 +1,11 @@
 //! What is remembered of strangers: told of reloads, told to the metrics.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use admin::ReputationRules;
+use anyhow::{Context as _, ensure};
 use arc_swap::ArcSwap;
-use bridge::{ListResult, Strangers};
+use bridge::{ListResult, Strangers, Systems};
 use config::Config;
 use shard::Snapshot;
 use watch::Registry;
@@ -38,6 +39,22 @@ impl StrangersLimits {
     }
 }
 
+/// A database of autonomous systems, as it stands in a file.
+///
+/// # Errors
+/// When it cannot be read, or is none.
+pub(crate) fn read_systems(file: &Path) -> anyhow::Result<Systems> {
+    let read = || -> anyhow::Result<Systems> {
+        let size = fs::metadata(file)?.len();
+        ensure!(size <= DATABASE_MAX, "it has {size} octets, and {DATABASE_MAX} are read at most");
+        Ok(Systems::parse(fs::read(file)?)?)
+    };
+    read().with_context(|| file.display().to_string())
+}
+
+/// The largest of them that are known have a tenth of it.
+const DATABASE_MAX: u64 = 512 << 20;
+
 /// Tells the metrics how it is now.
 pub(crate) fn tell(strangers: &Strangers, registry: &Registry) {
     let greylist = strangers.greylist();
@@ -53,8 +70,9 @@ pub(crate) fn tell(strangers: &Strangers, registry: &Registry) {
 pub(crate) fn facts(strangers: &Strangers, snapshot: &Arc<ArcSwap<Snapshot>>) -> StrangersFacts {
     let snapshot = snapshot.clone();
     let rules = move || {
-        let config::Reputation { mode, sample, weight_max, .. } = snapshot.load().config.reputation;
-        ReputationRules { mode, sample, weight_max }
+        let config = snapshot.load().config.clone();
+        let config::Reputation { mode, sample, weight_max, asn_weight_max, .. } = config.reputation;
+        ReputationRules { mode, sample, weight_max, asn_weight_max }
     };
     (strangers.clone(), Arc::new(rules))
 }

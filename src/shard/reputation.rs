@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Weighed {
     /// What is added to the sum.
     pub(crate) weight: i32,
-    /// What it would be: of address, network, domain and sender, the heaviest.
+    /// What it would be: of address, network, autonomous system, domain and sender, the heaviest.
     seen: i32,
     of: &'static str,
 }
@@ -68,23 +68,27 @@ pub(crate) async fn weigh(
     let rules = &settings.reputation;
     let Some(address) = stranger.address.filter(|_| is_on(rules)) else { return Weighed::default() };
     let strangers = &shard.strangers;
+    let most = rules.weight_max.cast_signed();
     let mut subjects = vec![
         ("address", Subject::Client(address_of(address))),
         ("network", Subject::Client(strangers.origin(address))),
     ];
+    if let Some(number) = strangers.system(address) {
+        subjects.push(("system", Subject::System(number), rules.asn_weight_max.cast_signed()));
+    }
     // Of a name that anybody can give, nothing is believed.
     if let Some(sender) = stranger.sender.and_then(ReversePath::address)
         && greylist::envelope(shard, door, stranger, waiting)
             .await
             .is_some_and(|e| e.mail_from.result == SpfResult::Pass)
     {
-        subjects.push(("domain", Subject::Domain(sender.domain_str())));
-        subjects.push(("sender", Subject::Sender(sender)));
+        subjects.push(("domain", Subject::Domain(sender.domain_str()), most));
+        subjects.push(("sender", Subject::Sender(sender), most));
     }
-    let (now, max) = (facts::now(), rules.weight_max.cast_signed());
+    let now = facts::now();
     let reputation = strangers.reputation();
     let mut heaviest = Weighed::default();
-    for (of, subject) in subjects {
+    for (of, subject, max) in subjects {
         let counts = reputation.counts(reputation.key(subject), now);
         let seen = counts.map_or(0, |counts| counts.weight(rules.sample, max));
         if seen.unsigned_abs() > heaviest.seen.unsigned_abs() {

@@ -49,6 +49,8 @@ struct Part {
 pub enum Subject<'a> {
     /// Of a client's address or network.
     Client(Origin<'a>),
+    /// Of an autonomous system.
+    System(u32),
     /// Of a domain that was proven to be the sender's or the author's.
     Domain(&'a str),
     /// Of a sender in such a domain.
@@ -93,6 +95,9 @@ pub const DEEDS: usize = Deed::ALL.len();
 pub const REPUTATION_PARTS: usize = 64;
 /// Counts are kept in these.
 const UNIT: f64 = 16.0;
+/// More of one kind there cannot be, of what is kept in 16 bits; then all kinds are made less by so much.
+const MOST: f64 = u16::MAX as f64 / UNIT - 1.0;
+const SCALED: f64 = 0.98;
 /// Of a full part this goes at once.
 const EVICTED_AT_ONCE: usize = 16;
 /// Whoever has less than this left of everything is forgotten.
@@ -181,6 +186,10 @@ impl Reputation {
                 context.update(b"c");
                 origin.write(context);
             }
+            Subject::System(number) => {
+                context.update(b"a");
+                context.update(&number.to_be_bytes());
+            }
             Subject::Domain(domain) => {
                 context.update(b"d");
                 context.update(domain.to_lowercase().as_bytes());
@@ -199,6 +208,10 @@ impl Reputation {
         let mut counts =
             part.entries.get(&key.0).map_or_else(Counts::default, |deeds| deeds.left(now, half_life));
         counts.0[deed as usize] += 1.0;
+        if counts.0[deed as usize] > MOST {
+            // What share of all was bad is what counts: all of them become less, or whoever sends very much would be half good, half bad.
+            counts.0 = counts.0.map(|count| count * SCALED);
+        }
         self.place(&mut part, key, Deeds::of(&counts, now), now);
         let Part { entries, changed } = &mut *part;
         changed.push(key.0);

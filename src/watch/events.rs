@@ -761,6 +761,38 @@ events! {
         /// Why none goes there.
         error: &'a str,
     }
+    /// The database of autonomous systems has changed and is in force.
+    Info strangers asn_database_read = AsnDatabaseRead<'a> {
+        /// The file.
+        file: &'a str,
+        /// How many networks it knows.
+        networks: u64,
+    }
+    /// The database of autonomous systems has changed and is none, or a damaged one: the old one stays in force.
+    Warn strangers asn_database_refused = AsnDatabaseRefused<'a> {
+        /// The file.
+        file: &'a str,
+        /// What is wrong with it.
+        error: &'a str,
+    }
+    /// A domain was told of a message that bore its name and failed (DMARC, RFC 9991): the report is in the queue.
+    Info report dmarc_failure_sent = DmarcFailureSent<'a> {
+        /// That of the message's author.
+        domain: &'a str,
+        /// Where the report goes.
+        to: &'a str,
+        /// How many such messages it is about.
+        incidents: u64,
+    }
+    /// A domain could not be told of a message that bore its name and failed. It is not tried again.
+    Info report dmarc_failure_unsent = DmarcFailureUnsent<'a> {
+        /// That of the message's author.
+        domain: &'a str,
+        /// Where it wants its reports.
+        to: &'a str,
+        /// Why none goes there.
+        error: &'a str,
+    }
     /// A question of ours to the DNS had no usable answer.
     Debug dns dns_failed = DnsFailed<'a> {
         /// The name asked for.

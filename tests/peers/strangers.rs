@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::{names::Unbound, postfix::Postfix};
 
 /// A server that takes mail for example.net of everybody, who comes by a proxy.
-struct House {
-    server: Server,
-    sink: Sink,
-    dns: SocketAddr,
+pub(crate) struct House {
+    pub(crate) server: Server,
+    pub(crate) sink: Sink,
+    pub(crate) dns: SocketAddr,
 }
 
 const PROXIED: &str =
@@ -22,7 +22,7 @@ const MESSAGE: &str =
     "From: ann@example.org\r\nDate: Sun, 29 Nov 2026 06:00:00 +0000\r\nSubject: x\r\n\r\nx\r\n.\r\n";
 
 /// unbound with these records.
-fn records(at: SocketAddr, records: &[&str]) -> Unbound {
+pub(crate) fn records(at: SocketAddr, records: &[&str]) -> Unbound {
     let lines: Vec<_> = records.iter().map(|record| format!("local-data: '{record}'")).collect();
     Unbound::start_at(at, &lines.join("\n"))
 }
@@ -37,7 +37,7 @@ impl House {
         house
     }
 
-    fn configuration(&self, more: &str) -> String {
+    pub(crate) fn configuration(&self, more: &str) -> String {
         // What is asked anew every second shows what the DNS says now.
         let dns = format!(
             "[dns]\nservers = [\"{}\"]\ntimeout = \"1s\"\nttl-min = \"1s\"\nttl-max = \"1s\"\n\
@@ -65,7 +65,7 @@ impl House {
     }
 
     /// What a recipient gets.
-    fn rcpt(&self, address: &str, from: &str, to: &str) -> Reply {
+    pub(crate) fn rcpt(&self, address: &str, from: &str, to: &str) -> Reply {
         let mut client = self.client(address, "client.example.org");
         client.say(&format!("MAIL FROM:<{from}>"));
         client.expect(250);
