@@ -64,6 +64,7 @@ pub(crate) fn envelope() -> Envelope {
             tenant: mail::TenantId::of("shop"),
             list: mail::ListId::of("news"),
             campaign: Some("Frühling 2026".into()),
+            origin: Some("2001:db8::7".parse().unwrap()),
         },
         upstream: Some(
             mail::Upstream { address: Some([192, 0, 2, 7].into()), ..mail::Upstream::default() }.into(),

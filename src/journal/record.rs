@@ -3,6 +3,8 @@
 //! A record is a header ([`crate::RECORD_HEADER`] bytes), its meta (the types here) and, for messages and chunks,
 //! content bytes that are never copied on their way.
 
+use std::net::IpAddr;
+
 use bytes::{BufMut, BytesMut};
 use mail::{
     Address, BodyType, CAMPAIGN_MAX, Category, DeliverBy, DeliverByMode, DeliverByTrace, Envelope, Handling,
@@ -432,6 +434,7 @@ const HANDLING_HOLD_FOR: u8 = 5;
 const HANDLING_TENANT: u8 = 6;
 const HANDLING_LIST: u8 = 7;
 const HANDLING_CAMPAIGN: u8 = 8;
+const HANDLING_ORIGIN: u8 = 9;
 
 // Fields of where it first came from: the same.
 const UPSTREAM_NAME: u8 = 1;
@@ -492,7 +495,8 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
     if *handling == Handling::default() {
         return;
     }
-    let Handling { priority, deliver_by, hold_until, hold_for, tls, tenant, list, campaign } = handling;
+    let Handling { priority, deliver_by, hold_until, hold_for, tls, tenant, list, campaign, origin } =
+        handling;
     let mut fields = BytesMut::with_capacity(32);
     if *priority != TransferPriority::default() {
         fields.put_slice(&[HANDLING_PRIORITY, 1]);
@@ -537,6 +541,17 @@ pub(crate) fn put_handling(buffer: &mut BytesMut, handling: &Handling) {
         fields.put_slice(&[HANDLING_CAMPAIGN, campaign.len() as u8]);
         fields.put_slice(campaign.as_bytes());
     }
+    match origin {
+        Some(IpAddr::V4(address)) => {
+            fields.put_slice(&[HANDLING_ORIGIN, 4]);
+            fields.put_slice(&address.octets());
+        }
+        Some(IpAddr::V6(address)) => {
+            fields.put_slice(&[HANDLING_ORIGIN, 16]);
+            fields.put_slice(&address.octets());
+        }
+        None => {}
+    }
     buffer.put_u8(fields.len() as u8);
     buffer.put_slice(&fields);
 }
@@ -567,6 +582,12 @@ pub(crate) fn take_handling(reader: &mut Reader<'_>) -> Result<Handling, Malform
             HANDLING_CAMPAIGN => {
                 let text = std::str::from_utf8(value.take(usize::from(len))?);
                 handling.campaign = Some(text.map_err(|_| Malformed("text is not UTF-8"))?.into());
+            }
+            HANDLING_ORIGIN => {
+                let octets = value.take(usize::from(len))?;
+                let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+                let address = v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from));
+                handling.origin = Some(address.map_err(|_| Malformed("no address has so many octets"))?);
             }
             HANDLING_TLS => {
                 handling.tls = match value.u8()? {
@@ -869,6 +890,35 @@ mod test {
             assert_eq!(handling.campaign.as_deref(), Some(&*kept));
         }
         assert!(take_handling(&mut Reader::new(&[3, HANDLING_CAMPAIGN, 1, 0xff])).is_err(), "no text");
+    }
+
+    #[test]
+    fn an_origin_is_kept_and_all_fields_have_room_together() {
+        for address in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"] {
+            let handling = Handling { origin: Some(address.parse().unwrap()), ..Handling::default() };
+            let mut buffer = BytesMut::new();
+            put_handling(&mut buffer, &handling);
+            assert_eq!(take_handling(&mut Reader::new(&buffer)), Ok(handling), "{address}");
+        }
+        assert!(take_handling(&mut Reader::new(&[5, HANDLING_ORIGIN, 3, 1, 2, 3])).is_err());
+        let full = Handling {
+            priority: TransferPriority::new(9).unwrap(),
+            deliver_by: Some(DeliverBy {
+                deadline: Timestamp(1),
+                mode: DeliverByMode::Notify,
+                trace: DeliverByTrace::Yes,
+            }),
+            hold_until: Some(Timestamp(1)),
+            hold_for: Some(HoldFor(1)),
+            tls: TlsDemand::Required,
+            tenant: TenantId(1),
+            list: ListId(1),
+            campaign: Some("n".repeat(CAMPAIGN_MAX).into()),
+            origin: Some("2001:db8::1".parse().unwrap()),
+        };
+        let mut buffer = BytesMut::new();
+        put_handling(&mut buffer, &full);
+        assert_eq!(take_handling(&mut Reader::new(&buffer)), Ok(full));
     }
 
     #[test]

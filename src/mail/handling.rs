@@ -1,6 +1,6 @@
 //! How a message wants to be handled on its way, beyond where it goes.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use crate::Timestamp;
 
@@ -24,6 +24,9 @@ pub struct Handling {
     /// What its sender says which campaign it is of, where the operator has named a field for that: at most
     /// [`CAMPAIGN_MAX`] octets.
     pub campaign: Option<Box<str>>,
+    /// The address of the stranger that brought it, where it is remembered what strangers do: what becomes of the message is a part of
+    /// that.
+    pub origin: Option<IpAddr>,
 }
 
 /// Octets of what a message says which campaign it is of.

@@ -694,7 +694,7 @@ impl Connection<'_> {
 
     /// Makes the message durable; only then is there a 250.
     async fn commit(&mut self, mut envelope: Envelope) -> Action {
-        self.assign_tenant(&mut envelope);
+        self.assign(&mut envelope);
         let receiving = self.receiving.take().expect("mail data was received");
         let committed = receiving.commit(self.shard, envelope, Keep::WhileRoom).await;
         self.note(&committed);
@@ -710,8 +710,10 @@ impl Connection<'_> {
         }
     }
 
-    fn assign_tenant(&self, envelope: &mut Envelope) {
+    /// Says whose mail it is, or of which stranger.
+    fn assign(&self, envelope: &mut Envelope) {
         envelope.handling.tenant = self.tenant(&envelope.reverse_path);
+        envelope.handling.origin = self.learned_of();
     }
 
     /// Whether the tenant may send to a recipient.
@@ -729,7 +731,7 @@ impl Connection<'_> {
     /// Begins to make the message durable. The client has sent more already, and what it sent is read meanwhile: so
     /// the messages of one client share a group as well.
     fn begin_commit(&mut self, mut envelope: Envelope) -> Action {
-        self.assign_tenant(&mut envelope);
+        self.assign(&mut envelope);
         let receiving = self.receiving.take().expect("mail data was received");
         let shard = self.shard.clone();
         let commit = async move { receiving.commit(&shard, envelope, Keep::WhileRoom).await };

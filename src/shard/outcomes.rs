@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Ended<'a> {
     /// Places in the envelope, and what became of each.
     pub(crate) outcomes: &'a [(u32, Outcome)],
-    /// For the log.
+    /// None where it was not even read.
     pub(crate) envelope: Option<&'a Envelope>,
     pub(crate) took: Duration,
     pub(crate) tls: Option<&'a str>,
@@ -74,8 +74,8 @@ pub(crate) fn end(
             }
             Outcome::Failed(_) => {
                 shard.remember_last(job.id, *place, last(outcome));
-                if let Some(judgement) = &judgement {
-                    reputation::on_failed(shard, job.id, judgement.category);
+                if let (Some(judgement), Some(envelope)) = (&judgement, ended.envelope) {
+                    reputation::on_failed(shard, envelope, judgement.category);
                 }
                 queue::Outcome::Failed
             }

@@ -380,7 +380,6 @@ impl Committed {
     /// What reputation is made of, when it came from a stranger at this address.
     pub(crate) fn taken(&self, address: IpAddr) -> Taken<'_> {
         Taken {
-            id: self.id,
             address,
             sender: self.envelope.reverse_path.address(),
             results: self.results.map(|results| (results.spf, results.dmarc)),

@@ -1,15 +1,10 @@
 //! What strangers have done before: learned from what becomes of their mail, and one more weight for what becomes of the next.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
-    net::IpAddr,
-    rc::Rc,
-};
+use std::{fmt, net::IpAddr, rc::Rc};
 
 use bridge::Strangers;
 use config::ReputationUse;
-use mail::{Address, Category, QueueId, ReversePath};
+use mail::{Address, Category, Envelope, ReversePath};
 use smtp::Refusal;
 use strangers::{Deed, Origin, Subject};
 use trust::SpfResult;
@@ -70,8 +65,8 @@ pub(crate) async fn weigh(
     let strangers = &shard.strangers;
     let most = rules.weight_max.cast_signed();
     let mut subjects = vec![
-        ("address", Subject::Client(address_of(address))),
-        ("network", Subject::Client(strangers.origin(address))),
+        ("address", Subject::Client(address_of(address)), most),
+        ("network", Subject::Client(strangers.origin(address)), most),
     ];
     if let Some(number) = strangers.system(address) {
         subjects.push(("system", Subject::System(number), rules.asn_weight_max.cast_signed()));
@@ -104,8 +99,9 @@ pub(crate) async fn weigh(
 /// A stranger at this address has done something.
 fn learn_of_client(strangers: &Strangers, address: IpAddr, deed: Deed) {
     let reputation = strangers.reputation();
-    for origin in [address_of(address), strangers.origin(address)] {
-        reputation.learn(reputation.key(Subject::Client(origin)), deed, facts::now());
+    let clients = [address_of(address), strangers.origin(address)].map(Subject::Client);
+    for subject in clients.into_iter().chain(strangers.system(address).map(Subject::System)) {
+        reputation.learn(reputation.key(subject), deed, facts::now());
     }
 }
 
@@ -130,31 +126,12 @@ pub(crate) fn on_refused(shard: &Shard, address: Option<IpAddr>, refusal: Refusa
     }
 }
 
-/// Where messages of strangers that may be on their way yet came from. For the life of the core, and not for ever.
-#[derive(Debug, Default)]
-pub(crate) struct Origins {
-    by_id: HashMap<QueueId, IpAddr>,
-    order: VecDeque<QueueId>,
-}
-
-/// Messages whose origin a core remembers.
-const ORIGINS_MAX: usize = 10_000;
-
-impl Origins {
-    fn note(&mut self, id: QueueId, address: IpAddr) {
-        if self.order.len() >= ORIGINS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.by_id.remove(&oldest);
-        }
-        self.order.push_back(id);
-        self.by_id.insert(id, address);
-    }
-}
-
 /// A recipient of a message is refused for good where it went.
-pub(crate) fn on_failed(shard: &Shard, id: QueueId, category: Category) {
-    let Some(address) = shard.origins.borrow().by_id.get(&id).copied() else { return };
+pub(crate) fn on_failed(shard: &Shard, envelope: &Envelope, category: Category) {
+    // The message itself says who brought it: for as long as it lives, and over a restart.
+    let Some(address) = envelope.handling.origin.filter(|_| is_on(&shard.settings().reputation)) else {
+        return;
+    };
     match category {
         Category::BadMailbox => learn_of_client(&shard.strangers, address, Deed::Unknown),
         Category::SpamContent | Category::Authentication => {
@@ -186,7 +163,6 @@ pub(crate) fn on_failed(shard: &Shard, id: QueueId, category: Category) {
 
 /// What is known of a message that was accepted.
 pub(crate) struct Taken<'a> {
-    pub(crate) id: QueueId,
     pub(crate) address: IpAddr,
     pub(crate) sender: Option<&'a Address>,
     /// SPF and DMARC, where they were looked at.
@@ -197,8 +173,7 @@ pub(crate) struct Taken<'a> {
 
 /// Mail of it was accepted.
 pub(crate) fn on_accepted(shard: &Shard, taken: &Taken<'_>) {
-    let Taken { id, address, sender, results, author } = *taken;
-    shard.origins.borrow_mut().note(id, address);
+    let Taken { address, sender, results, author } = *taken;
     let (spf, dmarc) = results.unzip();
     if dmarc == Some(AuthResult::Fail) || spf == Some(AuthResult::Fail) && dmarc != Some(AuthResult::Pass) {
         return learn_of_client(&shard.strangers, address, Deed::Unproven);
@@ -215,26 +190,5 @@ pub(crate) fn on_accepted(shard: &Shard, taken: &Taken<'_>) {
         |author: &&str| domain.is_none_or(|sender| !author.eq_ignore_ascii_case(sender.domain_str()));
     if let Some(author) = author.filter(|_| dmarc == Some(AuthResult::Pass)).filter(is_other) {
         learn(Subject::Domain(author));
-    }
-}
-
-#[cfg(test)]
-mod test {
-    use mail::JournalShard;
-
-    use super::*;
-
-    #[test]
-    fn so_many_origins_are_remembered_and_the_last_ones() {
-        let mut origins = Origins::default();
-        let id = |number: u64| QueueId::new(JournalShard(0), number);
-        for number in 0..2 * ORIGINS_MAX as u64 {
-            origins.note(id(number), [192, 0, 2, 1].into());
-            assert!(origins.by_id.len() <= ORIGINS_MAX && origins.by_id.len() == origins.order.len());
-        }
-        assert!(
-            !origins.by_id.contains_key(&id(0))
-                && origins.by_id.contains_key(&id(2 * ORIGINS_MAX as u64 - 1))
-        );
     }
 }

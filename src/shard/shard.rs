@@ -31,7 +31,6 @@ use crate::{
     locate::{self, Locating},
     lots::Lots,
     operate::Operating,
-    reputation::Origins,
     reroute::{self, Reroute},
     resolve::Resolve,
     restore::Return,
@@ -72,8 +71,6 @@ pub(crate) struct Shard {
     pub(crate) tenancy: Tenancy,
     /// What the host knows of strangers.
     pub(crate) strangers: Strangers,
-    /// Where its messages came from.
-    pub(crate) origins: RefCell<Origins>,
     /// What the host knows of its sources.
     pub(crate) egress: bridge::Egress,
     /// Pools that replies have chosen.
@@ -235,7 +232,6 @@ impl Shard {
             failures,
             tenancy,
             strangers,
-            origins: RefCell::default(),
             egress,
             lots: Lots::default(),
             tally: RefCell::default(),

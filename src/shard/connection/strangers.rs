@@ -1,5 +1,7 @@
 //! What is found out about the client of a connection before its mail is taken.
 
+use std::net::IpAddr;
+
 use config::ClientCertificate;
 use mail::{ForwardPath, ReversePath};
 use policy::{Listing, Query, Standing};
@@ -70,6 +72,12 @@ impl Connection<'_> {
             Stage::Data { .. } => screened.waiting.at_data(),
             Stage::Rcpt { .. } | Stage::Ehlo { .. } | Stage::Mail { .. } => Ok(()),
         }
+    }
+
+    /// The address of the client, where it is remembered what it does.
+    pub(super) fn learned_of(&self) -> Option<IpAddr> {
+        let learns = self.door.learns && self.wants_screening();
+        self.socket.caller().address().filter(|_| learns)
     }
 
     /// Remembers what the client has brought.
