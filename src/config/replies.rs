@@ -82,7 +82,8 @@ section! {
         stages: Vec<ReplyStage> [List<Word>] = Vec::new();
         /// Tenants whose mail it was.
         tenants: Vec<String> [List<Text>] = Vec::new();
-        /// Campaigns whose mail it was, by the names of their `[[campaign]]`.
+        /// Campaigns whose mail it was, by the names of their `[[campaign]]`. Reports that come back later are told apart by them where the
+        /// route has `verp`, and the mail was sent since there is such a rule.
         campaigns: Vec<String> [List<Text>] = Vec::new();
         /// What the refusal is about: in the log, the metrics and the queue.
         category: Category [Word] = Category::Other;

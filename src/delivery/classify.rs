@@ -26,6 +26,15 @@ pub struct Classifier {
     below: Option<Arc<Classifier>>,
 }
 
+/// What rules want to know of mail beside what was said about it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whose it is.
+    pub tenant: bool,
+    /// Of which campaign.
+    pub campaign: bool,
+}
+
 /// What kind of refusal is what. An empty list fits everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -216,6 +225,14 @@ impl Classifier {
             }
         }
         None
+    }
+
+    /// Whether one of them asks of which campaign mail is, and whether one asks whose it is.
+    pub fn asks_for(&self) -> Asked {
+        self.rules().into_iter().fold(Asked::default(), |asked, rule| Asked {
+            tenant: asked.tenant || !rule.owners.tenants.is_empty(),
+            campaign: asked.campaign || !rule.owners.campaigns.is_empty(),
+        })
     }
 
     /// The rules that are asked, in order.

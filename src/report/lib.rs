@@ -21,5 +21,6 @@ pub use dsn::{Diagnostic, DsnError, Facts, Limits, Outcome, RecipientFacts, Repo
 pub use incoming::{
     Bounce, Complaint, Form, Incoming, IncomingLimits, Original, Returned, ReturnedAction, read,
 };
-pub use return_path::{Party, Recognised, ReturnPathOptions, ReturnPaths, Sent};
+pub use redact::{Redactor, Shown};
+pub use return_path::{CampaignMark, Party, Recognised, ReturnPathOptions, ReturnPaths, Sent};
 pub use srs::{Srs, SrsAddress};

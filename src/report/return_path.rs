@@ -5,10 +5,13 @@
 //!          queue id (64 bits) · place of the recipient (32) · day of the signature (16) · its HMAC-SHA-256, cut to 80
 //!  bounces+<47 characters>@b.example.org
 //!          the same, with whose mail it is (16) and a mark of the recipient's address (24) before the HMAC
+//!  bounces+<42 or 50 characters>@b.example.org
+//!          either, with the campaign (16) before the HMAC
 //! ```
 //!
 //! The longer one is for mail of a tenant that keeps a suppression list: what comes back to it is about that recipient or it is
-//! somebody's invention, and nobody gets others onto a list by writing reports about them. The mark is a keyed hash.
+//! somebody's invention, and nobody gets others onto a list by writing reports about them. The mark is a keyed hash. So it is, and
+//! so it has the campaign, where a rule for replies asks whose mail it was: the message may be long gone when a report comes.
 //!
 //! Nothing has to be remembered for it, and nobody else can make one: a report that comes to such an address is about mail
 //! that we sent, whatever the report itself says. The recipient is told by its place, not by its address: with that, the
@@ -55,7 +58,13 @@ pub struct Sent {
     pub place: Option<u32>,
     /// Whose mail it was, and to whom, where that is told.
     pub party: Option<Party>,
+    /// Of which campaign, where that is told.
+    pub campaign: Option<CampaignMark>,
 }
+
+/// A campaign in 16 bits: those of one configuration are told apart by it, nearly always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CampaignMark(u16);
 
 /// Whose mail it was, and to whom: enough to know both again, and to tell nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +91,9 @@ pub enum Recognised {
 const DAY: u64 = 86_400;
 /// Octets that are signed, without and with a party.
 const SIGNED: usize = 14;
-const SIGNED_WITH_PARTY: usize = SIGNED + 5;
+const SIGNED_WITH_PARTY: usize = SIGNED + PARTY;
+const PARTY: usize = 5;
+const CAMPAIGN: usize = 2;
 const MAC: usize = 10;
 /// Octets that everybody takes for a local-part (RFC 5321 §4.5.3.1.1).
 const LOCAL_PART_MAX: usize = 64;
@@ -102,18 +113,21 @@ impl ReturnPaths {
         }
     }
 
-    /// The address for reports about that mail, signed now; none without a secret. Where it would be too long with a party, it
+    /// The address for reports about that mail, signed now; none without a secret. Where it would be too long with a campaign or a party, it
     /// has none.
     pub fn address(&self, sent: Sent, now: Timestamp) -> Option<Address> {
         let key = self.key.as_ref()?;
-        let mut token = Vec::with_capacity(SIGNED_WITH_PARTY + MAC);
+        let mut token = Vec::with_capacity(SIGNED_WITH_PARTY + CAMPAIGN + MAC);
         token.extend_from_slice(&sent.id.to_bits().to_be_bytes());
         token.extend_from_slice(&sent.place.unwrap_or(ALL).to_be_bytes());
         token.extend_from_slice(&day(now).to_be_bytes());
-        let len = self.local_part.len() + 1 + text_len(SIGNED_WITH_PARTY + MAC);
-        if let Some(Party { tenant, recipient }) = sent.party.filter(|_| len <= LOCAL_PART_MAX) {
+        let has_room = |signed: usize| self.local_part.len() + 1 + text_len(signed + MAC) <= LOCAL_PART_MAX;
+        if let Some(Party { tenant, recipient }) = sent.party.filter(|_| has_room(SIGNED_WITH_PARTY)) {
             token.extend_from_slice(&tenant.to_be_bytes());
             token.extend_from_slice(&recipient);
+        }
+        if let Some(CampaignMark(mark)) = sent.campaign.filter(|_| has_room(token.len() + CAMPAIGN)) {
+            token.extend_from_slice(&mark.to_be_bytes());
         }
         let mac = self.mac(key, &token);
         token.extend_from_slice(&mac);
@@ -152,12 +166,16 @@ impl ReturnPaths {
         }
         let number = |octets: &[u8]| octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet));
         let place = number(&signed[8..12]) as u32;
-        let party = signed.get(SIGNED..SIGNED_WITH_PARTY).map(|party| Party {
+        // Of which parts it is, its length says.
+        let more = &signed[SIGNED..];
+        let (party, campaign) = more.split_at(if more.len() >= PARTY { PARTY } else { 0 });
+        let party = (!party.is_empty()).then(|| Party {
             tenant: number(&party[..2]) as u16,
             recipient: std::array::from_fn(|at| party[2 + at]),
         });
+        let campaign = (!campaign.is_empty()).then(|| CampaignMark(number(campaign) as u16));
         let id = QueueId::from_bits(number(&signed[..8]));
-        let sent = Sent { id, place: (place != ALL).then_some(place), party };
+        let sent = Sent { id, place: (place != ALL).then_some(place), party, campaign };
         // The day that wrapped around is as far away as it can be.
         let age = day(now).wrapping_sub(number(&signed[12..SIGNED]) as u16);
         // Signed a day ahead is no older than today: clocks differ.
@@ -197,6 +215,14 @@ const fn day(now: Timestamp) -> u16 {
     (now.secs() / DAY) as u16
 }
 
+impl CampaignMark {
+    /// Of the campaign with this name, whatever the case of its letters.
+    pub fn of(name: &str) -> Self {
+        // The hash is the one that names have everywhere.
+        Self(mark(TenantId::of(name)))
+    }
+}
+
 /// A tenant in 16 bits: those of one configuration are told apart by it, nearly always.
 const fn mark(TenantId(id): TenantId) -> u16 {
     (id ^ id >> 16 ^ id >> 32 ^ id >> 48) as u16
@@ -222,7 +248,8 @@ fn text_of(token: &[u8]) -> String {
 
 /// Of text in lower case.
 fn token_of(text: &str) -> Option<Vec<u8>> {
-    let lengths = [SIGNED + MAC, SIGNED_WITH_PARTY + MAC];
+    let lengths = [SIGNED, SIGNED_WITH_PARTY, SIGNED + CAMPAIGN, SIGNED_WITH_PARTY + CAMPAIGN];
+    let lengths = lengths.map(|signed| signed + MAC);
     let len = lengths.into_iter().find(|len| text.len() == text_len(*len))?;
     let mut token = vec![0_u8; len];
     for (at, character) in text.bytes().enumerate() {
@@ -266,7 +293,8 @@ mod test {
         for (shard, number, place) in
             [(0, 0, Some(0)), (4095, QueueId::NUMBER_MAX, None), (3, 77, Some(ALL - 1))]
         {
-            let sent = Sent { id: QueueId::new(JournalShard(shard), number), place, party: None };
+            let sent =
+                Sent { id: QueueId::new(JournalShard(shard), number), place, party: None, campaign: None };
             let address = paths.address(sent, NOW).unwrap();
             assert!(address.local_part().as_str().len() <= 64);
             assert_eq!(paths.recognise(&address, NOW), Recognised::Signed(sent));
@@ -291,7 +319,7 @@ mod test {
             assert_ne!(party, ours.party(tenant, &other.parse().unwrap()));
         }
         assert!(party.unwrap().is_of(shop) && !party.unwrap().is_of(TenantId::of("other")));
-        let sent = Sent { id: QueueId::from_bits(7), place: None, party };
+        let sent = Sent { id: QueueId::from_bits(7), place: None, party, campaign: None };
         let address = ours.address(sent, NOW).unwrap();
         assert!(address.local_part().as_str().len() <= 64);
         assert_eq!(ours.recognise(&address, later(14)), Recognised::Signed(sent));
@@ -318,9 +346,31 @@ mod test {
     }
 
     #[test]
+    fn a_campaign_is_known_again() {
+        let ours = paths("b.example.org", Some("a secret of some length"));
+        let ann = "ann@example.org".parse().unwrap();
+        let news = CampaignMark::of("News");
+        assert!(news == CampaignMark::of("news") && news != CampaignMark::of("receipts"));
+        for party in [None, ours.party(TenantId::of("shop"), &ann)] {
+            let sent = Sent { id: QueueId::from_bits(7), place: Some(3), party, campaign: Some(news) };
+            let address = ours.address(sent, NOW).unwrap();
+            let local_part = address.local_part().as_str().to_owned();
+            assert!(local_part.len() <= 64, "{local_part}");
+            assert_eq!(ours.recognise(&address, later(14)), Recognised::Signed(sent));
+            // What is cut, or longer, is none of ours.
+            for end in "bounces+".len()..local_part.len() {
+                let address = format!("{}@b.example.org", &local_part[..end]).parse().unwrap();
+                assert_eq!(ours.recognise(&address, NOW), Recognised::Unsigned, "{end}");
+            }
+            let longer = format!("{local_part}0@b.example.org").parse().unwrap();
+            assert_eq!(ours.recognise(&longer, NOW), Recognised::Unsigned);
+        }
+    }
+
+    #[test]
     fn nobody_else_can_make_one() {
         let ours = paths("b.example.org", Some("a secret of some length"));
-        let sent = Sent { id: QueueId::from_bits(7), place: Some(1), party: None };
+        let sent = Sent { id: QueueId::from_bits(7), place: Some(1), party: None, campaign: None };
         let address = ours.address(sent, NOW).unwrap();
         let text = address.local_part().as_str();
         for at in "bounces+".len()..text.len() {

@@ -24,9 +24,9 @@ use delivery::{
     tally::TlsResult,
 };
 use dns::{Answer, Kind, Name, Question};
-use mail::{Domain, ReversePath, Status, TlsDemand};
+use mail::{Domain, ReversePath, Status, TenantId, TlsDemand};
 use queue::AttemptId;
-use report::Sent;
+use report::{CampaignMark, Sent};
 use smtp::client::{
     Action, Channel, Client, Ending, Login, NoLogin, Offers, Protocol, Stage, TlsFailure, Transaction,
     TransactionOutcome,
@@ -737,10 +737,15 @@ impl Worker<'_> {
                 };
                 let envelope = &flight.message.envelope;
                 let only = place.and_then(|place| envelope.recipients.get(place as usize));
+                let (asked, tenant) = (self.settings.asked_of_replies, envelope.handling.tenant);
                 let party = only.and_then(|only| {
-                    self.settings.consent.party(&returns.paths, envelope.handling.tenant, &only.address)
+                    let wanted = self.settings.consent.party(&returns.paths, tenant, &only.address);
+                    let for_rules = asked.tenant && tenant != TenantId::NOBODY;
+                    wanted.or_else(|| returns.paths.party(tenant, &only.address).filter(|_| for_rules))
                 });
-                let sent = Sent { id: flight.job.id, place, party };
+                let campaign = self.settings.campaigns.of(&envelope.handling).filter(|_| asked.campaign);
+                let campaign = campaign.map(|name| CampaignMark::of(name));
+                let sent = Sent { id: flight.job.id, place, party, campaign };
                 let ours = returns.paths.address(sent, facts::now());
                 ours.map_or_else(|| reverse_path.clone(), ReversePath::Address)
             }

@@ -64,6 +64,11 @@ impl Campaigns {
         self.rules.iter().find(is_its).map(|rule| &rule.name)
     }
 
+    /// The names of all, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.name)
+    }
+
     /// The campaign of this name, as it is written in the configuration.
     pub(crate) fn called(&self, name: &str) -> Option<&Rc<str>> {
         self.rules.iter().map(|rule| &rule.name).find(|known| known.eq_ignore_ascii_case(name))

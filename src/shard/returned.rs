@@ -6,9 +6,12 @@
 
 use std::rc::Rc;
 
-use delivery::{Diagnostic, Outcome, Refused, Report, Teller};
+use delivery::{Diagnostic, Outcome, Owner, Refused, Report, Teller};
 use mail::{Address, Envelope, Status};
-use report::{Bounce, Complaint, Form, Incoming, IncomingLimits, Recognised, Returned, ReturnedAction, Sent};
+use report::{
+    Bounce, CampaignMark, Complaint, Form, Incoming, IncomingLimits, Recognised, Returned, ReturnedAction,
+    Sent,
+};
 use watch::{
     ReportRead,
     events::{Bounced, Complained, ReportIgnored},
@@ -95,11 +98,13 @@ fn bounced(
 ) {
     let metrics = &shard.metrics.delivery;
     metrics.reports_read.of(ReportRead::Bounce).one();
+    let owner = owner(settings, sent);
     for returned in &bounce.recipients {
         let address = returned.original.as_ref().or(returned.recipient.as_ref());
         let domain = address.map_or("", |address| address.domain_str());
         let refused = matches!(returned.action, ReturnedAction::Failed | ReturnedAction::Delayed);
-        let judgement = refused.then(|| settings.reply_rules.classify(&refusal(returned, domain)));
+        let judge = || settings.reply_rules.classify(&Refused { owner, ..refusal(returned, domain) });
+        let judgement = refused.then(judge);
         if let (Some(judgement), ReturnedAction::Failed) = (&judgement, returned.action) {
             metrics.bounces.of(outcomes::counted(judgement.category)).one();
             let named = returned.original.iter().chain(&returned.recipient).chain(&bounce.original.to);
@@ -132,6 +137,15 @@ fn bounced(
         }
         .emit(ring::clock::unix_micros());
     }
+}
+
+/// Whose mail it was, as far as the address tells. What is called otherwise by now is nobody's in particular.
+fn owner(settings: &Settings, sent: Sent) -> Owner<'_> {
+    let tenant =
+        sent.party.and_then(|party| settings.tenants.iter().find(|(tenant, _)| party.is_of(**tenant)));
+    let campaign =
+        sent.campaign.and_then(|mark| settings.campaigns.names().find(|name| CampaignMark::of(name) == mark));
+    Owner { tenant: tenant.map(|(_, name)| &**name), campaign }
 }
 
 /// What the host that reports was told, as far as it tells.

@@ -124,6 +124,8 @@ pub(crate) struct Settings {
     pub(crate) tenant_names: BTreeMap<queue::Tenant, Rc<str>>,
     /// Which campaign mail is of.
     pub(crate) campaigns: Campaigns,
+    /// What rules for replies want to know of mail: addresses for reports tell it.
+    pub(crate) asked_of_replies: delivery::Asked,
     /// Destinations that are located at once.
     pub(crate) located_at_once: usize,
     /// How long a connection is busy before another core may have its place.
@@ -278,6 +280,7 @@ impl Settings {
                 .map(|tenant| (locate::tenant(TenantId::of(&tenant.name)), tenant.name.as_str().into()))
                 .collect(),
             campaigns: Campaigns::new(config),
+            asked_of_replies: snapshot.reply_rules.asks_for(),
             consent: Consent::new(config),
             located_at_once: config.dns.sockets.into(),
             connection_turn: config.queue.connection_turn,

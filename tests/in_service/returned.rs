@@ -5,6 +5,12 @@ use serde_json::Value;
 
 const BOUNCES: &str = "[bounces]\ndomain = \"b.example.org\"\nsecret = \"0123456789abcdef\"\n";
 
+/// What a host writes that did not find the recipient.
+const REPORT: &str = "From: MAILER-DAEMON@mx.example.net\r\nContent-Type: multipart/report; boundary=x\r\n\r\n--x\r\n\
+    Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.net\r\n\r\n\
+    Final-Recipient: rfc822; bob@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\
+    Diagnostic-Code: smtp; 550 5.1.1 User unknown\r\n\r\n--x--\r\n";
+
 /// What a next hop was given for a reverse-path, without its angle brackets.
 fn reverse_path(sink: &Sink) -> String {
     let mail = sink.mail();
@@ -55,11 +61,7 @@ fn a_report_comes_back_to_an_address_that_tells_what_it_is_about() {
     let address = reverse_path(&sink);
     assert!(address.starts_with("bounces+") && address.ends_with("@b.example.org"), "{address}");
 
-    let report = "From: MAILER-DAEMON@mx.example.net\r\nContent-Type: multipart/report; boundary=x\r\n\r\n--x\r\n\
-        Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.net\r\n\r\n\
-        Final-Recipient: rfc822; bob@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\
-        Diagnostic-Code: smtp; 550 5.1.1 User unknown\r\n\r\n--x--\r\n";
-    server.client().send("", &[&address], report);
+    server.client().send("", &[&address], REPORT);
     let bounced = server.event("bounced", |_| true);
     assert_eq!(bounced["id"], sent["id"]);
     assert_eq!(
@@ -98,4 +100,32 @@ fn nobody_else_makes_such_an_address() {
     // Several recipients of one message share an address.
     client.send("ann@example.org", &["bob@example.net", "eve@example.net"], "Subject: x\r\n\r\nx\r\n");
     assert!(reverse_path(&sink).starts_with("bounces+"));
+}
+
+#[test]
+fn rules_for_a_campaign_or_a_tenant_are_asked_of_reports_that_come_later() {
+    const RULES: &str = "\
+        [[campaign]]\nname = \"news\"\nvalues = [\"news-*\"]\n\
+        [[tenant]]\nname = \"shop\"\nnetworks = [\"127.0.0.0/8\"]\n\
+        [[reply-rule]]\nname = \"of-news\"\ntext = [\"User unknown\"]\ncampaigns = [\"news\"]\ncategory = \"policy\"\n\
+        [[reply-rule]]\nname = \"of-shop\"\ntext = [\"User unknown\"]\ntenants = [\"shop\"]\ncategory = \"inactive-mailbox\"\n";
+    let sink = Sink::start();
+    let route = sink.route() + "verp = true\n";
+    let server =
+        Server::start(&format!("[queue]\ncampaign-header = \"X-Campaign\"\n{route}{BOUNCES}{RULES}"));
+    for (field, rule, category) in
+        [("X-Campaign: news-7\r\n", "of-news", "policy"), ("", "of-shop", "inactive-mailbox")]
+    {
+        server.client().send(
+            "ann@example.org",
+            &["bob@example.net"],
+            &format!("{field}Subject: x\r\n\r\nx\r\n"),
+        );
+        let address = reverse_path(&sink);
+        assert!(address.split('@').next().unwrap().len() <= 64, "{address}");
+        // The message has been delivered, and is gone, when the report comes.
+        server.client().send("", &[&address], REPORT);
+        let bounced = server.event("bounced", |event| event["rule"] == rule);
+        assert_eq!(about(&bounced, &["to", "category"]), ["bob@example.net", category]);
+    }
 }
