@@ -39,6 +39,22 @@ fn deeds_fade() {
     assert!(reputation.is_empty());
 }
 
+/// Of what is more than can be counted the share of the bad stays.
+#[test]
+fn who_does_very_much_is_judged_by_the_share_of_it() {
+    let reputation = Reputation::default();
+    let key = reputation.key(Subject::System(64_496));
+    assert_ne!(key, reputation.key(Subject::System(64_497)));
+    for number in 0..50_000 {
+        let deed = if number % 10 == 0 { Deed::Unknown } else { Deed::Accepted };
+        reputation.learn(key, deed, at(0));
+    }
+    let counts = reputation.counts(key, at(0)).unwrap();
+    let Counts([accepted, _, _, unknown, _]) = counts;
+    assert!(accepted > 3900.0 && (accepted / unknown - 9.0).abs() < 0.5, "{counts:?}");
+    assert_eq!(counts.weight(4000, 10), -8);
+}
+
 #[test]
 fn what_it_weighs() {
     let weight = |counts| Counts(counts).weight(10, 5);
