@@ -119,6 +119,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) stamps: Stamps,
     /// How the database of autonomous systems looked.
     pub(crate) database_stamps: Stamps,
+    /// Whether what was read then was no such database.
+    pub(crate) database_refused: bool,
     /// When they are looked at again.
     pub(crate) next_look: Cell<tokio::time::Instant>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
@@ -465,8 +467,9 @@ impl Reloader<'_> {
         })?;
         let database_stamps = ours.database_stamps();
         // The same file is not read again for every change of something else.
-        let is_another =
-            ours.asn_database != self.ours.asn_database || database_stamps != self.database_stamps;
+        let is_another = self.database_refused
+            || ours.asn_database != self.ours.asn_database
+            || database_stamps != self.database_stamps;
         let systems = if is_another {
             let file = ours.asn_database.clone();
             Some(ours.systems().map_err(|error| {
@@ -488,7 +491,7 @@ impl Reloader<'_> {
         if let Some(systems) = systems {
             self.strangers.set_systems(systems);
         }
-        self.database_stamps = database_stamps;
+        (self.database_stamps, self.database_refused) = (database_stamps, false);
         self.snapshot.store(Arc::new(snapshot));
         self.tls_reporting.store(Arc::new(reporting));
         self.dmarc_reporting.store(Arc::new(dmarc_reporting));
@@ -549,6 +552,7 @@ impl Reloader<'_> {
             self.strangers.set_systems(systems);
             networks
         });
+        self.database_refused = read.is_err();
         Some((file, read))
     }
 

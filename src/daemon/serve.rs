@@ -359,6 +359,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         tls_reporting,
         dmarc_reporting,
         database_stamps,
+        database_refused: false,
         failure_reporting,
         tenancy,
         strangers: known,

@@ -1,7 +1,10 @@
 //! Messages that failed are told to the domains that ask for it (RFC 9991): one by one, within bounds, and to nobody who has not said that
 //! he wants it.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bridge::{Door, FailureDesk, Quiet};
@@ -11,7 +14,7 @@ use report::{
     Redactor, Shown,
     dmarc::{Destination, Failure, FailureReport},
 };
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use trust::ReportKind;
 use watch::{
     DmarcFailure, DmarcFailureMetrics,
@@ -46,6 +49,8 @@ pub struct FailureReporting {
 
 /// Look-ups for so many at once: a domain whose servers do not answer must not keep others from being told.
 const AT_ONCE: usize = 16;
+/// So often it is looked whether there may be more again.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Tells what shards hand over, as long as there is one.
 pub(crate) async fn run(
@@ -58,13 +63,22 @@ pub(crate) async fn run(
     let teller = Arc::new(Teller { door, metrics, clock, quiet: desk.quiet(), used: Mutex::default() });
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut under_way = JoinSet::new();
-    while let Some(failure) = desk.next().await {
+    loop {
+        let next = timeout(LOOK_EVERY, desk.next()).await;
         let settings = reporting.load_full();
+        let Ok(next) = next else {
+            // A reload may allow more than there were.
+            teller.open(&settings.rates, clock());
+            continue;
+        };
+        let Some(failure) = next else { return };
         if !settings.enabled {
             continue;
         }
         let now = clock();
-        let incidents = match lock(&teller.used).admit(&settings.rates, &failure, now) {
+        // The lock is let go before anything else is done.
+        let admission = lock(&teller.used).admit(&settings.rates, &failure, now);
+        let incidents = match admission {
             Admission::Report(incidents) => incidents,
             Admission::Alike => {
                 teller.metrics.of(DmarcFailure::Alike);
@@ -100,6 +114,11 @@ impl Teller {
         if let Some(then) = lock(&self.used).closed_until(rates, now) {
             self.quiet.until(then);
         }
+    }
+
+    /// Has them hand over again what there may be a report on.
+    fn open(&self, rates: &FailureRates, now: Timestamp) {
+        self.quiet.until(lock(&self.used).closed_until(rates, now).unwrap_or(Timestamp(0)));
     }
 
     async fn tell(&self, settings: &FailureReporting, failure: &Failure, incidents: u32) {

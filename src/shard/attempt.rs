@@ -739,11 +739,15 @@ impl Worker<'_> {
                 let only = place.and_then(|place| envelope.recipients.get(place as usize));
                 let (asked, tenant) = (self.settings.asked_of_replies, envelope.handling.tenant);
                 let party = only.and_then(|only| {
-                    let wanted = self.settings.consent.party(&returns.paths, tenant, &only.address);
-                    let for_rules = asked.tenant && tenant != TenantId::NOBODY;
-                    wanted.or_else(|| returns.paths.party(tenant, &only.address).filter(|_| for_rules))
+                    if asked.tenant && tenant != TenantId::NOBODY {
+                        return returns.paths.party(tenant, &only.address);
+                    }
+                    self.settings.consent.party(&returns.paths, tenant, &only.address)
                 });
-                let campaign = self.settings.campaigns.of(&envelope.handling).filter(|_| asked.campaign);
+                let campaign = match asked.campaign {
+                    true => self.settings.campaigns.of(&envelope.handling),
+                    false => None,
+                };
                 let campaign = campaign.map(|name| CampaignMark::of(name));
                 let sent = Sent { id: flight.job.id, place, party, campaign };
                 let ours = returns.paths.address(sent, facts::now());

@@ -41,10 +41,13 @@ fn autonomous_systems_have_a_reputation_where_a_database_says_them() {
     let mut house = House { server: Server::prepare(""), sink: Sink::start(), dns };
     let file = house.server.place().join("asn.mmdb");
     write(&file, &["198.51.100.0/24", "64496", "203.0.113.0/24", "64496", "2001:db8::/32", "64497"]);
-    let rules = "[tls]\nwatch-interval = \"1s\"\n\
-        [reputation]\nmode = \"score\"\nsample = 4\nweight-max = 9\nasn-weight-max = 3\nasn-database = \"asn.mmdb\"\n";
+    let database = format!("asn-database = {:?}\n", file.to_str().unwrap());
+    let rules = format!(
+        "[tls]\nwatch-interval = \"1s\"\n\
+         [reputation]\nmode = \"score\"\nsample = 4\nweight-max = 9\nasn-weight-max = 3\n{database}"
+    );
     let of_bob = "name = \"example.net\"\nrecipients = [\"bob\"]\n";
-    let configuration = house.configuration(rules).replacen("name = \"example.net\"\n", of_bob, 1);
+    let configuration = house.configuration(&rules).replacen("name = \"example.net\"\n", of_bob, 1);
     house.server.configure(&configuration);
     house.server.resume();
 
@@ -90,7 +93,7 @@ fn autonomous_systems_have_a_reputation_where_a_database_says_them() {
     let refused = house.server.reload();
     assert_eq!(refused["event"], "reload_refused", "{refused}");
     assert!(refused["error"].to_string().contains("asn.mmdb"), "{refused}");
-    house.server.configure(&configuration.replace("asn-database = \"asn.mmdb\"\n", ""));
+    house.server.configure(&configuration.replace(&database, ""));
     assert_eq!(house.server.reload()["event"], "reloaded");
     until("it is forgotten", || (!known(&house.server, "198.51.100.1").contains("AS64496")).then_some(()));
     assert!(known(&house.server, "AS64496").contains("unknown 5.0"), "what it did is not");
