@@ -473,8 +473,10 @@ impl Reloader<'_> {
         let systems = if is_another {
             let file = ours.asn_database.clone();
             Some(ours.systems().map_err(|error| {
-                let error = error.context(loaded.places.name("reputation.asn-database"));
-                self.explained(error, file.as_deref())
+                let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+                let refused = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+                let told = anyhow!("{}: {error:#}", loaded.places.name("reputation.asn-database"));
+                self.explained(told, file.as_deref().filter(|_| refused))
             })?)
         } else {
             None
