@@ -522,6 +522,18 @@ fn what_strangers_did_is_remembered() {
     let [_, taken] = house.send("198.51.100.9", "", bob);
     assert_eq!(taken.code, 250, "{taken}");
     until("it is learned", || Some(()).filter(|()| of(&house, "198.51.100.9").contains("bounced 1.0")));
+    // Also when that is long after, and the server is another one.
+    house.sink.refuse_recipients("451 4.7.1 come again");
+    let [_, taken] = house.send("198.18.0.9", "", bob);
+    assert_eq!(taken.code, 250, "{taken}");
+    house.server.event("outcome", |event| event["result"] == "deferred");
+    house.server = house.server.restarted();
+    house.sink.refuse_recipients("550 5.7.1 message looks like spam");
+    until("it is learned", || {
+        // It may not be back from the journal yet.
+        house.server.queue(&["retry", "--all"]).good();
+        Some(()).filter(|()| of(&house, "198.18.0.9").contains("bounced 1.0"))
+    });
     change(&house, "off");
     assert_eq!(house.rcpt("192.0.2.66", "x@any.example", bob).code, 250);
     assert!(of(&house, "192.0.2.66").contains("reputation.mode is off"));
