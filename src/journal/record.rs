@@ -134,6 +134,10 @@ pub struct StoredMessage {
 
 /// Any record's payload, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "they are read one by one, and most of what is read is messages"
+)]
 pub enum Payload {
     /// See [`Kind::Begin`].
     Begin {
