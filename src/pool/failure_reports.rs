@@ -207,10 +207,11 @@ impl Teller {
         let question = Question { name: Name::parse(domain).ok()?, kind: Kind::Txt };
         let answer = self.door.resolve(question).await.ok()?;
         let Outcome::Found(Records::Texts(texts)) = &answer.outcome else { return None };
-        let is_record = |text: &&Box<[u8]>| {
+        let is_record = |text: &&[u8]| {
             text.get(..6).is_some_and(|head| head.eq_ignore_ascii_case(b"v=spf1"))
                 && matches!(text.get(6), None | Some(b' '))
         };
-        texts.iter().find(is_record).map(|text| String::from_utf8_lossy(text).into_owned())
+        let record = texts.iter().map(|text| &**text).find(is_record)?;
+        Some(String::from_utf8_lossy(record).into_owned())
     }
 }
