@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use end_to_end::{Place, Program, Server, Signal, free_address, run, tool, until};
+use end_to_end::{Place, Program, Server, free_address, run, tool, until};
 use rustix::process::getuid;
 use serde_json::Value;
 
@@ -306,7 +306,6 @@ fn a_server_that_dies_while_a_program_runs_has_the_mail_still() {
     // An orderly stop waits for it.
     server.client().send("eve@example.org", &["bob@example.net"], CONTENT);
     until("it runs again", || (fs::read_to_string(&file).unwrap().lines().count() == 3).then_some(()));
-    server.program().signal(Signal::TERM);
     let (status, lines) = server.stop();
     assert!(status.success(), "{lines:?}");
     let delivered = lines.iter().any(|line| line.contains("bob@example.net") && line.contains("delivered"));
