@@ -29,6 +29,8 @@ mod exim;
 mod extensions;
 #[path = "peers/haproxy.rs"]
 mod haproxy;
+#[path = "peers/judges.rs"]
+mod judges;
 #[path = "peers/logins.rs"]
 mod logins;
 #[path = "peers/mailboxes.rs"]
@@ -47,6 +49,8 @@ mod races;
 mod relay;
 #[path = "peers/reports.rs"]
 mod reports;
+#[path = "peers/spoofing.rs"]
+mod spoofing;
 #[path = "peers/strangers.rs"]
 mod strangers;
 #[path = "peers/xclient.rs"]
