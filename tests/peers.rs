@@ -1,4 +1,5 @@
-//! Mail from and to the programs that others use: Postfix, Exim, Dovecot, HAProxy, swaks, openssl, curl, Python, unbound, ldns.
+//! Mail from and to the programs that others use: Postfix, Exim, Dovecot, HAProxy, swaks, openssl, curl, Python, unbound, ldns, dkimpy,
+//! OpenDKIM, OpenDMARC, pyspf.
 //!
 //! They are Debian's; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
 //! its own, on loopback.

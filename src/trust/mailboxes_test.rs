@@ -64,7 +64,7 @@ fn what_is_read_in_several_ways_is_noted() {
         ("\"a@bank.example\"@one.example", &[AddressInAddress]),
         ("\"a@bank.example> \"@one.example", &[AddressInAddress]),
         ("\\<a@bank.example\\> <b@one.example>", &[Syntax]),
-        ("\"unended <a@one.example>", &[Syntax]),
+        ("\"unended <a@one.example>", &[Syntax, AddressInAddress]),
         ("(unended <a@one.example>", &[Syntax]),
         ("a@one.example\0.bank.example", &[Syntax]),
         ("=?utf-8?q?a=40bank.example?=", &[Syntax]),

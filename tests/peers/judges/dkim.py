@@ -37,7 +37,7 @@ def verify(file):
         try:
             answers.append("pass" if message.verify(index, found) else "fail")
         except Exception as error:
-            answers.append(type(error).__name__)
+            answers.append(type(error).__name__ + ":" + str(error).replace(" ", "_"))
     print(file, *answers)
 
 

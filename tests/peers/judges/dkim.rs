@@ -52,7 +52,59 @@ struct Judged<'a> {
 }
 
 /// What others say otherwise, and may.
-const DIFFERENCES: &[Difference] = &[];
+const DIFFERENCES: &[Difference] = &[
+    // "the appended text": whoever adds to a message keeps the signature. We count it only where all of the body is signed.
+    Difference {
+        name: "body length",
+        section: "RFC 6376 §8.2",
+        is: |judged| {
+            judged.ours == Some(Reason::BodyHash)
+                && *judged.theirs == Says::Good
+                && judged.signature.contains(" l=")
+        },
+    },
+    // "verifiers [may] limit the number of signatures they check".
+    Difference {
+        name: "many",
+        section: "RFC 6376 §6.1",
+        is: |judged| judged.ours == Some(Reason::TooMany) && *judged.theirs == Says::Good,
+    },
+    // "If the body is non-empty but does not end with a CRLF, a CRLF is added." They add none; SMTP carries no such line but by BDAT.
+    Difference {
+        name: "no last line end",
+        section: "RFC 6376 §3.4.3, §3.4.4",
+        is: |judged| !judged.message.ends_with(b"\r\n"),
+    },
+    // OpenDKIM gives its filter fields with one space after the colon, as the milter protocol first did: so the simple form is
+    // another one, when it verifies and when it signs.
+    Difference {
+        name: "white space after the colon",
+        section: "RFC 6376 §3.4.1",
+        is: |judged| {
+            judged.who == "opendkim"
+                && matches!(judged.ours, None | Some(Reason::Signature))
+                && judged.signature.contains("c=simple/")
+                && has_odd_space(judged.message)
+        },
+    },
+    // "verifiers [may] stop at the first that is good": it calls the others neutral.
+    Difference {
+        name: "not looked at",
+        section: "RFC 6376 §6.1",
+        is: |judged| {
+            judged.who == "opendkim"
+                && matches!(judged.theirs, Says::Bad(text) if text.starts_with("neutral"))
+        },
+    },
+    // One without a version has it look at none of the others: "an attempt by an attacker" is not thought of there.
+    Difference {
+        name: "no version",
+        section: "RFC 6376 §6.1",
+        is: |judged| {
+            judged.who == "opendkim" && *judged.theirs == Says::Nothing && judged.change == "no version"
+        },
+    },
+];
 
 struct Keys {
     place: Place,
@@ -138,7 +190,8 @@ fn all_judges_agree_on_signatures() {
         let client = client("192.0.2.1", "client.example", "");
         let verdict = world.message(&judge, client, limits, message);
         let fields = signatures(message);
-        assert_eq!(verdict.dkim.len(), fields.len(), "{i}: {}", String::from_utf8_lossy(message));
+        // One stands for all beyond the limit.
+        assert_eq!(verdict.dkim.len(), fields.len().min(limits.signatures_max + 1), "{i}.eml");
         for (place, (dkim, signature)) in verdict.dkim.iter().zip(&fields).enumerate() {
             let ours = dkim.result == DkimResult::Pass;
             for (who, says) in [("dkimpy", &dkimpy[i]), ("opendkim", &opendkim[i])] {
@@ -172,11 +225,25 @@ fn all_judges_agree_on_signatures() {
     let some: String = wrong.iter().take(20).fold(String::new(), |text, line| text + line + "\n");
     assert!(wrong.is_empty(), "{} differ:\n{some}", wrong.len());
     for who in ["dkimpy", "opendkim"] {
-        assert!(agreed[&(who, true)] > 1000 && agreed[&(who, false)] > 300, "{agreed:?}");
+        assert!(agreed[&(who, true)] > 700 && agreed[&(who, false)] > 700, "{agreed:?}");
     }
     for Difference { name, section, .. } in DIFFERENCES {
         assert!(seen.contains_key(name), "{name} ({section}) was not seen");
     }
+}
+
+/// Whether a field has something else than one space after its colon.
+fn has_odd_space(message: &[u8]) -> bool {
+    let end = find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 2);
+    let head = String::from_utf8_lossy(&message[..end]).into_owned();
+    let mut fields = head.split("\r\n").filter(|line| !line.starts_with([' ', '\t']) && !line.is_empty());
+    fields.any(|line| {
+        let value = line.split_once(':').map_or("", |(_, value)| value);
+        !value.starts_with(' ')
+            || value.trim_start_matches(' ').len() + 1 != value.len()
+            || value.trim().is_empty()
+            || value.starts_with(" \t")
+    })
 }
 
 /// The fields as they stand there, in their order.
@@ -220,7 +287,9 @@ fn sign_by_us(random: &mut Random, keys: &Keys, messages: &mut [Vec<u8>]) {
     }
     for message in messages {
         let count = if random.one_in(100) { 12 } else { 1 + random.below(6) / 3 };
-        let chosen: Vec<&Signer> = (0..count).map(|_| random.of(&signers)).collect();
+        // Each once: by its beginning a signature is told from others.
+        let mut left: Vec<&Signer> = signers.iter().collect();
+        let chosen: Vec<&Signer> = (0..count).map(|_| left.swap_remove(random.below(left.len()))).collect();
         let digest = digest(Digester::new(Limits::default()).signing(chosen.iter().copied()), message);
         let mut out = Vec::new();
         for signer in chosen {
