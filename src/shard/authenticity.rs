@@ -262,7 +262,15 @@ fn tell(
     };
     let tricks = match against {
         Against::Deceptive(kind) => Some(told(tricks, |trick| trick.kind() == kind)),
-        _ => None,
+        Against::SpfFail
+        | Against::SpfSoftFail
+        | Against::SpfPermError
+        | Against::Dkim
+        | Against::DmarcReject
+        | Against::DmarcQuarantine
+        | Against::AuthorRule
+        | Against::NoAuthor
+        | Against::Unknown => None,
     };
     Doubted {
         id: &id,

@@ -209,7 +209,7 @@ impl Mailboxes {
         let at = tokens.iter().rposition(|token| is_at(&token));
         let (local_part, domain) = tokens.split_at(at.unwrap_or(tokens.len()));
         let domain = domain.get(1..).unwrap_or_default();
-        let is_encoded = |octets: &[u8]| octets.starts_with(b"=?") && octets.ends_with(b"?=");
+        let is_encoded = |octets: &[u8]| octets.starts_with(b"=?") || octets.ends_with(b"?=");
         is_good &= is_dotted(local_part, |kind| match kind {
             Kind::Atom(octets) => !is_encoded(octets),
             Kind::Quoted(_) => true,

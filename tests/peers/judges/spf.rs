@@ -126,33 +126,28 @@ impl Both {
 }
 
 fn records(data: &[Data]) -> Records {
-    let texts = data.iter().filter_map(|data| match data {
-        Data::Text(text) => Some(text.chars().map(|c| c as u8).collect::<Vec<_>>().into()),
-        _ => None,
+    let texts = data.iter().filter_map(|data| {
+        let Data::Text(text) = data else { return None };
+        Some(text.chars().map(|c| c as u8).collect::<Vec<_>>().into())
     });
-    let addresses = data.iter().filter_map(|data| match data {
-        Data::Address(address) => Some(*address),
-        _ => None,
+    let addresses = data.iter().filter_map(|data| {
+        let Data::Address(address) = data else { return None };
+        Some(*address)
     });
-    let names = data.iter().filter_map(|data| match data {
-        Data::Name(name) => name.parse().ok(),
-        _ => None,
+    let names = data.iter().filter_map(|data| {
+        let Data::Name(name) = data else { return None };
+        name.parse().ok()
+    });
+    let exchanges = data.iter().filter_map(|data| {
+        let Data::Exchange(preference, host) = data else { return None };
+        Some(Exchange { preference: *preference, host: ExchangeHost::Name(host.parse().ok()?) })
     });
     match data[0] {
         Data::Text(_) => Records::Texts(texts.collect()),
         Data::Address(_) => Records::Addresses(addresses.collect()),
         Data::Name(_) => Records::Names(names.collect()),
         Data::Exchange(..) => {
-            let mut exchanges: Vec<_> = data
-                .iter()
-                .filter_map(|data| match data {
-                    Data::Exchange(preference, host) => Some(Exchange {
-                        preference: *preference,
-                        host: ExchangeHost::Name(host.parse().ok()?),
-                    }),
-                    _ => None,
-                })
-                .collect();
+            let mut exchanges: Vec<_> = exchanges.collect();
             exchanges.sort();
             Records::Exchanges(exchanges)
         }
