@@ -49,6 +49,8 @@ fuzz_target!(|input: &[u8]| {
     assert_ne!(verdict.dmarc.result, DmarcResult::Pass);
     if let Author::Missing | Author::Several = verdict.dmarc.author {
         assert!(matches!(verdict.dmarc.result, DmarcResult::None | DmarcResult::PermError));
+        // Where we see no one author, others see somebody.
+        assert!(!verdict.tricks.is_empty() || verdict.dmarc.result == DmarcResult::PermError, "{verdict:?}");
     }
     let mut out = Vec::new();
     authentication_results(&mut out, "mx.example", case.client(), &verdict);

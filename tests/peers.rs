@@ -1,4 +1,5 @@
-//! Mail from and to the programs that others use: Postfix, Exim, Dovecot, HAProxy, swaks, openssl, curl, Python, unbound, ldns.
+//! Mail from and to the programs that others use: Postfix, Exim, Dovecot, HAProxy, swaks, openssl, curl, Python, unbound, ldns, dkimpy,
+//! OpenDKIM, OpenDMARC, pyspf.
 //!
 //! They are Debian's; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
 //! its own, on loopback.
@@ -31,6 +32,8 @@ mod exim;
 mod extensions;
 #[path = "peers/haproxy.rs"]
 mod haproxy;
+#[path = "peers/judges.rs"]
+mod judges;
 #[path = "peers/logins.rs"]
 mod logins;
 #[path = "peers/mailboxes.rs"]
@@ -49,6 +52,8 @@ mod races;
 mod relay;
 #[path = "peers/reports.rs"]
 mod reports;
+#[path = "peers/spoofing.rs"]
+mod spoofing;
 #[path = "peers/strangers.rs"]
 mod strangers;
 #[path = "peers/systems.rs"]

@@ -6,7 +6,7 @@ set -euo pipefail
 needed=(
     "cc gcc" "g++ g++"
     "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound" "ldns-signzone ldnsutils"
-    "curl curl" "python3 python3" "opendkim-testmsg opendkim-tools" "saslpasswd2 sasl2-bin"
+    "curl curl" "python3 python3" "opendkim-testmsg opendkim-tools" "opendkim opendkim" "saslpasswd2 sasl2-bin"
     "dovecot dovecot-core" "haproxy haproxy" "dmarc-cat dmarc-cat"
     # Only to ask it about the units in deploy/: it does not become the init of this host.
     "systemd-analyze systemd"
@@ -25,6 +25,9 @@ perl -MNet::SSLeay -e 1 2>/dev/null || packages+=(libnet-ssleay-perl)
 /usr/bin/python3 -c 'import dkim, nacl.signing, authres' 2>/dev/null || packages+=(python3-dkim python3-nacl python3-authres)
 # Writes databases of autonomous systems.
 perl -MMaxMind::DB::Writer::Tree -e 1 2>/dev/null || packages+=(libmaxmind-db-writer-perl)
+# Other judges of SPF and DMARC. The package opendmarc would bring a database; what it judges by is in the library.
+/usr/bin/python3 -c 'import spf' 2>/dev/null || packages+=(python3-spf)
+/usr/bin/python3 -c 'import ctypes; ctypes.CDLL("libopendmarc.so.2")' 2>/dev/null || packages+=(libopendmarc2)
 # A server with channel binding: OpenSSL's exporter, and GNU SASL.
 /usr/bin/python3 -c 'import ctypes, OpenSSL; ctypes.CDLL("libgsasl.so.18")' 2>/dev/null || packages+=(python3-openssl libgsasl18)
 # Exim cannot be installed beside Postfix: it is unpacked beside the build. What it links has to be there.

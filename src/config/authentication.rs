@@ -76,6 +76,20 @@ section! {
         dmarc_quarantine: AuthAction [Word] = AuthAction::Accept;
         /// Mail that has no author, or authors of several domains, so that DMARC cannot be applied (RFC 9989 §4.1).
         no_author: AuthAction [Word] = AuthAction::Accept;
+        /// Mail whose From programs read in more than one way: several From fields or addresses, a group, a route, comments and quotes where
+        /// none may be, an address within the local-part. This and the following three count where DMARC passes, too: who
+        /// deceives has his own domain pass (docs/spoofing.md).
+        deceptive_author: AuthAction [Word] = AuthAction::Tag;
+        /// Mail with the address of another domain in the name beside its author's address, or with characters there that are not seen.
+        /// Mailing lists write such names ("ann@example.org via List").
+        deceptive_name: AuthAction [Word] = AuthAction::Tag;
+        /// Mail of authors whose domain looks like another: letters of several scripts, letters that look like Latin ones, A-labels that stand
+        /// for nothing, and whatever looks like a domain of `[[domain]]` or of an `[[author-rule]]` and is not.
+        deceptive_domain: AuthAction [Word] = AuthAction::Tag;
+        /// Mail whose header section programs read in more than one way: fields twice that may stand once, From, Date or Message-ID missing,
+        /// lines that are no field, a space before a colon, control characters, characters in Subject that are not seen, and fields
+        /// that were added to what the author's domain has signed.
+        deceptive_fields: AuthAction [Word] = AuthAction::Tag;
         /// Domains whose word is believed about mail that they have passed on: where all who sealed a message (ARC, RFC 8617) since DMARC had
         /// passed are among these, its failing now is no reason to do anything, nor is SPF. For mailing lists and forwarders that one knows.
         trusted_sealers: Vec<DomainPattern> [List<Literal>] = Vec::new();

@@ -71,6 +71,18 @@ impl Name {
         &self.0
     }
 
+    /// The name as people read it: A-labels (RFC 5891) as what they stand for, where they stand for something.
+    pub fn to_unicode(&self) -> String {
+        if !self.0.contains("xn--") {
+            return self.0.as_ref().to_owned();
+        }
+        let shown = |label: &str| {
+            let name = hickory_proto::rr::Name::from_ascii(label).ok();
+            name.filter(|_| label.starts_with("xn--")).map_or_else(|| label.to_owned(), |name| name.to_utf8())
+        };
+        self.0.split('.').map(shown).collect::<Vec<_>>().join(".")
+    }
+
     /// Whether this is `domain` or lies below it.
     pub fn is_within(&self, domain: &str) -> bool {
         self.0.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))

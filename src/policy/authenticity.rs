@@ -1,9 +1,11 @@
 //! What becomes of a message, by what was found out of whom it is from.
 
 use crate::{Policy, names::Domains};
-use config::{AuthAction, Authentication, UnknownAction};
+use config::{AuthAction, Authentication, Config, DomainPattern, UnknownAction};
 use smtp::Refusal;
-use trust::{Author, DkimResult, DmarcPolicy, DmarcResult, SpfResult, Verdict};
+use trust::{
+    Author, DkimResult, DmarcPolicy, DmarcResult, KnownDomains, SpfResult, Trick, TrickKind, Tricks, Verdict,
+};
 
 /// What is done about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Against {
     AuthorRule,
     /// There is no one author.
     NoAuthor,
+    /// Its reader may be deceived.
+    Deceptive(TrickKind),
     /// The DNS did not answer.
     Unknown,
 }
@@ -49,6 +53,10 @@ impl Against {
             Self::DmarcQuarantine => "dmarc-quarantine",
             Self::AuthorRule => "author-rule",
             Self::NoAuthor => "no-author",
+            Self::Deceptive(TrickKind::Author) => "deceptive-author",
+            Self::Deceptive(TrickKind::Name) => "deceptive-name",
+            Self::Deceptive(TrickKind::Domain) => "deceptive-domain",
+            Self::Deceptive(TrickKind::Fields) => "deceptive-fields",
             Self::Unknown => "unknown",
         }
     }
@@ -60,6 +68,10 @@ impl Against {
             Self::Dkim => Refusal::DkimFailed,
             Self::DmarcReject | Self::DmarcQuarantine | Self::AuthorRule => Refusal::DmarcFailed,
             Self::NoAuthor => Refusal::NoAuthor,
+            Self::Deceptive(TrickKind::Fields) => Refusal::DeceptiveFields,
+            Self::Deceptive(TrickKind::Author | TrickKind::Name | TrickKind::Domain) => {
+                Refusal::DeceptiveAuthor
+            }
             Self::Unknown => Refusal::PolicyUnavailable,
         }
     }
@@ -81,8 +93,39 @@ impl Treatment {
 }
 
 impl Policy {
-    /// What the rules say of a message.
+    /// What the rules say of a message. What may deceive its reader counts whatever proves whom it is from: that is what deceives.
     pub fn treatment(&self, verdict: &Verdict, rules: &Authentication) -> Treatment {
+        let treatment = self.by_identity(verdict, rules);
+        let tricks = self.tricks(verdict);
+        if tricks.is_empty() || (verdict.dmarc.result != DmarcResult::Pass && is_vouched_for(verdict, rules))
+        {
+            return treatment;
+        }
+        let kinds = [TrickKind::Author, TrickKind::Name, TrickKind::Domain, TrickKind::Fields];
+        let found = kinds.into_iter().filter(|kind| tricks.has(*kind));
+        found.fold(treatment, |strictest, kind| {
+            let action = trick_action(kind, rules);
+            let is_stricter = rank(action) > rank(strictest.action);
+            if is_stricter {
+                Treatment { action, against: Some(Against::Deceptive(kind)) }
+            } else {
+                strictest
+            }
+        })
+    }
+
+    /// What may deceive the reader of a message: what was noted of it, and whether its author's domain looks like one that is known here.
+    pub fn tricks(&self, verdict: &Verdict) -> Tricks {
+        let mut tricks = verdict.tricks;
+        if let Author::Domain(author) = &verdict.dmarc.author
+            && self.known.is_imitated_by(author)
+        {
+            tricks.insert(Trick::LooksLikeKnown);
+        }
+        tricks
+    }
+
+    fn by_identity(&self, verdict: &Verdict, rules: &Authentication) -> Treatment {
         let Author::Domain(author) = &verdict.dmarc.author else { return treatment(verdict, rules) };
         let own = self.authors.iter().find(|(domains, _)| domains.contains(author.as_str()));
         match (own, verdict.dmarc.result) {
@@ -94,6 +137,27 @@ impl Policy {
             }
             (Some(_) | None, _) => treatment(verdict, rules),
         }
+    }
+}
+
+/// Our own domains, and those of authors whom a rule is for: readers know them.
+pub(crate) fn known(config: &Config) -> KnownDomains {
+    let patterns = config.author_rules.iter().flat_map(|rule| &rule.domains);
+    let named = patterns.filter_map(|pattern| match pattern {
+        DomainPattern::Exact(domain) | DomainPattern::Below(domain) => Some(domain),
+        DomainPattern::Any => None,
+    });
+    let own = config.domains.iter().map(|domain| &domain.name);
+    KnownDomains::new(own.chain(named).map(|domain| domain.as_str()))
+}
+
+/// What is done about a trick of this kind.
+pub const fn trick_action(kind: TrickKind, rules: &Authentication) -> AuthAction {
+    match kind {
+        TrickKind::Author => rules.deceptive_author,
+        TrickKind::Name => rules.deceptive_name,
+        TrickKind::Domain => rules.deceptive_domain,
+        TrickKind::Fields => rules.deceptive_fields,
     }
 }
 
@@ -226,6 +290,7 @@ mod test {
             },
             arc: ArcChain { result: ArcResult::None, reason: None, sets: Vec::new() },
             flaw: None,
+            tricks: trust::Tricks::NONE,
         }
     }
 

@@ -25,6 +25,7 @@ use std::{
 use config::{Config, DomainKind};
 use mail::{Address, Domain, ForwardPath, ReversePath};
 use smtp::{Refusal, Role, Verdict};
+use trust::KnownDomains;
 
 use crate::{
     etrn::Askers,
@@ -32,7 +33,7 @@ use crate::{
 };
 
 pub use admission::{Connections, Listing, Lists, Pace, Turned};
-pub use authenticity::{Against, Treatment, is_vouched_for};
+pub use authenticity::{Against, Treatment, is_vouched_for, trick_action};
 pub use content::{Completion, Presence};
 pub use etrn::Asker;
 pub use greylisting::{Excuses, Newcomer, Treat};
@@ -60,6 +61,8 @@ pub struct Policy {
     keys: Vec<signing::Rule>,
     /// What becomes of mail of some authors that does not pass DMARC.
     authors: Vec<(names::Domains, config::AuthAction)>,
+    /// Domains that others are not to be taken for.
+    known: KnownDomains,
 }
 
 /// Whether the client is one of ours.
@@ -127,6 +130,7 @@ impl Policy {
                 .iter()
                 .map(|rule| (names::Domains::new(&rule.domains), rule.not_passed))
                 .collect(),
+            known: authenticity::known(config),
         }
     }
 

@@ -8,14 +8,15 @@ use std::{net::IpAddr, ops::Range, rc::Rc};
 use bytes::Bytes;
 use config::{AuthAction, Authentication};
 use mail::{Envelope, QueueId, ReversePath, TenantId};
-use policy::{Listing, Signable, Standing, Treatment};
+use policy::{Against, Listing, Signable, Standing, Treatment, trick_action};
 use smtp::{Refusal, Role};
 use trust::{
     ArcResult, Author, BodyLength, Case, Client, Digest, Digester, DkimResult, DmarcResult, Judged, Limits,
-    Sha1Signatures, Signer, SpfResult, Verdict, authentication_results, received_spf,
+    Sha1Signatures, Signer, SpfResult, Trick, TrickKind, Tricks, Verdict, WARNING, authentication_results,
+    received_spf,
 };
 use watch::{
-    AuthResult, AuthTreatment, Counted as _,
+    AuthResult, AuthTreatment, Counted as _, Deception,
     events::{Doubted, Unsigned},
 };
 
@@ -172,7 +173,10 @@ async fn verify(
     }
     verdict.dkim.iter().for_each(|dkim| metrics.dkim.of(dkim_result(dkim.result)).one());
     metrics.treatments.of(treatment_label(treatment.action)).one();
-    tell(id, rules, case.client(), &verdict, results, treatment);
+    let tricks = settings.policy.tricks(&verdict);
+    let kinds = DECEPTIONS.iter().filter(|(kind, _)| tricks.has(*kind));
+    kinds.for_each(|(_, label)| metrics.deceptions.of(*label).one());
+    tell(id, rules, case.client(), &verdict, results, (treatment, tricks));
     if let Some(limits) = settings.dmarc_reports {
         dmarc_rows::count(shard, limits, rules, case.client(), &verdict, treatment);
     }
@@ -184,9 +188,8 @@ async fn verify(
         return Err(refusal);
     }
     let mut fields = Vec::with_capacity(1024);
-    if let (AuthAction::Tag | AuthAction::Quarantine, Some(against)) = (treatment.action, treatment.against) {
-        let warning = format!("X-Authentication-Warning: {receiver}: {}\r\n", against.label());
-        fields.extend_from_slice(warning.as_bytes());
+    if let AuthAction::Tag | AuthAction::Quarantine = treatment.action {
+        warn(&mut fields, receiver, treatment, tricks, rules);
     }
     if let Some(signer) = sealer(&settings, rules) {
         // Two signatures: others have their turn before.
@@ -215,6 +218,37 @@ async fn verify(
     Ok(Examined { fields, cut, hold, results: Some(results), author, signatures: None })
 }
 
+/// What is counted of each kind.
+const DECEPTIONS: [(TrickKind, Deception); 4] = [
+    (TrickKind::Author, Deception::Author),
+    (TrickKind::Name, Deception::Name),
+    (TrickKind::Domain, Deception::Domain),
+    (TrickKind::Fields, Deception::Fields),
+];
+
+/// Writes what speaks against a message, and all that may deceive its reader and that something is done about.
+fn warn(fields: &mut Vec<u8>, receiver: &str, treatment: Treatment, tricks: Tricks, rules: &Authentication) {
+    let mut line = |text: &str| {
+        fields.extend_from_slice(format!("{WARNING}: {receiver}: {text}\r\n").as_bytes());
+    };
+    match treatment.against {
+        Some(Against::Deceptive(_)) | None => {}
+        Some(against) => line(against.label()),
+    }
+    for (kind, _) in DECEPTIONS {
+        if tricks.has(kind) && trick_action(kind, rules) != AuthAction::Accept {
+            let told = told(tricks, |trick| trick.kind() == kind);
+            line(&format!("{} ({told})", Against::Deceptive(kind).label()));
+        }
+    }
+}
+
+/// Those of them that are asked for, in words.
+fn told(tricks: Tricks, is_asked_for: impl Fn(Trick) -> bool) -> String {
+    let words: Vec<_> = tricks.iter().filter(|trick| is_asked_for(*trick)).map(Trick::as_str).collect();
+    words.join(", ")
+}
+
 /// Tells of a message that something is done about.
 fn tell(
     id: QueueId,
@@ -222,12 +256,24 @@ fn tell(
     client: &Client,
     verdict: &Verdict,
     results: Results,
-    treatment: Treatment,
+    (treatment, tricks): (Treatment, Tricks),
 ) {
     let Some(against) = treatment.against.filter(|_| Doubted::enabled()) else { return };
     let author = match &verdict.dmarc.author {
         Author::Domain(domain) => Some(domain.as_str()),
         Author::Missing | Author::Several => None,
+    };
+    let tricks = match against {
+        Against::Deceptive(kind) => Some(told(tricks, |trick| trick.kind() == kind)),
+        Against::SpfFail
+        | Against::SpfSoftFail
+        | Against::SpfPermError
+        | Against::Dkim
+        | Against::DmarcReject
+        | Against::DmarcQuarantine
+        | Against::AuthorRule
+        | Against::NoAuthor
+        | Against::Unknown => None,
     };
     Doubted {
         id: &id,
@@ -235,6 +281,7 @@ fn tell(
         from: client.mail_from.address().map_or("", |address| address.as_str()),
         author,
         against: against.label(),
+        tricks: tricks.as_deref(),
         action: treatment_label(treatment.action).label(),
         dry_run: if rules.dry_run { "yes" } else { "no" },
         spf: results.spf.label(),

@@ -1,7 +1,7 @@
 //! What was verified of a message, as the report to its author's domain has it (RFC 9990; docs/authentication.md).
 
 use config::{AuthAction, Authentication, DmarcReports};
-use policy::Treatment;
+use policy::{Against, Treatment};
 use report::dmarc::{
     AuthResult, Destination, Disposition, Limits, Mode, Override, Policy, Published, Reason, Row, Signature,
     Spf,
@@ -20,6 +20,9 @@ const ADDRESSES_MAX: usize = 5;
 const FAILURE_OPTIONS_MAX: usize = 7;
 /// Signatures of one row (RFC 9990 §3.1.3 has at most 100).
 const SIGNATURES_MAX: usize = 20;
+
+/// Why mail was taken that was to be refused.
+const NOTHING_IS_DONE: &str = "nothing is done about such mail";
 
 /// Within which bounds mail is counted, where it is.
 pub(crate) fn limits(reports: &DmarcReports) -> Option<Limits> {
@@ -193,8 +196,10 @@ fn outcome(
     } else if disposition != requested {
         let words = match treatment.against {
             _ if rules.dry_run => "nothing is done about any mail yet",
+            // A warning about something else is no answer to what the domain asked for.
+            Some(Against::Deceptive(_)) if treatment.action == AuthAction::Tag => NOTHING_IS_DONE,
             Some(against) => against.label(),
-            None => "nothing is done about such mail",
+            None => NOTHING_IS_DONE,
         };
         reasons.push(reason(Override::LocalPolicy, words));
     }
@@ -267,6 +272,7 @@ mod test {
             },
             arc: ArcChain { result: ArcResult::None, reason: None, sets: Vec::new() },
             flaw: None,
+            tricks: trust::Tricks::NONE,
         }
     }
 

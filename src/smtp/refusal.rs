@@ -162,6 +162,10 @@ refusals! {
     DmarcFailed = "dmarc_failed",
     /// The message has no author, or authors of several domains.
     NoAuthor = "no_author",
+    /// Who the message is from can be read in several ways, or looks like somebody else.
+    DeceptiveAuthor = "deceptive_author",
+    /// The header section can be read in several ways.
+    DeceptiveFields = "deceptive_fields",
     /// SPF, DKIM or DMARC speak against the message, and such mail is not taken at the first time.
     AuthenticationDeferred = "authentication_deferred",
     /// The client, or a name that it goes by, is on lists of the DNS, and their weights are enough to refuse it.

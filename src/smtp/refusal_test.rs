@@ -233,6 +233,12 @@ fn advice(refusal: Refusal) -> &'static str {
             "if it is a mail server of use, have it taken off, or allow it; see `[strangers]` and `[[dns-list]]`"
         }
         Refusal::NoAuthor => "name one author in From",
+        Refusal::DeceptiveAuthor => {
+            "write From plainly; the log says what is wrong; or see `[authentication]`"
+        }
+        Refusal::DeceptiveFields => {
+            "mend the header section; the log says what is wrong; or see `[authentication]`"
+        }
         Refusal::AuthenticationDeferred => "as for what is refused; see `[authentication]`",
         Refusal::PolicyUnavailable => "see that DNS and the filters answer",
         Refusal::RateLimited => "nothing, or raise the rate",

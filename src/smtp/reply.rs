@@ -350,6 +350,8 @@ impl Refusal {
             Self::DkimFailed => (550, Status(5, 7, 20), "DKIM: no signature is good"),
             // "Multiple authentication checks failed" (RFC 7372 §3.3): neither SPF nor a signature stands by the author.
             Self::DmarcFailed => (550, Status(5, 7, 26), "DMARC: refused as the author's domain asks"),
+            Self::DeceptiveAuthor => (550, Status(5, 7, 1), "From can be taken for that of somebody else"),
+            Self::DeceptiveFields => (550, Status(5, 7, 1), "header section can be read in several ways"),
             Self::NoAuthor => (550, Status(5, 7, 1), "From has no author, or authors of several domains"),
             Self::AuthenticationDeferred => {
                 (451, Status(4, 7, 1), "cannot tell that this is from its sender, try again later")

@@ -13,7 +13,8 @@ use dns::{Answer, Question};
 use mail::{ReversePath, Timestamp};
 
 use crate::{
-    ArcChain, Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, Spf, SpfIdentity, arc, dkim, dmarc,
+    ArcChain, Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, Spf, SpfIdentity, Tricks, arc, deception,
+    dkim, dmarc,
     facts::{Facts, Round},
     iprev, spf,
 };
@@ -64,6 +65,8 @@ pub struct Verdict {
     pub dmarc: Dmarc,
     /// What makes it impossible to say what was signed, if anything does.
     pub flaw: Option<Reason>,
+    /// What may deceive its reader.
+    pub tricks: Tricks,
 }
 
 /// One message before the judge.
@@ -130,7 +133,8 @@ impl Case {
                 (Round::Ask(questions), ..) => return Judged::Missing(questions),
                 (Round::Complete, Some(envelope), (Some(dkim), Some(arc), Some(dmarc))) => {
                     let (dkim, arc, dmarc) = (dkim.clone(), arc.clone(), dmarc.clone());
-                    return Judged::Known(Verdict { envelope, dkim, arc, dmarc, flaw: digest.flaw() });
+                    let (flaw, tricks) = (digest.flaw(), deception::tricks(digest, &dkim));
+                    return Judged::Known(Verdict { envelope, dkim, arc, dmarc, flaw, tricks });
                 }
                 (Round::Again | Round::Complete, ..) => {}
             }

@@ -248,6 +248,11 @@ impl SignatureField {
         let signature = self.signature.as_ref().ok()?;
         Some((Canonicalization::of(signature.cb), signature.a.into()))
     }
+
+    /// The names of the fields that it covers (`h=`), one for each field; none when it cannot be read.
+    pub(crate) fn signed(&self) -> Option<&[String]> {
+        Some(&self.signature.as_ref().ok()?.h)
+    }
 }
 
 /// Reads the signatures of a message, first to last.

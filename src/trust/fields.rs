@@ -35,6 +35,11 @@ impl Field {
         self.start..self.end
     }
 
+    /// Whether something stands between the name and the colon.
+    pub(crate) const fn has_space_before_colon(&self) -> bool {
+        self.name_end + 1 < self.value
+    }
+
     /// Whether it has that name; case is of no matter (RFC 5322 §1.2.2).
     pub(crate) fn is(&self, header: &[u8], name: &str) -> bool {
         self.name(header).eq_ignore_ascii_case(name.as_bytes())

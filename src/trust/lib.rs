@@ -9,17 +9,22 @@
 
 mod arc;
 mod case;
+mod deception;
 mod destination;
 mod digest;
 mod dkim;
 mod dmarc;
+mod encoded;
 mod facts;
 mod fields;
 mod iprev;
 mod judge;
 mod keys;
+mod known;
 mod limits;
 mod lists;
+mod lookalike;
+mod mailboxes;
 mod results;
 mod sign;
 mod spf;
@@ -30,6 +35,7 @@ mod zone;
 
 pub use arc::{ArcChain, ArcDmarc, ArcReason, ArcResult, ArcSet, AuthorSigned};
 pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
+pub use deception::{Trick, TrickKind, Tricks};
 pub use destination::{Consent, DestinationCase, ReportKind};
 pub use digest::{Canonicalization, Digest, Digester};
 pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason};
@@ -39,8 +45,9 @@ pub use dmarc::{
 pub use iprev::{AddressCase, Iprev, IprevResult};
 pub use judge::Judge;
 pub use keys::{KeyKind, NoKey, new_key, record};
+pub use known::KnownDomains;
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use lists::{DnsList, ListFindings, ListHit, ListInquiry, ListSubject, ListWord, Sought, list_inquiries};
-pub use results::{authentication_results, received_spf};
+pub use results::{WARNING, authentication_results, received_spf};
 pub use sign::{Key, KeyError, SignError, Signer, SignerError, SignerOptions};
 pub use spf::{Spf, SpfIdentity, SpfProblem, SpfResult};

@@ -10,6 +10,9 @@ use crate::{
     SpfIdentity, SpfResult, Verdict, fields::Field,
 };
 
+/// The field that says what speaks against a message, after our name.
+pub const WARNING: &str = "X-Authentication-Warning";
+
 /// Where a line is folded if it can be (RFC 5322 §2.1.1).
 const LINE_LEN: usize = 78;
 /// Longer values of peers are cut.
@@ -96,6 +99,8 @@ pub(crate) fn is_ours(header: &[u8], field: &Field, authserv_id: &str) -> bool {
             let mut pairs = plain.split([';', ' ', '\t', '\r', '\n']).filter_map(|pair| pair.split_once('='));
             pairs.any(|(key, value)| key.eq_ignore_ascii_case("receiver") && is_us(&unquoted(value)))
         })
+    } else if field.is(header, WARNING) {
+        text.split_once(':').is_some_and(|(name, _)| is_us(name.trim()))
     } else {
         false
     }

@@ -64,6 +64,7 @@ fn verdict() -> Verdict {
         },
         arc: crate::ArcChain::NONE,
         flaw: None,
+        tricks: crate::Tricks::NONE,
     }
 }
 

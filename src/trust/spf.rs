@@ -12,6 +12,8 @@ mod macros;
 mod record;
 
 #[cfg(test)]
+mod rules_test;
+#[cfg(test)]
 mod suite_test;
 
 pub(crate) use check::{Question, check};

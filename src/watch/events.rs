@@ -216,8 +216,10 @@ events! {
         from: &'a str,
         /// The domain of its author, when it has one.
         author: Option<&'a str>,
-        /// What speaks against it: spf-fail, spf-softfail, spf-permerror, dkim-fail, dmarc-reject, dmarc-quarantine, no-author, unknown.
+        /// What speaks against it: spf-fail, spf-softfail, spf-permerror, dkim-fail, dmarc-reject, dmarc-quarantine, author-rule, no-author, deceptive-author, deceptive-name, deceptive-domain, deceptive-fields, unknown.
         against: &'a str,
+        /// What may deceive, where that is what speaks against it.
+        tricks: Option<&'a str>,
         /// What is done: tag, quarantine, defer, refuse.
         action: &'a str,
         /// Whether that is only said (`authentication.dry-run`): yes or no.

@@ -70,6 +70,8 @@ pub struct Inbound {
     pub dmarc_counted: Family<DmarcCounted>,
     /// Messages that failed, and were not handed over to be told of.
     pub dmarc_failures_dropped: Counter,
+    /// Messages that may deceive.
+    pub deceptions: Family<Deception>,
     /// What was done about messages that were looked at.
     pub treatments: Family<AuthTreatment>,
     /// How long it took to find out, waiting for the DNS included.
@@ -540,6 +542,20 @@ labels! {
 }
 
 labels! {
+    /// What about a message may deceive its reader.
+    Deception {
+        /// How its author is written.
+        Author => "author",
+        /// The name beside the author's address.
+        Name => "name",
+        /// The author's domain.
+        Domain => "domain",
+        /// Other fields.
+        Fields => "fields",
+    }
+}
+
+labels! {
     /// What was done about a message that was looked at.
     AuthTreatment {
         /// It was taken.
@@ -811,6 +827,7 @@ impl ShardMetrics {
                 }),
                 dmarc_counted: Family::new(|v: DmarcCounted| b.counter(&n::DMARC_COUNTED, &[v.label()])),
                 dmarc_failures_dropped: b.counter(&n::DMARC_FAILURES_DROPPED, &[]),
+                deceptions: Family::new(|v: Deception| b.counter(&n::DECEPTIONS, &[v.label()])),
                 treatments: Family::new(|v: AuthTreatment| {
                     b.counter(&n::AUTHENTICATION_ACTIONS, &[v.label()])
                 }),

@@ -140,6 +140,8 @@ list! {
         "Results of SPF, DKIM (each signature), ARC and DMARC for messages of strangers";
     AUTHENTICATION_ACTIONS: "ringpost_authentication_actions_total", Kind::Counter, Count, ["shard", "action"],
         "Messages of strangers that were looked at, by what was done about them";
+    DECEPTIONS: "ringpost_deceptive_messages_total", Kind::Counter, Count, ["shard", "kind"],
+        "Messages of strangers that may deceive their readers, by what about them may";
     DMARC_COUNTED: "ringpost_dmarc_counted_total", Kind::Counter, Count, ["shard", "result"],
         "Messages counted for DMARC reports to domains, and such that found no room in one (untold)";
     DMARC_FAILURES_DROPPED: "ringpost_dmarc_failures_dropped_total", Kind::Counter, Count, ["shard"],

@@ -266,7 +266,7 @@ impl House {
         format!("{PROXIED}{spill}{dns}{}{}", self::rules(rules), self.more)
     }
 
-    fn change(&self, rules: &str) {
+    pub(crate) fn change(&self, rules: &str) {
         self.server.configure(&self.configuration(rules));
         assert_eq!(self.server.reload()["event"], "reloaded");
     }
