@@ -301,6 +301,11 @@ impl Resolver {
         Asked::Waiting
     }
 
+    /// What is remembered of a question is not: the next answer is asked for. An answer of the table stays.
+    pub fn forget_answer(&mut self, question: &Question) {
+        self.cache.remove(question);
+    }
+
     /// Nobody waits under this number any more. The answer, when it comes, is kept all the same.
     pub fn forget(&mut self, question: &Question, waiter: Waiter) {
         if let Some(in_flight) = self.questions.get_mut(question) {

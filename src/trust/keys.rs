@@ -12,7 +12,7 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use crate::{Algorithm, KeyError};
 
 /// What a new key is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyKind {
     /// RSA with 2048 bits: what everybody verifies.
     Rsa2048,
@@ -26,6 +26,20 @@ pub enum KeyKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key can be made")]
 pub struct NoKey;
+
+impl KeyKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rsa2048, Self::Rsa4096, Self::Ed25519];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rsa2048",
+            Self::Rsa4096 => "rsa4096",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+}
 
 /// Makes a private key, in PEM.
 ///

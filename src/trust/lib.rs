@@ -21,6 +21,8 @@ mod keys;
 mod limits;
 mod lists;
 mod results;
+mod rotation;
+mod rotations;
 mod sign;
 mod spf;
 mod tags;
@@ -42,5 +44,9 @@ pub use keys::{KeyKind, NoKey, new_key, record};
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use lists::{DnsList, ListFindings, ListHit, ListInquiry, ListSubject, ListWord, Sought, list_inquiries};
 pub use results::{authentication_results, received_spf};
+pub use rotation::{
+    Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules, Round, Seen,
+};
+pub use rotations::{NoRotations, Rotations};
 pub use sign::{Key, KeyError, SignError, Signer, SignerError, SignerOptions};
 pub use spf::{Spf, SpfIdentity, SpfProblem, SpfResult};
