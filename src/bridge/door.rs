@@ -257,6 +257,14 @@ impl Door {
         self.ask(0, |reply| Request::Ask(question, reply)).await
     }
 
+    /// What the DNS says now, as a shard asks it, and not what it remembers.
+    ///
+    /// # Errors
+    /// [`AskError`] when the shard does not answer.
+    pub async fn resolve_anew(&self, question: Question) -> Result<Arc<Answer>, AskError> {
+        self.ask(0, |reply| Request::AskAnew(question, reply)).await
+    }
+
     /// How each shard is; a shard that does not answer says so in its place.
     pub async fn health(&self) -> Vec<Result<ShardHealth, AskError>> {
         self.answers(Request::Health).await

@@ -45,6 +45,8 @@ pub enum Request {
     DmarcResults(Reply<report::dmarc::Tally>),
     /// Ask the DNS.
     Ask(Question, Reply<Arc<Answer>>),
+    /// Ask the DNS, and not what is remembered of it.
+    AskAnew(Question, Reply<Arc<Answer>>),
     /// How the shard is.
     Health(Reply<ShardHealth>),
     /// Take the configuration of this generation from where it is published; answer with the queued mail that it leaves

@@ -139,7 +139,8 @@ impl Config {
             let at = |name: &str| format!("{key}.{name}");
             if dkim.rotate.is_none() {
                 if dkim.key.as_os_str().is_empty() {
-                    let remedy = "name the file of the private key; or have keys made and renewed: rotate = \"90d\"";
+                    let remedy =
+                        "name the file of the private key; or have keys made and renewed: rotate = \"90d\"";
                     reader.missing(&key, "key = \"key.pem\"", remedy);
                 }
                 if dkim.publish.is_some() {
@@ -189,7 +190,9 @@ impl Config {
                     let within = |zone: &Domain, domain: &Domain| {
                         let (zone, domain) = (zone.as_str(), domain.as_str());
                         domain.eq_ignore_ascii_case(zone)
-                            || domain.to_ascii_lowercase().ends_with(&format!(".{}", zone.to_ascii_lowercase()))
+                            || domain
+                                .to_ascii_lowercase()
+                                .ends_with(&format!(".{}", zone.to_ascii_lowercase()))
                     };
                     if let (Some(zone), Some(domain)) = (&provider.zone, &dkim.domain)
                         && !within(zone, domain)
@@ -206,7 +209,11 @@ impl Config {
             match provider.kind {
                 DnsProviderKind::Rfc2136 => {
                     if provider.server.is_none() {
-                        reader.missing(&key, "server = \"192.0.2.53:53\"", "say where the server of the zone is");
+                        reader.missing(
+                            &key,
+                            "server = \"192.0.2.53:53\"",
+                            "say where the server of the zone is",
+                        );
                     }
                     if provider.tsig_name.is_some() != provider.secret_file.is_some() {
                         let problem = "a secret has a name and a file".into();
@@ -231,7 +238,9 @@ impl Config {
     /// What is less than it should be, where keys are renewed.
     pub(crate) fn rotation_warnings(&self) -> Vec<(String, String)> {
         let mut warnings = Vec::new();
-        if self.dkim.iter().any(|dkim| dkim.rotate.is_some()) && self.dkim_rotation.retire < self.queue.give_up {
+        if self.dkim.iter().any(|dkim| dkim.rotate.is_some())
+            && self.dkim_rotation.retire < self.queue.give_up
+        {
             let text = format!(
                 "mail waits up to {} in the queue (`queue.give-up`), and cannot be verified when the record of its key is gone \
                  after {}",
@@ -241,5 +250,102 @@ impl Config {
             warnings.push(("dkim-rotation.retire".to_owned(), text));
         }
         warnings
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::Source;
+
+    const REST: &str = "[[listener]]\nname = \"smtp\"\naddress = [\"127.0.0.1:25\"]\ntls = \"none\"\n";
+
+    fn read(dkim: &str, more: &str) -> Result<Config, String> {
+        let text = format!("[[dkim]]\nname = \"d\"\ndomain = \"example.org\"\n{dkim}\n{more}\n{REST}");
+        Config::from_sources(&[Source { file: "/etc/ringpost/a.toml".into(), text }])
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }
+
+    const PROVIDER: &str = "[[dns-provider]]\nname = \"ns\"\nserver = \"192.0.2.53:53\"";
+
+    #[test]
+    fn rotations_good_and_bad() {
+        let good = "selector = \"rp-{date}-{algorithm}\"\nrotate = \"90d\"\nalgorithms = [\"rsa2048\", \"ed25519\"]\npublish = \"NS\"";
+        let config = read(good, PROVIDER).unwrap();
+        // What is not named is no path, and the folder of the configuration is none of them.
+        assert!(config.paths().iter().all(|path| path.file_name().is_some() && !path.ends_with("ringpost")));
+        let of = |day, number| config.dkim[0].selector_of(DkimAlgorithm::Ed25519, day, number);
+        assert_eq!(
+            (of(20_261_129, 1), of(20_261_129, 12)),
+            ("rp-20261129-ed25519".into(), "rp-20261129-ed25519-12".into())
+        );
+        assert!(config.dns_provider("Ns").is_some());
+        for (dkim, more, said) in [
+            ("selector = \"s\"", "", "have keys made and renewed"),
+            (
+                "selector = \"s\"\nkey = \"k\"\npublish = \"ns\"",
+                PROVIDER,
+                "a key of a file is published by hand",
+            ),
+            ("selector = \"s-{date}\"\nkey = \"k\"\nrotate = \"90d\"", "", "this is one of yours"),
+            ("selector = \"s\"\nrotate = \"90d\"", "", "all keys would be published at \"s\""),
+            ("selector = \"{date} x\"\nrotate = \"90d\"", "", "would be no part of a domain name"),
+            ("selector = \"{date}..x\"\nrotate = \"90d\"", "", "would be no part of a domain name"),
+            ("selector = \"{date}\"\nrotate = \"90d\"\nalgorithms = []", "", "say what its keys are of"),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"\nalgorithms = [\"rsa2048\", \"rsa2048\"]",
+                "",
+                "is named twice",
+            ),
+            ("selector = \"{date}\"\nrotate = \"90d\"\nalgorithms = [\"dsa\"]", "", "\"rsa4096\""),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"\npublish = \"other\"",
+                PROVIDER,
+                "there is no `[[dns-provider]]`",
+            ),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"\npublish = \"ns\"",
+                "[[dns-provider]]\nname = \"ns\"\nserver = \"192.0.2.53:53\"\nzone = \"example.com\"",
+                "is not in example.com",
+            ),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"",
+                "[[dns-provider]]\nname = \"ns\"",
+                "say where the server of the zone is",
+            ),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"",
+                "[[dns-provider]]\nname = \"ns\"\nserver = \"192.0.2.53:53\"\ntsig-name = \"k\"",
+                "a secret has a name and a file",
+            ),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"",
+                "[[dns-provider]]\nname = \"cf\"\nkind = \"cloudflare\"",
+                "a token that may edit the zone",
+            ),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"",
+                "[[dns-provider]]\nname = \"cf\"\nkind = \"cloudflare\"\nsecret-file = \"t\"\nurl = \"http://192.0.2.1/\"",
+                "in clear",
+            ),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"",
+                "[[dkim]]\nname = \"e\"\ndomain = \"example.org\"\nselector = \"{date}\"\nrotate = \"90d\"",
+                "at the same selectors",
+            ),
+        ] {
+            let errors = read(dkim, more).expect_err(said);
+            assert!(errors.contains(said) && errors.lines().count() <= 2, "{said}: {errors}");
+        }
+    }
+
+    #[test]
+    fn records_stay_as_long_as_mail_waits() {
+        let warned = |more: &str| {
+            let config = read("selector = \"{date}\"\nrotate = \"90d\"", more).unwrap();
+            config.rotation_warnings().len()
+        };
+        assert_eq!(warned(""), 0);
+        assert_eq!(warned("[dkim-rotation]\nretire = \"1d\""), 1);
     }
 }

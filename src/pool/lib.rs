@@ -16,6 +16,7 @@ mod https;
 mod listen;
 mod policies;
 mod programs;
+mod rotation;
 mod services;
 mod strangers;
 mod suppression;
@@ -63,6 +64,7 @@ pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
+pub use rotation::{KeyRotation, RotationSettings, SigningRequest};
 pub use strangers::{StrangersKeeper, keep_strangers};
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
@@ -378,6 +380,17 @@ impl Handle {
         counts: DmarcCounts,
     ) {
         self.runtime.spawn(daily::run(door, reporting, now, counts));
+    }
+
+    /// Renews keys for DKIM; `signing` sees to it that all cores sign with them.
+    pub fn rotate_keys(
+        &self,
+        rotation: KeyRotation,
+        door: Door,
+        fetching: Arc<ArcSwap<PolicyFetching>>,
+        signing: mpsc::Sender<SigningRequest>,
+    ) {
+        self.runtime.spawn(rotation::run(rotation, door, fetching, signing));
     }
 
     /// To start tasks from other threads.

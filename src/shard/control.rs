@@ -97,6 +97,11 @@ pub(crate) async fn answer(
                 let asked = shard.resolve.ask(&question);
                 ring::spawn(async move { reply.send(asked.await) });
             }
+            Request::AskAnew(question, reply) => {
+                shard.resolve.forget_answer(&question);
+                let asked = shard.resolve.ask(&question);
+                ring::spawn(async move { reply.send(asked.await) });
+            }
             Request::Health(reply) => reply.send(health(&shard)),
             Request::Reload(_, reply) => {
                 shard.reload(Settings::new(&snapshot.load()));

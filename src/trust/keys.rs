@@ -1,5 +1,7 @@
 //! Keys for DKIM: made, and told to the world (RFC 6376 §3.6.1, RFC 8463 §4.1).
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::{
     encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der},
     rand::SystemRandom,
@@ -86,6 +88,18 @@ pub fn record(pem: &str) -> Result<String, KeyError> {
     let pair = pair.map_err(|_| KeyError::Unusable)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| KeyError::Unusable)?;
     Ok(text(Algorithm::RsaSha256, public.as_ref()))
+}
+
+/// A record as a zone file has it (RFC 1035 §5.1): in strings of 255 octets at most, which are joined without anything between them
+/// (RFC 6376 §3.6.2.2).
+pub fn zone_line(name: &str, record: &str) -> String {
+    const STRING_MAX: usize = 255;
+    let mut line = format!("{name}. IN TXT (");
+    for string in record.as_bytes().chunks(STRING_MAX) {
+        // Writing to a String does not fail.
+        let _ = write!(line, "\n    \"{}\"", String::from_utf8_lossy(string));
+    }
+    line + "\n)\n"
 }
 
 fn text(algorithm: Algorithm, public: &[u8]) -> String {

@@ -40,12 +40,13 @@ pub use dmarc::{
 };
 pub use iprev::{AddressCase, Iprev, IprevResult};
 pub use judge::Judge;
-pub use keys::{KeyKind, NoKey, new_key, record};
+pub use keys::{KeyKind, NoKey, new_key, record, zone_line};
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use lists::{DnsList, ListFindings, ListHit, ListInquiry, ListSubject, ListWord, Sought, list_inquiries};
 pub use results::{authentication_results, received_spf};
 pub use rotation::{
-    Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules, Round, Seen,
+    Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules,
+    Round, Seen,
 };
 pub use rotations::{NoRotations, Rotations};
 pub use sign::{Key, KeyError, SignError, Signer, SignerError, SignerOptions};

@@ -396,13 +396,16 @@ impl Rotation {
         let is_coming = self.keys.iter().any(|key| key.phase.is_coming());
         !is_coming
             && self.keys.len() < KEYS_MAX
-            && self
-                .signing()
-                .is_none_or(|key| self.wished || now.saturating_since(key.since) >= rules.every)
+            && self.signing().is_none_or(|key| self.wished || now.saturating_since(key.since) >= rules.every)
     }
 
     /// Takes in what the DNS shows and that time has passed.
-    pub fn on_round(&mut self, rules: &RotationRules, round: &Round<'_>, name: impl Fn(u32, u32) -> Box<str>) {
+    pub fn on_round(
+        &mut self,
+        rules: &RotationRules,
+        round: &Round<'_>,
+        name: impl Fn(u32, u32) -> Box<str>,
+    ) {
         self.look(rules, round);
         self.switch(rules, round.now);
         self.retire(rules, round.now, self.signing().is_some_and(|key| key.seen == Seen::Right));
@@ -446,9 +449,10 @@ impl Rotation {
 
     fn switch(&mut self, rules: &RotationRules, now: Timestamp) {
         let right = |key: &RotatedKey| key.seen == Seen::Right;
-        let next = self.keys.iter().rposition(|key| {
-            key.phase == KeyPhase::Shown && right(key) && key.is_over(rules)
-        });
+        let next = self
+            .keys
+            .iter()
+            .rposition(|key| key.phase == KeyPhase::Shown && right(key) && key.is_over(rules));
         let next = match (next, self.signing()) {
             (None, Some(_)) => return,
             // Nothing signs any more: one that did, and whose record still stands, does again.
@@ -464,7 +468,8 @@ impl Rotation {
 
     fn retire(&mut self, rules: &RotationRules, now: Timestamp, has_heir: bool) {
         for key in &mut self.keys {
-            if key.phase == KeyPhase::Retiring && key.is_over(rules) && has_heir && key.seen != Seen::Unknown {
+            if key.phase == KeyPhase::Retiring && key.is_over(rules) && has_heir && key.seen != Seen::Unknown
+            {
                 key.go(if rules.revoke.is_some() { KeyPhase::Revoking } else { KeyPhase::Leaving }, now);
             }
             // Who changes the DNS by hand is told, and is not waited for.
@@ -590,10 +595,14 @@ impl Rotation {
             .keys
             .iter()
             .filter_map(|key| match (key.phase, &key.seen) {
-                (phase, Seen::Absent | Seen::Other(_)) if phase.is_needed() => Some(Concern::Unpublished(key)),
+                (phase, Seen::Absent | Seen::Other(_)) if phase.is_needed() => {
+                    Some(Concern::Unpublished(key))
+                }
                 (KeyPhase::Made | KeyPhase::Published, Seen::Other(_)) => Some(Concern::InTheWay(key)),
                 (KeyPhase::Published, _) if by_hand => Some(Concern::Publish(key)),
                 (KeyPhase::Revoked, seen) if by_hand && *seen != Seen::Right => Some(Concern::Revoke(key)),
+                // What we have taken away, and is there all the same, somebody else has put there, or written otherwise.
+                (KeyPhase::Leaving, Seen::Right) if key.done => Some(Concern::Withdraw(key)),
                 (KeyPhase::Leaving, _) if by_hand && !key.record.is_empty() => Some(Concern::Withdraw(key)),
                 (_, _) => None,
             })
@@ -615,7 +624,8 @@ fn same_record(text: &[u8], wanted: &str) -> bool {
         let tags = tags(text).ok()?;
         // "If specified [v=] MUST be the first tag in the record" (RFC 6376 §3.6.1).
         let first = tags.first().map(|(name, _)| name.to_vec());
-        let plain = |value: &[u8]| value.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
+        let plain =
+            |value: &[u8]| value.iter().copied().filter(|octet| !octet.is_ascii_whitespace()).collect();
         let tags: BTreeMap<Vec<u8>, Vec<u8>> =
             tags.into_iter().map(|(name, value)| (name.to_vec(), plain(value))).collect();
         Some((first, tags))

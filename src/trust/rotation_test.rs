@@ -149,7 +149,9 @@ impl World {
         match self.zone.get(selector) {
             _ if self.fails => Look::Unknown,
             // Our resolver remembers that there was none.
-            Some((_, since)) if self.real < since + ABSENCE / 2 => Look::Absent(Duration::from_secs(ABSENCE / 2)),
+            Some((_, since)) if self.real < since + ABSENCE / 2 => {
+                Look::Absent(Duration::from_secs(ABSENCE / 2))
+            }
             Some((text, _)) => {
                 self.was_seen.insert(selector.into());
                 Look::Texts(vec![text.as_bytes().into()])
@@ -176,7 +178,10 @@ impl World {
         }
         for old in &before.keys {
             let is_kept = self.rotation.keys.iter().any(|key| key.selector == old.selector);
-            assert!(is_kept || !self.zone.contains_key(&old.selector), "{old:?} is forgotten, and its record is there: {looks:?}");
+            assert!(
+                is_kept || !self.zone.contains_key(&old.selector),
+                "{old:?} is forgotten, and its record is there: {looks:?}"
+            );
         }
         let phases = |rotation: &Rotation| rotation.keys.iter().map(|key| key.phase).collect::<Vec<_>>();
         if phases(&before) != phases(&self.rotation) {
@@ -184,7 +189,12 @@ impl World {
         }
         self.step()?;
         self.persist();
-        for key in self.rotation.keys.iter().filter(|key| !before.keys.iter().any(|old| old.selector == key.selector)) {
+        for key in self
+            .rotation
+            .keys
+            .iter()
+            .filter(|key| !before.keys.iter().any(|old| old.selector == key.selector))
+        {
             assert!(self.begun.insert(key.selector.clone()), "{} is used twice", key.selector);
         }
         self.step()?;
@@ -216,8 +226,7 @@ impl World {
                     self.rotation.on_done(&key.selector, now);
                 }
                 Order::Revoke(key) => {
-                    self.forsake(&key.selector);
-                    self.zone.insert(key.selector.clone(), (REVOKED.into(), self.real));
+                    self.revoke(&key.selector);
                     self.step()?;
                     self.rotation.on_done(&key.selector, now);
                 }
@@ -243,6 +252,13 @@ impl World {
     fn publish(&mut self, selector: &str, record: &str) {
         assert_eq!(self.files.get(selector).map(|file| &**file), Some(record), "the private key comes first");
         self.zone.entry(selector.into()).or_insert((record.to_owned(), self.real));
+    }
+
+    fn revoke(&mut self, selector: &str) {
+        self.forsake(selector);
+        // That there is something there is known.
+        let since = self.zone.get(selector).map_or(self.real, |(_, since)| *since);
+        self.zone.insert(selector.into(), (REVOKED.into(), since));
     }
 
     /// Its record goes: nothing is under way that was signed with it.
@@ -279,10 +295,7 @@ impl World {
         let due: Vec<_> = self.by_hand.extract_if(.., |(at, ..)| *at <= self.real).collect();
         for (_, selector, text) in due {
             match text {
-                Some(text) if text == REVOKED => {
-                    self.forsake(&selector);
-                    self.zone.insert(selector, (text, self.real));
-                }
+                Some(text) if text == REVOKED => self.revoke(&selector),
                 Some(text) => drop(self.zone.entry(selector).or_insert((text, self.real))),
                 None => {
                     self.forsake(&selector);
@@ -335,7 +348,7 @@ fn year(seed: u64, publishing: Publishing, revoke: Option<u64>) -> World {
 
 #[test]
 fn a_year_of_kills_failures_and_jumps() {
-    for seed in 1..=20 {
+    for seed in 1..=8 {
         for publishing in [Publishing::Provider, Publishing::Hand] {
             for revoke in [None, Some(DAY)] {
                 let world = year(seed, publishing, revoke);
@@ -409,25 +422,23 @@ struct Desk {
 impl Desk {
     fn new(publishing: Publishing) -> Self {
         let now = Timestamp::from_secs(20_000 * DAY);
-        Self {
-            rotation: Rotation::default(),
-            rules: rules(publishing, None),
-            now,
-            shows: BTreeMap::new(),
-        }
+        Self { rotation: Rotation::default(), rules: rules(publishing, None), now, shows: BTreeMap::new() }
     }
 
     fn round(&mut self, seconds: u64) {
         self.now = self.now.saturating_add(Duration::from_secs(seconds));
         let (rules, now, elapsed) = (self.rules.clone(), self.now, Duration::from_secs(seconds));
         let sought = self.rotation.sought(&rules, now, name, |selector| selector == "rp-20241004-2");
-        let look = |selector: &Box<str>| self.shows.get(selector).cloned().unwrap_or(Look::Absent(Duration::ZERO));
+        let look =
+            |selector: &Box<str>| self.shows.get(selector).cloned().unwrap_or(Look::Absent(Duration::ZERO));
         let looks = sought.iter().map(|selector| (selector.clone(), look(selector))).collect();
         self.rotation.on_round(&rules, &Round { now, elapsed, in_force: true, looks: &looks }, name);
         let rotation = self.rotation.clone();
         for order in rotation.orders(rules.publishing) {
             match order {
-                Order::Make(selector) => self.rotation.on_made(selector, &format!("v=DKIM1; p={selector}"), now),
+                Order::Make(selector) => {
+                    self.rotation.on_made(selector, &format!("v=DKIM1; p={selector}"), now)
+                }
                 Order::Erase(selector) => self.rotation.on_erased(selector),
                 Order::Publish(_) | Order::Revoke(_) | Order::Withdraw(_) => {}
             }
@@ -492,7 +503,10 @@ fn a_record_that_is_not_there_any_more() {
     // Nobody knows: nothing is said, and nothing is done.
     desk.shows.insert(selector.clone(), Look::Unknown);
     desk.round(60);
-    assert_eq!((desk.rotation.concerns(Publishing::Provider), desk.rotation.orders(Publishing::Provider)), (vec![], vec![]));
+    assert_eq!(
+        (desk.rotation.concerns(Publishing::Provider), desk.rotation.orders(Publishing::Provider)),
+        (vec![], vec![])
+    );
     desk.shows.insert(selector.clone(), Look::Absent(Duration::ZERO));
     desk.round(60);
     assert!(matches!(desk.rotation.concerns(Publishing::Provider)[..], [Concern::Unpublished(_)]));
@@ -502,7 +516,9 @@ fn a_record_that_is_not_there_any_more() {
     desk.show(&selector, "v=DKIM1; p=abcd");
     desk.round(60);
     let concerns = desk.rotation.concerns(Publishing::Provider);
-    assert!(matches!(concerns[..], [Concern::Unpublished(key)] if key.seen == Seen::Other("v=DKIM1; p=abcd".into())));
+    assert!(
+        matches!(concerns[..], [Concern::Unpublished(key)] if key.seen == Seen::Other("v=DKIM1; p=abcd".into()))
+    );
     assert_eq!(desk.rotation.orders(Publishing::Provider), []);
     desk.shows.insert(selector, right);
     desk.round(60);
@@ -523,7 +539,10 @@ fn the_wait_begins_anew_when_the_record_goes() {
     desk.shows.insert(selector.clone(), right.clone());
     // What nobody has seen does not count.
     desk.round(HOUR);
-    assert_eq!((desk.phases(), desk.rotation.keys[0].waited), (vec![KeyPhase::Shown], Duration::from_secs(HOUR)));
+    assert_eq!(
+        (desk.phases(), desk.rotation.keys[0].waited),
+        (vec![KeyPhase::Shown], Duration::from_secs(HOUR))
+    );
     desk.shows.insert(selector.clone(), Look::Absent(Duration::from_secs(5 * HOUR)));
     desk.round(60);
     assert_eq!(desk.phases(), [KeyPhase::Published]);
@@ -590,7 +609,11 @@ fn records_that_are_the_same() {
         assert!(!same_record(other.as_bytes(), WANTED), "{other}");
     }
     assert!(same_record(b"v=DKIM1; p=", REVOKED) && same_record(b"v=DKIM1;p=;", REVOKED));
-    assert!(is_key(b"p=x") && !is_key(b"v=DKIM1; p=") && !is_key(b"v=spf1 p=x"), "{:?}", is_key(b"v=spf1 p=x"));
+    assert!(
+        is_key(b"p=x") && !is_key(b"v=DKIM1; p=") && !is_key(b"v=spf1 p=x"),
+        "{:?}",
+        is_key(b"v=spf1 p=x")
+    );
     let long = "\u{7f}é".repeat(2_000);
     assert!(shown(&[long.as_bytes().into()]).chars().count() <= 1_000);
 }

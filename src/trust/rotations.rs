@@ -161,7 +161,9 @@ mod test {
         for (at, _) in text.char_indices().skip(1).filter(|(at, _)| *at < text.len() - 1) {
             assert!(Rotations::from_text(&text[..at]).is_err(), "{}", &text[..at]);
         }
-        for bad in ["key ../x signing 1 2 3 - v", "key a unheard 1 2 3 - v", "key a signing 1 2", "what", "key"] {
+        for bad in
+            ["key ../x signing 1 2 3 - v", "key a unheard 1 2 3 - v", "key a signing 1 2", "what", "key"]
+        {
             let text = format!("{HEAD}\nrotation example.org rsa2048 1 1 - e\n{bad}\nend\n");
             assert_eq!(Rotations::from_text(&text), Err(NoRotations(3)), "{bad}");
         }
