@@ -54,7 +54,8 @@ section! {
     /// with it, and the old record goes when no mail is under way any more that was signed with it. `ringpost dkim status` says how far
     /// each is (docs/authentication.md).
     pub struct DkimRotation {
-        /// Where the private keys lie, readable for the server's user alone. Empty: `dkim` in the data directory.
+        /// Where the private keys lie, readable for the server's user alone. Empty: `dkim` in the data directory. Another has to be there and
+        /// to belong to the server's user, and a unit has to let it be written to (`ReadWritePaths=`).
         directory: Option<PathBuf> [Maybe<FilePath>; Restart] = None;
         /// How often the DNS is asked for the records of all keys.
         interval: Duration [Time<{ SECOND }, { DAY }>] = Duration::from_secs(300);

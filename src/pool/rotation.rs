@@ -99,6 +99,10 @@ impl RotationSettings {
         self.dkim.iter().any(|dkim| dkim.rotate.is_some())
     }
 
+    fn entries(&self) -> impl Iterator<Item = &str> {
+        self.dkim.iter().filter(|dkim| dkim.rotate.is_some()).map(|dkim| dkim.name.as_str())
+    }
+
     /// The rotations of an entry.
     pub fn ids(dkim: &Dkim) -> impl Iterator<Item = (RotationId, DkimAlgorithm)> + '_ {
         let domain = dkim.domain.as_ref().filter(|_| dkim.rotate.is_some()).and_then(asked);
@@ -122,6 +126,7 @@ impl RotationSettings {
 impl KeyRotation {
     /// Renews keys as these say, shows how far they are, and hears wishes.
     pub fn new(settings: RotationSettings, shown: Shown, clock: fn() -> Timestamp) -> Self {
+        shown.know(settings.entries());
         Self(Arc::new(Inner {
             settings: ArcSwap::from_pointee(settings),
             shown,
@@ -133,6 +138,7 @@ impl KeyRotation {
 
     /// Other settings are in force.
     pub fn configure(&self, settings: RotationSettings) {
+        self.0.shown.know(settings.entries());
         self.0.settings.store(Arc::new(settings));
         self.0.changed.store(true, Ordering::Relaxed);
         self.0.shown.wake();

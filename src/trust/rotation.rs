@@ -313,6 +313,9 @@ impl RotatedKey {
 
     /// Sees what the DNS shows, and goes on or back by it.
     fn on_look(&mut self, look: &Look, rules: &RotationRules, round: &Round<'_>) {
+        if self.phase.is_needed() {
+            self.done = false;
+        }
         let seen = self.judge(look);
         let before = std::mem::replace(&mut self.seen, seen);
         if let Look::Absent(ttl) = look
@@ -327,6 +330,12 @@ impl RotatedKey {
                 self.waited += round.elapsed;
                 if self.waited >= rules.settle.max(self.absence) {
                     self.go(KeyPhase::Made, round.now);
+                }
+            }
+            // Another server of ours has begun at the same name in the same moment, and was first. Who publishes by hand mends it.
+            (KeyPhase::Published, Seen::Other(_)) if rules.publishing == Publishing::Provider => {
+                if matches!(look, Look::Texts(texts) if texts.iter().any(|text| is_key(text))) {
+                    self.go(KeyPhase::Leaving, round.now);
                 }
             }
             (KeyPhase::Shown, Seen::Right) if before == Seen::Right => self.waited += round.elapsed,
@@ -569,7 +578,7 @@ impl Rotation {
             KeyPhase::Revoking => key.go(KeyPhase::Revoked, now),
             KeyPhase::Leaving => key.done = true,
             // Whether it shows is for the next round to see.
-            KeyPhase::Signing | KeyPhase::Retiring => key.seen = Seen::Unknown,
+            KeyPhase::Signing | KeyPhase::Retiring => key.done = true,
             KeyPhase::Begun | KeyPhase::Published | KeyPhase::Shown | KeyPhase::Revoked => {}
         }
     }

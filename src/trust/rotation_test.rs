@@ -491,8 +491,16 @@ fn what_is_in_the_way_is_told_and_left_alone() {
         "rp-20241004-3".into(),
         Look::Texts(vec![(*b"v=DKIM1; p=rp-20241004-3").into(), (*b"v=DKIM1; p=abcd").into()]),
     );
-    desk.round(DAY);
+    desk.rules.publishing = Publishing::Hand;
+    desk.round(60);
     assert_eq!(desk.phases(), [KeyPhase::Published], "two records are none");
+    assert!(matches!(desk.rotation.concerns(Publishing::Hand)[..], [Concern::InTheWay(_)]));
+    // Where nobody mends it, it is left to whoever has it, and the next name is tried.
+    desk.rules.publishing = Publishing::Provider;
+    desk.round(60);
+    assert_eq!(desk.phases(), [KeyPhase::Leaving]);
+    desk.round(60);
+    assert_eq!(&*desk.rotation.keys[0].selector, "rp-20241004-4");
 }
 
 #[test]
