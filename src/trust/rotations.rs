@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  ringpost-dkim-keys 1
-//!  rotation example.org rsa2048 20261129 1 - shop          domain · kind · day and number of the last name · + where a new key is wished for · entry
-//!  publisher ns                                            where a provider publishes
+//!  rotation example.org rsa2048 20261129 1 - shop      domain · kind · day and number of the last name ·
+//!                                                      + where a new key is wished for · entry
+//!  publisher ns                                        where a provider publishes
 //!  key rp-20261129-rsa2048 signing 1764387000000000 0 3600 - v=DKIM1; …
-//!                                                          selector · phase · since (µs) · waited (ms) · absence (s) · x where the
-//!                                                          private key is gone · record
+//!                                                      selector · phase · since (µs) · waited (ms) · absence (s) ·
+//!                                                      x where the private key is gone · record
 //!  end
 //! ```
 
