@@ -388,10 +388,9 @@ fn a_kill_at_each_step() {
         let end = world.real + 75 * DAY;
         let mut kill = kill;
         while world.real < end {
-            if let Some(at) = kill {
-                if let Some(left) = at.checked_sub(world.steps).filter(|left| *left < 40) {
-                    (world.fuse, kill) = (Some(left), None);
-                }
+            let left = kill.and_then(|at| at.checked_sub(world.steps)).filter(|left| *left < 40);
+            if left.is_some() {
+                (world.fuse, kill) = (left, None);
             }
             world.live();
             world.pass(INTERVAL);
@@ -429,8 +428,7 @@ impl Desk {
         self.now = self.now.saturating_add(Duration::from_secs(seconds));
         let (rules, now, elapsed) = (self.rules.clone(), self.now, Duration::from_secs(seconds));
         let sought = self.rotation.sought(&rules, now, name, |selector| selector == "rp-20241004-2");
-        let look =
-            |selector: &Box<str>| self.shows.get(selector).cloned().unwrap_or(Look::Absent(Duration::ZERO));
+        let look = |selector: &str| self.shows.get(selector).cloned().unwrap_or(Look::Absent(Duration::ZERO));
         let looks = sought.iter().map(|selector| (selector.clone(), look(selector))).collect();
         self.rotation.on_round(&rules, &Round { now, elapsed, in_force: true, looks: &looks }, name);
         let rotation = self.rotation.clone();

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     process::Command,
     sync::{Arc, Mutex},
@@ -420,7 +420,7 @@ impl Api {
 }
 
 /// The first line of a request, and its body. It must bear the token.
-fn request(stream: &mut TcpStream) -> (String, Value) {
+fn request(stream: &mut impl std::io::Read) -> (String, Value) {
     let mut reader = BufReader::new(stream);
     let (mut first, mut length, mut token) = (String::new(), 0, false);
     reader.read_line(&mut first).unwrap();
