@@ -54,6 +54,8 @@ mod relay;
 mod reports;
 #[path = "peers/spoofing.rs"]
 mod spoofing;
+#[path = "peers/rotation.rs"]
+mod rotation;
 #[path = "peers/strangers.rs"]
 mod strangers;
 #[path = "peers/systems.rs"]

@@ -3,7 +3,7 @@
 //! [`Operations`] answers over HTTP: everything on the control socket, which only the server's own user
 //! can open, and on a TCP port what monitoring needs, the rest for whoever has the token. [`cli`] is the
 //! other end: `ringpost queue`, a client of the control socket, as are [`reload()`], [`upgrade()`],
-//! [`sources()`], [`greylist()`] and [`reputation()`].
+//! [`sources()`], [`greylist()`], [`reputation()`] and [`dkim_status()`].
 
 pub mod cli;
 mod client;
@@ -13,6 +13,7 @@ mod operations;
 mod problem;
 mod reload;
 mod reputation;
+mod rotation;
 mod sources;
 mod suppression;
 pub mod suppression_cli;
@@ -26,6 +27,10 @@ pub use operations::{Facts, KnowsTenant, Listener, Operations, ReportNow};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
 pub use reputation::{ReputationArgs, ReputationError, ReputationRules, reputation};
+pub use rotation::{
+    DkimRotateArgs, DkimStatusArgs, KeyView, RotationError, RotationView, Rotations, dkim_rotate,
+    dkim_status, left, seconds_since,
+};
 pub use sources::{SourcesArgs, SourcesError, sources};
 pub use tasks::Tasks;
 pub use upgrade::{Extent, Predecessor, UpgradeError, UpgradeRequest, Upgraded, upgrade, upgrade_requests};

@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, ReputationRules, UpgradeRequest, greylist, openapi, reload,
-    reputation, sources, suppression,
+    Predecessor, Problem, ReloadRequest, ReputationRules, Rotations, UpgradeRequest, greylist, openapi,
+    reload, reputation, rotation, sources, suppression,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -69,6 +69,8 @@ pub struct Facts {
     pub strangers: Strangers,
     /// What is made of what they did.
     pub reputation_rules: Arc<dyn Fn() -> ReputationRules + Send + Sync>,
+    /// What is known of keys that are renewed.
+    pub rotations: Rotations,
 }
 
 /// What tells those who report once a day to do it now.
@@ -137,6 +139,10 @@ impl Operations {
 
     pub(crate) fn strangers(&self) -> &Strangers {
         &self.0.facts.strangers
+    }
+
+    pub(crate) fn rotations(&self) -> &Rotations {
+        &self.0.facts.rotations
     }
 
     pub(crate) fn reputation_rules(&self) -> ReputationRules {
@@ -223,6 +229,8 @@ fn api() -> Router<Operations> {
         .route("/api/v1/dmarc-reports", post(report_dmarc))
         .route("/api/v1/sources", get(sources::answer))
         .route("/api/v1/reputation", get(reputation::answer))
+        .route("/api/v1/dkim", get(rotation::answer))
+        .route("/api/v1/dkim/rotate", post(rotation::rotate))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.

@@ -162,6 +162,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
             sample: 20,
             weight_max: 4,
         }),
+        rotations: crate::Rotations::default(),
     };
     Operations::new(door, facts)
 }

@@ -87,6 +87,12 @@ pub enum Problem {
     /// Whose reputation is asked for cannot be told.
     #[error("the query is wrong: {0}")]
     Reputation(String),
+    /// Which key is to be renewed cannot be told.
+    #[error("the body is wrong: {0}")]
+    Rotation(String),
+    /// There is no such key.
+    #[error("no [[dkim]] with `rotate` is called {0:?}")]
+    NoRotation(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -131,9 +137,10 @@ impl Problem {
             | Self::ListQuery(_)
             | Self::EntriesBody(_)
             | Self::Greylist(_)
-            | Self::Reputation(_) => StatusCode::BAD_REQUEST,
+            | Self::Reputation(_)
+            | Self::Rotation(_) => StatusCode::BAD_REQUEST,
             Self::List(ListError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotSuppressed(_) => StatusCode::NOT_FOUND,
+            Self::NotSuppressed(_) | Self::NoRotation(_) => StatusCode::NOT_FOUND,
         }
     }
 
@@ -168,11 +175,11 @@ impl Problem {
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
                 "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/greylist, \
-                 /api/v1/reputation, /api/v1/reload and /api/v1/upgrade"
+                 /api/v1/reputation, /api/v1/dkim, /api/v1/reload and /api/v1/upgrade"
             }
             Self::Method => {
                 "read with GET; change with POST to /api/v1/queue/retry, hold, release, remove, reroute, count or tasks, to \
-                 /api/v1/suppressions/add or remove, to /api/v1/greylist/clear, to /api/v1/reload or to /api/v1/upgrade"
+                 /api/v1/suppressions/add or remove, to /api/v1/greylist/clear, to /api/v1/dkim/rotate, to /api/v1/reload or to /api/v1/upgrade"
             }
             Self::NoToken => {
                 "use the control socket (ringpost queue), or set http.token in the configuration"
@@ -201,6 +208,8 @@ impl Problem {
             Self::Reputation(_) => {
                 "ask ?of= an IP address, an autonomous system such as AS64496, a domain, or an address such as ann@example.org"
             }
+            Self::Rotation(_) => "send {\"key\": \"the name of a [[dkim]]\"} as application/json",
+            Self::NoRotation(_) => "see /api/v1/dkim, or `ringpost dkim status`",
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

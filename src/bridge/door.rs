@@ -18,8 +18,9 @@ use tokio::{
 };
 
 use crate::{
-    Cause, Change, Declined, Entry, Explained, Filter, Hatch, Injected, Injection, Listing, Neighbours, Page,
-    Progress, Reply, Request, Returning, ShardHealth, Stranded, Summary, hatches, request::Answered,
+    Cause, Change, Declined, Entry, Explained, Filter, Freshness, Hatch, Injected, Injection, Listing,
+    Neighbours, Page, Progress, Reply, Request, Returning, ShardHealth, Stranded, Summary, hatches,
+    request::Answered,
 };
 
 /// The way to all shards. Clones are the same door.
@@ -254,7 +255,15 @@ impl Door {
     /// # Errors
     /// [`AskError`] when the shard does not answer.
     pub async fn resolve(&self, question: Question) -> Result<Arc<Answer>, AskError> {
-        self.ask(0, |reply| Request::Ask(question, reply)).await
+        self.ask(0, |reply| Request::Ask(question, Freshness::Remembered, reply)).await
+    }
+
+    /// What the DNS says now, as a shard asks it, and not what it remembers.
+    ///
+    /// # Errors
+    /// [`AskError`] when the shard does not answer.
+    pub async fn resolve_anew(&self, question: Question) -> Result<Arc<Answer>, AskError> {
+        self.ask(0, |reply| Request::Ask(question, Freshness::Now, reply)).await
     }
 
     /// How each shard is; a shard that does not answer says so in its place.

@@ -36,7 +36,7 @@ pub use filter::{Age, AgeError, Class, Filter, Pattern, PatternError, Selector};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPolicies};
 pub use request::{
-    Action, Change, Hatch, Listing, Neighbours, Pace, Progress, Released, Reply, Request, hatches,
+    Action, Change, Freshness, Hatch, Listing, Neighbours, Pace, Progress, Released, Reply, Request, hatches,
 };
 pub use sources::{PlanView, SourceStanding, SourceView};
 pub use text::time_text;

@@ -44,7 +44,7 @@ pub enum Request {
     /// What was counted of mail that bore the names of domains since this was asked last (RFC 9990).
     DmarcResults(Reply<report::dmarc::Tally>),
     /// Ask the DNS.
-    Ask(Question, Reply<Arc<Answer>>),
+    Ask(Question, Freshness, Reply<Arc<Answer>>),
     /// How the shard is.
     Health(Reply<ShardHealth>),
     /// Take the configuration of this generation from where it is published; answer with the queued mail that it leaves
@@ -62,6 +62,15 @@ pub enum Request {
     /// Take no more connections, let transactions end within the grace, and answer with the number
     /// of sessions that had to be cut off.
     Drain(Duration, Reply<u64>),
+}
+
+/// How old the answer of the DNS may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// As old as it says itself.
+    Remembered,
+    /// It is asked for now.
+    Now,
 }
 
 /// What a listing shows, and from where.

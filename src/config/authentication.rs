@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use mail::{Address, Domain};
 
 use crate::{
-    DomainPattern, SenderPattern,
+    DkimAlgorithm, DomainPattern, SenderPattern,
     notation::{FilePath, List, Literal, Maybe, Size, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, entry_lines, section},
 };
@@ -170,16 +170,24 @@ section! {
 section! {
     /// A key that mail of ours is signed with (DKIM, RFC 6376): what clients bring that may relay, programs by HTTP, and reports of our
     /// own. All keys that are for a message sign it, one after the other: so RSA and Ed25519 (RFC 8463), or the keys of two
-    /// domains. `ringpost dkim` makes a key, and says what to publish.
+    /// domains. `ringpost dkim` makes a key, and says what to publish. With `rotate` the server makes keys by itself, and renews them
+    /// (`dkim-rotation`): then there is no `key`, and `selector` is a pattern.
     pub struct Dkim {
         /// In messages, logs and metrics, and for later files to find it.
         name: String [Text] = String::new();
         /// Whose key it is (`d=`).
         domain: Option<Domain> [Maybe<Literal>] = None;
-        /// Where under that domain it is published (`s=`).
+        /// Where under that domain it is published (`s=`). With `rotate`: a pattern, "rp-{date}-{algorithm}", in which {date} is the day that
+        /// a key is begun, 20261129, and {algorithm} one of `algorithms`. A second key of a day has "-2" behind it.
         selector: String [Text] = String::new();
         /// The file of the private key, in PEM: RSA with 2048 bits or more, or Ed25519.
         key: PathBuf [FilePath] = PathBuf::new();
+        /// How long a key signs before another one is made, which takes its place when the DNS shows it. Empty: `key` is renewed by hand.
+        rotate: Option<Duration> [Maybe<Time<{ SECOND }, { 3_660 * 24 * HOUR }>>] = None;
+        /// With `rotate`: what keys are of. There is a key of each, and each signs.
+        algorithms: Vec<DkimAlgorithm> [List<Word>] = vec![DkimAlgorithm::Rsa2048];
+        /// With `rotate`: the `[[dns-provider]]` that publishes the records. Empty: somebody does by hand, and is told what.
+        publish: Option<String> [Maybe<Text>] = None;
         /// Whose mail is signed: domains of authors, as the From field has them. Empty: `domain` itself.
         authors: Vec<DomainPattern> [List<Literal>] = Vec::new();
         /// Only mail of these tenants. Empty: of all.

@@ -27,6 +27,7 @@ impl Config {
         self.check_certificates(reader);
         self.check_tls(reader);
         self.check_dkim(reader);
+        self.check_rotation(reader);
         self.check_relay(reader);
         self.check_routes(reader);
         self.check_credentials(reader);
@@ -111,7 +112,7 @@ impl Config {
         for net in self.relay.networks.iter().filter(|net| net.prefix_len() < 8) {
             warn("relay.networks", format!("{net}: that many clients may send anything to anybody"));
         }
-        for (key, text) in self.idle_certificates() {
+        for (key, text) in self.idle_certificates().into_iter().chain(self.rotation_warnings()) {
             warn(&key, text);
         }
         warnings
@@ -451,9 +452,6 @@ impl Config {
             }
             if dkim.selector.is_empty() {
                 reader.missing(&key, "selector = \"s1\"", "say where under the domain it is published");
-            }
-            if dkim.key.as_os_str().is_empty() {
-                reader.missing(&key, "key = \"key.pem\"", "name the file of the private key");
             }
             let is_field = |text: &str| {
                 let name = text.split_once(':').map_or("", |(name, _)| name);

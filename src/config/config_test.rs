@@ -62,6 +62,7 @@ fn what_is_commented_out_holds_anyway() {
     assert_eq!(all.tenants.pop(), Some(Tenant::sample()));
     assert_eq!(all.campaigns.pop(), Some(crate::Campaign::sample()));
     assert_eq!(all.dkim.pop(), Some(crate::Dkim::sample()));
+    assert_eq!(all.dns_providers.pop(), Some(crate::DnsProvider::sample()));
     assert_eq!(all.sources.pop(), Some(EgressSource::sample()));
     assert_eq!(all.pools.pop(), Some(Pool::sample()));
     assert_eq!(all.warm_ups.pop(), Some(WarmUp::sample()));

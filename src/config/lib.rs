@@ -27,6 +27,7 @@ mod reader;
 mod replies;
 mod reputation;
 mod retrying;
+mod rotation;
 mod schema;
 mod sending;
 mod serving;
@@ -68,6 +69,7 @@ pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text}
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
 pub use reputation::{Reputation, ReputationUse};
 pub use retrying::{MailClass, Retry, RetrySenders};
+pub use rotation::{DkimAlgorithm, DkimRotation, DnsProvider, DnsProviderKind, TsigHash};
 pub use schema::Takes;
 pub use sending::{
     Bounces, Dns, DomainPattern, EightBit, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route,
@@ -141,6 +143,10 @@ section! {
         dns_lists "dns-list": Vec<DnsList> [Entries] = Vec::new();
         /// Keys that ours is signed with.
         dkim: Vec<Dkim> [Entries] = Vec::new();
+        /// How those are renewed.
+        dkim_rotation: DkimRotation [Table] = DkimRotation::default();
+        /// Who publishes them.
+        dns_providers "dns-provider": Vec<DnsProvider> [Entries] = Vec::new();
         /// Relaying.
         relay: Relay [Table] = Relay::default();
         /// Who may ask for waiting mail.
@@ -223,6 +229,7 @@ impl Config {
     pub fn paths(&self) -> Vec<PathBuf> {
         let mut paths = Vec::new();
         schema::Section::each_path(&mut self.clone(), &mut |path| paths.push(path.clone()));
+        paths.retain(|path| !path.as_os_str().is_empty());
         paths
     }
 }

@@ -94,7 +94,12 @@ impl Loaded {
             return Err(reader.errors);
         }
         if let Some(folder) = sources.first().and_then(|source| source.file.parent()) {
-            config.each_path(&mut |path| *path = folder.join(&*path));
+            config.each_path(&mut |path| {
+                // One that is not named is none.
+                if !path.as_os_str().is_empty() {
+                    *path = folder.join(&*path);
+                }
+            });
         }
         Ok(Self { config, places: reader.places, replaced })
     }

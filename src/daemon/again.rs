@@ -57,7 +57,7 @@ fn papers(config: &Config) -> Vec<(String, &Path)> {
             papers.extend(file.iter().map(|file| (format!("{kind}.{name}.{word}"), file.as_path())));
         }
     }
-    for dkim in &config.dkim {
+    for dkim in config.dkim.iter().filter(|dkim| dkim.rotate.is_none()) {
         papers.push((format!("dkim.{}.key", dkim.name.to_ascii_lowercase()), dkim.key.as_path()));
     }
     papers

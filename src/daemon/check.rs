@@ -111,7 +111,9 @@ fn certificates(config: &Config) -> Vec<Finding> {
     let shown = ours.identity_files().filter_map(|(chain, key)| Identity::load(chain, key).err());
     let errors = errors.chain(authorities).chain(shown);
     let errors = errors.map(|unusable| error(open::certificate_key(config, &unusable), unusable.to_string()));
-    let signing = config.dkim.iter().filter_map(|dkim| signers::one(dkim).err());
+    // Keys that are renewed are the server's own.
+    let own = config.dkim.iter().filter(|dkim| dkim.rotate.is_none());
+    let signing = own.filter_map(|dkim| signers::one(dkim).err());
     errors.chain(signing.map(|unusable| error(unusable.key(), unusable.to_string()))).collect()
 }
 

@@ -165,6 +165,7 @@ impl Reach {
                     ListenAddress::Tcp(_) | ListenAddress::Systemd(_) => None,
                 },
             );
+        reach.write.extend(config.dkim_rotation.directory.clone());
         reach.write.extend(log.into_iter().chain(sockets).filter_map(|path| folder(path)));
         // A file may be a link to where its next version will be, and is replaced as a whole: so it is folders.
         let named = config.paths().into_iter().chain([file.to_owned()]);

@@ -1,7 +1,6 @@
 //! `ringpost dkim`: a key that mail is signed with, the record to publish, and the lines of the configuration.
 
 use std::{
-    fmt::Write as _,
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -9,13 +8,48 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use config::Dkim;
 use mail::Domain;
 use trust::{Key, KeyKind, Signer, SignerOptions};
 
+use crate::{ConfigArgument, open};
+
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct DkimArguments {
+    #[command(subcommand)]
+    renewed: Option<Renewed>,
+    #[command(flatten)]
+    new: Option<NewKey>,
+}
+
+/// Keys that the server renews by itself.
+#[derive(Subcommand)]
+enum Renewed {
+    /// Say how far the keys are that the server renews by itself: what each waits for, and what is to be published.
+    #[command(after_help = "Example:\n  ringpost dkim status --config /etc/ringpost/ringpost.toml")]
+    Status {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[command(flatten)]
+        status: admin::DkimStatusArgs,
+    },
+    /// Have a new key made before its time. It signs when the DNS has shown it for long enough, as any other.
+    #[command(
+        after_help = "Example:\n  ringpost dkim rotate example.org --config /etc/ringpost/ringpost.toml"
+    )]
+    Rotate {
+        #[command(flatten)]
+        config: ConfigArgument,
+        #[command(flatten)]
+        rotate: admin::DkimRotateArgs,
+    },
+}
+
+/// A key that is kept in a file.
+#[derive(Args)]
+struct NewKey {
     /// The domain that signs.
     #[arg(value_parser = domain)]
     domain: Domain,
@@ -40,7 +74,18 @@ enum Kind {
 }
 
 pub(crate) fn run(arguments: &DkimArguments) -> anyhow::Result<()> {
-    let DkimArguments { domain, selector, key: file, kind } = arguments;
+    let out = &mut io::stdout().lock();
+    let new = match arguments {
+        DkimArguments { renewed: Some(Renewed::Status { config, status }), .. } => {
+            return Ok(admin::dkim_status(status, &open::data_directory(&config.config)?, out)?);
+        }
+        DkimArguments { renewed: Some(Renewed::Rotate { config, rotate }), .. } => {
+            return Ok(admin::dkim_rotate(rotate, &open::data_directory(&config.config)?, out)?);
+        }
+        DkimArguments { new: Some(new), .. } => new,
+        DkimArguments { .. } => bail!("say for which domain: ringpost dkim DOMAIN SELECTOR --key FILE"),
+    };
+    let NewKey { domain, selector, key: file, kind } = new;
     let shown = file.display();
     let (pem, made) = match fs::read_to_string(file) {
         Ok(pem) => (pem, false),
@@ -65,7 +110,7 @@ pub(crate) fn run(arguments: &DkimArguments) -> anyhow::Result<()> {
     let name = dns::Name::parse(&format!("{selector}._domainkey.{domain}"))?;
     eprintln!(
         "To publish in the DNS, before mail is signed with the key:\n\n{}",
-        zone_line(name.as_str(), &record)
+        trust::zone_line(name.as_str(), &record)
     );
     eprintln!("For the configuration, such as conf.d/dkim.toml; then `systemctl reload ringpost`:\n");
     let entry = Dkim {
@@ -75,20 +120,8 @@ pub(crate) fn run(arguments: &DkimArguments) -> anyhow::Result<()> {
         key: std::path::absolute(file).unwrap_or_else(|_| file.clone()),
         ..Dkim::default()
     };
-    io::stdout().lock().write_all(entry.lines().as_bytes())?;
+    out.write_all(entry.lines().as_bytes())?;
     Ok(())
-}
-
-/// A record as a zone file has it (RFC 1035 §5.1): in strings of 255 octets at most, which are joined without anything between them
-/// (RFC 6376 §3.6.2.2).
-fn zone_line(name: &str, record: &str) -> String {
-    const STRING_MAX: usize = 255;
-    let mut line = format!("{name}. IN TXT (");
-    for string in record.as_bytes().chunks(STRING_MAX) {
-        let _ = write!(line, "\n    \"{}\"", String::from_utf8_lossy(string));
-    }
-    line.push_str("\n)\n");
-    line
 }
 
 /// Nobody but the owner and the group may read it, at no time.

@@ -12,6 +12,7 @@ mod indexes;
 mod init;
 mod journal_command;
 mod key_command;
+mod keys;
 mod launcher;
 mod notify;
 mod open;
@@ -97,12 +98,13 @@ enum Command {
     Key(key_command::KeyArguments),
     /// Make a key that mail is signed with (DKIM), and print what to publish and what to write into the configuration.
     ///
-    /// With a key that is there already it prints that of it.
+    /// With a key that is there already it prints that of it. `status` and `rotate` are about keys that the server renews by itself.
     #[command(
         after_help = "Examples:\n  ringpost dkim example.org s2026 --key /etc/ringpost/dkim/s2026.pem\n  \
-                            ringpost dkim example.org e2026 --key /etc/ringpost/dkim/e2026.pem --kind ed25519"
+                            ringpost dkim example.org e2026 --key /etc/ringpost/dkim/e2026.pem --kind ed25519\n  \
+                            ringpost dkim status"
     )]
-    Dkim(dkim_command::DkimArguments),
+    Dkim(Box<dkim_command::DkimArguments>),
     /// Look at queued mail and act on it, through the running server.
     Queue(Box<QueueArguments>),
     /// Look at suppression lists and change them, through the running server.

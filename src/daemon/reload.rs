@@ -17,24 +17,19 @@ use bridge::{Door, Strangers, Systems, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{
-    DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting,
-    Unsubscribing,
-};
+use pool::{DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting, Unsubscribing, KeyRotation, RotationSettings};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
     Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Identity,
     Judge, Public, ServerOptions, SettingsError, Tickets,
 };
-use trust::Signer;
 use watch::log;
 
 use crate::{
     open,
     programs::Programs,
-    signers::{self, UnusableKey},
-    strangers::{StrangersLimits, read_systems},
+    strangers::{StrangersLimits, read_systems}, signers::{self, Signers, UnusableKey},
     tenants::TenancyLimits,
     watch_files::Stamps,
 };
@@ -63,7 +58,8 @@ pub(crate) struct Ours {
     groups: Vec<String>,
     listed_clients: Vec<tls::Fingerprint>,
     client_authorities: Vec<PathBuf>,
-    dkim: Vec<config::Dkim>,
+    /// Keys that sign, and how they are renewed.
+    pub(crate) rotation: RotationSettings,
     watch_interval: Option<Duration>,
     pub(crate) log_levels: log::Levels,
     pub(crate) token: Option<Secret>,
@@ -102,7 +98,7 @@ pub(crate) struct Papers {
     /// Which certificates of clients are good for something.
     credentials: Arc<Credentials>,
     /// What signs mail of ours.
-    signers: Arc<[Signer]>,
+    signers: Signers,
     /// Older than any of the others: sessions begun before a reload are resumed after it.
     tickets: Tickets,
 }
@@ -134,6 +130,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) dmarc_reporting: Arc<ArcSwap<DmarcReporting>>,
     /// How they are told of messages that failed.
     pub(crate) failure_reporting: Arc<ArcSwap<FailureReporting>>,
+    /// What renews keys.
+    pub(crate) rotation: KeyRotation,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -184,7 +182,7 @@ impl Ours {
             groups: config.tls.groups.iter().map(ToString::to_string).collect(),
             listed_clients: listed.map(|fingerprint| tls::Fingerprint(*fingerprint.as_bytes())).collect(),
             client_authorities: config.relay.authorities.clone(),
-            dkim: config.dkim.clone(),
+            rotation: RotationSettings::new(config),
             watch_interval: config.tls.watch_interval,
             log_levels: log::Levels {
                 level: log_level(config.log.level),
@@ -249,7 +247,8 @@ impl Ours {
     pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let own = self.certificates.iter().flat_map(|files| [&files.chain, &files.key]);
         let shown = self.identity_files().flat_map(|(chain, key)| [chain, key]);
-        let signing = self.dkim.iter().map(|dkim| &dkim.key);
+        let in_files = self.rotation.dkim.iter().filter(|dkim| dkim.rotate.is_none());
+        let signing = in_files.map(|dkim| &dkim.key);
         own.chain(shown).chain(self.authority_files()).chain(signing)
     }
 
@@ -277,7 +276,7 @@ impl Ours {
         let credentials = Credentials::new(self.listed_clients.iter().copied(), &of_clients);
         let tickets = before.map_or_else(Tickets::new, |before| Ok(before.tickets.clone()))?;
         let certificates = self.certificates(before.and_then(|before| before.certificates.as_ref()))?;
-        let (signers, credentials) = (signers::load(&self.dkim)?, Arc::new(credentials));
+        let (signers, credentials) = (signers::load(&self.rotation)?, Arc::new(credentials));
         Ok(Papers { certificates, authorities, identities, credentials, signers, tickets })
     }
 
@@ -504,6 +503,9 @@ impl Reloader<'_> {
         self.injections.configure(ours.injections.clone());
         self.unsubscribing.store(Arc::new(ours.unsubscribing.clone()));
         ours.tenancy_limits.apply(&self.tenancy);
+        if ours.rotation != self.ours.rotation {
+            self.rotation.configure(ours.rotation.clone());
+        }
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);
         (self.papers, self.stamps, self.ours) = (papers, stamps, ours);
@@ -573,6 +575,16 @@ impl Reloader<'_> {
         self.papers = papers;
         self.door.reload(0).await?;
         Ok(self.papers.certificates.as_ref().map_or(Vec::new(), |certificates| certificates.names()))
+    }
+
+    /// Takes the keys that mail is signed with anew, on all cores; or all stays as it is.
+    pub(crate) async fn sign_anew(&mut self) -> anyhow::Result<()> {
+        let signers = signers::load(&self.ours.rotation)?;
+        let snapshot = Snapshot { signers: signers.clone(), ..Snapshot::clone(&self.snapshot.load()) };
+        self.snapshot.store(Arc::new(snapshot));
+        self.papers.signers = signers;
+        self.door.reload(0).await?;
+        Ok(())
     }
 
     /// What is wrong with a file, and whether it is us who cannot reach it: where reading it was refused.

@@ -63,8 +63,13 @@ domains = ["example.net"]
 [[dkim]]
 name = "d"
 domain = "example.org"
-selector = "s"
-key = "dkim.pem"
+selector = "s-{date}"
+rotate = "30d"
+[[dns-provider]]
+name = "ns"
+server = "192.0.2.53:53"
+tsig-name = "k"
+secret-file = "p"
 [[tenant]]
 name = "t"
 networks = ["192.0.2.0/24"]
@@ -280,8 +285,25 @@ listener.authentication.rsa-bits-min = 2048
 listener.authentication.sha1 = true
 listener.authentication.body-length = true
 dkim.domain = "example.com"
-dkim.selector = "s2"
-dkim.key = "other.pem"
+dkim.selector = "s2-{date}"
+dkim.key = "other.pem" | dkim.rotate = "" | dkim.key = "dkim.pem"
+dkim.rotate = "60d"
+dkim.algorithms = ["rsa2048", "ed25519"]
+dkim.publish = "ns"
+dkim-rotation.directory = "keys"
+dkim-rotation.interval = "10m"
+dkim-rotation.settle = "2h"
+dkim-rotation.retire = "14d"
+dkim-rotation.revoke = "1d"
+dns-provider.kind = "cloudflare"
+dns-provider.zone = "org"
+dns-provider.server = "192.0.2.54:53"
+dns-provider.tsig-name = "k2"
+dns-provider.tsig-algorithm = "hmac-sha512"
+dns-provider.secret-file = "q"
+dns-provider.url = "https://api.example.org/v4"
+dns-provider.ttl = "60s"
+dns-provider.timeout = "10s"
 dkim.authors = ["*.example.org"]
 dkim.tenants = ["t"]
 dkim.senders = ["example.org"]
@@ -689,6 +711,7 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
         "warm-up",
         "dnsbl",
         "dns-list",
+        "dns-provider",
     ];
     let mut first = String::new();
     let mut all = STARTED.to_owned();
@@ -715,12 +738,16 @@ fn with(lines: &[(&str, &str)]) -> Loaded {
 }
 
 /// Each with the same key, whatever file it is to be read from.
-fn signers_of(config: &Config) -> Arc<[trust::Signer]> {
+fn signers_of(config: &Config) -> Signers {
     const KEY: &str = "-----BEGIN PRIVATE KEY-----\n\
                        MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n\
                        -----END PRIVATE KEY-----\n";
     let key = trust::Key::parse(KEY).unwrap();
-    config.dkim.iter().map(|dkim| crate::signers::of(dkim, key.clone()).unwrap()).collect()
+    let signer = |dkim: &config::Dkim| {
+        let selector = dkim.selector_of(config::DkimAlgorithm::Rsa2048, 20_261_129, 1);
+        crate::signers::of(dkim, key.clone(), &selector).unwrap()
+    };
+    config.dkim.iter().map(|dkim| [signer(dkim)].into()).collect()
 }
 
 /// All that a reload brings into force, in words.

@@ -32,7 +32,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use pool::{AllCounts, TaskFiles};
+use pool::{AllCounts, KeyRotation, TaskFiles};
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Balance, Beside, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
@@ -52,6 +52,7 @@ use crate::{
     handover::{Estate, Predecessor},
     host::{self, Severity},
     indexes::{Holding, Indexes},
+    keys,
     launcher::Launcher,
     notify::Notify,
     open, privileges,
@@ -169,8 +170,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let database_stamps = ours.database_stamps();
     known.set_systems(ours.systems().with_context(|| places.name("reputation.asn-database"))?);
     let of_strangers = known.clone();
+    let rotations = admin::Rotations::default();
+    let of_keys = rotations.clone();
     let metrics = Arc::new(move || {
         told();
+        keys::tell(&of_keys, &rendered);
         strangers::tell(&of_strangers, &rendered);
         counted.set_disk(used.taken(), used.max());
         counted.set_clients_tracked(clients.tracked());
@@ -189,9 +193,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         shown,
         &listening,
         (requests, wishes, report_now.clone()),
-        (tenancy.facts(&snapshot), strangers::facts(&known, &snapshot)),
+        (tenancy.facts(&snapshot), strangers::facts(&known, &snapshot), rotations.clone()),
     );
     operations.set_token(ours.token.clone());
+    let rotation = KeyRotation::new(ours.rotation.clone(), rotations, clock);
+    let (to_sign, signing) = mpsc::channel(1);
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
     let unsubscribing = Arc::new(ArcSwap::from_pointee(ours.unsubscribing.clone()));
     let unsubscribe =
@@ -343,6 +349,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             None
         }
     };
+    // Once this one serves: until then another may.
+    pool.rotate_keys(rotation.clone(), door.clone(), fetching.clone(), to_sign);
     announce(path, &config, &listening, (pool.http_addresses(), pool.mail_addresses()));
 
     let reloader = Reloader {
@@ -358,9 +366,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         dmarc_reporting,
-        database_stamps,
-        database_refused: false,
-        failure_reporting,
+    database_stamps, database_refused: false, failure_reporting, rotation,
         tenancy,
         strangers: known,
         unsubscribing,
@@ -395,7 +401,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         task_files: task_files.clone(),
         adopting: Vec::new(),
     };
-    let asked = Asked { reloads, upgrades };
+    let asked = Asked { reloads, upgrades, signing };
     let end = pool.runtime().block_on(server.attend(signals, asked, &mut endings));
     let Server { holding, .. } = server;
     // The shards end when nobody can ask them any more.
@@ -628,9 +634,10 @@ fn operations(
         mpsc::Sender<UpgradeRequest>,
         admin::ReportNow,
     ),
-    ((tenancy, knows_tenant), (strangers, reputation_rules)): (
+    ((tenancy, knows_tenant), (strangers, reputation_rules), rotations): (
         (Tenancy, admin::KnowsTenant),
         strangers::StrangersFacts,
+        admin::Rotations,
     ),
 ) -> Operations {
     let facts = admin::Facts {
@@ -651,6 +658,7 @@ fn operations(
         knows_tenant,
         strangers,
         reputation_rules,
+        rotations,
     };
     Operations::new(door.clone(), facts)
 }

@@ -17,7 +17,7 @@ use admin::{Operations, ReloadRequest, UpgradeRequest, Upgraded};
 use anyhow::{Context, anyhow};
 use bridge::{AskError, Egress};
 use mail::JournalShard;
-use pool::AllCounts;
+use pool::{AllCounts, SigningRequest};
 use ring::{DirectoryLock, MessageSocket};
 use shard::{Beside, DiskBudget, DiskElsewhere, Gate, JournalSetup, Sharing};
 use tokio::{
@@ -150,6 +150,8 @@ impl Cores {
 pub(crate) struct Asked {
     pub(crate) reloads: mpsc::Receiver<ReloadRequest>,
     pub(crate) upgrades: mpsc::Receiver<UpgradeRequest>,
+    /// Keys that mail is to be signed with from now on.
+    pub(crate) signing: mpsc::Receiver<SigningRequest>,
 }
 
 /// A server that this one has taken over from, and that still has sessions.
@@ -316,7 +318,7 @@ impl Server<'_> {
     pub(crate) async fn attend(
         &mut self,
         [mut terminate, mut interrupt, mut hangup, mut user2]: [Signal; 4],
-        Asked { mut reloads, mut upgrades }: Asked,
+        Asked { mut reloads, mut upgrades, mut signing }: Asked,
         endings: &mut mpsc::UnboundedReceiver<Ending>,
     ) -> End {
         let mut upgrade: Option<Upgrade> = None;
@@ -333,6 +335,7 @@ impl Server<'_> {
                         // Who asked may be gone.
                         let _ = reply.send(self.reload().await);
                     }
+                    Some(reply) = signing.recv() => self.sign_anew(reply).await,
                     Some(asked) = upgrades.recv() => wish = Some(Some(asked)),
                     word = next_of(&mut upgrade) => {
                         match self.on_successor(upgrade.take(), word) {
@@ -359,7 +362,7 @@ impl Server<'_> {
             let handing = match reason {
                 Ok(reason) => {
                     // Whoever wishes for something from now on is told that we stop.
-                    drop((reloads, upgrades));
+                    drop((reloads, upgrades, signing));
                     if let Some(upgrade) = upgrade {
                         self.refuse(upgrade, "this server was told to stop meanwhile");
                     }
@@ -369,7 +372,7 @@ impl Server<'_> {
             };
             if let Some(handing) = handing {
                 drop((reloads, upgrades));
-                return self.end_handing(handing, &mut ends, endings).await;
+                return self.end_handing(handing, signing, &mut ends, endings).await;
             }
         }
     }
@@ -445,6 +448,7 @@ impl Server<'_> {
     async fn end_handing(
         &mut self,
         Handing { successor, first, patience, asked, upgraded, began }: Handing,
+        mut signing: mpsc::Receiver<SigningRequest>,
         ends: &mut Ends<'_>,
         endings: &mut mpsc::UnboundedReceiver<Ending>,
     ) -> End {
@@ -456,6 +460,7 @@ impl Server<'_> {
         HandingOver { version: &upgraded.version, pid: upgraded.pid }.emit(ring::clock::unix_micros());
         self.process.upgraded(Reload::Done);
         self.pool.leave();
+        self.reloader.rotation.leave();
         // As long as anybody has them, they take connections.
         self.estate = Estate::default();
         if let Some(asked) = asked {
@@ -464,7 +469,7 @@ impl Server<'_> {
         }
         let mut heard = true;
         tokio::select! {
-            () = self.outlast(&link, patience, endings) => {}
+            () = self.outlast(&link, patience, &mut signing, endings) => {}
             hurry = wait_for(Word::Hurry, &mut words) => heard = hurry,
             () = ends.recv() => {}
         }
@@ -790,6 +795,7 @@ impl Server<'_> {
         &mut self,
         link: &Link,
         patience: Duration,
+        signing: &mut mpsc::Receiver<SigningRequest>,
         endings: &mut mpsc::UnboundedReceiver<Ending>,
     ) {
         const ROUND: Duration = Duration::from_millis(250);
@@ -806,6 +812,7 @@ impl Server<'_> {
             }
             tokio::select! {
                 () = tokio::time::sleep(ROUND.min(left)) => {}
+                Some(reply) = signing.recv() => self.sign_anew(reply).await,
                 ending = endings.recv() => match ending {
                     Some(Ending { core, failure: None }) => self.part_with(core, link).await,
                     failure => failed(self, failure),
@@ -1020,6 +1027,13 @@ impl Server<'_> {
                 CertificatesRefused { error }.emit(now);
             }
         }
+    }
+
+    /// Has all cores sign with the keys that are to sign now.
+    async fn sign_anew(&mut self, reply: SigningRequest) {
+        let signs = self.reloader.sign_anew().await;
+        // Who asked may be gone.
+        let _ = reply.send(signs.map_err(|error| format!("{error:#}")));
     }
 
     /// Takes the configuration and the certificates anew, or leaves all as it is, and says so.

@@ -1,9 +1,13 @@
-//! Keys that mail of ours is signed with: read from the files that the configuration names.
+//! Keys that mail of ours is signed with: read from the files that the configuration names, and those that are renewed.
 
 use std::{error::Error as _, fs, io, path::Path, sync::Arc};
 
 use config::{Canonical, Dkim};
+use pool::RotationSettings;
 use trust::{Canonicalization, Key, KeyError, Signer, SignerError, SignerOptions};
+
+/// What signs, for each entry of the configuration.
+pub(crate) type Signers = Arc<[Box<[Signer]>]>;
 
 /// Why a key cannot sign.
 #[derive(Debug, thiserror::Error)]
@@ -47,24 +51,48 @@ impl UnusableKey {
     }
 }
 
-/// What signs, one for each of these.
-pub(crate) fn load(keys: &[Dkim]) -> Result<Arc<[Signer]>, UnusableKey> {
-    keys.iter().map(one).collect()
+/// What signs now: of keys that are renewed, those that the state on the disk says do. There may be none yet.
+pub(crate) fn load(settings: &RotationSettings) -> Result<Signers, UnusableKey> {
+    let renewed = settings.dkim.iter().find(|dkim| dkim.rotate.is_some());
+    let state = match renewed {
+        Some(dkim) => settings.read().map_err(|error| UnusableKey {
+            file: settings.file().into(),
+            ..unusable(dkim, "rotate", Cause::Unreadable(error))
+        })?,
+        None => trust::Rotations::default(),
+    };
+    let of_entry = |dkim: &Dkim| {
+        if dkim.rotate.is_none() {
+            return one(dkim).map(|signer| [signer].into());
+        }
+        let signing = RotationSettings::ids(dkim).filter_map(|(id, _)| Some((state.signing(&id)?, id)));
+        signing
+            .map(|(key, id)| {
+                let file = settings.key_file(&id.domain, &key.selector);
+                let read = read(dkim, &file, "rotate")?;
+                of(dkim, read, &key.selector)
+            })
+            .collect()
+    };
+    settings.dkim.iter().map(of_entry).collect()
 }
 
-/// What signs with this key.
+/// What signs with this key, which is in a file.
 pub(crate) fn one(dkim: &Dkim) -> Result<Signer, UnusableKey> {
-    let unusable = |at, cause| self::unusable(dkim, at, cause);
-    let pem = fs::read_to_string(&dkim.key).map_err(|error| unusable("key", Cause::Unreadable(error)))?;
-    let key = Key::parse(&pem).map_err(|error| unusable("key", error.into()))?;
-    of(dkim, key)
+    of(dkim, read(dkim, &dkim.key, "key")?, &dkim.selector)
 }
 
-/// What signs with this key, which is the one of the file.
-pub(crate) fn of(dkim: &Dkim, key: Key) -> Result<Signer, UnusableKey> {
+fn read(dkim: &Dkim, file: &Path, at: &'static str) -> Result<Key, UnusableKey> {
+    let unusable = |cause| UnusableKey { file: file.into(), ..unusable(dkim, at, cause) };
+    let pem = fs::read_to_string(file).map_err(|error| unusable(Cause::Unreadable(error)))?;
+    Key::parse(&pem).map_err(|error| unusable(error.into()))
+}
+
+/// What signs with this key, which is published there.
+pub(crate) fn of(dkim: &Dkim, key: Key, selector: &str) -> Result<Signer, UnusableKey> {
     let unusable = |at, cause| self::unusable(dkim, at, cause);
     let domain = dkim.domain.as_ref().ok_or_else(|| unusable("domain", Cause::NoDomain))?;
-    Signer::new(key, domain, &dkim.selector, options(dkim)).map_err(|error| {
+    Signer::new(key, domain, selector, options(dkim)).map_err(|error| {
         let at = match error {
             SignerError::Selector => "selector",
             SignerError::Domain => "domain",

@@ -18,7 +18,7 @@ pub struct Answer {
     pub security: Security,
     /// The name at the end of the aliases, when the name that was asked for is one (RFC 1034 §3.6.2).
     pub alias_of: Option<Name>,
-    /// How long it holds.
+    /// How long it holds, as it says itself; when it came from a cache, that of the server.
     pub ttl: Duration,
 }
 

@@ -69,7 +69,7 @@ impl Cache {
         self.entries.len()
     }
 
-    fn remove(&mut self, question: &Question) {
+    pub(crate) fn remove(&mut self, question: &Question) {
         if let Some(entry) = self.entries.remove(question) {
             self.by_expiry.remove(&entry.key);
             self.size -= entry.size;

@@ -12,6 +12,7 @@ mod name;
 mod question;
 mod resolv_conf;
 mod resolver;
+mod update;
 
 pub use answer::{
     Answer, AnswerError, Exchange, ExchangeHost, Failure, Outcome, Records, Security, Tlsa, decode_answer,
@@ -22,3 +23,4 @@ pub use name::{Name, NameError};
 pub use question::{Kind, LetterCase, Question, encode_query};
 pub use resolv_conf::{ResolvConf, Server, Trust};
 pub use resolver::{Asked, Counters, Limits, Order, Resolver, Socket, Ticket, Transport, Waiter};
+pub use update::{Change, TsigAlgorithm, TsigKey, Update, UpdateError, Updated};

@@ -301,6 +301,11 @@ impl Resolver {
         Asked::Waiting
     }
 
+    /// What is remembered of a question is not: the next answer is asked for. An answer of the table stays.
+    pub fn forget_answer(&mut self, question: &Question) {
+        self.cache.remove(question);
+    }
+
     /// Nobody waits under this number any more. The answer, when it comes, is kept all the same.
     pub fn forget(&mut self, question: &Question, waiter: Waiter) {
         if let Some(in_flight) = self.questions.get_mut(question) {
@@ -623,13 +628,14 @@ impl Resolver {
         orders.push(Order::Send { ticket, server, transport, bytes });
     }
 
-    fn finish(&mut self, question: &Question, mut answer: Answer, now: Duration, orders: &mut Vec<Order>) {
+    fn finish(&mut self, question: &Question, answer: Answer, now: Duration, orders: &mut Vec<Order>) {
         let Some(in_flight) = self.questions.remove(question) else { return };
         for ticket in in_flight.open {
             self.end_try(ticket, orders);
         }
         let limits = &self.limits;
-        answer.ttl = match answer.outcome {
+        // It says itself how long others may keep it.
+        let kept = match answer.outcome {
             Outcome::Found(_) => answer.ttl.min(limits.ttl_max).max(limits.ttl_min),
             Outcome::NoData | Outcome::NxDomain => {
                 answer.ttl.min(limits.negative_ttl_max).max(limits.ttl_min)
@@ -639,7 +645,7 @@ impl Resolver {
                 answer.ttl
             }
         };
-        let expires_at = now + answer.ttl;
+        let expires_at = now + kept;
         let answer = Arc::new(answer);
         if expires_at > now {
             if self.cache.len() == 0 {

@@ -208,6 +208,23 @@ fn a_reload_brings_other_limits() {
 }
 
 #[test]
+fn what_is_not_to_be_remembered_is_asked_again() {
+    let mut desk = Desk::new(&[server(1)]);
+    for sent_before in 0..2 {
+        assert_eq!(desk.ask("mx.example", 1), Asked::Waiting);
+        let sent = desk.sent();
+        desk.answer(&sent, &reply(&sent.bytes, Reply::Address { ttl: 1 << 30 }));
+        let Some(Order::Answer { answer, .. }) = desk.orders.pop() else { panic!("no answer") };
+        // As long as others may, though it is not remembered so long here.
+        assert_eq!(answer.ttl, Duration::from_secs(1 << 30));
+        desk.orders.clear();
+        assert!(matches!(desk.ask("mx.example", 2), Asked::Known(_)));
+        assert_eq!(desk.resolver.counters().sent, sent_before + 1);
+        desk.resolver.forget_answer(&question("mx.example"));
+    }
+}
+
+#[test]
 fn one_question_for_all_who_wait() {
     let mut desk = Desk::new(&[server(1)]);
     for waiter in 0..5 {

@@ -18,6 +18,7 @@ mod https;
 mod listen;
 mod policies;
 mod programs;
+mod rotation;
 mod services;
 mod strangers;
 mod suppression;
@@ -68,6 +69,7 @@ pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
 pub use report::{Redactor, Shown};
+pub use rotation::{KeyRotation, RotationSettings, SigningRequest};
 pub use strangers::{StrangersKeeper, keep_strangers};
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
@@ -395,6 +397,17 @@ impl Handle {
         clock: fn() -> Timestamp,
     ) {
         self.runtime.spawn(failure_reports::run(desk, door, reporting, metrics, clock));
+    }
+
+    /// Renews keys for DKIM; `signing` sees to it that all cores sign with them.
+    pub fn rotate_keys(
+        &self,
+        rotation: KeyRotation,
+        door: Door,
+        fetching: Arc<ArcSwap<PolicyFetching>>,
+        signing: mpsc::Sender<SigningRequest>,
+    ) {
+        self.runtime.spawn(rotation::run(rotation, door, fetching, signing));
     }
 
     /// To start tasks from other threads.

@@ -63,7 +63,7 @@ impl Inquiry {
     /// About a message of this client at this listener; none where nothing is asked.
     pub(crate) fn of(settings: &Settings, door: &Door, standing: Standing, listing: Listing) -> Option<Self> {
         match (standing, listing) {
-            (Standing::Own, _) => (!settings.signers.is_empty()).then_some(Self::Sign),
+            (Standing::Own, _) => settings.signs().then_some(Self::Sign),
             (Standing::Stranger, Listing::Unlisted) => {
                 let rules = &door.authentication;
                 (rules.verify && door.role == Role::Relay)
@@ -81,7 +81,7 @@ impl Inquiry {
             }
             Self::Sign => {
                 let limits = limits(&door.authentication, door);
-                Digester::new(limits).signing(settings.signers.iter())
+                Digester::new(limits).signing(settings.signers.iter().flatten())
             }
         }
     }
@@ -122,7 +122,7 @@ impl Inquiry {
 
 /// By whose key mail of strangers is sealed.
 fn sealer<'a>(settings: &'a Settings, rules: &Authentication) -> Option<&'a Signer> {
-    settings.signers.get(settings.policy.key_named(rules.seal.as_ref()?)?)
+    settings.signers.get(settings.policy.key_named(rules.seal.as_ref()?)?)?.first()
 }
 
 pub(crate) fn limits(rules: &Authentication, door: &Door) -> Limits {
@@ -301,8 +301,9 @@ async fn sign(
 ) -> Option<u64> {
     let (settings, digest) = (shard.settings(), message.digest);
     let (mut made, mut keys) = (0, 0_u32);
-    for key in settings.policy.keys(message) {
-        let Some(signer) = settings.signers.get(key) else { continue };
+    let signers =
+        |key: usize| settings.signers.get(key).into_iter().flatten().map(move |signer| (key, signer));
+    for (key, signer) in settings.policy.keys(message).flat_map(signers) {
         if keys > 0 {
             // One signature takes a fifth of a millisecond with RSA: others have their turn between two.
             ring::yield_now().await;
@@ -331,10 +332,10 @@ async fn sign(
 /// The signatures of a message that we have written ourselves; nobody's in particular.
 pub(crate) async fn sign_own(shard: &Rc<Shard>, id: QueueId, content: &[Bytes]) -> Option<Bytes> {
     let settings = shard.settings();
-    if settings.signers.is_empty() {
+    if !settings.signs() {
         return None;
     }
-    let mut digester = Digester::new(Limits::default()).signing(settings.signers.iter());
+    let mut digester = Digester::new(Limits::default()).signing(settings.signers.iter().flatten());
     content.iter().for_each(|slice| digester.push(slice));
     let digest = digester.finish();
     let mut fields = Vec::new();

@@ -9,7 +9,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bridge::{
-    Counts, Destination, Hatch, JournalHealth, Request, Returning, ShardHealth, Stage, Stranded, Summary,
+    Counts, Destination, Freshness, Hatch, JournalHealth, Request, Returning, ShardHealth, Stage, Stranded,
+    Summary,
 };
 use delivery::Routes;
 use mail::QueueId;
@@ -93,7 +94,10 @@ pub(crate) async fn answer(
             }
             Request::TlsResults(reply) => reply.send(shard.tally.take()),
             Request::DmarcResults(reply) => reply.send(shard.dmarc_tally.take()),
-            Request::Ask(question, reply) => {
+            Request::Ask(question, freshness, reply) => {
+                if freshness == Freshness::Now {
+                    shard.resolve.forget_answer(&question);
+                }
                 let asked = shard.resolve.ask(&question);
                 ring::spawn(async move { reply.send(asked.await) });
             }

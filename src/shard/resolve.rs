@@ -150,6 +150,11 @@ impl Resolve {
         }
     }
 
+    /// What is remembered of a question is not.
+    pub(crate) fn forget_answer(&self, question: &Question) {
+        self.resolver.borrow_mut().forget_answer(question);
+    }
+
     /// Asks all of these at once, and tells the answers that come before the deadline.
     pub(crate) async fn ask_all(
         self: &Rc<Self>,

@@ -59,8 +59,8 @@ pub struct Snapshot {
     pub server_tls: Option<ServerTls>,
     /// What our clients speak to next hops.
     pub client_tls: Option<ClientTls>,
-    /// What signs mail of ours: one for each `[[dkim]]`, in their order.
-    pub signers: Arc<[Signer]>,
+    /// What signs mail of ours now: for each `[[dkim]]`, in their order.
+    pub signers: Arc<[Box<[Signer]>]>,
 }
 
 /// What our servers speak, by how they treat the certificates of clients.
@@ -138,7 +138,7 @@ pub(crate) struct Settings {
     /// What is made of what strangers have done.
     pub(crate) reputation: config::Reputation,
     /// What signs mail of ours, one for each key of the policy.
-    pub(crate) signers: Arc<[Signer]>,
+    pub(crate) signers: Arc<[Box<[Signer]>]>,
     /// Mail larger than this is written in pieces.
     pub(crate) spill: u64,
     /// Whether some route hands on where mail first came from.
@@ -236,6 +236,11 @@ pub(crate) enum TlsStart {
 }
 
 impl Settings {
+    /// Whether anything signs mail of ours.
+    pub(crate) fn signs(&self) -> bool {
+        self.signers.iter().any(|signers| !signers.is_empty())
+    }
+
     /// As the snapshot has them.
     pub(crate) fn new(snapshot: &Snapshot) -> Self {
         let config = &snapshot.config;

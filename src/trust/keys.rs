@@ -1,5 +1,7 @@
 //! Keys for DKIM: made, and told to the world (RFC 6376 §3.6.1, RFC 8463 §4.1).
 
+use std::fmt::Write as _;
+
 use aws_lc_rs::{
     encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der},
     rand::SystemRandom,
@@ -12,7 +14,7 @@ use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 use crate::{Algorithm, KeyError};
 
 /// What a new key is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyKind {
     /// RSA with 2048 bits: what everybody verifies.
     Rsa2048,
@@ -26,6 +28,20 @@ pub enum KeyKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no key can be made")]
 pub struct NoKey;
+
+impl KeyKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Rsa2048, Self::Rsa4096, Self::Ed25519];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rsa2048 => "rsa2048",
+            Self::Rsa4096 => "rsa4096",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+}
 
 /// Makes a private key, in PEM.
 ///
@@ -72,6 +88,18 @@ pub fn record(pem: &str) -> Result<String, KeyError> {
     let pair = pair.map_err(|_| KeyError::Unusable)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| KeyError::Unusable)?;
     Ok(text(Algorithm::RsaSha256, public.as_ref()))
+}
+
+/// A record as a zone file has it (RFC 1035 §5.1): in strings of 255 octets at most, which are joined without anything between them
+/// (RFC 6376 §3.6.2.2).
+pub fn zone_line(name: &str, record: &str) -> String {
+    const STRING_MAX: usize = 255;
+    let mut line = format!("{name}. IN TXT (");
+    for string in record.as_bytes().chunks(STRING_MAX) {
+        // Writing to a String does not fail.
+        let _ = write!(line, "\n    \"{}\"", String::from_utf8_lossy(string));
+    }
+    line + "\n)\n"
 }
 
 fn text(algorithm: Algorithm, public: &[u8]) -> String {

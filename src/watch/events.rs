@@ -293,6 +293,59 @@ events! {
         /// Why.
         error: &'a dyn Display,
     }
+    /// A key that the server renews by itself has come further.
+    Info trust dkim_key = DkimKey<'a> {
+        /// The name of its entry in the configuration.
+        key: &'a str,
+        /// Whose key it is.
+        domain: &'a str,
+        /// Where under that domain it is published.
+        selector: &'a str,
+        /// begun, made, published, shown, signing, retiring, revoking, revoked, leaving or forgotten.
+        state: &'a str,
+    }
+    /// A record of a key is to be published, or taken away, by hand. Told once a day.
+    Warn trust dkim_by_hand = DkimByHand<'a> {
+        /// The name of the entry of the key.
+        key: &'a str,
+        /// What is to be done: publish or remove.
+        task: &'a str,
+        /// Where.
+        name: &'a str,
+        /// The text, in one string; in a zone it is written in strings of 255 octets.
+        record: &'a str,
+    }
+    /// Mail is signed, or was until now, with a key that the DNS does not show: it fails at those who verify it. Told once a day.
+    Error trust dkim_key_unpublished = DkimKeyUnpublished<'a> {
+        /// The name of the entry of the key.
+        key: &'a str,
+        /// Where its record is missing.
+        name: &'a str,
+        /// What is there; nothing without it.
+        found: Option<&'a str>,
+        /// What is to be there.
+        record: &'a str,
+    }
+    /// Where a new key is to be published there is something else, and is left there. Told once a day.
+    Warn trust dkim_in_the_way = DkimInTheWay<'a> {
+        /// The name of the entry of the key.
+        key: &'a str,
+        /// Where.
+        name: &'a str,
+        /// What is there, if it is told.
+        found: Option<&'a str>,
+    }
+    /// The renewal of a key could not go on; it is tried again.
+    Warn trust dkim_rotation_failed = DkimRotationFailed<'a> {
+        /// The name of the entry of the key.
+        key: &'a str,
+        /// Where it is published.
+        name: &'a str,
+        /// What was to be done: make, publish, revoke, remove, erase or sign.
+        task: &'a str,
+        /// Why it could not be.
+        error: &'a str,
+    }
     /// Somebody is on a suppression list from now on.
     Info tenancy suppressed = Suppressed<'a> {
         /// Whose list: the name of a tenant, or `*` for all.

@@ -172,6 +172,14 @@ list! {
         "Messages of strangers that were sealed as they were passed on (ARC)";
     SIGNING_SECONDS: "ringpost_dkim_signing_seconds", LATENCY, Seconds, ["shard"],
         "Time to make one signature";
+    DKIM_KEYS: "ringpost_dkim_keys", Kind::Gauge, Count, ["key", "state"],
+        "Keys that the server renews by itself, by the name of their entry and how far they are";
+    DKIM_PUBLISHED: "ringpost_dkim_key_published", Kind::Gauge, Count, ["key"],
+        "1 as long as the DNS was last seen to show all keys that sign, 0 when one was missing";
+    DKIM_BY_HAND: "ringpost_dkim_records_by_hand", Kind::Gauge, Count, ["key"],
+        "Records of such keys that somebody is to publish, or to take away, by hand";
+    DKIM_UPDATES: "ringpost_dkim_updates_total", Kind::Counter, Count, ["key", "result"],
+        "Changes of the DNS for such keys by a provider, done or failed";
     REPLIES_HELD_BACK: "ringpost_replies_held_back_total", Kind::Counter, Count, ["shard"],
         "Refusing replies that a client of many refusals had to wait for";
     MESSAGES: "ringpost_messages_total", Kind::Counter, Count, ["shard", "side"],

@@ -186,6 +186,36 @@ impl Registry {
         self.recorder.register_gauge(&key, &METADATA).set(f64::from(u8::from(aside)));
     }
 
+    /// How the keys of an entry are that are renewed: so many in each state, whether the DNS shows those that sign, so many records to
+    /// see to by hand, and changes of the DNS that were done and that failed. There are as many series as entries were configured since the
+    /// start.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
+    pub fn set_dkim(
+        &self,
+        key: &str,
+        states: &[(&'static str, usize)],
+        published: Option<bool>,
+        by_hand: usize,
+        (done, failed): (u64, u64),
+    ) {
+        let of_key = Label::new("key", key.to_owned());
+        let series = |metric: &Metric, more: Option<Label>| {
+            Key::from_parts(metric.name, [of_key.clone()].into_iter().chain(more).collect::<Vec<_>>())
+        };
+        let gauge = |key: &Key, value: f64| self.recorder.register_gauge(key, &METADATA).set(value);
+        for (state, count) in states {
+            gauge(&series(&names::DKIM_KEYS, Some(Label::new("state", *state))), *count as f64);
+        }
+        if let Some(published) = published {
+            gauge(&series(&names::DKIM_PUBLISHED, None), f64::from(u8::from(published)));
+        }
+        gauge(&series(&names::DKIM_BY_HAND, None), by_hand as f64);
+        for (result, count) in [("done", done), ("failed", failed)] {
+            let key = series(&names::DKIM_UPDATES, Some(Label::new("result", result)));
+            self.recorder.register_counter(&key, &METADATA).absolute(count);
+        }
+    }
+
     /// Of so many is it remembered what they did.
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
     pub fn set_reputations(&self, entries: u64) {

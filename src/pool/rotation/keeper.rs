@@ -1,0 +1,695 @@
+//! The process that renews keys: a look at the DNS each round, then what follows from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    os::fd::OwnedFd,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use admin::{KeyView, RotationView, left, seconds_since};
+use arc_swap::ArcSwap;
+use bridge::Door;
+use config::{Dkim, DkimAlgorithm};
+use dns::{Kind, Name, Outcome, Question, Records};
+use mail::Timestamp;
+use rustix::{
+    fs::{FlockOperation, Mode, OFlags, flock},
+    io::Errno,
+};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::{JoinSet, spawn_blocking},
+    time::{Instant, timeout},
+};
+use trust::{
+    Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules,
+    Rotations, Round, Seen,
+};
+use watch::events::{DkimByHand, DkimInTheWay, DkimKey, DkimKeyUnpublished, DkimRotationFailed};
+
+use super::{
+    Inner, RotationSettings, Signing, SigningRequest,
+    provider::{self, Change, Place},
+    read, signing,
+};
+use crate::{PolicyFetching, disk, durably};
+
+/// Questions under way at once.
+const LOOKS_MAX: usize = 16;
+/// All cores take new keys within so long.
+const APPLIED_WITHIN: Duration = Duration::from_secs(30);
+/// What is still wrong is told again after so long.
+const TOLD_EVERY: Duration = Duration::from_secs(86_400);
+/// Steps of one key in one round, one after the other: begun, made, published.
+const PASSES: usize = 4;
+
+pub(super) struct Keeper {
+    inner: Arc<Inner>,
+    door: Door,
+    fetching: Arc<ArcSwap<PolicyFetching>>,
+    to_sign: mpsc::Sender<SigningRequest>,
+    /// Held while this process renews.
+    lock: Option<OwnedFd>,
+    rotations: Rotations,
+    /// What is on the disk.
+    written: String,
+    last_round: Option<Instant>,
+    /// What all cores sign with.
+    in_force: Option<Signing>,
+    told: HashMap<String, Instant>,
+    /// Changes by providers: done, failed.
+    updates: BTreeMap<Box<str>, (u64, u64)>,
+}
+
+/// What an entry says of one rotation.
+struct Plan<'a> {
+    dkim: &'a Dkim,
+    algorithm: DkimAlgorithm,
+}
+
+impl Plan<'_> {
+    fn name(&self, day: u32, number: u32) -> Box<str> {
+        self.dkim.selector_of(self.algorithm, day, number).to_ascii_lowercase().into()
+    }
+}
+
+/// An order, for a key by value.
+enum Task {
+    Make(Box<str>),
+    Publish(Box<str>, Box<str>),
+    Revoke(Box<str>, Box<str>),
+    Withdraw(Box<str>, Box<str>),
+    Erase(Box<str>),
+}
+
+impl Keeper {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        door: Door,
+        fetching: Arc<ArcSwap<PolicyFetching>>,
+        to_sign: mpsc::Sender<SigningRequest>,
+    ) -> Self {
+        Self {
+            inner,
+            door,
+            fetching,
+            to_sign,
+            lock: None,
+            rotations: Rotations::default(),
+            written: String::new(),
+            last_round: None,
+            in_force: None,
+            told: HashMap::new(),
+            updates: BTreeMap::new(),
+        }
+    }
+
+    /// Looks whether there is something to do, and does it.
+    pub(super) async fn turn(&mut self, woken: bool) {
+        let settings = self.inner.settings.load_full();
+        if !settings.rotates() && self.rotations.0.is_empty() && !settings.file().exists() {
+            return;
+        }
+        if self.inner.leaving.load(Ordering::Relaxed) {
+            self.lock = None;
+        } else if self.lock.is_none() {
+            self.take_lock(&settings);
+        }
+        if self.lock.is_none() {
+            return self.follow(&settings).await;
+        }
+        let changed = self.inner.changed.swap(false, Ordering::Relaxed);
+        let due = self.last_round.is_none_or(|last| last.elapsed() >= settings.rotation.interval);
+        if due || woken || changed {
+            self.round(&settings).await;
+        }
+    }
+
+    /// Renews from here on, when nobody else does.
+    fn take_lock(&mut self, settings: &RotationSettings) {
+        let path = settings.data_directory.join("dkim-keys.lock");
+        let locked = disk::open(&path, OFlags::RDWR | OFlags::CREATE).and_then(|file| {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Ok(Some(file)),
+                Err(Errno::WOULDBLOCK) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        });
+        match locked.and_then(|locked| locked.map(|lock| Ok((lock, read(&settings.file())?))).transpose()) {
+            Ok(Some((lock, (rotations, written)))) => {
+                (self.rotations, self.written) = (rotations, written);
+                (self.lock, self.last_round, self.in_force) = (Some(lock), None, None);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                if self.is_news("state") {
+                    let file = settings.file();
+                    tracing::error!("{}: {error}: no key is renewed", file.display());
+                }
+            }
+        }
+    }
+
+    /// Another process renews: what it has changed is taken.
+    async fn follow(&mut self, settings: &RotationSettings) {
+        let Ok((rotations, text)) = read(&settings.file()) else { return };
+        if text != self.written {
+            (self.rotations, self.written) = (rotations, text);
+            // Cores that end, and none of their mail is to be signed any more, need not take it.
+            let _ = self.apply().await;
+            self.show(settings);
+        }
+    }
+
+    async fn round(&mut self, settings: &RotationSettings) {
+        let now = (self.inner.clock)();
+        // One that was held up does not count more than it has seen.
+        let elapsed = self.last_round.map_or(Duration::ZERO, |last| last.elapsed());
+        let elapsed = elapsed.min(settings.rotation.interval * 4);
+        self.last_round = Some(Instant::now());
+        let before = self.phases();
+        let plans = self.plans(settings);
+        let sought = self.sought(settings, &plans, now);
+        let looks = self.look(settings, sought).await;
+        let in_force = self.in_force.as_ref() == Some(&signing(&self.rotations));
+        let none = BTreeMap::new();
+        for (id, rotation) in &mut self.rotations.0 {
+            let looks = looks.get(id).unwrap_or(&none);
+            let round = Round { now, elapsed, in_force, looks };
+            match plans.get(id) {
+                Some(plan) => {
+                    let rules = rules(settings, rotation, Some(plan));
+                    rotation.on_round(&rules, &round, |day, number| plan.name(day, number));
+                }
+                None => rotation.on_round_of_the_end(&rules(settings, rotation, None), &round),
+            }
+        }
+        self.rotations.0.retain(|id, rotation| plans.contains_key(id) || !rotation.is_empty());
+        if self.write(settings).await {
+            if let Err(error) = self.apply().await
+                && self.is_news("apply")
+            {
+                tracing::error!("{}: {error}: mail is signed as before", settings.file().display());
+            }
+            for _ in 0..PASSES {
+                if !self.obey(settings).await {
+                    break;
+                }
+            }
+        }
+        self.tell(settings, &before);
+        self.show(settings);
+    }
+
+    /// What the configuration says, of each rotation. New ones begin here, and wishes are taken down.
+    fn plans<'a>(&mut self, settings: &'a RotationSettings) -> BTreeMap<RotationId, Plan<'a>> {
+        let mut plans = BTreeMap::new();
+        let wishes = self.inner.shown.take_wishes();
+        for dkim in &settings.dkim {
+            for (id, algorithm) in RotationSettings::ids(dkim) {
+                let rotation = self.rotations.0.entry(id.clone()).or_default();
+                rotation.publisher = dkim.publish.as_deref().map(|name| name.to_ascii_lowercase().into());
+                if wishes.contains(&*id.entry) {
+                    rotation.wish();
+                }
+                plans.insert(id, Plan { dkim, algorithm });
+            }
+        }
+        plans
+    }
+
+    /// The selectors to look at, of each rotation.
+    fn sought(
+        &mut self,
+        settings: &RotationSettings,
+        plans: &BTreeMap<RotationId, Plan<'_>>,
+        now: Timestamp,
+    ) -> Vec<(RotationId, Box<str>)> {
+        // Keys of files, and those of other rotations: by domain and selector.
+        let by_hand = settings.dkim.iter().filter(|dkim| dkim.rotate.is_none()).filter_map(|dkim| {
+            let domain = super::asked(dkim.domain.as_ref()?)?;
+            Some((domain, dkim.selector.to_ascii_lowercase().into_boxed_str()))
+        });
+        let mut known: BTreeSet<(Box<str>, Box<str>)> = by_hand.collect();
+        let own = self.rotations.0.iter().flat_map(|(id, rotation)| {
+            rotation.keys().iter().map(|key| (id.domain.clone(), key.selector.clone()))
+        });
+        known.extend(own);
+        let mut all = Vec::new();
+        for (id, rotation) in &mut self.rotations.0 {
+            let sought = match plans.get(id) {
+                Some(plan) => {
+                    let rules = rules(settings, rotation, Some(plan));
+                    let is_known = |selector: &str| known.contains(&(id.domain.clone(), selector.into()));
+                    rotation.sought(&rules, now, |day, number| plan.name(day, number), is_known)
+                }
+                None => rotation.keys().iter().map(|key| key.selector.clone()).collect(),
+            };
+            // Of two that begin at once, each has its own.
+            known.extend(sought.iter().map(|selector| (id.domain.clone(), selector.clone())));
+            all.extend(sought.into_iter().map(|selector| (id.clone(), selector)));
+        }
+        all
+    }
+
+    /// What the DNS shows now.
+    async fn look(
+        &self,
+        settings: &RotationSettings,
+        sought: Vec<(RotationId, Box<str>)>,
+    ) -> BTreeMap<RotationId, BTreeMap<Box<str>, Look>> {
+        let places = Arc::new(Semaphore::new(LOOKS_MAX));
+        let mut asking = JoinSet::new();
+        for (id, selector) in sought {
+            let (door, places) = (self.door.clone(), places.clone());
+            asking.spawn(async move {
+                let _place = places.acquire().await;
+                let look = look_at(&door, &id, &selector).await;
+                (id, selector, look)
+            });
+        }
+        let mut looks: BTreeMap<RotationId, BTreeMap<Box<str>, Look>> = BTreeMap::new();
+        while let Some(looked) = asking.join_next().await {
+            let Ok((id, selector, look)) = looked else { continue };
+            looks.entry(id).or_default().insert(selector, look);
+        }
+        // A key that could not sign is as one that nobody sees.
+        for (id, rotation) in &self.rotations.0 {
+            let Some(looks) = looks.get_mut(id) else { continue };
+            for key in rotation.keys().iter().filter(|key| key.phase == KeyPhase::Shown) {
+                let file = settings.key_file(&id.domain, &key.selector);
+                if let Err(error) = check_key(&file, &key.record) {
+                    looks.insert(key.selector.clone(), Look::Unknown);
+                    self.failed(id, &key.selector, "sign", &format!("{}: {error}", file.display()));
+                }
+            }
+        }
+        looks
+    }
+
+    /// Makes the state durable; false when that is not known to be so, and nothing may follow from it.
+    async fn write(&mut self, settings: &RotationSettings) -> bool {
+        let text = self.rotations.to_text();
+        if text == self.written {
+            return true;
+        }
+        let (file, written) = (settings.file(), text.clone());
+        let directory = settings.data_directory.clone();
+        let done = spawn_blocking(move || {
+            durably::write(&file, &written).and_then(|()| disk::sync_directory(&directory))
+        })
+        .await;
+        match done {
+            Ok(Ok(())) => {
+                self.written = text;
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::error!("{}: {error}: no key is renewed", settings.file().display());
+                // What is there is read anew.
+                self.lock = None;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Sees to it that all cores sign with what the state says.
+    async fn apply(&mut self) -> Result<(), String> {
+        let wanted = signing(&self.rotations);
+        if self.in_force.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        self.in_force = None;
+        let (done, applied) = oneshot::channel();
+        let asked = timeout(APPLIED_WITHIN, async {
+            self.to_sign.send(done).await.map_err(|_| "the server ends".to_owned())?;
+            applied.await.map_err(|_| "the server ends".to_owned())?
+        });
+        asked.await.unwrap_or_else(|_| Err("nobody has answered".to_owned()))?;
+        self.in_force = Some(wanted);
+        Ok(())
+    }
+
+    /// Carries out what follows from the state; false when there was nothing, or something could not be.
+    async fn obey(&mut self, settings: &RotationSettings) -> bool {
+        let mut tasks = Vec::new();
+        for (id, rotation) in &self.rotations.0 {
+            let orders = rotation.orders(publishing(settings, rotation)).into_iter();
+            tasks.extend(orders.map(|order| (id.clone(), Task::of(order))));
+        }
+        let (any, mut all) = (!tasks.is_empty(), true);
+        for (id, task) in tasks {
+            let (word, selector) = task.words();
+            if let Err(error) = self.carry_out(settings, &id, &task).await {
+                self.failed(&id, &selector, word, &error);
+                all = false;
+            }
+            // The next one may take its time, and this one need not be done again.
+            if !self.write(settings).await {
+                return false;
+            }
+        }
+        any && all
+    }
+
+    async fn carry_out(
+        &mut self,
+        settings: &RotationSettings,
+        id: &RotationId,
+        task: &Task,
+    ) -> Result<(), String> {
+        let now = self.inner.clock;
+        let change = match task {
+            Task::Make(selector) => {
+                let (directory, kind) = (settings.directory(), id.kind);
+                let file = settings.key_file(&id.domain, selector);
+                let made = spawn_blocking(move || make_key(&directory, &file, kind)).await;
+                let record = made.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+                self.with(id, |rotation| rotation.on_made(selector, &record, now()));
+                return Ok(());
+            }
+            Task::Erase(selector) => {
+                let file = settings.key_file(&id.domain, selector);
+                match std::fs::remove_file(&file) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(format!("{}: {error}", file.display()));
+                    }
+                    Ok(()) | Err(_) => self.with(id, |rotation| rotation.on_erased(selector)),
+                }
+                return Ok(());
+            }
+            Task::Publish(_, record) => Change::Publish(record),
+            Task::Revoke(_, record) => Change::Revoke(record),
+            Task::Withdraw(_, record) => Change::Withdraw(record),
+        };
+        let (_, selector) = task.words();
+        let publisher = self.rotations.0.get(id).and_then(|rotation| rotation.publisher.clone());
+        let provider = publisher.and_then(|name| {
+            settings.providers.iter().find(|provider| provider.name.eq_ignore_ascii_case(&name))
+        });
+        let Some(provider) = provider else { return Err("there is no such provider".to_owned()) };
+        let name = owner(id, &selector).ok_or("no such name can be asked for")?;
+        let domain = Name::parse(&id.domain).map_err(|error| error.to_string())?;
+        let place = Place { domain: &domain, name: &name, now: now().secs() };
+        let tls = self.fetching.load().tls.clone();
+        let done =
+            timeout(provider.timeout, provider::change(&self.door, provider, tls, place, change)).await;
+        let done = done.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let counts = self.updates.entry(id.entry.clone()).or_default();
+        match &done {
+            Ok(()) => {
+                counts.0 += 1;
+                self.with(id, |rotation| rotation.on_done(&selector, now()));
+            }
+            Err(_) => counts.1 += 1,
+        }
+        done.map_err(|error| format!("{}: {error}", provider.name))
+    }
+
+    fn with(&mut self, id: &RotationId, change: impl FnOnce(&mut Rotation)) {
+        if let Some(rotation) = self.rotations.0.get_mut(id) {
+            change(rotation);
+        }
+    }
+
+    fn failed(&self, id: &RotationId, selector: &str, task: &str, error: &str) {
+        let name = format!("{selector}._domainkey.{}", id.domain);
+        DkimRotationFailed { key: &id.entry, name: &name, task, error }.emit((self.inner.clock)().0);
+    }
+
+    /// Whether this was not told for a day.
+    fn is_news(&mut self, what: &str) -> bool {
+        self.told.retain(|_, at| at.elapsed() < TOLD_EVERY);
+        if self.told.contains_key(what) {
+            return false;
+        }
+        self.told.insert(what.to_owned(), Instant::now());
+        true
+    }
+
+    fn phases(&self) -> BTreeMap<(RotationId, Box<str>), KeyPhase> {
+        let keys = self.rotations.0.iter().flat_map(|(id, rotation)| {
+            rotation.keys().iter().map(|key| ((id.clone(), key.selector.clone()), key.phase))
+        });
+        keys.collect()
+    }
+
+    /// Tells how far keys have come, and what is wrong.
+    fn tell(&mut self, settings: &RotationSettings, before: &BTreeMap<(RotationId, Box<str>), KeyPhase>) {
+        let (at, after) = ((self.inner.clock)().0, self.phases());
+        for ((id, selector), phase) in &after {
+            if before.get(&(id.clone(), selector.clone())) != Some(phase) {
+                let (key, domain, state) = (&*id.entry, &*id.domain, phase.as_str());
+                DkimKey { key, domain, selector, state }.emit(at);
+            }
+        }
+        for (id, selector) in before.keys().filter(|key| !after.contains_key(*key)) {
+            let (key, domain) = (&*id.entry, &*id.domain);
+            DkimKey { key, domain, selector, state: "forgotten" }.emit(at);
+        }
+        let mut right = BTreeSet::new();
+        let mut news = Vec::new();
+        for (id, rotation) in &self.rotations.0 {
+            let concerns = rotation.concerns(publishing(settings, rotation));
+            for concern in concerns {
+                let (word, selector) = words_of(&concern);
+                news.push((
+                    format!("{word} {selector} {}", id.domain),
+                    id.clone(),
+                    selector.to_owned(),
+                    word,
+                ));
+            }
+            for key in rotation.keys().iter().filter(|key| key.seen == Seen::Right) {
+                right.insert(format!("unpublished {} {}", key.selector, id.domain));
+            }
+        }
+        // Of what was right meanwhile it is told at once when it is wrong again.
+        self.told.retain(|what, _| !right.contains(what));
+        for (what, id, selector, word) in news {
+            if !self.is_news(&what) {
+                continue;
+            }
+            let name = format!("{selector}._domainkey.{}", id.domain);
+            let key = self
+                .rotations
+                .0
+                .get(&id)
+                .and_then(|rotation| rotation.keys().iter().find(|key| *key.selector == *selector));
+            let found = key.and_then(|key| match &key.seen {
+                Seen::Other(text) => Some(&**text),
+                Seen::Unknown | Seen::Right | Seen::Absent => None,
+            });
+            let record = key.map_or("", |key| &key.record);
+            let (entry, name) = (&*id.entry, name.as_str());
+            match word {
+                "unpublished" => DkimKeyUnpublished { key: entry, name, found, record }.emit(at),
+                "in-the-way" => DkimInTheWay { key: entry, name, found }.emit(at),
+                "revoke" => DkimByHand { key: entry, task: "publish", name, record: REVOKED }.emit(at),
+                task => DkimByHand { key: entry, task, name, record }.emit(at),
+            }
+        }
+    }
+
+    /// Shows how far keys are to whoever asks.
+    fn show(&self, settings: &RotationSettings) {
+        let now = (self.inner.clock)();
+        let ids: BTreeMap<_, _> = settings
+            .dkim
+            .iter()
+            .flat_map(|dkim| {
+                RotationSettings::ids(dkim).map(move |(id, algorithm)| (id, Plan { dkim, algorithm }))
+            })
+            .collect();
+        let views = self.rotations.0.iter().map(|(id, rotation)| {
+            let plan = ids.get(id);
+            let rules = rules(settings, rotation, plan);
+            let publishing = publishing(settings, rotation);
+            let concerns = rotation.concerns(publishing);
+            let by_hand = |selector: &str| {
+                concerns
+                    .iter()
+                    .map(words_of)
+                    .find(|(word, of)| *of == selector && is_by_hand(word))
+                    .map(|(word, _)| word)
+            };
+            let signs_for = rotation.signing().map(|key| now.saturating_since(key.since));
+            let (updates_done, updates_failed) = self.updates.get(&id.entry).copied().unwrap_or_default();
+            RotationView {
+                key: id.entry.to_string(),
+                domain: id.domain.to_string(),
+                algorithm: id.kind.as_str().to_owned(),
+                publisher: rotation.publisher.as_deref().map(str::to_owned),
+                next_in: plan.map(|_| signs_for.map_or(0, |age| rules.every.saturating_sub(age).as_secs())),
+                wished: rotation.is_wished(),
+                updates_done,
+                updates_failed,
+                keys: rotation
+                    .keys()
+                    .iter()
+                    .map(|key| key_view(id, key, &rules, now, by_hand(&key.selector)))
+                    .collect(),
+            }
+        });
+        self.inner.shown.show(views.collect());
+    }
+}
+
+impl Task {
+    fn of(order: Order<'_>) -> Self {
+        let both = |key: &RotatedKey| (key.selector.clone(), key.record.clone());
+        match order {
+            Order::Make(selector) => Self::Make(selector.into()),
+            Order::Erase(selector) => Self::Erase(selector.into()),
+            Order::Publish(key) => {
+                let (selector, record) = both(key);
+                Self::Publish(selector, record)
+            }
+            Order::Revoke(key) => {
+                let (selector, record) = both(key);
+                Self::Revoke(selector, record)
+            }
+            Order::Withdraw(key) => {
+                let (selector, record) = both(key);
+                Self::Withdraw(selector, record)
+            }
+        }
+    }
+
+    fn words(&self) -> (&'static str, Box<str>) {
+        match self {
+            Self::Make(selector) => ("make", selector.clone()),
+            Self::Publish(selector, _) => ("publish", selector.clone()),
+            Self::Revoke(selector, _) => ("revoke", selector.clone()),
+            Self::Withdraw(selector, _) => ("remove", selector.clone()),
+            Self::Erase(selector) => ("erase", selector.clone()),
+        }
+    }
+}
+
+fn rules(settings: &RotationSettings, rotation: &Rotation, plan: Option<&Plan<'_>>) -> RotationRules {
+    RotationRules {
+        every: plan.and_then(|plan| plan.dkim.rotate).unwrap_or(Duration::MAX),
+        settle: settings.rotation.settle,
+        retire: settings.rotation.retire,
+        revoke: settings.rotation.revoke,
+        publishing: publishing(settings, rotation),
+    }
+}
+
+/// By a provider that the configuration has.
+fn publishing(settings: &RotationSettings, rotation: &Rotation) -> Publishing {
+    let is_there = |name: &str| settings.providers.iter().any(|one| one.name.eq_ignore_ascii_case(name));
+    if rotation.publisher.as_deref().is_some_and(is_there) { Publishing::Provider } else { Publishing::Hand }
+}
+
+/// What a concern is called, and the selector it is about.
+fn words_of<'a>(concern: &Concern<'a>) -> (&'static str, &'a str) {
+    match concern {
+        Concern::Publish(key) => ("publish", &key.selector),
+        Concern::Revoke(key) => ("revoke", &key.selector),
+        Concern::Withdraw(key) => ("remove", &key.selector),
+        Concern::Unpublished(key) => ("unpublished", &key.selector),
+        Concern::InTheWay(key) => ("in-the-way", &key.selector),
+        Concern::Taken(selector) => ("in-the-way", selector),
+    }
+}
+
+fn is_by_hand(word: &str) -> bool {
+    matches!(word, "publish" | "revoke" | "remove")
+}
+
+fn key_view(
+    id: &RotationId,
+    key: &RotatedKey,
+    rules: &RotationRules,
+    now: Timestamp,
+    by_hand: Option<&'static str>,
+) -> KeyView {
+    let still = key.wait(rules).map(|wait| left(wait.saturating_sub(key.waited)));
+    let still = still.unwrap_or_default();
+    let waits_for = match key.phase {
+        KeyPhase::Begun => "its private key is to be made".to_owned(),
+        KeyPhase::Made => "its record is to be published".to_owned(),
+        KeyPhase::Published => "waits until the DNS shows it".to_owned(),
+        KeyPhase::Shown => format!("signs when the DNS has shown it for another {still}"),
+        KeyPhase::Signing => "signs".to_owned(),
+        KeyPhase::Retiring => format!("its record stays for another {still}"),
+        KeyPhase::Revoking => "its record is to say that it is revoked".to_owned(),
+        KeyPhase::Revoked => format!("its record says so for another {still}"),
+        KeyPhase::Leaving => "its record is to go".to_owned(),
+    };
+    let name = format!("{}._domainkey.{}", key.selector, id.domain);
+    let record = if by_hand == Some("revoke") { REVOKED } else { &*key.record };
+    KeyView {
+        zone_line: trust::zone_line(&name, record),
+        name,
+        selector: key.selector.to_string(),
+        state: key.phase.as_str().to_owned(),
+        seconds: seconds_since(key.since, now),
+        shows: match &key.seen {
+            Seen::Unknown => "unknown".to_owned(),
+            Seen::Right => "right".to_owned(),
+            Seen::Absent => "nothing".to_owned(),
+            Seen::Other(text) => text.to_string(),
+        },
+        waits_for,
+        record: record.to_owned(),
+        by_hand: by_hand.map(|word| if word == "remove" { "remove" } else { "publish" }.to_owned()),
+    }
+}
+
+/// Where a key is published.
+fn owner(id: &RotationId, selector: &str) -> Option<Name> {
+    Name::parse(&format!("{selector}._domainkey.{}", id.domain)).ok()
+}
+
+async fn look_at(door: &Door, id: &RotationId, selector: &str) -> Look {
+    let Some(name) = owner(id, selector) else { return Look::Unknown };
+    let Ok(answer) = door.resolve_anew(Question { name, kind: Kind::Txt }).await else {
+        return Look::Unknown;
+    };
+    match &answer.outcome {
+        Outcome::Found(Records::Texts(texts)) => Look::Texts(texts.clone()),
+        Outcome::NoData | Outcome::NxDomain => Look::Absent(answer.ttl),
+        Outcome::Found(
+            Records::Addresses(_) | Records::Exchanges(_) | Records::Names(_) | Records::Tlsa(_),
+        )
+        | Outcome::TempFail(_) => Look::Unknown,
+    }
+}
+
+/// Makes a private key that nobody else can read, and answers with the record of it.
+fn make_key(directory: &Path, file: &Path, kind: trust::KeyKind) -> io::Result<String> {
+    let pem = trust::new_key(kind).map_err(io::Error::other)?;
+    let record = trust::record(&pem).map_err(io::Error::other)?;
+    if !directory.is_dir() {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        directory.parent().map_or(Ok(()), disk::sync_directory)?;
+    }
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let made = rustix::fs::open(file, flags, Mode::from_raw_mode(0o600))?;
+    disk::write_at(&made, pem.as_bytes(), 0)?;
+    rustix::fs::fsync(&made)?;
+    disk::sync_directory(directory)?;
+    Ok(record)
+}
+
+/// Whether the private key is there that the record is of.
+fn check_key(file: &Path, record: &str) -> Result<(), String> {
+    let pem = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    match trust::record(&pem) {
+        Ok(own) if own == record => Ok(()),
+        Ok(_) => Err("it is not the key that is published".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
