@@ -3,7 +3,7 @@
 //! [`Operations`] answers over HTTP: everything on the control socket, which only the server's own user
 //! can open, and on a TCP port what monitoring needs, the rest for whoever has the token. [`cli`] is the
 //! other end: `ringpost queue`, a client of the control socket, as are [`reload()`], [`upgrade()`],
-//! [`sources()`], [`greylist()`] and [`reputation()`].
+//! [`sources()`], [`greylist()`], [`reputation()`] and [`reports()`].
 
 pub mod cli;
 mod client;
@@ -12,6 +12,8 @@ mod openapi;
 mod operations;
 mod problem;
 mod reload;
+mod reports;
+mod reports_table;
 mod reputation;
 mod sources;
 mod suppression;
@@ -24,6 +26,9 @@ pub use client::ClientError;
 pub use greylist::{GreylistArgs, GreylistChoice, GreylistCommand, GreylistError, greylist};
 pub use operations::{Facts, KnowsTenant, Listener, Operations, ReportNow};
 pub use problem::Problem;
+pub use reports::{
+    ReportPage, ReportQuery, ReportShelf, ReportsArgs, ReportsChoice, ReportsCommand, ReportsError, ShownReport, reports,
+};
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
 pub use reputation::{ReputationArgs, ReputationError, ReputationRules, reputation};
 pub use sources::{SourcesArgs, SourcesError, sources};

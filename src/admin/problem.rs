@@ -87,6 +87,15 @@ pub enum Problem {
     /// Whose reputation is asked for cannot be told.
     #[error("the query is wrong: {0}")]
     Reputation(String),
+    /// Which reports are asked for cannot be told.
+    #[error("the query is wrong: {0}")]
+    ReportsQuery(String),
+    /// There is no such report.
+    #[error("no report {0} is kept")]
+    NoReport(String),
+    /// Reports cannot be read.
+    #[error("reports cannot be read: {0}")]
+    Reports(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -131,9 +140,11 @@ impl Problem {
             | Self::ListQuery(_)
             | Self::EntriesBody(_)
             | Self::Greylist(_)
-            | Self::Reputation(_) => StatusCode::BAD_REQUEST,
+            | Self::Reputation(_)
+            | Self::ReportsQuery(_) => StatusCode::BAD_REQUEST,
             Self::List(ListError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotSuppressed(_) => StatusCode::NOT_FOUND,
+            Self::NotSuppressed(_) | Self::NoReport(_) => StatusCode::NOT_FOUND,
+            Self::Reports(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -168,7 +179,7 @@ impl Problem {
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
                 "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/greylist, \
-                 /api/v1/reputation, /api/v1/reload and /api/v1/upgrade"
+                 /api/v1/reputation, /api/v1/reports, /api/v1/reload and /api/v1/upgrade"
             }
             Self::Method => {
                 "read with GET; change with POST to /api/v1/queue/retry, hold, release, remove, reroute, count or tasks, to \
@@ -199,6 +210,12 @@ impl Problem {
                 "name a client by its address, and mail by sender and recipient: {\"client\": …, \"sender\": …, \"recipient\": …}"
             }
             Self::Reputation(_) => "ask ?of= an IP address, a domain, or an address such as ann@example.org",
+            Self::ReportsQuery(_) => {
+                "known are domain, kind (dmarc, tls, failure, unread), since, until, reporter, limit, of a list cursor, of a summary \
+                 by (address, network)"
+            }
+            Self::NoReport(_) => "copy the key from a listing: ringpost reports list",
+            Self::Reports(_) => "look at the log, and at the disk under the data directory",
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

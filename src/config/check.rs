@@ -41,6 +41,7 @@ impl Config {
         self.check_strangers(reader);
         self.check_bounces(reader);
         self.check_srs(reader);
+        self.check_reports_in(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
         self.check_times(reader);

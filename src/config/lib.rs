@@ -24,6 +24,7 @@ mod operating;
 mod parse;
 mod reader;
 mod replies;
+mod reports_in;
 mod reputation;
 mod retrying;
 mod schema;
@@ -64,6 +65,7 @@ pub use operating::{
 };
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
+pub use reports_in::{ForwardedReports, ReportsIn};
 pub use reputation::{Reputation, ReputationUse};
 pub use retrying::{MailClass, Retry, RetrySenders};
 pub use schema::Takes;
@@ -195,6 +197,8 @@ section! {
         tls_reports "tls-reports": TlsReports [Table] = TlsReports::default();
         /// Reports on mail that bore the names of domains.
         dmarc_reports "dmarc-reports": DmarcReports [Table] = DmarcReports::default();
+        /// Reports that come to us.
+        reports_in "reports-in": ReportsIn [Table] = ReportsIn::default();
         /// DNS.
         dns: Dns [Table] = Dns::default();
         /// The queue.

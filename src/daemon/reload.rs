@@ -17,7 +17,7 @@ use bridge::{Door, Strangers, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{DmarcReporting, PolicyFetching, TlsReporting, Unsubscribing};
+use pool::{DmarcReporting, PolicyFetching, ReportsIn, ReportsInOptions, TlsReporting, Unsubscribing};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -51,6 +51,7 @@ pub(crate) struct Ours {
     policy_port: u16,
     tls_reports: config::TlsReports,
     dmarc_reports: config::DmarcReports,
+    pub(crate) reports_in: ReportsInOptions,
     hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
@@ -122,6 +123,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     /// How domains are told of mail that bore their names.
     pub(crate) dmarc_reporting: Arc<ArcSwap<DmarcReporting>>,
+    /// Who keeps reports that come to us.
+    pub(crate) reports_in: ReportsIn,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -161,6 +164,7 @@ impl Ours {
             policy_port: config.mta_sts.port,
             tls_reports: config.tls_reports.clone(),
             dmarc_reports: config.dmarc_reports.clone(),
+            reports_in: reports_in(config),
             hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
@@ -340,6 +344,26 @@ impl Ours {
     }
 }
 
+/// How reports that come to us are taken.
+fn reports_in(config: &Config) -> ReportsInOptions {
+    let reports = &config.reports_in;
+    let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    ReportsInOptions {
+        hostname: config.authentication.authserv_id.as_ref().unwrap_or(&config.hostname).to_string(),
+        domains: reports.domains.clone(),
+        forward: reports.forward.clone(),
+        forward_all: reports.forwarded == config::ForwardedReports::All,
+        keep: reports.keep,
+        disk_max: reports.disk_max,
+        reports_max: reports.reports_max,
+        limits: pool::ReportLimits {
+            mail_max: size(reports.mail_max),
+            expanded_max: size(reports.expanded_max),
+            rows_max: reports.rows_max as usize,
+        },
+    }
+}
+
 impl Ours {
     fn server_tls(
         &self,
@@ -423,6 +447,7 @@ impl Reloader<'_> {
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
         self.unsubscribing.store(Arc::new(ours.unsubscribing.clone()));
+        self.reports_in.configure(ours.reports_in.clone());
         ours.tenancy_limits.apply(&self.tenancy);
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);

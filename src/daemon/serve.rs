@@ -30,7 +30,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use pool::{AllCounts, TaskFiles};
+use pool::{AllCounts, ReportsIn, TaskFiles};
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Balance, Beside, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
@@ -212,7 +212,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let policies = policies(&config, &pool, &fetching);
     let (deliveries, to_deliver) = Deliveries::new(DELIVERIES_WAITING_MAX);
     let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
-    pool.deliver(to_deliver, runs_programs, fetching.clone());
+    let counted = registry.reports_in(pool::UNREAD_REASONS);
+    let options = ours.reports_in.clone();
+    let reports_in = ReportsIn::new(&config.data_directory, door.clone(), counted, options, clock);
+    operations.set_reports(Arc::new(reports_in.clone()));
+    pool.deliver(to_deliver, runs_programs, fetching.clone(), reports_in.clone());
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
         .with_context(|| format!("{}: what is known of strangers", config.data_directory.display()))?;
@@ -347,6 +351,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         dmarc_reporting,
+        reports_in,
         tenancy,
         strangers: known,
         unsubscribing,

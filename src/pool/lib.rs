@@ -16,6 +16,7 @@ mod https;
 mod listen;
 mod policies;
 mod programs;
+mod reports_in;
 mod services;
 mod strangers;
 mod suppression;
@@ -63,6 +64,8 @@ pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
+pub use report::received::Limits as ReportLimits;
+pub use reports_in::{ReportsIn, ReportsInOptions, UNREAD_REASONS};
 pub use strangers::{StrangersKeeper, keep_strangers};
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
@@ -338,14 +341,16 @@ impl Handle {
     }
 
     /// Delivers what shards hand over: by programs, which somebody runs for us, and to services, with the authorities of
-    /// `fetching`.
+    /// `fetching`. Reports it keeps.
     pub fn deliver(
         &self,
         desk: mpsc::Receiver<PoolErrand>,
         programs: Option<Arc<dyn Programs>>,
         fetching: Arc<ArcSwap<PolicyFetching>>,
+        reports: ReportsIn,
     ) {
-        self.runtime.spawn(deliver::run(desk, programs, fetching));
+        self.runtime.spawn(reports.clone().tidy());
+        self.runtime.spawn(deliver::run(desk, programs, fetching, reports));
     }
 
     /// Keeps what was sent by warm-up plans in the file.

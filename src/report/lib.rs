@@ -4,7 +4,8 @@
 //! that came with it: a report of a report would go round for ever (RFC 5321 §4.5.5).
 //!
 //! Beside writing there is reading: [`read`] makes facts of the reports that others write about our mail, and
-//! [`ReturnPaths`] are the addresses that such reports come to.
+//! [`ReturnPaths`] are the addresses that such reports come to. What others count of mail that bears our names, and of TLS with our
+//! hosts, is read by [`received`].
 
 pub mod dmarc;
 mod dsn;
@@ -12,6 +13,7 @@ mod explain;
 mod guess;
 mod incoming;
 mod parts;
+pub mod received;
 mod return_path;
 mod srs;
 pub mod tls;

@@ -20,9 +20,9 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, DmarcCounted, Dns,
+    Aligned, AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, DmarcCounted, Dns,
     Dsn, Executor, Family, Greylisting, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound,
-    PoolDeliveries, ProcessMetrics, ProcessUsage, Queue, QueueAction, QueueState, Reload, ReportRead,
+    PoolDeliveries, ProcessMetrics, ProcessUsage, Queue, QueueAction, QueueState, Reload, ReportIn, ReportRead, ReportsInMetrics,
     RetryWait, SegmentState, ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeMetrics,
     Unsubscription, Verb, Verification,
 };
