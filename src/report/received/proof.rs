@@ -66,12 +66,12 @@ fn best(results: &str) -> (Box<str>, Proof) {
         (Proof::Spf, "spf=pass", "smtp.mailfrom="),
     ];
     for (proof, pass, of) in kinds {
-        for result in split(results) {
-            let mut words = result.split_whitespace();
+        for words in words_of(results) {
+            let mut words = words.iter().map(String::as_str);
             if words.next() != Some(pass) {
                 continue;
             }
-            let named = words.find_map(|word| word.strip_prefix(of)).map(|value| value.trim_matches('"'));
+            let named = words.find_map(|word| word.strip_prefix(of));
             let named = named.map(|value| value.rsplit_once('@').map_or(value, |(_, domain)| domain));
             if let Some(domain) = named.and_then(|domain| Domain::parse(domain).ok()) {
                 return (domain.as_str().to_lowercase().into(), proof);
@@ -81,25 +81,35 @@ fn best(results: &str) -> (Box<str>, Proof) {
     ("".into(), Proof::None)
 }
 
-/// Results between semicolons, of which some are within quotes or comments.
-fn split(results: &str) -> Vec<&str> {
-    let (mut parts, mut start, mut quoted, mut depth, mut escaped) = (Vec::new(), 0, false, 0_u32, false);
-    for (at, c) in results.char_indices() {
+/// The words of each result, without comments and quotes: what is within quotes is of one word (RFC 8601 §2.2).
+fn words_of(results: &str) -> Vec<Vec<String>> {
+    let (mut all, mut words, mut word) = (Vec::new(), Vec::new(), String::new());
+    let (mut quoted, mut depth, mut escaped) = (false, 0_u32, false);
+    for c in results.chars() {
+        let is_said = depth == 0;
         match c {
-            _ if escaped => escaped = false,
+            _ if escaped => {
+                escaped = false;
+                word.extend(is_said.then_some(c));
+            }
             '\\' => escaped = true,
-            '"' if depth == 0 => quoted = !quoted,
+            '"' if is_said => quoted = !quoted,
             '(' if !quoted => depth += 1,
             ')' if !quoted => depth = depth.saturating_sub(1),
-            ';' if !quoted && depth == 0 => {
-                parts.push(&results[start..at]);
-                start = at + 1;
+            ';' if !quoted && is_said => {
+                words.push(std::mem::take(&mut word));
+                all.push(std::mem::take(&mut words));
             }
-            _ => {}
+            c if c.is_whitespace() && !quoted => words.push(std::mem::take(&mut word)),
+            c => word.extend(is_said.then_some(c)),
         }
     }
-    parts.push(&results[start..]);
-    parts
+    words.push(word);
+    all.push(words);
+    for words in &mut all {
+        words.retain(|word| !word.is_empty());
+    }
+    all
 }
 
 #[cfg(test)]
