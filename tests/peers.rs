@@ -47,6 +47,8 @@ mod races;
 mod relay;
 #[path = "peers/reports.rs"]
 mod reports;
+#[path = "peers/reports_in.rs"]
+mod reports_in;
 #[path = "peers/strangers.rs"]
 mod strangers;
 #[path = "peers/xclient.rs"]

@@ -46,8 +46,9 @@ section! {
         reports_max: u32 [Whole<100, 10_000_000>] = 100_000;
         /// Mail that is larger is no report.
         mail_max: u64 [Size<{ 64 << 10 }, { 256 << 20 }>] = 16 << 20;
-        /// What is packed in it is no report when it has more octets than that unpacked. Two are read at a time, each in about twice that memory.
-        expanded_max: u64 [Size<{ 64 << 10 }, { 1 << 30 }>] = 64 << 20;
+        /// What is packed in it is no report when it has more octets than that unpacked. Two are read at a time, each
+        /// in up to six times that memory, if somebody wants to waste it.
+        expanded_max: u64 [Size<{ 64 << 10 }, { 1 << 30 }>] = 32 << 20;
         /// Rows of a report that are kept one by one; what is beyond is counted.
         rows_max: u32 [Whole<100, 10_000_000>] = 100_000;
     }

@@ -572,6 +572,16 @@ dmarc-reports.jitter = "7s"
 dmarc-reports.domains-max = 700 | dmarc-reports.enabled = true
 dmarc-reports.rows-max = 700 | dmarc-reports.enabled = true
 dmarc-reports.size-max = "7MiB" | dmarc-reports.enabled = true
+reports-in.addresses = ["dmarc@example.org"]
+reports-in.domains = ["*.example.org"]
+reports-in.forward = "ann@example.org"
+reports-in.forwarded = "all"
+reports-in.keep = "7d"
+reports-in.disk-max = "7MiB"
+reports-in.reports-max = 700
+reports-in.mail-max = "7MiB"
+reports-in.expanded-max = "7MiB"
+reports-in.rows-max = 700
 mta-sts.timeout = "7s"
 mta-sts.port = 8443
 mta-sts.policies-max = 700

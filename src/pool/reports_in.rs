@@ -172,8 +172,8 @@ impl ReportsIn {
             content: Bytes::from(content::gather(content, 0..content::len(content))),
             body: match delivery.envelope.body {
                 // Programs by HTTP have none of that.
-                BodyType::BinaryMime => BodyType::EightBitMime,
-                body => body,
+                BodyType::BinaryMime | BodyType::EightBitMime => BodyType::EightBitMime,
+                BodyType::SevenBit => BodyType::SevenBit,
             },
             utf8: if to.is_ascii() { delivery.envelope.utf8 } else { Utf8::Needed },
         };
@@ -423,5 +423,54 @@ fn covers(pattern: &DomainPattern, domain: &Domain) -> bool {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReportsIn").field("shelf", &self.shelf).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn domains_are_covered_by_patterns() {
+        let domain = |text: &str| Domain::parse(text).unwrap();
+        let exact = DomainPattern::Exact(domain("example.org"));
+        let below = DomainPattern::Below(domain("example.org"));
+        let of = |text: &str| [&exact, &below, &DomainPattern::Any].map(|pattern| covers(pattern, &domain(text)));
+        assert_eq!(of("example.org"), [true, false, true]);
+        assert_eq!(of("a.b.example.org"), [false, true, true]);
+        assert_eq!(of("badexample.org"), [false, false, true]);
+    }
+
+    #[test]
+    fn nobody_stands_in_the_place_of_another() {
+        let mail = |reporter: &str| Mail {
+            id: QueueId::from_bits(7),
+            from: "",
+            received: Timestamp(7),
+            author: "".into(),
+            reporter: reporter.into(),
+            proof: Proof::Dkim,
+        };
+        let head = Head { id: "1".into(), organization: "google.com".into(), ..mail("google.com").head() };
+        let forged = Head { reporter: "evil.example".into(), ..head.clone() };
+        assert_eq!(key(&head, b"").len(), 24);
+        assert_ne!(key(&head, b""), key(&forged, b""));
+        // When it came, and as what, does not matter.
+        let again = Head { mail: "other".into(), received: "later".into(), proof: Proof::Dmarc, ..head.clone() };
+        assert_eq!(key(&head, b""), key(&again, b""));
+        assert_ne!(key(&head, b""), key(&head, b"x"));
+    }
+
+    #[test]
+    fn every_reason_has_a_metric() {
+        let syntax = Unread::Syntax(String::new());
+        let foreign = Unread::Foreign(String::new());
+        let archive = Unread::Archive("");
+        for unread in [
+            Unread::NoReport, Unread::TooLarge(""), archive, syntax, Unread::Entities, Unread::Content(""), foreign, Unread::Period,
+        ] {
+            assert!(UNREAD_REASONS.contains(&unread.label()), "{unread:?}");
+        }
+        assert_eq!(UNREAD_REASONS.len(), 8);
     }
 }

@@ -299,13 +299,13 @@ pub struct Limits {
     pub mail_max: usize,
     /// Octets of what is packed in it, when it is unpacked: all parts together.
     pub expanded_max: usize,
-    /// Rows of a report, policies of one, and details of a policy.
+    /// Rows of a report; failures of one on TLS that are told in detail.
     pub rows_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { mail_max: 16 << 20, expanded_max: 64 << 20, rows_max: 100_000 }
+        Self { mail_max: 16 << 20, expanded_max: 32 << 20, rows_max: 100_000 }
     }
 }
 
@@ -466,7 +466,7 @@ fn read_part(part: &Part<'_>, budget: &mut usize, limits: &Limits) -> Result<Vec
     let octets = part.octets(limits.mail_max);
     let mut reports = Vec::new();
     for document in unpack::unpack(octets, budget)? {
-        let text = unpack::text(&document);
+        let text = unpack::text(document);
         let start = text.trim_start();
         if start.starts_with("<?xml") || start.starts_with("<feedback") || !is_prose && start.starts_with('<') {
             reports.push(aggregate::read(start, limits)?);

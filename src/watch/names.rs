@@ -191,7 +191,7 @@ list! {
     SRS: "ringpost_srs_total", Kind::Counter, Count, ["shard", "way"],
         "Senders' addresses rewritten as mail was passed on (out), and recipients led back to them (in)";
     POOL_DELIVERIES: "ringpost_pool_deliveries_total", Kind::Counter, Count, ["shard", "by", "result"],
-        "Messages given to programs and to services by HTTP, and what came of it";
+        "Messages given to programs, services by HTTP and whoever keeps reports, and what came of it";
     GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
         "Records made durable by one sync";
     GROUP_BYTES: "ringpost_journal_group_bytes", SIZE, Bytes, ["shard"],

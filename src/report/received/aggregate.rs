@@ -160,7 +160,9 @@ impl Draft {
             ["record", "row", "policy_evaluated", "spf"] => row.spf = is_pass(value),
             [.., "policy_evaluated", "reason", "type"] => row.reason.kind = word(value),
             [.., "policy_evaluated", "reason", "comment"] => row.reason.comment = clean(value, TEXT_MAX),
-            [.., "policy_evaluated", "reason"] => keep(&mut row.reasons, std::mem::take(&mut row.reason)),
+            [.., "policy_evaluated", "reason"] if !row.reason.kind.is_empty() => {
+                keep(&mut row.reasons, std::mem::take(&mut row.reason));
+            }
             ["record", "identifiers" | "identities", which] => match which {
                 "header_from" => row.header_from = name(value),
                 "envelope_from" => row.envelope_from = name(value),
@@ -174,7 +176,9 @@ impl Draft {
                 "human_result" => row.signature.reason = clean(value, TEXT_MAX),
                 _ => {}
             },
-            [.., "auth_results", "dkim"] => keep(&mut row.signatures, std::mem::take(&mut row.signature)),
+            [.., "auth_results", "dkim"] if !row.signature.result.is_empty() => {
+                keep(&mut row.signatures, std::mem::take(&mut row.signature));
+            }
             [.., "auth_results", "spf", which] => match which {
                 "domain" => row.sender.domain = name(value),
                 "scope" => row.sender.scope = word(value),
@@ -182,7 +186,9 @@ impl Draft {
                 "human_result" => row.sender.reason = clean(value, TEXT_MAX),
                 _ => {}
             },
-            [.., "auth_results", "spf"] => keep(&mut row.senders, std::mem::take(&mut row.sender)),
+            [.., "auth_results", "spf"] if !row.sender.result.is_empty() => {
+                keep(&mut row.senders, std::mem::take(&mut row.sender));
+            }
             ["record"] => self.end_record(),
             _ => {}
         }

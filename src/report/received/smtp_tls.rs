@@ -16,6 +16,9 @@ use super::{
 
 /// Lines of a policy, and hosts of one, that are kept.
 const LINES_MAX: usize = 50;
+/// Policies of a report, and details of one. Who writes a long list of nothing gets no more memory than that.
+const POLICIES_MAX: usize = 1000;
+const DETAILS_MAX: usize = 500;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -28,7 +31,7 @@ struct Document {
     #[serde(default)]
     report_id: Text,
     #[serde(default)]
-    policies: Few<Policy>,
+    policies: Few<Policy, POLICIES_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -46,7 +49,7 @@ struct Policy {
     policy: Option<Published>,
     summary: Option<Counts>,
     #[serde(default)]
-    failure_details: Few<Details>,
+    failure_details: Few<Details, DETAILS_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -55,11 +58,11 @@ struct Published {
     #[serde(default)]
     policy_type: Text,
     #[serde(default)]
-    policy_string: Few<Text>,
+    policy_string: Few<Text, LINES_MAX>,
     #[serde(default)]
     policy_domain: Text,
     #[serde(default)]
-    mx_host: Few<Text>,
+    mx_host: Few<Text, LINES_MAX>,
 }
 
 #[derive(Deserialize)]
@@ -109,7 +112,7 @@ pub(super) fn read(text: &str, limits: &Limits) -> Result<Vec<Report>, Unread> {
     }
     let mut domains: Vec<(Box<str>, Vec<PolicyResults>)> = Vec::new();
     let mut details_left = limits.rows_max;
-    for policy in policies.0.into_iter().take(limits.rows_max) {
+    for policy in policies.0 {
         let Some(published) = policy.policy else { continue };
         let Some(domain) = domain(&published.policy_domain.0) else { continue };
         let count = |count: Option<&Text>| count.map_or(0, |count| count.0.trim().parse().unwrap_or(0));
@@ -159,8 +162,8 @@ impl Details {
     }
 }
 
-fn lines(lines: &Few<Text>) -> Vec<Box<str>> {
-    lines.0.iter().take(LINES_MAX).map(|line| clean(&line.0, NAME_MAX)).collect()
+fn lines(lines: &Few<Text, LINES_MAX>) -> Vec<Box<str>> {
+    lines.0.iter().map(|line| clean(&line.0, NAME_MAX)).collect()
 }
 
 /// "in Internet date-time format" (RFC 8460 §4.4); some leave the zone out, which then is UTC.
@@ -223,44 +226,42 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-/// A list, of which so many are kept; one that stands alone is a list of one, and nothing is an empty one.
-struct Few<T>(Vec<T>);
+/// A list, of which so many are kept; what is beyond is read and forgotten. One that stands alone is a list of one, and nothing is an
+/// empty one.
+struct Few<T, const MAX: usize>(Vec<T>);
 
-/// What is beyond is read and forgotten. What a report may have is in [`Limits::rows_max`].
-const FEW_MAX: usize = 1_000_000;
-
-impl<T> Default for Few<T> {
+impl<T, const MAX: usize> Default for Few<T, MAX> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Few<T, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(FewVisitor(PhantomData))
     }
 }
 
-struct FewVisitor<T>(PhantomData<T>);
+struct FewVisitor<T, const MAX: usize>(PhantomData<T>);
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
-    type Value = Few<T>;
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for FewVisitor<T, MAX> {
+    type Value = Few<T, MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list")
     }
 
-    fn visit_unit<E>(self) -> Result<Few<T>, E> {
+    fn visit_unit<E>(self) -> Result<Few<T, MAX>, E> {
         Ok(Few::default())
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Few<T>, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Few<T, MAX>, E> {
         T::deserialize(serde::de::value::StrDeserializer::new(text)).map(|one| Few(vec![one]))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Few<T>, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Few<T, MAX>, A::Error> {
         let mut few = Vec::new();
-        while few.len() < FEW_MAX {
+        while few.len() < MAX {
             match items.next_element_seed(PhantomData::<T>)? {
                 Some(item) => few.push(item),
                 None => return Ok(Few(few)),
@@ -270,7 +271,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for FewVisitor<T> {
         Ok(Few(few))
     }
 
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, entries: A) -> Result<Few<T>, A::Error> {
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, entries: A) -> Result<Few<T, MAX>, A::Error> {
         let one = PhantomData::<T>.deserialize(serde::de::value::MapAccessDeserializer::new(entries))?;
         Ok(Few(vec![one]))
     }

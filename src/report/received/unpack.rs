@@ -112,15 +112,16 @@ fn word(octets: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Text as it is, in UTF-8 or in UTF-16 where it says so with its first octets; what is none is replaced.
-pub(super) fn text(octets: &[u8]) -> String {
+pub(super) fn text(octets: Vec<u8>) -> String {
     let wide = |of: fn([u8; 2]) -> u16| {
         let (units, _) = octets[2..].as_chunks::<2>();
         String::from_utf16_lossy(&units.iter().map(|unit| of(*unit)).collect::<Vec<_>>())
     };
-    match octets {
+    match octets[..] {
         [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
         [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
-        _ => String::from_utf8_lossy(octets).into_owned(),
+        [0xef, 0xbb, 0xbf, ref rest @ ..] => String::from_utf8_lossy(rest).into_owned(),
+        _ => String::from_utf8(octets)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
     }
 }
