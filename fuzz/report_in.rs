@@ -1,4 +1,5 @@
-//! Reports of any octets, in each of the forms that they come in: bounded facts, and what is kept of them is read again.
+//! Reports of any octets, in each of the forms that they come in: bounded facts, and what is kept of them is read
+//! again.
 
 #![no_main]
 

@@ -26,10 +26,11 @@ pub use client::ClientError;
 pub use greylist::{GreylistArgs, GreylistChoice, GreylistCommand, GreylistError, greylist};
 pub use operations::{Facts, KnowsTenant, Listener, Operations, ReportNow};
 pub use problem::Problem;
-pub use reports::{
-    ReportPage, ReportQuery, ReportShelf, ReportsArgs, ReportsChoice, ReportsCommand, ReportsError, ShownReport, reports,
-};
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
+pub use reports::{
+    ReportPage, ReportQuery, ReportShelf, ReportsArgs, ReportsChoice, ReportsCommand, ReportsError,
+    ShownReport, reports,
+};
 pub use reputation::{ReputationArgs, ReputationError, ReputationRules, reputation};
 pub use sources::{SourcesArgs, SourcesError, sources};
 pub use tasks::Tasks;

@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, ReportShelf, ReputationRules, UpgradeRequest, greylist, openapi, reload,
-    reports, reputation, sources, suppression,
+    Predecessor, Problem, ReloadRequest, ReportShelf, ReputationRules, UpgradeRequest, greylist, openapi,
+    reload, reports, reputation, sources, suppression,
     tasks::{self, Tasks},
     upgrade,
 };

@@ -1,4 +1,5 @@
-//! Reports that came to us, over HTTP and as `ringpost reports`: what is kept, what one says, and all of them put together.
+//! Reports that came to us, over HTTP and as `ringpost reports`: what is kept, what one says, and all of them put
+//! together.
 //!
 //! Whoever keeps them reads files, which takes its time: two questions at once, each on a thread that may wait.
 
@@ -197,7 +198,8 @@ fn asked(operations: &Operations, query: Given) -> Result<(ReportQuery, Grouping
         let shown: String = text.chars().take(100).collect();
         Problem::ReportsQuery(format!("{shown:?} is no {what}"))
     };
-    let kind = asked.kind.as_deref().map(|kind| Kind::parse(kind).ok_or_else(|| wrong("kind of report", kind)));
+    let kind =
+        asked.kind.as_deref().map(|kind| Kind::parse(kind).ok_or_else(|| wrong("kind of report", kind)));
     let time = |text: Option<String>| {
         text.map(|text| time(&text, operations.now()).ok_or_else(|| wrong("time", &text))).transpose()
     };
@@ -220,7 +222,8 @@ fn asked(operations: &Operations, query: Given) -> Result<(ReportQuery, Grouping
 
 /// A time, the beginning of a day (UTC), or so long ago.
 fn time(text: &str, now: Timestamp) -> Option<Timestamp> {
-    let ago = |span: Duration| Timestamp(now.0.saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)));
+    let ago =
+        |span: Duration| Timestamp(now.0.saturating_sub(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)));
     Timestamp::from_rfc3339(text)
         .or_else(|| Timestamp::from_rfc3339(&format!("{text}T00:00:00Z")))
         .or_else(|| config::span_from_text(text).ok().map(ago))
@@ -325,7 +328,8 @@ pub fn reports(args: &ReportsArgs, data_dir: &Path, out: &mut dyn Write) -> Resu
             let (mut left, mut cursor, mut number) = (if *limit == 0 { usize::MAX } else { *limit }, None, 0);
             loop {
                 let more = [("cursor", cursor), ("limit", Some(left.min(1_000).to_string()))];
-                let page: ReportPage = client.get(&with_query(PATH, &[&choice.parameters()[..], &more].concat()))?;
+                let page: ReportPage =
+                    client.get(&with_query(PATH, &[&choice.parameters()[..], &more].concat()))?;
                 for head in page.reports.iter().take(left) {
                     match args.json {
                         true => json(out, head)?,

@@ -4,9 +4,7 @@
 
 use std::io::{self, Write};
 
-use report::received::{
-    Failure, FailureDetails, Head, Kind, PolicyResults, Row, Summary, Told,
-};
+use report::received::{Failure, FailureDetails, Head, Kind, PolicyResults, Row, Summary, Told};
 
 use crate::{reports::ShownReport, table::printable};
 
@@ -20,10 +18,19 @@ pub(crate) fn line(out: &mut dyn Write, head: &Head, number: usize) -> io::Resul
         )?;
     }
     let day = head.end.get(..10).unwrap_or_default();
-    write!(out, "{:24}  {:7}  {day:10}  {:>9}  {:>9}  ", printable(&head.key), head.kind, head.messages, head.failed)?;
+    write!(
+        out,
+        "{:24}  {:7}  {day:10}  {:>9}  {:>9}  ",
+        printable(&head.key),
+        head.kind,
+        head.messages,
+        head.failed
+    )?;
     match head.kind {
         Kind::Unread => writeln!(out, "{} ({})", printable(&head.reason), who(head)),
-        Kind::Dmarc | Kind::Tls | Kind::Failure => writeln!(out, "{}, {}", printable(&head.domain), who(head)),
+        Kind::Dmarc | Kind::Tls | Kind::Failure => {
+            writeln!(out, "{}, {}", printable(&head.domain), who(head))
+        }
     }
 }
 
@@ -57,7 +64,8 @@ pub(crate) fn report(out: &mut dyn Write, shown: &ShownReport) -> io::Result<()>
     }
     match (&shown.told, &shown.mail) {
         (Some(Told::Dmarc(aggregate)), _) => {
-            let policy: Vec<_> = aggregate.policy.iter().map(|(tag, value)| format!("{tag}={value}")).collect();
+            let policy: Vec<_> =
+                aggregate.policy.iter().map(|(tag, value)| format!("{tag}={value}")).collect();
             writeln!(out, "policy     {}", printable(&policy.join("; ")))?;
             for error in &aggregate.errors {
                 writeln!(out, "error      {}", printable(error))?;
@@ -79,7 +87,13 @@ pub(crate) fn report(out: &mut dyn Write, shown: &ShownReport) -> io::Result<()>
 
 fn row(out: &mut dyn Write, row: &Row) -> io::Result<()> {
     let word = |passed| if passed { "pass" } else { "fail" };
-    write!(out, "\n{}  {} messages  {}", row.source, row.count, if row.passed() { "passed" } else { "FAILED" })?;
+    write!(
+        out,
+        "\n{}  {} messages  {}",
+        row.source,
+        row.count,
+        if row.passed() { "passed" } else { "FAILED" }
+    )?;
     writeln!(out, "  (dkim {}, spf {}; {})", word(row.dkim), word(row.spf), printable(&row.disposition))?;
     write!(out, "  from {}", printable(&row.header_from))?;
     if !row.envelope_from.is_empty() {
@@ -91,7 +105,12 @@ fn row(out: &mut dyn Write, row: &Row) -> io::Result<()> {
     writeln!(out)?;
     for one in &row.signatures {
         let (domain, selector) = (printable(&one.domain), printable(&one.selector));
-        writeln!(out, "  dkim {} of {domain}, selector {selector} {}", printable(&one.result), printable(&one.reason))?;
+        writeln!(
+            out,
+            "  dkim {} of {domain}, selector {selector} {}",
+            printable(&one.result),
+            printable(&one.reason)
+        )?;
     }
     for one in &row.senders {
         let (result, domain) = (printable(&one.result), printable(&one.domain));
@@ -143,9 +162,10 @@ fn failure(out: &mut dyn Write, failure: &Failure) -> io::Result<()> {
         ("selector", &failure.dkim_selector),
         ("results", &failure.results),
     ];
-    pairs.iter().filter(|(_, value)| !value.is_empty()).try_for_each(|(name, value)| {
-        writeln!(out, "{name:9}  {}", printable(value))
-    })
+    pairs
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .try_for_each(|(name, value)| writeln!(out, "{name:9}  {}", printable(value)))
 }
 
 /// Reports put together.
@@ -154,7 +174,14 @@ pub(crate) fn summary(out: &mut dyn Write, summary: &Summary, domain: Option<&st
         return writeln!(out, "no report of that kind is kept");
     }
     let about = domain.map_or("all domains".to_owned(), |domain| format!("{domain} and below"));
-    writeln!(out, "{}: {} reports, {} to {}", printable(&about), summary.reports, summary.begin, summary.end)?;
+    writeln!(
+        out,
+        "{}: {} reports, {} to {}",
+        printable(&about),
+        summary.reports,
+        summary.begin,
+        summary.end
+    )?;
     if summary.cut {
         writeln!(out, "there are more reports than were looked at: name a shorter time")?;
     }
@@ -199,14 +226,20 @@ pub(crate) fn summary(out: &mut dyn Write, summary: &Summary, domain: Option<&st
     }
     if summary.sessions > 0 {
         let good = summary.sessions.saturating_sub(summary.failed_sessions);
-        writeln!(out, "\n{} TLS sessions, of which {good} were good ({})", summary.sessions, percent(good, summary.sessions))?;
+        writeln!(
+            out,
+            "\n{} TLS sessions, of which {good} were good ({})",
+            summary.sessions,
+            percent(good, summary.sessions)
+        )?;
         writeln!(out, "{:>9} {:>9}  POLICY", "GOOD", "FAILED")?;
     }
     for line in &summary.policies {
         let (domain, kind) = (printable(&line.domain), printable(&line.kind));
         writeln!(out, "{:>9} {:>9}  {kind} of {domain}", line.successes, line.failures)?;
         for failure in &line.details {
-            let (result, host, to) = (printable(&failure.result), printable(&failure.host), printable(&failure.to));
+            let (result, host, to) =
+                (printable(&failure.result), printable(&failure.host), printable(&failure.to));
             write!(out, "{:>9} {:>9}    {result}", "", failure.count)?;
             if !host.is_empty() {
                 write!(out, " at {host}")?;
@@ -234,7 +267,11 @@ pub(crate) fn summary(out: &mut dyn Write, summary: &Summary, domain: Option<&st
             reporter => format!("by {}", printable(reporter)),
         };
         let organization = printable(&line.organization);
-        writeln!(out, "{:>9} {:>9} {:>9}  {organization}, {reporter}", line.reports, line.messages, line.failed)?;
+        writeln!(
+            out,
+            "{:>9} {:>9} {:>9}  {organization}, {reporter}",
+            line.reports, line.messages, line.failed
+        )?;
     }
     Ok(())
 }

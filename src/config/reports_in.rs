@@ -24,17 +24,19 @@ choice! {
 }
 
 section! {
-    /// Reports that others send us: on mail that bore the names of our domains (DMARC aggregate reports, RFC 9990 and 7489), on TLS with our
-    /// hosts (RFC 8460), and on single messages that failed (RFC 6591, 9991). They are read, kept and put together; `ringpost reports`
-    /// shows them. See reports.md.
+    /// Reports that others send us: on mail that bore the names of our domains (DMARC aggregate reports, RFC 9990
+    /// and 7489), on TLS with our hosts (RFC 8460), and on single messages that failed (RFC 6591, 9991). They are
+    /// read, kept and put together; `ringpost reports` shows them. See reports.md.
     pub struct ReportsIn {
-        /// The addresses that they come to: those in the `rua=` and `ruf=` of your records, such as "dmarc@example.org". Mail to them is taken from
-        /// anybody, is for nobody else, and is never sent back. Empty: there are none.
+        /// The addresses that they come to: those in the `rua=` and `ruf=` of your records, such as
+        /// "dmarc@example.org". Mail to them is taken from anybody, is for nobody else, and is never sent back.
+        /// Empty: there are none.
         addresses: Vec<Address> [List<Literal>] = Vec::new();
-        /// About which domains reports are kept: "example.org", "*.example.org". Anybody can write a report about anything: what is about others
-        /// is kept as mail that is none. Empty: about any.
+        /// About which domains reports are kept: "example.org", "*.example.org". Anybody can write a report about
+        /// anything: what is about others is kept as mail that is none. Empty: about any.
         domains: Vec<DomainPattern> [List<Literal>] = Vec::new();
-        /// To whom a copy of such mail goes as well. Empty: to nobody; it is kept with the reports, and can be looked at there.
+        /// To whom a copy of such mail goes as well. Empty: to nobody; it is kept with the reports, and can be
+        /// looked at there.
         forward: Option<Address> [Maybe<Literal>] = None;
         /// Which of it does.
         forwarded: ForwardedReports [Word] = ForwardedReports::Unread;
@@ -58,8 +60,11 @@ impl Config {
     pub(crate) fn check_reports_in(&self, reader: &mut Reader<'_>) {
         let ReportsIn { addresses, forward, .. } = &self.reports_in;
         let same = |one: &Address, other: &Address| one.as_str().eq_ignore_ascii_case(other.as_str());
-        if let Some(forward) = forward.as_ref().filter(|forward| addresses.iter().any(|one| same(one, forward))) {
-            let problem = format!("{forward} is one of the addresses itself: its mail would go round for ever");
+        if let Some(forward) =
+            forward.as_ref().filter(|forward| addresses.iter().any(|one| same(one, forward)))
+        {
+            let problem =
+                format!("{forward} is one of the addresses itself: its mail would go round for ever");
             let keys = ["reports-in.forward", "reports-in.addresses"];
             reader.conflict(&keys, problem, "name somebody who reads mail");
         }

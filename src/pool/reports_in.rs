@@ -1,7 +1,8 @@
 //! Reports of others that come to us (`[reports-in]`): read, kept, and put together for whoever asks.
 //!
-//! A shard hands the mail over as it does mail for a program, and has it in its journal until it hears that the report is on the disk.
-//! Whatever dies in between, it is handed over again, and known again by the name of its file ([`shelf`]).
+//! A shard hands the mail over as it does mail for a program, and has it in its journal until it hears that the
+//! report is on the disk. Whatever dies in between, it is handed over again, and known again by the name of its
+//! file ([`shelf`]).
 
 mod shelf;
 
@@ -221,7 +222,8 @@ impl Inner {
 
     fn is_wanted(&self, report: &Report, options: &ReportsInOptions) -> Result<(), Unread> {
         let domain = Domain::parse(&report.domain).ok();
-        let is_ours = domain.is_some_and(|domain| options.domains.iter().any(|pattern| covers(pattern, &domain)));
+        let is_ours =
+            domain.is_some_and(|domain| options.domains.iter().any(|pattern| covers(pattern, &domain)));
         if !options.domains.is_empty() && !is_ours {
             return Err(Unread::Foreign(report.domain.to_string()));
         }
@@ -397,8 +399,8 @@ impl Mail<'_> {
     }
 }
 
-/// What a report is known again by: who has sent it, as far as that is proven, and what he says it is. So nobody can put
-/// himself in the place of a report of somebody else's.
+/// What a report is known again by: who has sent it, as far as that is proven, and what he says it is. So nobody
+/// can put himself in the place of a report of somebody else's.
 fn key(head: &Head, content: &[u8]) -> Box<str> {
     let Head { kind, reporter, organization, id, domain, begin, end, .. } = head;
     let said = [kind.as_str(), reporter, organization, id, domain, begin, end].join("\n");
@@ -435,7 +437,8 @@ mod test {
         let domain = |text: &str| Domain::parse(text).unwrap();
         let exact = DomainPattern::Exact(domain("example.org"));
         let below = DomainPattern::Below(domain("example.org"));
-        let of = |text: &str| [&exact, &below, &DomainPattern::Any].map(|pattern| covers(pattern, &domain(text)));
+        let of =
+            |text: &str| [&exact, &below, &DomainPattern::Any].map(|pattern| covers(pattern, &domain(text)));
         assert_eq!(of("example.org"), [true, false, true]);
         assert_eq!(of("a.b.example.org"), [false, true, true]);
         assert_eq!(of("badexample.org"), [false, false, true]);
@@ -456,7 +459,8 @@ mod test {
         assert_eq!(key(&head, b"").len(), 24);
         assert_ne!(key(&head, b""), key(&forged, b""));
         // When it came, and as what, does not matter.
-        let again = Head { mail: "other".into(), received: "later".into(), proof: Proof::Dmarc, ..head.clone() };
+        let again =
+            Head { mail: "other".into(), received: "later".into(), proof: Proof::Dmarc, ..head.clone() };
         assert_eq!(key(&head, b""), key(&again, b""));
         assert_ne!(key(&head, b""), key(&head, b"x"));
     }
@@ -467,7 +471,14 @@ mod test {
         let foreign = Unread::Foreign(String::new());
         let archive = Unread::Archive("");
         for unread in [
-            Unread::NoReport, Unread::TooLarge(""), archive, syntax, Unread::Entities, Unread::Content(""), foreign, Unread::Period,
+            Unread::NoReport,
+            Unread::TooLarge(""),
+            archive,
+            syntax,
+            Unread::Entities,
+            Unread::Content(""),
+            foreign,
+            Unread::Period,
         ] {
             assert!(UNREAD_REASONS.contains(&unread.label()), "{unread:?}");
         }

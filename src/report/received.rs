@@ -1,8 +1,9 @@
-//! Reports that come to an address for them: what others tell us of mail that bore our names (DMARC, RFC 9990 and 7489), of
-//! TLS with our hosts (RFC 8460), and of single messages that failed (RFC 6591, 9991).
+//! Reports that come to an address for them: what others tell us of mail that bore our names (DMARC, RFC 9990 and
+//! 7489), of TLS with our hosts (RFC 8460), and of single messages that failed (RFC 6591, 9991).
 //!
-//! Anybody can write to such an address, and anything: [`read`] makes facts of a message within [`Limits`], says why it cannot where it
-//! cannot, and believes nothing. Who has sent it, as far as that is proven, is another matter ([`proven`]).
+//! Anybody can write to such an address, and anything: [`read`] makes facts of a message within [`Limits`], says
+//! why it cannot where it cannot, and believes nothing. Who has sent it, as far as that is proven, is another
+//! matter ([`proven`]).
 //!
 //! ```text
 //!  message ─▶ parts ─▶ unpacked (gzip, zip) ─▶ XML: DMARC · JSON: TLS
@@ -26,7 +27,8 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     proof::{Proof, proven},
     summary::{
-        FailureLine, Grouping, MessageLine, PolicyLine, ReporterLine, SourceLine, Summary, SummaryLimits, Summing,
+        FailureLine, Grouping, MessageLine, PolicyLine, ReporterLine, SourceLine, Summary, SummaryLimits,
+        Summing,
     },
 };
 use crate::parts::{self, Fields, Part};
@@ -378,7 +380,8 @@ impl fmt::Display for Kind {
 }
 
 impl Report {
-    /// As it is to be kept that has come at that time: one that does not say when the message came that it is about, says this.
+    /// As it is to be kept that has come at that time: one that does not say when the message came that it is
+    /// about, says this.
     #[must_use]
     pub fn came(mut self, at: Timestamp) -> Self {
         if self.end == Timestamp(0) {
@@ -468,7 +471,8 @@ fn read_part(part: &Part<'_>, budget: &mut usize, limits: &Limits) -> Result<Vec
     for document in unpack::unpack(octets, budget)? {
         let text = unpack::text(document);
         let start = text.trim_start();
-        if start.starts_with("<?xml") || start.starts_with("<feedback") || !is_prose && start.starts_with('<') {
+        if start.starts_with("<?xml") || start.starts_with("<feedback") || !is_prose && start.starts_with('<')
+        {
             reports.push(aggregate::read(start, limits)?);
         } else if start.starts_with('{') {
             reports.extend(smtp_tls::read(start, limits)?);

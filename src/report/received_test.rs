@@ -4,7 +4,6 @@ use std::io::Write as _;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, Crc, write::DeflateEncoder, write::GzEncoder};
-use proptest::prelude::*;
 
 use super::*;
 
@@ -43,7 +42,8 @@ const GOOGLE: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
   </record>
 </feedback>"#;
 
-/// As Microsoft writes it: with a version, and names for what is elsewhere left out; addresses of recipients are told.
+/// As Microsoft writes it: with a version, and names for what is elsewhere left out; addresses of recipients are
+/// told.
 const MICROSOFT: &str = r#"<?xml version="1.0"?>
 <feedback xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
 <version>1.0</version>
@@ -139,7 +139,9 @@ fn zip(files: &[(&str, u16, u16, &[u8])]) -> Vec<u8> {
 
 /// A mail whose only part this is.
 fn mail_of(kind: &str, octets: &[u8]) -> Vec<Bytes> {
-    let mut mail = format!("From: r@reporter.example\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n");
+    let mut mail = format!(
+        "From: r@reporter.example\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    );
     for line in STANDARD.encode(octets).as_bytes().chunks(76) {
         mail.push_str(std::str::from_utf8(line).unwrap());
         mail.push_str("\r\n");
@@ -184,7 +186,10 @@ fn a_report_in_zip_as_microsoft_sends_it() {
     let archive = zip(&[("a/", 0, 0, b""), ("report.xml", 0, 8, MICROSOFT.as_bytes())]);
     for kind in ["application/zip", "application/octet-stream; name=x.zip", "application/x-zip-compressed"] {
         let report = one(&mail_of(kind, &archive)).unwrap();
-        assert_eq!((&*report.organization, &*report.domain, &*report.id), ("Enterprise Outlook", "example.org", "0f4d&2e"));
+        assert_eq!(
+            (&*report.organization, &*report.domain, &*report.id),
+            ("Enterprise Outlook", "example.org", "0f4d&2e")
+        );
         let row = &rows(&report)[0];
         assert_eq!((&*row.header_from, &*row.envelope_to), ("mail.example.org", "contoso.example"));
         assert_eq!((&*row.disposition, &*row.senders[0].result, row.count), ("quarantine", "softfail", 40));
@@ -196,10 +201,12 @@ fn a_report_in_zip_as_microsoft_sends_it() {
 #[test]
 fn a_report_may_be_stored_bare_or_packed_twice() {
     let expected = one(&mail_of("text/xml", GOOGLE.as_bytes())).unwrap();
-    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain(GOOGLE.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let wide: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain(GOOGLE.encode_utf16().flat_map(u16::to_le_bytes)).collect();
     let marked = ["\u{feff}", GOOGLE].concat();
     let twice = zip(&[("x.xml.gz", 0, 0, &gzip(GOOGLE.as_bytes()))]);
-    let members = [gzip(&GOOGLE.as_bytes()[..200]), gzip(&GOOGLE.as_bytes()[200..]), b"behind".to_vec()].concat();
+    let members =
+        [gzip(&GOOGLE.as_bytes()[..200]), gzip(&GOOGLE.as_bytes()[200..]), b"behind".to_vec()].concat();
     for octets in [wide, marked.into_bytes(), twice, members, zip(&[("x.xml", 0, 0, GOOGLE.as_bytes())])] {
         assert_eq!(one(&mail_of("application/octet-stream", &octets)).unwrap(), expected);
     }
@@ -216,7 +223,8 @@ fn a_tls_report_as_the_rfc_has_it() {
     assert_eq!((report.told.kind(), report.told.counts()), (Kind::Tls, (5629, 303)));
     let Told::Tls(policies) = &report.told else { panic!() };
     assert_eq!((&*policies[0].kind, policies[0].policy.len(), policies[0].mx.len()), ("sts", 4, 1));
-    let results: Vec<_> = policies[0].details.iter().map(|one| (&*one.result, &*one.host, one.count)).collect();
+    let results: Vec<_> =
+        policies[0].details.iter().map(|one| (&*one.result, &*one.host, one.count)).collect();
     assert_eq!(results[1], ("starttls-not-supported", "mx2.mail.company-y.example", 200));
     assert_eq!(&*policies[0].details[2].reason, "X509_V_ERR_PROXY_PATH_LENGTH_EXCEEDED");
     // Bare, and as others write it: numbers as text, one line for a list, no zone, nulls, more domains than one.
@@ -237,7 +245,10 @@ fn a_failure_report_as_the_rfc_has_it() {
     assert_eq!((&*report.domain, &*report.id), ("example.org", "<433689.81121@reporter.example>"));
     assert_eq!(report.end.to_rfc3339(), "2012-11-30T08:17:42Z");
     let Told::Failure(failure) = &report.told else { panic!() };
-    assert_eq!((&*failure.auth_failure, &*failure.alignment, &*failure.delivery_result), ("dmarc", "none", "reject"));
+    assert_eq!(
+        (&*failure.auth_failure, &*failure.alignment, &*failure.delivery_result),
+        ("dmarc", "none", "reject")
+    );
     assert_eq!((failure.source, failure.incidents), (Some([192, 0, 2, 1].into()), 2));
     assert_eq!((&*failure.author, &*failure.subject), ("\"A\" <a@example.org>", "pay now"));
     assert_eq!((&*failure.dkim_domain, &*failure.mail_from), ("bad.example", "rand@bad.example"));
@@ -247,7 +258,9 @@ fn a_failure_report_as_the_rfc_has_it() {
     // A complaint is no such report, and says nothing of who a message is from.
     let complaint = FAILURE.replace("auth-failure", "abuse");
     assert_eq!(one(&[complaint.into()]), Err(Unread::NoReport));
-    let nameless = FAILURE.replace("Reported-Domain: example.org", "X: y").replace("From: \"A\" <a@example.org>", "X: y");
+    let nameless = FAILURE
+        .replace("Reported-Domain: example.org", "X: y")
+        .replace("From: \"A\" <a@example.org>", "X: y");
     assert_eq!(&*one(&[nameless.into()]).unwrap().domain, "bad.example");
 }
 
@@ -278,7 +291,11 @@ fn our_own_reports_are_read() {
             result: AuthResult::Pass,
             reason: None,
         }],
-        spf: dmarc::Spf { domain: "b.example".into(), result: AuthResult::TempError, reason: Some("slow".into()) },
+        spf: dmarc::Spf {
+            domain: "b.example".into(),
+            result: AuthResult::TempError,
+            reason: Some("slow".into()),
+        },
     };
     let feedback = Feedback {
         domain: "example.org",
@@ -319,7 +336,11 @@ fn our_own_reports_are_read() {
             mx: vec!["mx.example.org".into()],
             successes: 5,
             failures: 1,
-            details: vec![crate::tls::FailureDetails { result: "starttls-not-supported", count: 1, ..Default::default() }],
+            details: vec![crate::tls::FailureDetails {
+                result: "starttls-not-supported",
+                count: 1,
+                ..Default::default()
+            }],
         }],
     };
     let mail = tls.to_mail(&address, &address, &gzip(tls.to_json().as_bytes()), "now");
@@ -339,10 +360,19 @@ fn what_is_no_report_says_why() {
     assert_eq!(xml("<html><feedback/></html>"), "no-report");
     assert_eq!(label("application/json", b"{\"a\": 1}"), "no-report");
     assert_eq!(label("application/json", b"{\"policies\": "), "syntax");
-    assert_eq!(label("application/json", TLS.replace("\"company-y.example\", \"mx", "\"no domain\", \"mx").as_bytes()), "content");
+    assert_eq!(
+        label(
+            "application/json",
+            TLS.replace("\"company-y.example\", \"mx", "\"no domain\", \"mx").as_bytes()
+        ),
+        "content"
+    );
     assert_eq!(xml(&GOOGLE[..GOOGLE.len() / 2]), "syntax");
     assert_eq!(xml(&GOOGLE.replace("</org_name>", "</org>")), "syntax");
-    assert_eq!(xml(&GOOGLE.replace("<domain>example.org</domain><adkim>", "<domain>no domain</domain><adkim>")), "content");
+    assert_eq!(
+        xml(&GOOGLE.replace("<domain>example.org</domain><adkim>", "<domain>no domain</domain><adkim>")),
+        "content"
+    );
     assert_eq!(xml(&GOOGLE.replace("1764288000", "soon")), "content");
     assert_eq!(xml(&GOOGLE.replace("1764288000", "1")), "content");
     assert_eq!(xml(&GOOGLE.replace("google.com</org_name>", "</org_name>")), "content");
@@ -368,7 +398,8 @@ fn entities_are_not_expanded() {
     assert_eq!(at(&GOOGLE.replace("google.com</org_name>", "&b;</org_name>")), Err(Unread::Entities));
     let outside = "<?xml version=\"1.0\"?><!DOCTYPE feedback SYSTEM \"file:///etc/passwd\">";
     assert_eq!(at(&format!("{outside}{body}")), Err(Unread::Entities));
-    let numbered = at(&GOOGLE.replace("google.com</org_name>", "&#71;oogle &lt;&#x1F4E7;&gt;</org_name>")).unwrap();
+    let numbered =
+        at(&GOOGLE.replace("google.com</org_name>", "&#71;oogle &lt;&#x1F4E7;&gt;</org_name>")).unwrap();
     assert_eq!(&*numbered.organization, "Google <\u{1f4e7}>");
     let deep = format!("<feedback>{}", "<a>".repeat(100_000));
     assert_eq!(at(&deep).unwrap_err().label(), "syntax");
@@ -441,9 +472,14 @@ fn who_sends_is_put_together() {
     let tls = one(&mail_of("application/json", TLS.as_bytes())).unwrap().told;
     let failure = one(&[FAILURE.into()]).unwrap().told;
     let mut summing = Summing::new(Grouping::Address, SummaryLimits::default());
-    for (organization, told) in
-        [("google.com", &google), ("google.com", &google), ("Outlook", &microsoft), ("X", &tls), ("X", &tls), ("R", &failure)]
-    {
+    for (organization, told) in [
+        ("google.com", &google),
+        ("google.com", &google),
+        ("Outlook", &microsoft),
+        ("X", &tls),
+        ("X", &tls),
+        ("R", &failure),
+    ] {
         summing.add(&head(told.kind(), organization, "", told.counts()), told);
     }
     let summary = summing.end(2);
@@ -451,11 +487,17 @@ fn who_sends_is_put_together() {
     let line = &summary.sources[1];
     assert_eq!((&*line.source, &*line.dkim, &*line.spf), ("192.0.2.1", "example.org", "bounce.example.org"));
     assert_eq!((line.messages, line.dkim_aligned, line.spf_aligned, line.failed), (24, 24, 24, 0));
-    assert_eq!((line.reporters, &*summary.sources[0].source, summary.sources[0].quarantined), (1, "203.0.113.9", 40));
+    assert_eq!(
+        (line.reporters, &*summary.sources[0].source, summary.sources[0].quarantined),
+        (1, "203.0.113.9", 40)
+    );
     // The third line has no place: its messages are told of.
     assert_eq!((summary.sources.len(), summary.others), (2, 6));
     assert_eq!((summary.sessions, summary.failed_sessions), (11_258, 606));
-    assert_eq!((&*summary.policies[0].kind, &*summary.policies[0].details[0].result), ("sts", "starttls-not-supported"));
+    assert_eq!(
+        (&*summary.policies[0].kind, &*summary.policies[0].details[0].result),
+        ("sts", "starttls-not-supported")
+    );
     assert_eq!(summary.policies[0].details[0].count, 400);
     assert_eq!((&*summary.failures[0].auth_failure, summary.failures[0].count), ("dmarc", 2));
     let all: u64 = summary.reporters.iter().map(|line| line.reports).sum();
@@ -469,20 +511,28 @@ fn who_sends_is_put_together() {
     assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);
 }
 
-proptest! {
-    /// Whatever is flipped or cut, it is a report or says why not.
-    #[test]
-    fn damage_is_no_panic(at in 0_usize..2000, flip in any::<u8>(), cut in 0_usize..4000, which in 0..4) {
-        let octets = match which {
-            0 => gzip(GOOGLE.as_bytes()),
-            1 => zip(&[("a.xml", 0, 8, GOOGLE.as_bytes()), ("b.json", 0, 0, TLS.as_bytes())]),
-            2 => TLS.as_bytes().to_vec(),
-            _ => MICROSOFT.as_bytes().to_vec(),
+/// Whatever is flipped or cut, it is a report or says why not.
+#[test]
+fn damage_is_no_panic() {
+    let both = zip(&[("a.xml", 0, 8, GOOGLE.as_bytes()), ("b.json", 0, 0, TLS.as_bytes())]);
+    for octets in [gzip(GOOGLE.as_bytes()), both, TLS.as_bytes().to_vec(), MICROSOFT.as_bytes().to_vec()] {
+        let said = |octets: &[u8]| {
+            read(&mail_of("application/octet-stream", octets), &Limits::default()).map_err(|e| e.label())
         };
-        let mut octets = octets[..octets.len().min(cut)].to_vec();
-        if let Some(octet) = octets.get_mut(at) {
-            *octet ^= flip;
+        let whole = said(&octets).unwrap();
+        for at in 0..octets.len() {
+            assert!(
+                said(&octets[..at]).map_or(true, |found| found.len() <= whole.len()),
+                "cut after {at} octets"
+            );
+            for flip in [1, 0x20, 0xff] {
+                let mut damaged = octets.clone();
+                damaged[at] ^= flip;
+                assert!(
+                    said(&damaged).map_or_else(|why| !why.is_empty(), |found| !found.is_empty()),
+                    "{at}: {flip}"
+                );
+            }
         }
-        let _ = read(&mail_of("application/octet-stream", &octets), &Limits::default());
     }
 }

@@ -1,8 +1,8 @@
-//! Mail to addresses for reports (`[reports-in]`): its recipients become one of a domain that is nobody's, whose route leads to
-//! whoever keeps reports.
+//! Mail to addresses for reports (`[reports-in]`): its recipients become one of a domain that is nobody's, whose
+//! route leads to whoever keeps reports.
 //!
-//! Where mail goes is found by domains, in the queue and after a restart. So the recipient says it, as for mail that is led back
-//! (SRS): what is accepted as a report is one, whatever becomes of the configuration.
+//! Where mail goes is found by domains, in the queue and after a restart. So the recipient says it, as for mail
+//! that is led back (SRS): what is accepted as a report is one, whatever becomes of the configuration.
 
 use mail::{Address, Domain, Envelope, OriginalRecipient};
 

@@ -20,11 +20,11 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    Aligned, AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, DmarcCounted, Dns,
-    Dsn, Executor, Family, Greylisting, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound,
-    PoolDeliveries, ProcessMetrics, ProcessUsage, Queue, QueueAction, QueueState, Reload, ReportIn, ReportRead, ReportsInMetrics,
-    RetryWait, SegmentState, ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeMetrics,
-    Unsubscription, Verb, Verification,
+    Aligned, AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery,
+    DmarcCounted, Dns, Dsn, Executor, Family, Greylisting, HttpMetrics, Inbound, Journal, JournalHealth,
+    Levels, Outbound, PoolDeliveries, ProcessMetrics, ProcessUsage, Queue, QueueAction, QueueState, Reload,
+    ReportIn, ReportRead, ReportsInMetrics, RetryWait, SegmentState, ShardMetrics, TenancyMetrics,
+    TlsMetrics, TlsPolicy, UnsubscribeMetrics, Unsubscription, Verb, Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};

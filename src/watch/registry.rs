@@ -18,8 +18,8 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::{
-    Counter, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ShardMetrics, SiteTable, TenancyMetrics,
-    Aligned, ReportIn, ReportsInMetrics, UnsubscribeMetrics, Unsubscription,
+    Aligned, Counter, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ReportIn, ReportsInMetrics,
+    ShardMetrics, SiteTable, TenancyMetrics, UnsubscribeMetrics, Unsubscription,
     cell::{HistogramReader, Slab},
     metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},

@@ -1,4 +1,5 @@
-//! Reports of others that come to us: kept over any death, known again, put together; and what is none is lost to nobody.
+//! Reports of others that come to us: kept over any death, known again, put together; and what is none is lost to
+//! nobody.
 
 use std::fmt::Write as _;
 
@@ -73,11 +74,16 @@ fn a_kill_loses_no_report_and_counts_none_twice() {
     until("nothing waits", || server.queue_json(&["list"]).is_empty().then_some(()));
     server.kill();
     server.resume();
-    let [summary] = &reports_json(&server, &["summary", "--domain", "example.org", "--since", "3d"])[..] else {
+    let [summary] = &reports_json(&server, &["summary", "--domain", "example.org", "--since", "3d"])[..]
+    else {
         panic!("one line")
     };
-    assert_eq!((&summary["reports"], &summary["messages"], &summary["passed"]), (&json!(ALL), &json!(ALL * 3), &json!(ALL * 2)));
-    let told: Vec<_> = summary["sources"].as_array().unwrap().iter().map(|one| (&one["source"], &one["failed"])).collect();
+    assert_eq!(
+        (&summary["reports"], &summary["messages"], &summary["passed"]),
+        (&json!(ALL), &json!(ALL * 3), &json!(ALL * 2))
+    );
+    let told: Vec<_> =
+        summary["sources"].as_array().unwrap().iter().map(|one| (&one["source"], &one["failed"])).collect();
     assert_eq!(told, [(&json!("192.0.2.1"), &json!(0)), (&json!("203.0.113.66"), &json!(ALL))]);
 }
 
@@ -94,8 +100,16 @@ fn reports_are_shown_to_operators_and_programs() {
     assert_eq!((&came["messages"], &came["failed"], &came["reporter"]), (&json!(8), &json!(1), &Value::Null));
     client.send("x@reporter.example", &["dmarc@example.org"], &report("one", "example.org", "192.0.2.1", 7));
     assert_eq!(server.event("report_in", |event| event["known"] == "yes")["report"], "one");
-    client.send("x@reporter.example", &["dmarc@example.org"], &report("two", "sub.example.org", "192.0.2.1", 1));
-    client.send("x@reporter.example", &["dmarc@example.org"], &report("three", "example.net", "198.51.100.1", 1));
+    client.send(
+        "x@reporter.example",
+        &["dmarc@example.org"],
+        &report("two", "sub.example.org", "192.0.2.1", 1),
+    );
+    client.send(
+        "x@reporter.example",
+        &["dmarc@example.org"],
+        &report("three", "example.net", "198.51.100.1", 1),
+    );
     server.event("report_in", |event| event["report"] == "three");
     let metric = |name: &str, labels: &[&str]| server.metric(&format!("ringpost_reports_in_{name}"), labels);
     until("they are counted", || (metric("kept", &[]) >= 3.0).then_some(()));
@@ -106,7 +120,13 @@ fn reports_are_shown_to_operators_and_programs() {
 
     // At the command line.
     let table = reports(&server, &["summary", "--domain", "example.org"]).good().stdout;
-    for part in ["example.org and below: 2 reports", "10 messages, of which 8 passed DMARC (80.0 %)", "192.0.2.1", "dkim sub.example.org", "which nothing proves"] {
+    for part in [
+        "example.org and below: 2 reports",
+        "10 messages, of which 8 passed DMARC (80.0 %)",
+        "192.0.2.1",
+        "dkim sub.example.org",
+        "which nothing proves",
+    ] {
         assert!(table.contains(part), "{part}: {table}");
     }
     let list = reports(&server, &["list", "--kind", "dmarc", "--limit", "1"]).good().stdout;
@@ -129,7 +149,10 @@ fn reports_are_shown_to_operators_and_programs() {
     let page = get("?limit=2");
     let next = page["next"].as_str().unwrap();
     let rest = get(&format!("?limit=2&cursor={next}"));
-    assert_eq!((page["reports"].as_array().unwrap().len(), rest["reports"].as_array().unwrap().len()), (2, 1));
+    assert_eq!(
+        (page["reports"].as_array().unwrap().len(), rest["reports"].as_array().unwrap().len()),
+        (2, 1)
+    );
     let one = get(&format!("/{key}"));
     assert_eq!((&one["id"], &one["told"]["dmarc"]["rows"][0]["count"]), (&json!("three"), &json!(1)));
     let summary = get("/summary?by=network&domain=example.org");
@@ -142,7 +165,10 @@ fn reports_are_shown_to_operators_and_programs() {
 #[test]
 fn what_is_no_report_is_kept_and_passed_on() {
     let sink = Sink::start();
-    let more = format!("{REPORTS}domains = [\"example.org\", \"*.example.org\"]\nforward = \"ann@example.net\"\n{}", sink.route());
+    let more = format!(
+        "{REPORTS}domains = [\"example.org\", \"*.example.org\"]\nforward = \"ann@example.net\"\n{}",
+        sink.route()
+    );
     let server = Server::start(&more);
     let mut client = server.client();
     let mut send = |mail: &str, reason: &str| {
@@ -158,7 +184,10 @@ fn what_is_no_report_is_kept_and_passed_on() {
     let good = report("one", "example.org", "192.0.2.1", 1);
     send(&good.replace("<feedback>", "<!DOCTYPE feedback [<!ENTITY a \"b\">]><feedback>"), "entities");
     send(&good.replace("example.org</domain><p>", "example.com</domain><p>"), "foreign");
-    send(&good.replace(&yesterday().to_string(), "1").replace(&(yesterday() + 3600).to_string(), "2"), "period");
+    send(
+        &good.replace(&yesterday().to_string(), "1").replace(&(yesterday() + 3600).to_string(), "2"),
+        "period",
+    );
     let id = send(&good.replace("</feedback>", "<row></feedback>"), "syntax");
     client.send("x@reporter.example", &["tls@example.org"], &good);
     server.event("report_in", |event| event["domain"] == "example.org");
@@ -167,14 +196,20 @@ fn what_is_no_report_is_kept_and_passed_on() {
     assert_eq!(unread.len(), 5);
     let last = unread.iter().find(|one| one["mail"] == id.as_str()).unwrap();
     assert!(last["reason"].as_str().unwrap().starts_with("syntax: "), "{last}");
-    let [shown] = &reports_json(&server, &["show", last["key"].as_str().unwrap()])[..] else { panic!("one line") };
+    let [shown] = &reports_json(&server, &["show", last["key"].as_str().unwrap()])[..] else {
+        panic!("one line")
+    };
     let mail = run(&tool("base64"), &["-d"], shown["mail"].as_str().unwrap()).good().stdout;
     assert!(mail.contains("<row></feedback>"), "{mail}");
     assert_eq!(server.metric("ringpost_reports_in_unread_total", &["reason=\"syntax\""]), 1.0);
     // With every report as well.
     server.configure(&more.replace("forward = ", "forwarded = \"all\"\nforward = "));
     assert_eq!(server.reload()["event"], "reloaded");
-    client.send("x@reporter.example", &["dmarc@example.org"], &report("two", "sub.example.org", "192.0.2.1", 1));
+    client.send(
+        "x@reporter.example",
+        &["dmarc@example.org"],
+        &report("two", "sub.example.org", "192.0.2.1", 1),
+    );
     assert!(sink.mail().content.contains("<report_id>two</report_id>"));
     until("nothing waits", || server.queue_json(&["list"]).is_empty().then_some(()));
     assert!(server.events("returned").is_empty());
@@ -193,8 +228,14 @@ fn addresses_come_and_go_with_a_reload() {
         client.expect(250);
         client.ask(&format!("RCPT TO:<{address}>")).code
     };
-    assert_eq!([to("bob@example.org"), to("dmarc@example.org"), to("dmarc@elsewhere.example")], [250, 550, 550]);
-    let config = format!("{domain}[reports-in]\naddresses = [\"dmarc@example.org\", \"dmarc@elsewhere.example\"]\n{}", sink.route());
+    assert_eq!(
+        [to("bob@example.org"), to("dmarc@example.org"), to("dmarc@elsewhere.example")],
+        [250, 550, 550]
+    );
+    let config = format!(
+        "{domain}[reports-in]\naddresses = [\"dmarc@example.org\", \"dmarc@elsewhere.example\"]\n{}",
+        sink.route()
+    );
     server.configure(&config);
     assert_eq!(server.reload()["event"], "reloaded");
     assert_eq!([to("Dmarc@Example.org"), to("dmarc@elsewhere.example")], [250, 250]);
@@ -205,7 +246,10 @@ fn addresses_come_and_go_with_a_reload() {
     server.client().send("x@reporter.example", &["bob@example.org", "dmarc@example.org"], &mail);
     assert_eq!(sink.mail().rcpt, ["<bob@example.org>"]);
     let outcome = server.event("outcome", |event| event["host"] == "reports-in");
-    assert_eq!((&outcome["result"], &outcome["to"]), (&json!("delivered"), &json!("dmarc=example.org@reports-in.invalid")));
+    assert_eq!(
+        (&outcome["result"], &outcome["to"]),
+        (&json!("delivered"), &json!("dmarc=example.org@reports-in.invalid"))
+    );
     server.configure(&format!("{domain}{}", sink.route()));
     assert_eq!(server.reload()["event"], "reloaded");
     assert_eq!(to("dmarc@example.org"), 550);

@@ -1,5 +1,5 @@
-//! Reports that come to us: brought by swaks as providers pack them, made by Python's archivers; our own, come back to us; and who has sent
-//! one, proven by unbound's DNS and dkimpy's signature.
+//! Reports that come to us: brought by swaks as providers pack them, made by Python's archivers; our own, come back
+//! to us; and who has sent one, proven by unbound's DNS and dkimpy's signature.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::authenticity::{House, MESSAGE, signed, text_record};
 
-/// Prints noon of yesterday in seconds, and writes a DMARC report in gzip and in zip, and one on TLS in gzip, to the directory it is told.
+/// Prints noon of yesterday in seconds, and writes a DMARC report in gzip and in zip, and one on TLS in gzip, to
+/// the directory it is told.
 const PACK: &str = r#"
 import gzip, json, os, sys, time, zipfile
 place, noon = sys.argv[1], int(time.time()) // 86400 * 86400 - 43200
@@ -53,18 +54,43 @@ fn swaks_brings_reports_as_providers_pack_them() {
         let attached = format!("@{}", server.place().join(file).display());
         let to = server.smtp().to_string();
         let arguments = [
-            "--server", &to, "--from", "x@reporter.example", "--to", "dmarc@example.org", "--header", "Subject: Report Domain: example.org",
-            "--body", "This is a report.", "--attach-type", kind, "--attach-name", file, "--attach", &attached,
+            "--server",
+            &to,
+            "--from",
+            "x@reporter.example",
+            "--to",
+            "dmarc@example.org",
+            "--header",
+            "Subject: Report Domain: example.org",
+            "--body",
+            "This is a report.",
+            "--attach-type",
+            kind,
+            "--attach-name",
+            file,
+            "--attach",
+            &attached,
         ];
         run(&tool("swaks"), &arguments, "").good();
         server.event("report_in", |event| event["known"] == "no");
     }
-    let [summary] = &reports(&server, &["summary", "--domain", "example.org"])[..] else { panic!("one line") };
-    assert_eq!((&summary["reports"], &summary["messages"], &summary["passed"]), (&json!(3), &json!(84), &json!(80)));
+    let [summary] = &reports(&server, &["summary", "--domain", "example.org"])[..] else {
+        panic!("one line")
+    };
+    assert_eq!(
+        (&summary["reports"], &summary["messages"], &summary["passed"]),
+        (&json!(3), &json!(84), &json!(80))
+    );
     let source = &summary["sources"][0];
-    assert_eq!((&source["source"], &source["dkim"], &source["reporters"]), (&json!("192.0.2.1"), &json!("example.org"), &json!(2)));
+    assert_eq!(
+        (&source["source"], &source["dkim"], &source["reporters"]),
+        (&json!("192.0.2.1"), &json!("example.org"), &json!(2))
+    );
     let policy = &summary["policies"][0];
-    assert_eq!((&policy["kind"], &policy["successes"], &policy["details"][0]["host"]), (&json!("tlsa"), &json!(9), &json!("mx.example.org")));
+    assert_eq!(
+        (&policy["kind"], &policy["successes"], &policy["details"][0]["host"]),
+        (&json!("tlsa"), &json!(9), &json!("mx.example.org"))
+    );
     assert_eq!(server.metric("ringpost_reports_in_sessions_total", &["result=\"failed\""]), 1.0);
 }
 
@@ -88,17 +114,27 @@ fn our_own_reports_come_back_and_senders_are_proven() {
     let arguments = ["-sS", "--fail", "--unix-socket", socket.to_str().unwrap(), "-X", "POST", url];
     run(&tool("curl"), &arguments, "").good();
     let came = server.event("report_in", |_| true);
-    assert_eq!(["org", "domain", "proof"].map(|field| &came[field]), ["Ringpost & Co", "example.org", "none"]);
+    assert_eq!(
+        ["org", "domain", "proof"].map(|field| &came[field]),
+        ["Ringpost & Co", "example.org", "none"]
+    );
     assert_eq!((&came["messages"], &came["failed"]), (&json!(2), &json!(1)));
     let list = reports(server, &["list"]);
-    let [shown] = &reports(server, &["show", list[0]["key"].as_str().unwrap()])[..] else { panic!("one line") };
+    let [shown] = &reports(server, &["show", list[0]["key"].as_str().unwrap()])[..] else {
+        panic!("one line")
+    };
     let rows = shown["told"]["dmarc"]["rows"].as_array().unwrap();
     let told: Vec<_> = rows.iter().map(|row| (&row["source"], &row["dkim"], &row["disposition"])).collect();
-    let expected = [(json!("192.0.2.1"), json!(true), json!("pass")), (json!("192.0.2.66"), json!(false), json!("reject"))];
+    let expected = [
+        (json!("192.0.2.1"), json!(true), json!("pass")),
+        (json!("192.0.2.66"), json!(false), json!("reject")),
+    ];
     assert_eq!(told, expected.each_ref().map(|(source, dkim, what)| (source, dkim, what)));
 
     // Who brings it in another's name is not believed, and does not stand in the way of whoever has that name.
-    let noon = run(Path::new("/usr/bin/python3"), &["-c", PACK, server.place().path().to_str().unwrap()], "").good().stdout;
+    let noon = run(Path::new("/usr/bin/python3"), &["-c", PACK, server.place().path().to_str().unwrap()], "")
+        .good()
+        .stdout;
     let report = |from: &str| {
         format!(
             "From: reports@{from}\r\nTo: dmarc@example.org\r\nSubject: Report\r\nDate: Sun, 29 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@{from}>\r\n\
@@ -108,10 +144,16 @@ fn our_own_reports_come_back_and_senders_are_proven() {
             noon.trim()
         )
     };
-    let forged = format!("Authentication-Results: mx.ringpost.test; dmarc=pass header.from=example.org\r\n{}", report("bare.example"));
+    let forged = format!(
+        "Authentication-Results: mx.ringpost.test; dmarc=pass header.from=example.org\r\n{}",
+        report("bare.example")
+    );
     assert!(house.send_to("192.0.2.66", "x@bare.example", "dmarc@example.org", &forged).starts_with("250 "));
     let came = server.event("report_in", |event| event["report"] == "7");
-    assert_eq!([&came["reporter"], &came["proof"], &came["known"]], [&Value::Null, &json!("none"), &json!("no")]);
+    assert_eq!(
+        [&came["reporter"], &came["proof"], &came["known"]],
+        [&Value::Null, &json!("none"), &json!("no")]
+    );
     let signed = signed(&report("example.org"), "example.org", "r1", &key);
     assert!(house.send_to("192.0.2.1", "ann@example.org", "dmarc@example.org", &signed).starts_with("250 "));
     let came = server.event("report_in", |event| event["report"] == "7");

@@ -4,9 +4,10 @@
 //!  data/reports-in/2026-11-28/dmarc-5f0a3c17-0d9f…e2.gz     kind - share - key
 //! ```
 //!
-//! A file is gzip: a line of JSON that says what it is ([`Head`]), and what it tells behind it, in JSON; of mail that is no report, the mail.
-//! The name follows from what the report says, and the file comes to it by a link that fails where there is one: so a report is kept
-//! once, whichever process of an upgrade has it, and nothing is written twice after a crash. The share is a hash of whoever has sent it.
+//! A file is gzip: a line of JSON that says what it is ([`Head`]), and what it tells behind it, in JSON; of mail
+//! that is no report, the mail. The name follows from what the report says, and the file comes to it by a link that
+//! fails where there is one: so a report is kept once, whichever process of an upgrade has it, and nothing is
+//! written twice after a crash. The share is a hash of whoever has sent it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -114,7 +115,9 @@ impl Shelf {
         while known.bytes > bytes_max || known.files.len() > files_max as usize {
             let largest = known.shares.iter().max_by_key(|(share, bytes)| (**bytes, (*share).clone()));
             let Some(share) = largest.map(|(share, _)| share.clone()) else { break };
-            let Some(oldest) = known.files.keys().find(|place| share_in(place) == &*share).cloned() else { break };
+            let Some(oldest) = known.files.keys().find(|place| share_in(place) == &*share).cloned() else {
+                break;
+            };
             self.remove(&oldest)?;
             known.forget(&oldest);
             removed += 1;
@@ -183,7 +186,9 @@ impl Shelf {
                 }
                 let Some((head, rest)) = self.read(&format!("{day}/{name}"), FILE_MAX)? else { continue };
                 return Ok(Some(match head.kind {
-                    Kind::Unread => ShownReport { head, told: None, mail: Some(BASE64_STANDARD.encode(rest)) },
+                    Kind::Unread => {
+                        ShownReport { head, told: None, mail: Some(BASE64_STANDARD.encode(rest)) }
+                    }
                     Kind::Dmarc | Kind::Tls | Kind::Failure => {
                         let told = serde_json::from_slice(&rest).map_err(io::Error::other)?;
                         ShownReport { head, told: Some(told), mail: None }
@@ -355,8 +360,8 @@ fn share_in(place: &str) -> &str {
     name.split('-').nth(1).unwrap_or_default()
 }
 
-/// Whose part of the disk a report takes. Whoever has a domain has as many below it as he likes, so they count as one: two labels, or three
-/// where the second is one such as `co` in `co.uk`.
+/// Whose part of the disk a report takes. Whoever has a domain has as many below it as he likes, so they count as
+/// one: two labels, or three where the second is one such as `co` in `co.uk`.
 fn share_of(reporter: &str) -> Box<str> {
     let labels: Vec<&str> = reporter.rsplitn(4, '.').collect();
     let whole = match labels[..] {

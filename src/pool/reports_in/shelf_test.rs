@@ -149,7 +149,8 @@ fn what_is_damaged_costs_itself_alone() {
 fn a_mail_that_is_no_report_is_shown_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
     let shelf = Shelf::new(directory.path().join("reports-in"));
-    let unread = Head { kind: Kind::Unread, reason: "no-report: x".into(), ..head("ee", "", "", "2026-11-27") };
+    let unread =
+        Head { kind: Kind::Unread, reason: "no-report: x".into(), ..head("ee", "", "", "2026-11-27") };
     shelf.put(&unread, b"Subject: \xff\r\n\r\nx\r\n").unwrap();
     let failure = Told::Failure(Box::new(Failure { incidents: 2, ..Failure::default() }));
     let failed = Head { kind: Kind::Failure, ..head("ff", "example.org", "", "2026-11-27") };

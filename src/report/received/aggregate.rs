@@ -1,13 +1,14 @@
 //! A DMARC aggregate report: the XML of RFC 9990 appendix A, and of RFC 7489 appendix C before it.
 //!
-//! Names are looked at without their namespace, since most have none. What is not known is passed over, so that either schema can be
-//! read, and what programs add to them. Entities are the five of XML and characters by number: nothing is ever expanded.
+//! Names are looked at without their namespace, since most have none. What is not known is passed over, so that
+//! either schema can be read, and what programs add to them. Entities are the five of XML and characters by number:
+//! nothing is ever expanded.
 
 use quick_xml::{Reader, events::Event};
 
 use super::{
-    Aggregate, Limits, NAME_MAX, Reason, Report, Row, Sender, Signature, TEXT_MAX, Told, Unread, WORD_MAX, clean,
-    domain, period,
+    Aggregate, Limits, NAME_MAX, Reason, Report, Row, Sender, Signature, TEXT_MAX, Told, Unread, WORD_MAX,
+    clean, domain, period,
 };
 
 /// Elements within each other; the schema has six.
@@ -22,7 +23,9 @@ pub(super) fn read(text: &str, limits: &Limits) -> Result<Report, Unread> {
     let mut reader = Reader::from_str(text);
     let (mut draft, mut path, mut value) = (Draft::new(limits), Vec::new(), String::new());
     loop {
-        let event = reader.read_event().map_err(|error| Unread::Syntax(clean(&error.to_string(), TEXT_MAX).into()))?;
+        let event = reader
+            .read_event()
+            .map_err(|error| Unread::Syntax(clean(&error.to_string(), TEXT_MAX).into()))?;
         match event {
             Event::Start(start) => {
                 begin(&mut path, start.local_name().into_inner())?;
@@ -221,7 +224,9 @@ impl Draft {
 
     fn finish(self) -> Result<Report, Unread> {
         let domain = domain(&self.domain).ok_or(Unread::Content("the domain that it is about"))?;
-        let (Some(begin), Some(end)) = (self.begin, self.end) else { return Err(Unread::Content("its period")) };
+        let (Some(begin), Some(end)) = (self.begin, self.end) else {
+            return Err(Unread::Content("its period"));
+        };
         let (begin, end) = period(begin, end)?;
         if self.organization.is_empty() {
             return Err(Unread::Content("who has written it"));

@@ -25,7 +25,9 @@ pub(super) fn read(part: &Part<'_>, parts: &[Part<'_>], mail: &Fields) -> Result
     let of_original = |name: &str| original.as_ref().and_then(|fields| fields.get(name)).unwrap_or_default();
     let author = clean(of_original("from"), NAME_MAX);
     let about = domain(value("reported-domain")).or_else(|| domain(domain_of(&author)));
-    let about = about.or_else(|| domain(value("dkim-domain"))).or_else(|| domain(domain_of(value("original-mail-from"))));
+    let about = about
+        .or_else(|| domain(value("dkim-domain")))
+        .or_else(|| domain(domain_of(value("original-mail-from"))));
     let at = date(value("arrival-date")).unwrap_or(Timestamp(0));
     let failure = Failure {
         auth_failure: word(value("auth-failure")),
@@ -92,7 +94,14 @@ mod test {
         let say = |text: &str| date(text).map(Timestamp::to_rfc3339);
         assert_eq!(say("Thu, 8 Mar 2012 12:00:01 +0100").as_deref(), Some("2012-03-08T11:00:01Z"));
         assert_eq!(say("08 Mar 2012 12:00 GMT").as_deref(), Some("2012-03-08T12:00:00Z"));
-        for odd in ["", "yesterday", "8 Foo 2012 12:00:00 +0000", "8 Mar 2012", "8 Mar 2012 é +é", "9 Mar 99999 1:1 +"] {
+        for odd in [
+            "",
+            "yesterday",
+            "8 Foo 2012 12:00:00 +0000",
+            "8 Mar 2012",
+            "8 Mar 2012 é +é",
+            "9 Mar 99999 1:1 +",
+        ] {
             assert_eq!(say(odd), None, "{odd}");
         }
     }

@@ -40,8 +40,8 @@ impl fmt::Display for Proof {
     }
 }
 
-/// The domain whose mail it is, and by what that is proven: from the `Authentication-Results` that stand before the first `Received`
-/// and bear our name. What a client has brought stands behind ours.
+/// The domain whose mail it is, and by what that is proven: from the `Authentication-Results` that stand before the
+/// first `Received` and bear our name. What a client has brought stands behind ours.
 pub fn proven(header: &[u8], authserv_id: &str) -> (Box<str>, Proof) {
     let (fields, _) = Fields::read(header);
     for (name, value) in fields.in_order() {
@@ -137,7 +137,10 @@ mod test {
         let forged = "Authentication-Results: mx.example; dmarc=pass header.from=google.com\r\n";
         assert_eq!(proven(format!("Received: from x\r\n{forged}").as_bytes(), "mx.example"), none);
         assert_eq!(proven(forged.as_bytes(), "other.example"), none);
-        assert_eq!(proven(b"Authentication-Results: mx.example; dmarc=pass header.from=(\"x", "mx.example"), none);
+        assert_eq!(
+            proven(b"Authentication-Results: mx.example; dmarc=pass header.from=(\"x", "mx.example"),
+            none
+        );
         assert_eq!(proven(b"", "mx.example"), none);
     }
 }

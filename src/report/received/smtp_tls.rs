@@ -11,7 +11,8 @@ use serde::{
 };
 
 use super::{
-    FailureDetails, Limits, NAME_MAX, PolicyResults, Report, TEXT_MAX, Told, Unread, WORD_MAX, clean, domain, period,
+    FailureDetails, Limits, NAME_MAX, PolicyResults, Report, TEXT_MAX, Told, Unread, WORD_MAX, clean, domain,
+    period,
 };
 
 /// Lines of a policy, and hosts of one, that are kept.
@@ -97,8 +98,8 @@ struct Details {
 
 /// Reads a report; one on several domains is one for each.
 pub(super) fn read(text: &str, limits: &Limits) -> Result<Vec<Report>, Unread> {
-    let document: Document =
-        serde_json::from_str(text).map_err(|error| Unread::Syntax(clean(&error.to_string(), TEXT_MAX).into()))?;
+    let document: Document = serde_json::from_str(text)
+        .map_err(|error| Unread::Syntax(clean(&error.to_string(), TEXT_MAX).into()))?;
     let Document { organization_name, date_range, contact_info, report_id, policies } = document;
     if policies.0.is_empty() && date_range.is_none() {
         return Err(Unread::NoReport);
@@ -226,8 +227,8 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-/// A list, of which so many are kept; what is beyond is read and forgotten. One that stands alone is a list of one, and nothing is an
-/// empty one.
+/// A list, of which so many are kept; what is beyond is read and forgotten. One that stands alone is a list of one,
+/// and nothing is an empty one.
 struct Few<T, const MAX: usize>(Vec<T>);
 
 impl<T, const MAX: usize> Default for Few<T, MAX> {

@@ -1,7 +1,7 @@
 //! Who sends as a domain, and does it pass: reports put together.
 //!
-//! Rows of all reports are joined by what tells senders apart: where mail comes from, whose name it bears, and who stands by it. Everything is
-//! bounded; what finds no place is counted as [`Summary::others`].
+//! Rows of all reports are joined by what tells senders apart: where mail comes from, whose name it bears, and who
+//! stands by it. Everything is bounded; what finds no place is counted as [`Summary::others`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -329,7 +329,9 @@ impl Summing {
         let Self { grouping, mut whole, sources, reporters, policies, failures, .. } = self;
         whole.sources = sources.into_values().map(|(line, _)| line).collect();
         whole.sources.sort_unstable_by(|a, b| {
-            let name = |line: &SourceLine| (line.source.clone(), line.header_from.clone(), line.dkim.clone(), line.spf.clone());
+            let name = |line: &SourceLine| {
+                (line.source.clone(), line.header_from.clone(), line.dkim.clone(), line.spf.clone())
+            };
             b.messages.cmp(&a.messages).then_with(|| name(a).cmp(&name(b)))
         });
         for line in whole.sources.drain(lines.min(whole.sources.len())..) {
@@ -346,7 +348,9 @@ impl Summing {
         whole.policies.truncate(lines);
         for line in &mut whole.policies {
             line.details.sort_unstable_by(|a, b| {
-                b.count.cmp(&a.count).then_with(|| (&a.result, &a.host, &a.to).cmp(&(&b.result, &b.host, &b.to)))
+                b.count
+                    .cmp(&a.count)
+                    .then_with(|| (&a.result, &a.host, &a.to).cmp(&(&b.result, &b.host, &b.to)))
             });
             line.details.truncate(lines);
         }
@@ -359,7 +363,9 @@ impl Summing {
         };
         whole.failures = failures.into_iter().map(line).collect();
         whole.failures.sort_unstable_by(|a, b| {
-            b.count.cmp(&a.count).then_with(|| (&a.domain, &a.source, &a.auth_failure).cmp(&(&b.domain, &b.source, &b.auth_failure)))
+            b.count.cmp(&a.count).then_with(|| {
+                (&a.domain, &a.source, &a.auth_failure).cmp(&(&b.domain, &b.source, &b.auth_failure))
+            })
         });
         whole.failures.truncate(lines);
         whole

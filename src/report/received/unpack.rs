@@ -66,7 +66,8 @@ fn zip(octets: &[u8], budget: &mut usize) -> Result<Vec<Vec<u8>>, Unread> {
     let mut at = word(octets, end + 16).ok_or_else(|| damaged.clone())?;
     let mut files = Vec::new();
     for _ in 0..count.min(FILES_MAX) {
-        let entry = octets.get(at..).filter(|entry| entry.starts_with(CENTRAL)).ok_or_else(|| damaged.clone())?;
+        let entry =
+            octets.get(at..).filter(|entry| entry.starts_with(CENTRAL)).ok_or_else(|| damaged.clone())?;
         let of = |place| half(entry, place).map(usize::from).ok_or_else(|| damaged.clone());
         let (flags, method) = (of(8)?, of(10)?);
         let (name, extra, comment) = (of(28)?, of(30)?, of(32)?);
@@ -81,10 +82,12 @@ fn zip(octets: &[u8], budget: &mut usize) -> Result<Vec<Vec<u8>>, Unread> {
         if flags & 1 != 0 {
             return Err(Unread::Archive("it is encrypted"));
         }
-        let file = octets.get(place..).filter(|file| file.starts_with(LOCAL)).ok_or_else(|| damaged.clone())?;
+        let file =
+            octets.get(place..).filter(|file| file.starts_with(LOCAL)).ok_or_else(|| damaged.clone())?;
         let behind = |place| half(file, place).map(usize::from).ok_or_else(|| damaged.clone());
         let begin = 30 + behind(26)? + behind(28)?;
-        let packed = file.get(begin..).and_then(|packed| packed.get(..size)).ok_or_else(|| damaged.clone())?;
+        let packed =
+            file.get(begin..).and_then(|packed| packed.get(..size)).ok_or_else(|| damaged.clone())?;
         let mut unpacked = Vec::new();
         match method {
             0 => inflate(&mut &*packed, &mut unpacked, budget)?,
