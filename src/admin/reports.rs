@@ -17,7 +17,7 @@ use axum::{
 };
 use clap::{Args, Subcommand};
 use mail::Timestamp;
-use report::received::{Grouping, Head, Kind, Summary, Told};
+use report::received::{Grouping, Head, Kind, Summary, Told, is_within};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
@@ -97,14 +97,19 @@ pub struct ShownReport {
 impl ReportQuery {
     /// Whether it is one of these.
     pub fn matches(&self, head: &Head) -> bool {
-        let of_domain = |domain: &String| {
-            let before = head.domain.strip_suffix(domain.as_str());
-            before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
-        };
+        self.domain.as_ref().is_none_or(|domain| is_within(&head.domain, domain)) && self.may_match(head)
+    }
+
+    /// Whether it is one of these, or one about a domain above, which may tell of some mail of this one.
+    pub fn is_partly(&self, head: &Head) -> bool {
+        let is_above = self.domain.as_ref().is_some_and(|domain| is_within(domain, &head.domain));
+        is_above && head.kind == Kind::Dmarc && self.may_match(head)
+    }
+
+    fn may_match(&self, head: &Head) -> bool {
         let since = self.since.map(Timestamp::to_rfc3339);
         let until = self.until.map(Timestamp::to_rfc3339);
-        self.domain.as_ref().is_none_or(of_domain)
-            && self.kind.is_none_or(|kind| kind == head.kind)
+        self.kind.is_none_or(|kind| kind == head.kind)
             && since.is_none_or(|since| *head.end >= *since)
             && until.is_none_or(|until| *head.begin < *until)
             && self.reporter.as_ref().is_none_or(|reporter| **reporter == *head.reporter)
@@ -426,6 +431,8 @@ mod test {
         assert!(!of(&|query| query.since = at("2026-11-28T00:00:00Z")));
         assert!(of(&|query| query.until = at("2026-11-27T12:00:00Z")));
         assert!(!of(&|query| query.until = at("2026-11-27T00:00:00Z")));
+        let below = ReportQuery { domain: Some("x.news.example.org".into()), ..ReportQuery::default() };
+        assert!(!below.matches(&head) && below.is_partly(&head));
         assert!(!of(&|query| query.kind = Some(Kind::Tls)));
         assert!(!of(&|query| query.reporter = Some(String::new())));
     }

@@ -419,11 +419,25 @@ impl Told {
     }
 }
 
+impl Aggregate {
+    /// Leaves the rows alone that are about mail of this domain, or of one below it.
+    pub fn only(&mut self, domain: &str) {
+        self.rows.retain(|row| is_within(&row.header_from, domain));
+        // Of these nobody knows.
+        self.more = 0;
+    }
+}
+
 impl Row {
     /// Whether DMARC passed.
     pub const fn passed(&self) -> bool {
         self.dkim || self.spf
     }
+}
+
+/// Whether a name is that of a domain, or below it.
+pub fn is_within(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// Reports of one message that are read.

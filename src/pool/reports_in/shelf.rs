@@ -210,12 +210,21 @@ impl Shelf {
             }
             looked += 1;
             let Some((head, rest)) = self.read(&place, FILE_MAX)? else { continue };
-            if !query.matches(&head) || head.kind == Kind::Unread {
+            let is_whole = query.matches(&head);
+            if head.kind == Kind::Unread || !is_whole && !query.is_partly(&head) {
                 continue;
             }
-            match serde_json::from_slice::<Told>(&rest) {
-                Ok(told) => summing.add(&head, &told),
-                Err(error) => tracing::warn!("reports-in/{place}: {error}: it is passed over"),
+            match (serde_json::from_slice::<Told>(&rest), &query.domain) {
+                (Ok(Told::Dmarc(mut aggregate)), Some(domain)) if !is_whole => {
+                    aggregate.only(domain);
+                    let told = Told::Dmarc(aggregate);
+                    let (messages, failed) = told.counts();
+                    if messages > 0 {
+                        summing.add(&Head { messages, failed, ..head }, &told);
+                    }
+                }
+                (Ok(told), _) => summing.add(&head, &told),
+                (Err(error), _) => tracing::warn!("reports-in/{place}: {error}: it is passed over"),
             }
         }
         let mut summary = summing.end(query.limit);

@@ -81,6 +81,14 @@ fn a_report_is_kept_once_and_found_again() {
     let summary = shelf.summary(&about("example.org"), Grouping::Network).unwrap();
     assert_eq!((summary.reports, summary.messages, summary.sources.len()), (1, 3, 1));
     assert_eq!((&*summary.sources[0].source, summary.sources[0].failed), ("192.0.2.0/24", 1));
+    // A report on a domain tells of those below it, by their own names alone.
+    assert_eq!(shelf.summary(&about("sub.example.org"), Grouping::Address).unwrap().reports, 0);
+    let below = String::from_utf8(told(9))
+        .unwrap()
+        .replace("\"header_from\":\"example.org\"", "\"header_from\":\"a.sub.example.org\"");
+    shelf.put(&head("dd", "example.org", "", "2026-11-28"), below.as_bytes()).unwrap();
+    let summary = shelf.summary(&about("sub.example.org"), Grouping::Address).unwrap();
+    assert_eq!((summary.reports, summary.messages, summary.reporters[0].messages), (1, 10, 10));
 }
 
 #[test]
