@@ -80,3 +80,43 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod test {
+    use super::*;
+    use crate::Source;
+
+    const LEAST: &str = "[[listener]]\nname = \"a\"\naddress = [\"127.0.0.1:0\"]\ntls = \"none\"\n";
+
+    fn parse(more: &str) -> Result<Config, Vec<String>> {
+        let source = Source { file: "c.toml".into(), text: format!("{LEAST}{more}") };
+        Config::from_sources(&[source]).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn addresses_are_checked() {
+        let config = parse(
+            "[reports-in]\naddresses = [\"dmarc@example.org\"]\ndomains = [\"*.example.org\"]\nforward = \"ann@example.org\"\n",
+        )
+        .unwrap();
+        assert_eq!(config.reports_in.addresses.len(), 1);
+        assert_eq!(config.warnings(2).iter().filter(|one| one.key == "reports-in.addresses").count(), 0);
+        let unproven =
+            parse("[authentication]\nverify = false\n[reports-in]\naddresses = [\"dmarc@example.org\"]\n");
+        let warnings = unproven.unwrap().warnings(2);
+        assert!(warnings.iter().any(|one| one.key == "reports-in.addresses"), "{warnings:?}");
+        let wrong = |more: &str, key: &str| {
+            let errors = parse(more).unwrap_err();
+            assert!(errors.iter().any(|error| error.contains(key)), "{errors:?}");
+        };
+        wrong("[reports-in]\naddresses = [\"dmarc\"]\n", "reports-in.addresses");
+        let round = "[reports-in]\naddresses = [\"dmarc@example.org\"]\nforward = \"DMARC@example.org\"\n";
+        wrong(round, "would go round for ever");
+        let bounces =
+            "[bounces]\ndomain = \"b.example.org\"\n[reports-in]\naddresses = [\"dmarc@b.example.org\"]\n";
+        wrong(bounces, "which is for nothing else");
+        let srs = "[srs]\ndomain = \"f.example.org\"\n[reports-in]\naddresses = [\"dmarc@f.example.org\"]\n";
+        wrong(srs, "which is for nothing else");
+        wrong("[reports-in]\ndisk-max = \"1KiB\"\n", "reports-in.disk-max");
+    }
+}
