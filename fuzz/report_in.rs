@@ -21,7 +21,8 @@ fuzz_target!(|input: &[u8]| {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(input).expect("memory");
     let packed = encoder.finish().expect("memory");
-    let failure = "Content-Type: multipart/report; boundary=x\r\n\r\n--x\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: auth-failure\r\n";
+    let failure = "Content-Type: multipart/report; boundary=x\r\n\r\n--x\r\n\
+    Content-Type: message/feedback-report\r\n\r\nFeedback-Type: auth-failure\r\n";
     for message in [
         mail("application/octet-stream", input),
         mail("application/gzip", &packed),

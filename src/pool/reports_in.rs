@@ -182,7 +182,8 @@ impl ReportsIn {
             Ok(Ok(_)) => Ok(()),
             // It is kept here all the same, and the next hop would say so again.
             Ok(Err(declined)) if declined.code >= 500 => {
-                tracing::warn!(id = %delivery.id, "a report is not passed on to {to}: {} {}", declined.code, declined.text);
+                let said = format!("{} {}", declined.code, declined.text);
+                tracing::warn!(id = %delivery.id, "a report is not passed on to {to}: {said}");
                 Ok(())
             }
             Ok(Err(declined)) => Err(format!("{} {}", declined.code, declined.text)),

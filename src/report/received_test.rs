@@ -18,7 +18,8 @@ const GOOGLE: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
     <date_range><begin>1764288000</begin><end>1764374399</end></date_range>
   </report_metadata>
   <policy_published>
-    <domain>example.org</domain><adkim>r</adkim><aspf>r</aspf><p>reject</p><sp>reject</sp><pct>100</pct><np>reject</np>
+    <domain>example.org</domain><adkim>r</adkim><aspf>r</aspf><p>reject</p><sp>reject</sp><pct>100</pct>
+<np>reject</np>
   </policy_published>
   <record>
     <row><source_ip>192.0.2.1</source_ip><count>12</count>
@@ -47,13 +48,18 @@ const GOOGLE: &str = r#"<?xml version="1.0" encoding="UTF-8" ?>
 const MICROSOFT: &str = r#"<?xml version="1.0"?>
 <feedback xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
 <version>1.0</version>
-<report_metadata><org_name>Enterprise Outlook</org_name><email>dmarcreport@microsoft.com</email><report_id>0f4d&amp;2e</report_id>
+<report_metadata><org_name>Enterprise Outlook</org_name><email>dmarcreport@microsoft.com</email>
+<report_id>0f4d&amp;2e</report_id>
 <date_range><begin>1764288000</begin><end>1764374400</end></date_range></report_metadata>
-<policy_published><domain>Example.ORG</domain><adkim>r</adkim><aspf>s</aspf><p>quarantine</p><sp>none</sp><pct>100</pct><fo>0</fo></policy_published>
-<record><row><source_ip>203.0.113.9</source_ip><count>40</count><policy_evaluated><disposition>quarantine</disposition>
+<policy_published><domain>Example.ORG</domain><adkim>r</adkim><aspf>s</aspf><p>quarantine</p><sp>none</sp>
+<pct>100</pct><fo>0</fo></policy_published>
+<record><row><source_ip>203.0.113.9</source_ip><count>40</count>
+<policy_evaluated><disposition>quarantine</disposition>
 <dkim>fail</dkim><spf>fail</spf></policy_evaluated></row>
-<identifiers><envelope_to>contoso.example</envelope_to><envelope_from>bad.example</envelope_from><header_from>mail.example.org</header_from></identifiers>
-<auth_results><spf><domain>bad.example</domain><scope>mfrom</scope><result>softfail</result></spf></auth_results></record>
+<identifiers><envelope_to>contoso.example</envelope_to><envelope_from>bad.example</envelope_from>
+<header_from>mail.example.org</header_from></identifiers>
+<auth_results><spf><domain>bad.example</domain><scope>mfrom</scope><result>softfail</result></spf>
+</auth_results></record>
 <record><row><source_ip>not an address</source_ip><count>1</count></row></record>
 </feedback>"#;
 
@@ -64,27 +70,40 @@ const TLS: &str = r#"{
   "contact-info": "sts-reporting@company-x.example",
   "report-id": "5065427c-23d3-47ca-b6e0-946ea0e8c4be",
   "policies": [{
-    "policy": {"policy-type": "sts", "policy-string": ["version: STSv1","mode: testing","mx: *.mail.company-y.example","max_age: 86400"],
+    "policy": {"policy-type": "sts", "policy-string": ["version: STSv1","mode: testing",
+      "mx: *.mail.company-y.example","max_age: 86400"],
       "policy-domain": "company-y.example", "mx-host": ["*.mail.company-y.example"]},
     "summary": {"total-successful-session-count": 5326, "total-failure-session-count": 303},
     "failure-details": [
-      {"result-type": "certificate-expired", "sending-mta-ip": "2001:db8:abcd:0012::1", "receiving-mx-hostname": "mx1.mail.company-y.example",
+      {"result-type": "certificate-expired", "sending-mta-ip": "2001:db8:abcd:0012::1",
+      "receiving-mx-hostname": "mx1.mail.company-y.example",
        "failed-session-count": 100},
-      {"result-type": "starttls-not-supported", "sending-mta-ip": "2001:db8:abcd:0013::1", "receiving-mx-hostname": "mx2.mail.company-y.example",
-       "receiving-ip": "203.0.113.56", "failed-session-count": 200, "additional-information": "https://reports.company-x.example/r ? id=1"},
+      {"result-type": "starttls-not-supported", "sending-mta-ip": "2001:db8:abcd:0013::1",
+      "receiving-mx-hostname": "mx2.mail.company-y.example",
+       "receiving-ip": "203.0.113.56", "failed-session-count": 200,
+      "additional-information": "https://reports.company-x.example/r ? id=1"},
       {"result-type": "validation-failure", "sending-mta-ip": "198.51.100.62", "receiving-ip": "203.0.113.58",
-       "receiving-mx-hostname": "mx-backup.mail.company-y.example", "failed-session-count": 3, "failure-reason-code": "X509_V_ERR_PROXY_PATH_LENGTH_EXCEEDED"}]
+       "receiving-mx-hostname": "mx-backup.mail.company-y.example", "failed-session-count": 3,
+      "failure-reason-code": "X509_V_ERR_PROXY_PATH_LENGTH_EXCEEDED"}]
   }]
 }"#;
 
 /// The shape of RFC 6591 appendix B, with what RFC 9991 adds.
-const FAILURE: &str = "From: arf-daemon@reporter.example\r\nTo: ruf@example.org\r\nMessage-ID: <433689.81121@reporter.example>\r\n\
-    Content-Type: multipart/report; report-type=feedback-report;\r\n boundary=\"x\"\r\n\r\n--x\r\nContent-Type: text/plain\r\n\r\nsee below\r\n\
-    --x\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: auth-failure\r\nUser-Agent: SomeDKIMFilter/1.0\r\nVersion: 1\r\n\
-    Original-Mail-From: <rand@bad.example>\r\nReceived-Date: Fri, 30 Nov 2012 09:17:42 +0000\r\nArrival-Date: Fri, 30 Nov 2012 09:17:42 +0100\r\n\
-    Source-IP: 192.0.2.1\r\nAuthentication-Results: mail.reporter.example; dmarc=fail\r\n header.from=example.org\r\nReported-Domain: example.org\r\n\
-    Auth-Failure: dmarc\r\nIdentity-Alignment: none\r\nDelivery-Result: reject\r\nDKIM-Domain: Bad.example\r\nDKIM-Selector: test\r\n\
-    Incidents: 2\r\n\r\n--x\r\nContent-Type: message/rfc822\r\n\r\nFrom: \"A\" <a@example.org>\r\nSubject: pay\r\n now\r\nMessage-ID: <1@bad.example>\r\n\r\nbody\r\n--x--\r\n";
+const FAILURE: &str = "From: arf-daemon@reporter.example\r\nTo: ruf@example.org\r\n\
+    Message-ID: <433689.81121@reporter.example>\r\n\
+    Content-Type: multipart/report; report-type=feedback-report;\r\n boundary=\"x\"\r\n\r\n--x\r\n\
+    Content-Type: text/plain\r\n\r\nsee below\r\n\
+    --x\r\nContent-Type: message/feedback-report\r\n\r\nFeedback-Type: auth-failure\r\n\
+    User-Agent: SomeDKIMFilter/1.0\r\nVersion: 1\r\n\
+    Original-Mail-From: <rand@bad.example>\r\nReceived-Date: Fri, 30 Nov 2012 09:17:42 +0000\r\n\
+    Arrival-Date: Fri, 30 Nov 2012 09:17:42 +0100\r\n\
+    Source-IP: 192.0.2.1\r\n\
+    Authentication-Results: mail.reporter.example; dmarc=fail\r\n header.from=example.org\r\n\
+    Reported-Domain: example.org\r\n\
+    Auth-Failure: dmarc\r\nIdentity-Alignment: none\r\nDelivery-Result: reject\r\nDKIM-Domain: Bad.example\r\n\
+    DKIM-Selector: test\r\n\
+    Incidents: 2\r\n\r\n--x\r\nContent-Type: message/rfc822\r\n\r\nFrom: \"A\" <a@example.org>\r\n\
+    Subject: pay\r\n now\r\nMessage-ID: <1@bad.example>\r\n\r\nbody\r\n--x--\r\n";
 
 fn gzip(octets: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());

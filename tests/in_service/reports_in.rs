@@ -28,7 +28,8 @@ fn report(id: &str, domain: &str, source: &str, count: u64) -> String {
     };
     format!(
         "From: noreply@reporter.example\r\nTo: dmarc@example.org\r\nSubject: Report Domain: {domain}\r\n\
-         Content-Type: text/xml\r\n\r\n<?xml version=\"1.0\"?>\r\n<feedback><report_metadata><org_name>reporter.example</org_name>\r\n\
+         Content-Type: text/xml\r\n\r\n<?xml version=\"1.0\"?>\r\n\
+         <feedback><report_metadata><org_name>reporter.example</org_name>\r\n\
          <email>noreply@reporter.example</email><report_id>{id}</report_id>\r\n\
          <date_range><begin>{begin}</begin><end>{end}</end></date_range></report_metadata>\r\n\
          <policy_published><domain>{domain}</domain><p>reject</p></policy_published>\r\n{}{}</feedback>\r\n",

@@ -14,8 +14,10 @@ const PACK: &str = r#"
 import gzip, json, os, sys, time, zipfile
 place, noon = sys.argv[1], int(time.time()) // 86400 * 86400 - 43200
 row = '''<record><row><source_ip>%s</source_ip><count>%d</count><policy_evaluated><disposition>none</disposition><dkim>%s</dkim><spf>fail</spf>
-</policy_evaluated></row><identifiers><header_from>example.org</header_from></identifiers><auth_results><dkim><domain>example.org</domain>
-<selector>s</selector><result>%s</result></dkim><spf><domain>b.example</domain><result>none</result></spf></auth_results></record>'''
+</policy_evaluated></row><identifiers><header_from>example.org</header_from></identifiers>
+<auth_results><dkim><domain>example.org</domain>
+<selector>s</selector><result>%s</result></dkim><spf><domain>b.example</domain><result>none</result></spf>
+</auth_results></record>'''
 def report(organization, identity):
     rows = row % ('192.0.2.1', 40, 'pass', 'pass') + row % ('2001:db8::7', 2, 'fail', 'fail')
     return ('<?xml version="1.0" encoding="UTF-8" ?><feedback xmlns="urn:ietf:params:xml:ns:dmarc-2.0"><version>1.0</version><report_metadata>'
@@ -26,10 +28,12 @@ gzip.open(os.path.join(place, 'google.xml.gz'), 'wb').write(report('google.examp
 with zipfile.ZipFile(os.path.join(place, 'outlook.zip'), 'w', zipfile.ZIP_DEFLATED) as archive:
     archive.writestr('outlook.example!example.org!1!2.xml', report('outlook.example', 'o'))
 at = lambda seconds: time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(seconds))
-tls = {'organization-name': 'TLS & Co', 'date-range': {'start-datetime': at(noon), 'end-datetime': at(noon + 3600)}, 'contact-info': 'x@tls.example',
+tls = {'organization-name': 'TLS & Co', 'date-range': {'start-datetime': at(noon),
+      'end-datetime': at(noon + 3600)}, 'contact-info': 'x@tls.example',
     'report-id': 't', 'policies': [{'policy': {'policy-type': 'tlsa', 'policy-domain': 'example.org'},
         'summary': {'total-successful-session-count': 9, 'total-failure-session-count': 1},
-        'failure-details': [{'result-type': 'validation-failure', 'receiving-mx-hostname': 'mx.example.org', 'failed-session-count': 1}]}]}
+        'failure-details': [{'result-type': 'validation-failure', 'receiving-mx-hostname': 'mx.example.org',
+      'failed-session-count': 1}]}]}
 gzip.open(os.path.join(place, 'tls.json.gz'), 'wb').write(json.dumps(tls).encode())
 print(noon)
 "#;
@@ -137,8 +141,10 @@ fn our_own_reports_come_back_and_senders_are_proven() {
         .stdout;
     let report = |from: &str| {
         format!(
-            "From: reports@{from}\r\nTo: dmarc@example.org\r\nSubject: Report\r\nDate: Sun, 29 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@{from}>\r\n\
-             Content-Type: text/xml\r\n\r\n<feedback><report_metadata><org_name>example.org</org_name><report_id>7</report_id><date_range>\r\n\
+            "From: reports@{from}\r\nTo: dmarc@example.org\r\nSubject: Report\r\n\
+            Date: Sun, 29 Nov 2026 12:00:00 +0000\r\nMessage-ID: <1@{from}>\r\n\
+             Content-Type: text/xml\r\n\r\n\
+             <feedback><report_metadata><org_name>example.org</org_name><report_id>7</report_id><date_range>\r\n\
              <begin>{0}</begin><end>{0}</end></date_range></report_metadata><policy_published><domain>example.net</domain>\r\n\
              </policy_published></feedback>\r\n",
             noon.trim()
