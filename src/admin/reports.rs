@@ -91,7 +91,7 @@ pub struct ShownReport {
     pub told: Option<Told>,
     /// The mail, in base64, where that is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mail: Option<String>,
+    pub content: Option<String>,
 }
 
 impl ReportQuery {

@@ -62,7 +62,7 @@ pub(crate) fn report(out: &mut dyn Write, shown: &ShownReport) -> io::Result<()>
     if head.kind != Kind::Unread {
         pair("messages", &format!("{}, {} of them did not pass", head.messages, head.failed))?;
     }
-    match (&shown.told, &shown.mail) {
+    match (&shown.told, &shown.content) {
         (Some(Told::Dmarc(aggregate)), _) => {
             let policy: Vec<_> =
                 aggregate.policy.iter().map(|(tag, value)| format!("{tag}={value}")).collect();

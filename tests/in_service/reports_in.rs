@@ -28,6 +28,7 @@ fn report(id: &str, domain: &str, source: &str, count: u64) -> String {
     };
     format!(
         "From: noreply@reporter.example\r\nTo: dmarc@example.org\r\nSubject: Report Domain: {domain}\r\n\
+         Date: Sun, 29 Nov 2026 12:00:00 +0000\r\n\
          Content-Type: text/xml\r\n\r\n<?xml version=\"1.0\"?>\r\n\
          <feedback><report_metadata><org_name>reporter.example</org_name>\r\n\
          <email>noreply@reporter.example</email><report_id>{id}</report_id>\r\n\
@@ -181,7 +182,10 @@ fn what_is_no_report_is_kept_and_passed_on() {
         assert!(passed_on.content.ends_with(mail), "{}", passed_on.content);
         refused["id"].as_str().unwrap().to_owned()
     };
-    send("Subject: hello\r\n\r\nWho reads this?\r\n", "no-report");
+    send(
+        "From: <x@reporter.example>\r\nDate: Sun, 29 Nov 2026 12:00:00 +0000\r\n\r\nWho reads this?\r\n",
+        "no-report",
+    );
     let good = report("one", "example.org", "192.0.2.1", 1);
     send(&good.replace("<feedback>", "<!DOCTYPE feedback [<!ENTITY a \"b\">]><feedback>"), "entities");
     send(&good.replace("example.org</domain><p>", "example.com</domain><p>"), "foreign");
@@ -200,7 +204,7 @@ fn what_is_no_report_is_kept_and_passed_on() {
     let [shown] = &reports_json(&server, &["show", last["key"].as_str().unwrap()])[..] else {
         panic!("one line")
     };
-    let mail = run(&tool("base64"), &["-d"], shown["mail"].as_str().unwrap()).good().stdout;
+    let mail = run(&tool("base64"), &["-d"], shown["content"].as_str().unwrap()).good().stdout;
     assert!(mail.contains("<row></feedback>"), "{mail}");
     assert_eq!(server.metric("ringpost_reports_in_unread_total", &["reason=\"syntax\""]), 1.0);
     // With every report as well.

@@ -187,11 +187,11 @@ impl Shelf {
                 let Some((head, rest)) = self.read(&format!("{day}/{name}"), FILE_MAX)? else { continue };
                 return Ok(Some(match head.kind {
                     Kind::Unread => {
-                        ShownReport { head, told: None, mail: Some(BASE64_STANDARD.encode(rest)) }
+                        ShownReport { head, told: None, content: Some(BASE64_STANDARD.encode(rest)) }
                     }
                     Kind::Dmarc | Kind::Tls | Kind::Failure => {
                         let told = serde_json::from_slice(&rest).map_err(io::Error::other)?;
-                        ShownReport { head, told: Some(told), mail: None }
+                        ShownReport { head, told: Some(told), content: None }
                     }
                 }));
             }

@@ -163,8 +163,14 @@ fn a_mail_that_is_no_report_is_shown_as_it_is() {
     let failure = Told::Failure(Box::new(Failure { incidents: 2, ..Failure::default() }));
     let failed = Head { kind: Kind::Failure, ..head("ff", "example.org", "", "2026-11-27") };
     shelf.put(&failed, &serde_json::to_vec(&failure).unwrap()).unwrap();
-    let mail = shelf.show("ee").unwrap().unwrap().mail.unwrap();
+    let mail = shelf.show("ee").unwrap().unwrap().content.unwrap();
     assert_eq!(BASE64_STANDARD.decode(mail).unwrap(), b"Subject: \xff\r\n\r\nx\r\n");
+    // As programs are answered it is read by ours.
+    for key in ["ee", "ff"] {
+        let shown = shelf.show(key).unwrap().unwrap();
+        let text = serde_json::to_string(&shown).unwrap();
+        assert_eq!(serde_json::from_str::<ShownReport>(&text).unwrap(), shown);
+    }
     assert_eq!(shelf.show("ff").unwrap().unwrap().told, Some(failure));
     assert_eq!(keys(&shelf, &ReportQuery { kind: Some(Kind::Unread), ..all() }), ["ee"]);
     assert_eq!(shelf.summary(&all(), Grouping::Address).unwrap().failures[0].count, 2);
