@@ -65,7 +65,7 @@ impl ReportsIn {
 
 #[cfg(test)]
 mod test {
-    use mail::Recipient;
+    use mail::{BodyType, Handling, Recipient, ReversePath, Timestamp, Utf8};
 
     use super::*;
 
@@ -82,8 +82,15 @@ mod test {
         let reports = ReportsIn::new(&config);
         let recipients = ["dmarc@EXAMPLE.org", "\"odd one\"@example.org", "dmarc@example.net"];
         let mut envelope = Envelope {
+            received_at: Timestamp(0),
+            reverse_path: ReversePath::Null,
             recipients: recipients.iter().map(|text| Recipient::new(address(text))).collect(),
-            ..Envelope::default()
+            body: BodyType::SevenBit,
+            utf8: Utf8::NotNeeded,
+            ret: None,
+            envelope_id: None,
+            handling: Handling::default(),
+            upstream: None,
         };
         reports.take(&mut envelope);
         let found: Vec<_> = envelope.recipients.iter().map(|one| one.address.as_str()).collect();
