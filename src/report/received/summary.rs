@@ -159,7 +159,10 @@ impl Default for SummaryLimits {
 /// Who has seen a source: reporters by number.
 const SEEN_MAX: usize = 64;
 
+/// Source, author's domain, signers, and whom SPF passed for.
 type SourceKey = (IpAddr, Box<str>, Box<str>, Box<str>);
+/// Domain, source, and what failed.
+type FailureKey = (Box<str>, Option<IpAddr>, Box<str>);
 
 /// A summary in the making.
 #[derive(Debug)]
@@ -170,7 +173,7 @@ pub struct Summing {
     sources: HashMap<SourceKey, (SourceLine, Vec<u32>)>,
     reporters: HashMap<(Box<str>, Box<str>), (u32, ReporterLine)>,
     policies: HashMap<(Box<str>, Box<str>), PolicyLine>,
-    failures: HashMap<(Box<str>, Option<IpAddr>, Box<str>), u64>,
+    failures: HashMap<FailureKey, u64>,
     details: usize,
 }
 
