@@ -157,13 +157,11 @@ impl Shelf {
     /// A page of what is kept, the newest day first.
     pub(super) fn list(&self, query: &ReportQuery) -> io::Result<ReportPage> {
         let mut page = ReportPage { reports: Vec::new(), next: None, cut: false };
-        let mut looked = 0;
-        for place in self.places(query)? {
+        for (looked, place) in self.places(query)?.into_iter().enumerate() {
             if page.reports.len() >= query.limit || looked >= LOOKED_MAX {
                 page.cut = looked >= LOOKED_MAX;
                 break;
             }
-            looked += 1;
             page.next = Some(place.to_string());
             let Some((head, _)) = self.read(&place, HEAD_MAX)? else { continue };
             if query.matches(&head) {
@@ -202,13 +200,12 @@ impl Shelf {
     /// Reports put together.
     pub(super) fn summary(&self, query: &ReportQuery, grouping: Grouping) -> io::Result<Summary> {
         let mut summing = Summing::new(grouping, SummaryLimits::default());
-        let (mut looked, mut cut) = (0, false);
-        for place in self.places(query)? {
+        let mut cut = false;
+        for (looked, place) in self.places(query)?.into_iter().enumerate() {
             if looked >= LOOKED_MAX {
                 cut = true;
                 break;
             }
-            looked += 1;
             let Some((head, rest)) = self.read(&place, FILE_MAX)? else { continue };
             let is_whole = query.matches(&head);
             if head.kind == Kind::Unread || !is_whole && !query.is_partly(&head) {
