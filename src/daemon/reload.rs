@@ -17,7 +17,7 @@ use bridge::{Door, Strangers, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{DmarcReporting, PolicyFetching, ReportsIn, ReportsInOptions, TlsReporting, Unsubscribing};
+use pool::{DmarcReporting, PolicyFetching, ReportsInOptions, TlsReporting, Unsubscribing};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -123,8 +123,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     /// How domains are told of mail that bore their names.
     pub(crate) dmarc_reporting: Arc<ArcSwap<DmarcReporting>>,
-    /// Who keeps reports that come to us.
-    pub(crate) reports_in: ReportsIn,
+    /// How reports that come to us are kept.
+    pub(crate) reports_in: Arc<ArcSwap<ReportsInOptions>>,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -447,7 +447,7 @@ impl Reloader<'_> {
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
         self.unsubscribing.store(Arc::new(ours.unsubscribing.clone()));
-        self.reports_in.configure(ours.reports_in.clone());
+        self.reports_in.store(Arc::new(ours.reports_in.clone()));
         ours.tenancy_limits.apply(&self.tenancy);
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);

@@ -213,10 +213,10 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let (deliveries, to_deliver) = Deliveries::new(DELIVERIES_WAITING_MAX);
     let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
     let counted = registry.reports_in(pool::UNREAD_REASONS);
-    let options = ours.reports_in.clone();
-    let reports_in = ReportsIn::new(&config.data_directory, door.clone(), counted, options, clock);
-    operations.set_reports(Arc::new(reports_in.clone()));
-    pool.deliver(to_deliver, runs_programs, fetching.clone(), reports_in.clone());
+    let reports_in = Arc::new(ArcSwap::from_pointee(ours.reports_in.clone()));
+    let reports = ReportsIn::new(&config.data_directory, door.clone(), counted, reports_in.clone(), clock);
+    operations.set_reports(Arc::new(reports.clone()));
+    pool.deliver(to_deliver, runs_programs, fetching.clone(), reports);
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
         .with_context(|| format!("{}: what is known of strangers", config.data_directory.display()))?;

@@ -52,7 +52,7 @@ pub struct ReportsIn(Arc<Inner>);
 
 struct Inner {
     shelf: Shelf,
-    options: ArcSwap<ReportsInOptions>,
+    options: Arc<ArcSwap<ReportsInOptions>>,
     metrics: ReportsInMetrics,
     door: Door,
     clock: fn() -> Timestamp,
@@ -96,27 +96,22 @@ struct Mail<'a> {
 }
 
 impl ReportsIn {
-    /// Those of a data directory.
+    /// Those of a data directory, as the options say at the time. Shards live as long as anybody has one.
     pub fn new(
         data_directory: &Path,
         door: Door,
         metrics: ReportsInMetrics,
-        options: ReportsInOptions,
+        options: Arc<ArcSwap<ReportsInOptions>>,
         clock: fn() -> Timestamp,
     ) -> Self {
         Self(Arc::new(Inner {
             shelf: Shelf::new(data_directory.join(DIRECTORY)),
-            options: ArcSwap::from_pointee(options),
+            options,
             metrics,
             door,
             clock,
             reading: Semaphore::new(READING),
         }))
-    }
-
-    /// Holds from the next report on.
-    pub fn configure(&self, options: ReportsInOptions) {
-        self.0.options.store(Arc::new(options));
     }
 
     /// Sees to it that what is too old goes, as long as the pool lives.

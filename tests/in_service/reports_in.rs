@@ -258,7 +258,9 @@ fn addresses_come_and_go_with_a_reload() {
     server.configure(&format!("{domain}{}", sink.route()));
     assert_eq!(server.reload()["event"], "reloaded");
     assert_eq!(to("dmarc@example.org"), 550);
-    // What is kept is shown.
+    // What is kept is shown, after a stop as well.
+    assert_eq!(keys(&server, &[]).len(), 1);
+    let server = server.restarted();
     assert_eq!(keys(&server, &[]).len(), 1);
 }
 
