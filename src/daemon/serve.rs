@@ -215,7 +215,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let counted = registry.reports_in(pool::UNREAD_REASONS);
     let reports_in = Arc::new(ArcSwap::from_pointee(ours.reports_in.clone()));
     let reports = ReportsIn::new(&config.data_directory, door.clone(), counted, reports_in.clone(), clock);
-    operations.set_reports(Arc::new(reports.clone()));
+    operations.set_reports(reports.shelf());
     pool.deliver(to_deliver, runs_programs, fetching.clone(), reports);
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)

@@ -48,13 +48,16 @@ pub struct ReportsInOptions {
 
 /// Whoever keeps reports. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct ReportsIn(Arc<Inner>);
+pub struct ReportsIn {
+    inner: Arc<Inner>,
+    /// Not for whoever may be at work on a thread when the server stops: shards live as long as anybody has one.
+    door: Door,
+}
 
 struct Inner {
     shelf: Shelf,
     options: Arc<ArcSwap<ReportsInOptions>>,
     metrics: ReportsInMetrics,
-    door: Door,
     clock: fn() -> Timestamp,
     /// Each is read in as much memory as a report may take.
     reading: Semaphore,
@@ -96,7 +99,7 @@ struct Mail<'a> {
 }
 
 impl ReportsIn {
-    /// Those of a data directory, as the options say at the time. Shards live as long as anybody has one.
+    /// Those of a data directory, as the options say at the time.
     pub fn new(
         data_directory: &Path,
         door: Door,
@@ -104,14 +107,19 @@ impl ReportsIn {
         options: Arc<ArcSwap<ReportsInOptions>>,
         clock: fn() -> Timestamp,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             shelf: Shelf::new(data_directory.join(DIRECTORY)),
             options,
             metrics,
-            door,
             clock,
             reading: Semaphore::new(READING),
-        }))
+        };
+        Self { inner: Arc::new(inner), door }
+    }
+
+    /// For whoever shows them.
+    pub fn shelf(&self) -> Arc<dyn ReportShelf> {
+        self.inner.clone()
     }
 
     /// Sees to it that what is too old goes, as long as the pool lives.
@@ -119,7 +127,7 @@ impl ReportsIn {
         let mut rounds = tokio::time::interval(TIDY);
         loop {
             rounds.tick().await;
-            let inner = self.0.clone();
+            let inner = self.inner.clone();
             if spawn_blocking(move || inner.tidy()).await.is_err() {
                 return;
             }
@@ -129,8 +137,8 @@ impl ReportsIn {
     /// Keeps what is in a message; then it is ours no more.
     pub(crate) async fn deliver(&self, delivery: &Delivery) -> Delivered {
         let waits = |why: &str| Delivered { outcome: report_waits(why, &delivery.remote), is_answer: true };
-        let Ok(_turn) = self.0.reading.acquire().await else { return waits("the server stops") };
-        let inner = self.0.clone();
+        let Ok(_turn) = self.inner.reading.acquire().await else { return waits("the server stops") };
+        let inner = self.inner.clone();
         let (id, message, received) = (delivery.id, delivery.content.clone(), delivery.envelope.received_at);
         let from = delivery.envelope.reverse_path.address().map_or("", Address::as_str).to_owned();
         let taken = spawn_blocking(move || inner.take(id, &from, received, &message)).await;
@@ -146,7 +154,7 @@ impl ReportsIn {
                 return waits("reading it came to no end");
             }
         };
-        let options = self.0.options.load_full();
+        let options = self.inner.options.load_full();
         let forward = options.forward.as_ref().filter(|_| options.forward_all || taken.is_unread);
         if let Some(to) = forward
             && let Err(why) = self.forward(delivery, to).await
@@ -173,7 +181,7 @@ impl ReportsIn {
             },
             utf8: if to.is_ascii() { delivery.envelope.utf8 } else { Utf8::Needed },
         };
-        match self.0.door.inject(injection).await {
+        match self.door.inject(injection).await {
             Ok(Ok(_)) => Ok(()),
             // It is kept here all the same, and the next hop would say so again.
             Ok(Err(declined)) if declined.code >= 500 => {
@@ -357,17 +365,17 @@ impl Inner {
     }
 }
 
-impl ReportShelf for ReportsIn {
+impl ReportShelf for Inner {
     fn list(&self, query: &ReportQuery) -> io::Result<ReportPage> {
-        self.0.shelf.list(query)
+        self.shelf.list(query)
     }
 
     fn show(&self, key: &str) -> io::Result<Option<ShownReport>> {
-        self.0.shelf.show(key)
+        self.shelf.show(key)
     }
 
     fn summary(&self, query: &ReportQuery, grouping: Grouping) -> io::Result<Summary> {
-        self.0.shelf.summary(query, grouping)
+        self.shelf.summary(query, grouping)
     }
 }
 
