@@ -18,6 +18,8 @@ mod leases;
 mod limits;
 #[path = "in_service/names.rs"]
 mod names;
+#[path = "in_service/reports_in.rs"]
+mod reports_in;
 #[path = "in_service/retry.rs"]
 mod retry;
 #[path = "in_service/returned.rs"]

@@ -56,6 +56,8 @@ mod reports;
 mod spoofing;
 #[path = "peers/rotation.rs"]
 mod rotation;
+#[path = "peers/reports_in.rs"]
+mod reports_in;
 #[path = "peers/strangers.rs"]
 mod strangers;
 #[path = "peers/systems.rs"]

@@ -3,7 +3,7 @@
 //! [`Operations`] answers over HTTP: everything on the control socket, which only the server's own user
 //! can open, and on a TCP port what monitoring needs, the rest for whoever has the token. [`cli`] is the
 //! other end: `ringpost queue`, a client of the control socket, as are [`reload()`], [`upgrade()`],
-//! [`sources()`], [`greylist()`], [`reputation()`] and [`dkim_status()`].
+//! [`sources()`], [`greylist()`], [`reputation()`], [`reports()`] and [`dkim_status()`].
 
 pub mod cli;
 mod client;
@@ -12,6 +12,8 @@ mod openapi;
 mod operations;
 mod problem;
 mod reload;
+mod reports;
+mod reports_table;
 mod reputation;
 mod rotation;
 mod sources;
@@ -26,6 +28,10 @@ pub use greylist::{GreylistArgs, GreylistChoice, GreylistCommand, GreylistError,
 pub use operations::{Facts, KnowsTenant, Listener, Operations, ReportNow};
 pub use problem::Problem;
 pub use reload::{ReloadError, ReloadRequest, Reloaded, reload, reload_requests};
+pub use reports::{
+    ReportPage, ReportQuery, ReportShelf, ReportsArgs, ReportsChoice, ReportsCommand, ReportsError,
+    ShownReport, reports,
+};
 pub use reputation::{ReputationArgs, ReputationError, ReputationRules, reputation};
 pub use rotation::{
     DkimRotateArgs, DkimStatusArgs, KeyView, RotationError, RotationView, Rotations, dkim_rotate,

@@ -29,8 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, ReputationRules, Rotations, UpgradeRequest, greylist, openapi,
-    reload, reputation, rotation, sources, suppression,
+    Predecessor, Problem, ReloadRequest, ReputationRules, Rotations, UpgradeRequest, greylist, openapi, reload, reputation, rotation, sources, suppression, ReportShelf, reports,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -100,6 +99,7 @@ struct Inner {
     facts: Facts,
     token: RwLock<Option<Secret>>,
     predecessor: RwLock<Option<Predecessor>>,
+    reports: RwLock<Option<Arc<dyn ReportShelf>>>,
     tasks: Tasks,
 }
 
@@ -111,6 +111,7 @@ impl Operations {
             facts,
             token: RwLock::default(),
             predecessor: RwLock::default(),
+            reports: RwLock::default(),
             tasks: Tasks::default(),
         }))
     }
@@ -122,6 +123,15 @@ impl Operations {
 
     fn token(&self) -> Option<Secret> {
         self.0.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says who keeps reports that came to us.
+    pub fn set_reports(&self, shelf: Arc<dyn ReportShelf>) {
+        *self.0.reports.write().unwrap_or_else(PoisonError::into_inner) = Some(shelf);
+    }
+
+    pub(crate) fn reports(&self) -> Option<Arc<dyn ReportShelf>> {
+        self.0.reports.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says which server was here before this one and has not ended yet; none: it has, or there was none.
@@ -222,6 +232,7 @@ const DESTINATIONS: usize = 20;
 fn api() -> Router<Operations> {
     suppression::routes()
         .merge(greylist::routes())
+        .merge(reports::routes())
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload::answer))
         .route("/api/v1/upgrade", post(upgrade::answer))

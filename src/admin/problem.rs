@@ -93,6 +93,15 @@ pub enum Problem {
     /// There is no such key.
     #[error("no [[dkim]] with `rotate` is called {0:?}")]
     NoRotation(String),
+    /// Which reports are asked for cannot be told.
+    #[error("the query is wrong: {0}")]
+    ReportsQuery(String),
+    /// There is no such report.
+    #[error("no report {0} is kept")]
+    NoReport(String),
+    /// Reports cannot be read.
+    #[error("reports cannot be read: {0}")]
+    Reports(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -138,9 +147,11 @@ impl Problem {
             | Self::EntriesBody(_)
             | Self::Greylist(_)
             | Self::Reputation(_)
-            | Self::Rotation(_) => StatusCode::BAD_REQUEST,
+            | Self::Rotation(_)
+            | Self::ReportsQuery(_) => StatusCode::BAD_REQUEST,
             Self::List(ListError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NotSuppressed(_) | Self::NoRotation(_) => StatusCode::NOT_FOUND,
+            Self::NotSuppressed(_) | Self::NoRotation(_) | Self::NoReport(_) => StatusCode::NOT_FOUND,
+            Self::Reports(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -175,7 +186,7 @@ impl Problem {
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
                 "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/greylist, \
-                 /api/v1/reputation, /api/v1/dkim, /api/v1/reload and /api/v1/upgrade"
+                 /api/v1/reputation, /api/v1/reports, /api/v1/dkim, /api/v1/reload and /api/v1/upgrade"
             }
             Self::Method => {
                 "read with GET; change with POST to /api/v1/queue/retry, hold, release, remove, reroute, count or tasks, to \
@@ -210,6 +221,12 @@ impl Problem {
             }
             Self::Rotation(_) => "send {\"key\": \"the name of a [[dkim]]\"} as application/json",
             Self::NoRotation(_) => "see /api/v1/dkim, or `ringpost dkim status`",
+            Self::ReportsQuery(_) => {
+                "known are domain, kind (dmarc, tls, failure, unread), since, until, reporter, limit, of a list cursor, of a summary \
+                 by (address, network)"
+            }
+            Self::NoReport(_) => "copy the key from a listing: ringpost reports list",
+            Self::Reports(_) => "look at the log, and at the disk under the data directory",
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

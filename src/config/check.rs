@@ -42,6 +42,7 @@ impl Config {
         self.check_strangers(reader);
         self.check_bounces(reader);
         self.check_srs(reader);
+        self.check_reports_in(reader);
         self.check_api_keys(reader);
         self.check_etrn(reader);
         self.check_times(reader);
@@ -105,6 +106,10 @@ impl Config {
             let text =
                 "`srs` has no domain or no secrets: mail leaves with the reverse-path that it came with";
             warn(&key, text.into());
+        }
+        if !self.reports_in.addresses.is_empty() && !self.authentication.verify {
+            let text = "`authentication.verify` is off: of no report anybody knows who has sent it";
+            warn("reports-in.addresses", text.into());
         }
         for address in self.http.address.iter().filter(|address| !address.ip().is_loopback()) {
             warn("http.address", format!("{address}: whoever reaches it reads the metrics"));

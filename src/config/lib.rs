@@ -25,6 +25,7 @@ mod operating;
 mod parse;
 mod reader;
 mod replies;
+mod reports_in;
 mod reputation;
 mod retrying;
 mod rotation;
@@ -67,6 +68,7 @@ pub use operating::{
 };
 pub use parse::{SizeError, SpanError, size_from_text, size_text, span_from_text};
 pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
+pub use reports_in::{ForwardedReports, ReportsIn};
 pub use reputation::{Reputation, ReputationUse};
 pub use retrying::{MailClass, Retry, RetrySenders};
 pub use rotation::{DkimAlgorithm, DkimRotation, DnsProvider, DnsProviderKind, TsigHash};
@@ -205,6 +207,8 @@ section! {
         dmarc_reports "dmarc-reports": DmarcReports [Table] = DmarcReports::default();
         /// Reports on single messages that failed.
         dmarc_failures "dmarc-failures": DmarcFailures [Table] = DmarcFailures::default();
+        /// Reports that come to us.
+        reports_in "reports-in": ReportsIn [Table] = ReportsIn::default();
         /// DNS.
         dns: Dns [Table] = Dns::default();
         /// The queue.

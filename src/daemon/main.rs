@@ -113,6 +113,8 @@ enum Command {
     Greylist(GreylistArguments),
     /// Look at what a stranger has done before, and what that weighs.
     Reputation(ReputationArguments),
+    /// Look at reports that others have sent us: who sends as our domains, and does it pass.
+    Reports(ReportsArguments),
     /// Look at the sources that mail leaves from: whether they are fit for use, and their warm-up plans.
     Sources(SourcesArguments),
     /// Look at the segments of the journal, with or without the server.
@@ -191,6 +193,14 @@ struct ReputationArguments {
 }
 
 #[derive(Args)]
+struct ReportsArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    #[command(flatten)]
+    reports: admin::ReportsArgs,
+}
+
+#[derive(Args)]
 struct SourcesArguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -217,6 +227,7 @@ fn main() -> ExitCode {
         Command::Suppression(arguments) => suppression(&arguments),
         Command::Greylist(arguments) => greylist(&arguments),
         Command::Reputation(arguments) => reputation(&arguments),
+        Command::Reports(arguments) => reports(&arguments),
         Command::Sources(arguments) => sources(&arguments),
         Command::Journal(arguments) => journal_command::run(&arguments),
         Command::Index(arguments) => index_command::run(&arguments),
@@ -263,6 +274,12 @@ fn greylist(arguments: &GreylistArguments) -> anyhow::Result<ExitCode> {
 fn reputation(arguments: &ReputationArguments) -> anyhow::Result<ExitCode> {
     let data_directory = open::data_directory(&arguments.config.config)?;
     admin::reputation(&arguments.reputation, &data_directory, &mut std::io::stdout().lock())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn reports(arguments: &ReportsArguments) -> anyhow::Result<ExitCode> {
+    let data_directory = open::data_directory(&arguments.config.config)?;
+    admin::reports(&arguments.reports, &data_directory, &mut std::io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }
 

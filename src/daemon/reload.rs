@@ -17,7 +17,7 @@ use bridge::{Door, Strangers, Systems, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting, Unsubscribing, KeyRotation, RotationSettings};
+use pool::{DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting, Unsubscribing, KeyRotation, RotationSettings, ReportsInOptions};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -50,6 +50,7 @@ pub(crate) struct Ours {
     tls_reports: config::TlsReports,
     dmarc_reports: config::DmarcReports,
     dmarc_failures: config::DmarcFailures,
+    pub(crate) reports_in: ReportsInOptions,
     hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
@@ -132,6 +133,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) failure_reporting: Arc<ArcSwap<FailureReporting>>,
     /// What renews keys.
     pub(crate) rotation: KeyRotation,
+    /// How reports that come to us are kept.
+    pub(crate) reports_in: Arc<ArcSwap<ReportsInOptions>>,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -172,6 +175,7 @@ impl Ours {
             tls_reports: config.tls_reports.clone(),
             dmarc_reports: config.dmarc_reports.clone(),
             dmarc_failures: config.dmarc_failures.clone(),
+            reports_in: reports_in(config),
             hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
@@ -397,6 +401,26 @@ impl Ours {
     }
 }
 
+/// How reports that come to us are taken.
+fn reports_in(config: &Config) -> ReportsInOptions {
+    let reports = &config.reports_in;
+    let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+    ReportsInOptions {
+        hostname: config.authentication.authserv_id.as_ref().unwrap_or(&config.hostname).to_string(),
+        domains: reports.domains.clone(),
+        forward: reports.forward.clone(),
+        forward_all: reports.forwarded == config::ForwardedReports::All,
+        keep: reports.keep,
+        disk_max: reports.disk_max,
+        reports_max: reports.reports_max,
+        limits: pool::ReportLimits {
+            mail_max: size(reports.mail_max),
+            expanded_max: size(reports.expanded_max),
+            rows_max: reports.rows_max as usize,
+        },
+    }
+}
+
 impl Ours {
     fn server_tls(
         &self,
@@ -502,6 +526,7 @@ impl Reloader<'_> {
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
         self.unsubscribing.store(Arc::new(ours.unsubscribing.clone()));
+        self.reports_in.store(Arc::new(ours.reports_in.clone()));
         ours.tenancy_limits.apply(&self.tenancy);
         if ours.rotation != self.ours.rotation {
             self.rotation.configure(ours.rotation.clone());

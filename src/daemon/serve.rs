@@ -32,7 +32,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use pool::{AllCounts, KeyRotation, TaskFiles};
+use pool::{AllCounts, KeyRotation, TaskFiles, ReportsIn};
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Balance, Beside, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
@@ -225,10 +225,14 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let policies = policies(&config, &pool, &fetching);
     let (deliveries, to_deliver) = Deliveries::new(DELIVERIES_WAITING_MAX);
     let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
-    pool.deliver(to_deliver, runs_programs, fetching.clone());
     let (failures, to_tell) = Failures::new(FAILURES_WAITING_MAX);
     let (told, door_of_told) = (failure_reporting.clone(), door.clone());
     pool.report_failures(to_tell, door_of_told, told, registry.dmarc_failures(), clock);
+    let counted = registry.reports_in(pool::UNREAD_REASONS);
+    let reports_in = Arc::new(ArcSwap::from_pointee(ours.reports_in.clone()));
+    let reports = ReportsIn::new(&config.data_directory, door.clone(), counted, reports_in.clone(), clock);
+    operations.set_reports(reports.shelf());
+    pool.deliver(to_deliver, runs_programs, fetching.clone(), reports);
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
         .with_context(|| format!("{}: what is known of strangers", config.data_directory.display()))?;
@@ -366,7 +370,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         dmarc_reporting,
-    database_stamps, database_refused: false, failure_reporting, rotation,
+    database_stamps, database_refused: false, failure_reporting, rotation, reports_in,
         tenancy,
         strangers: known,
         unsubscribing,

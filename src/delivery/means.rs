@@ -17,6 +17,8 @@ pub enum Means {
     Program(Program),
     /// A service.
     Service(Service),
+    /// The shelf of reports that come to us: the pool reads and keeps them.
+    Reports,
 }
 
 /// A program that takes mail at its standard input. What it is started with is known to whoever starts it, by the name.
@@ -150,6 +152,8 @@ impl Means {
         match self {
             Self::Program(program) => program.recipients_max,
             Self::Service(service) => service.recipients_max,
+            // It is one report, for whomever.
+            Self::Reports => usize::MAX,
         }
     }
 
@@ -165,6 +169,7 @@ impl fmt::Display for Means {
         match self {
             Self::Program(program) => write!(f, "program:{}", program.name),
             Self::Service(service) => write!(f, "http:{}", service.name),
+            Self::Reports => f.write_str("reports-in"),
         }
     }
 }
@@ -239,6 +244,16 @@ impl Service {
         let status = if *status == 429 { Status(4, 7, 28) } else { Status(4, 3, 0) };
         of(450, status, &line, remote)
     }
+}
+
+/// What became of a message that is a report, or is kept since it is none.
+pub fn taken_as_report(text: &str, remote: &Arc<Remote>) -> Outcome {
+    of(250, Status(2, 0, 0), text, remote)
+}
+
+/// A message could not be kept as a report; it waits.
+pub fn report_waits(text: &str, remote: &Arc<Remote>) -> Outcome {
+    of(450, Status(4, 3, 0), text, remote)
 }
 
 fn of(code: u16, status: Status, text: &str, remote: &Arc<Remote>) -> Outcome {

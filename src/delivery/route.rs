@@ -17,7 +17,7 @@ use smtp::client::{Chaining, Chunking, Limits, Options, Protocol, TlsLevel};
 use crate::{DaneUse, Means, StsUse};
 
 /// All routes, ready to be asked. The pattern that says most of a domain wins; of equal ones, the first.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Routes {
     routes: Vec<Route>,
     /// The keys of routes that are the same for all domains.
@@ -615,6 +615,23 @@ fn split_source(key: &str) -> (Option<&str>, &str) {
 fn split_demand(key: &str) -> (&str, &str) {
     let demand = [TLS, TLS_PREFERRED, TLS_WAIVED].into_iter().find(|before| key.starts_with(before));
     key.split_at(demand.map_or(0, str::len))
+}
+
+impl fmt::Debug for Routes {
+    /// The same for the same routes, whatever the order of a table.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { routes, keys, names, exact, below, any } = self;
+        let exact: BTreeMap<_, _> = exact.iter().map(|(domain, index)| (domain.as_str(), index)).collect();
+        let below: BTreeMap<_, _> = below.iter().collect();
+        f.debug_struct("Routes")
+            .field("routes", routes)
+            .field("keys", keys)
+            .field("names", names)
+            .field("exact", &exact)
+            .field("below", &below)
+            .field("any", any)
+            .finish()
+    }
 }
 
 impl fmt::Display for HopHost {

@@ -1,4 +1,4 @@
-//! Mail that shards hand over: into a program, or to a service.
+//! Mail that shards hand over: into a program, to a service, or to whoever keeps reports.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use delivery::Means;
 use tokio::sync::mpsc;
 
 use crate::{
-    PolicyFetching,
+    PolicyFetching, ReportsIn,
     programs::{self, Programs},
     services::Services,
 };
@@ -18,10 +18,11 @@ pub(crate) async fn run(
     mut desk: mpsc::Receiver<PoolErrand>,
     programs: Option<Arc<dyn Programs>>,
     fetching: Arc<ArcSwap<PolicyFetching>>,
+    reports: ReportsIn,
 ) {
     let services = Arc::new(Services::new());
     while let Some(errand) = desk.recv().await {
-        let (programs, services) = (programs.clone(), services.clone());
+        let (programs, services, reports) = (programs.clone(), services.clone(), reports.clone());
         match errand {
             PoolErrand::Deliver(delivery) => {
                 let tls = fetching.load().tls.clone();
@@ -29,6 +30,7 @@ pub(crate) async fn run(
                     let delivered = match &*delivery.means {
                         Means::Program(program) => programs::deliver(&delivery, program, programs).await,
                         Means::Service(service) => services.deliver(&delivery, service, tls).await,
+                        Means::Reports => reports.deliver(&delivery).await,
                     };
                     answer(delivery, delivered);
                 });

@@ -19,6 +19,7 @@ mod listen;
 mod policies;
 mod programs;
 mod rotation;
+mod reports_in;
 mod services;
 mod strangers;
 mod suppression;
@@ -70,6 +71,8 @@ pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
 pub use report::{Redactor, Shown};
 pub use rotation::{KeyRotation, RotationSettings, SigningRequest};
+pub use report::received::Limits as ReportLimits;
+pub use reports_in::{ReportsIn, ReportsInOptions, UNREAD_REASONS};
 pub use strangers::{StrangersKeeper, keep_strangers};
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
@@ -345,14 +348,16 @@ impl Handle {
     }
 
     /// Delivers what shards hand over: by programs, which somebody runs for us, and to services, with the authorities of
-    /// `fetching`.
+    /// `fetching`. Reports it keeps.
     pub fn deliver(
         &self,
         desk: mpsc::Receiver<PoolErrand>,
         programs: Option<Arc<dyn Programs>>,
         fetching: Arc<ArcSwap<PolicyFetching>>,
+        reports: ReportsIn,
     ) {
-        self.runtime.spawn(deliver::run(desk, programs, fetching));
+        self.runtime.spawn(reports.clone().tidy());
+        self.runtime.spawn(deliver::run(desk, programs, fetching, reports));
     }
 
     /// Keeps what was sent by warm-up plans in the file.

@@ -4,7 +4,8 @@
 //! that came with it: a report of a report would go round for ever (RFC 5321 §4.5.5).
 //!
 //! Beside writing there is reading: [`read`] makes facts of the reports that others write about our mail, and
-//! [`ReturnPaths`] are the addresses that such reports come to.
+//! [`ReturnPaths`] are the addresses that such reports come to. What others count of mail that bears our names, and of TLS with our
+//! hosts, is read by [`received`].
 
 pub mod dmarc;
 mod dsn;
@@ -13,6 +14,7 @@ mod guess;
 mod incoming;
 mod parts;
 mod redact;
+pub mod received;
 mod return_path;
 mod srs;
 pub mod tls;

@@ -66,6 +66,11 @@ fn gather<'a>(fields: &Fields, body: &'a [u8], depth: usize, parts: &mut Vec<Par
 impl Part<'_> {
     /// The text, at most so many octets of it.
     pub(crate) fn text(&self, octets_max: usize) -> String {
+        String::from_utf8_lossy(&self.octets(octets_max)).into_owned()
+    }
+
+    /// What is in it, decoded, at most so many octets.
+    pub(crate) fn octets(&self, octets_max: usize) -> Vec<u8> {
         // Either encoding has at most three octets, and a line end, for one.
         let body = &self.body[..self.body.len().min(octets_max.saturating_mul(4))];
         let mut decoded = match self.encoding {
@@ -74,7 +79,7 @@ impl Part<'_> {
             Encoding::QuotedPrintable => quoted_printable(body),
         };
         decoded.truncate(octets_max);
-        String::from_utf8_lossy(&decoded).into_owned()
+        decoded
     }
 }
 
@@ -116,6 +121,11 @@ impl Fields {
     /// All fields of that name.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Names, in lower case, and values, from the first on.
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// Whether there are none.

@@ -12,6 +12,7 @@ use watch::Verb;
 use crate::{
     caller::Caller,
     crowd::{Bucket, Place, UsedUp},
+    reports_in::ReportsIn,
     settings::Door,
     shard::Shard,
 };
@@ -44,6 +45,14 @@ pub(crate) fn judge(shard: &Shard, door: &Door, who: Who, session: &Session, sta
             policy.mail(client, reverse_path).and_then(|()| policy.reverse(reverse, door.checks.reverse_name))
         }
         Stage::Rcpt { forward_path, .. } => {
+            if let ForwardPath::Address(address) = forward_path {
+                if settings.reports_in.is_for(address) {
+                    return Ok(());
+                }
+                if ReportsIn::is_within(address) {
+                    return Err(Refusal::NoSuchRecipient);
+                }
+            }
             let domain = match forward_path {
                 ForwardPath::Postmaster => settings.hostname.clone(),
                 ForwardPath::Address(address) => address.domain(),
@@ -109,7 +118,13 @@ pub(crate) fn lead_back(shard: &Shard, envelope: &mut Envelope) {
 /// What is to be asked of a recipient, when nothing else stands against it.
 pub(crate) fn query(shard: &Shard, stage: &Stage) -> Option<Query> {
     match stage {
-        Stage::Rcpt { forward_path, .. } => shard.settings().policy.query(forward_path),
+        Stage::Rcpt { forward_path, .. } => {
+            let settings = shard.settings();
+            match forward_path {
+                ForwardPath::Address(address) if settings.reports_in.is_for(address) => None,
+                ForwardPath::Address(_) | ForwardPath::Postmaster => settings.policy.query(forward_path),
+            }
+        }
         Stage::Ehlo { .. } | Stage::Mail { .. } | Stage::Data { .. } => None,
     }
 }

@@ -65,6 +65,7 @@ mod recover;
 mod release;
 mod replies;
 mod reports;
+mod reports_in;
 mod reputation;
 mod reroute;
 mod resolve;

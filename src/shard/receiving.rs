@@ -237,6 +237,7 @@ impl Receiving {
         let began = ring::clock::now();
         envelope.received_at = facts::now();
         facts::lead_back(shard, &mut envelope);
+        shard.settings().reports_in.take(&mut envelope);
         let plain = !self.intake.findings().eight_bit || self.header == Header::Plain;
         if plain && envelope.reverse_path.address().is_none_or(Address::is_ascii) {
             // The client asked for SMTPUTF8 without need, or for the sake of some addresses: without it the message reaches

@@ -14,7 +14,7 @@ use config::{
     ListenerTls, Rate,
 };
 use delivery::{
-    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Own, Owners, Pattern, Place,
+    Classifier, DaneUse, Demand, EightBitContent, Forwarding, HopHost, Means, Own, Owners, Pattern, Place,
     RetryRules, ReversePaths, Route, RouteOptions, Routes, SiteRule, Sources, StsUse, ThrottleLimits,
     TlsLevel, Via, rule_of_site,
 };
@@ -39,6 +39,7 @@ use crate::{
     greylist::Grey,
     locate, means,
     outbound_tls::{ClientTls, OutboundTls},
+    reports_in::{self, ReportsIn},
     reputation,
     resolve::Resolving,
     retry,
@@ -96,6 +97,8 @@ pub(crate) struct Settings {
     pub(crate) retry_rules: RetryRules,
     /// Where reports on our mail come to.
     pub(crate) returns: Option<Returns>,
+    /// The addresses that reports of others come to.
+    pub(crate) reports_in: ReportsIn,
     /// The addresses of senders whose mail is passed on.
     pub(crate) srs: Option<Srs>,
     /// Whose mail is ours.
@@ -258,6 +261,7 @@ impl Settings {
             reply_rules: snapshot.reply_rules.clone(),
             retry_rules: retry::rules(config),
             returns: returns(&config.bounces),
+            reports_in: ReportsIn::new(&config.reports_in),
             srs: srs(&config.srs),
             own_domains: config.domains.iter().map(|domain| domain.name.clone()).collect(),
             own: Arc::new(own(config, &snapshot.addresses)),
@@ -698,6 +702,10 @@ fn routes(config: &Config) -> Vec<Route> {
         let patterns = vec![Pattern::Exact(domain.clone())];
         routes.push(Route { patterns, via: Via::Reports, options: RouteOptions::default() });
     }
+    // What was accepted as a report goes this way, though the configuration knows of none by now.
+    let patterns = vec![Pattern::Exact(reports_in::domain())];
+    let via = Via::Pool(Arc::new(Means::Reports));
+    routes.push(Route { patterns, via, options: RouteOptions::default() });
     routes
 }
 

@@ -784,6 +784,46 @@ events! {
         /// Why.
         error: &'a str,
     }
+    /// A report came to us: others count mail that bears the name of a domain (DMARC), TLS with its hosts, or tell of a message.
+    Info report report_in = ReportIn<'a> {
+        /// dmarc, tls, failure.
+        kind: &'a str,
+        /// Who says that he has written it.
+        org: &'a str,
+        /// What he knows it by.
+        report: &'a str,
+        /// The domain whose mail it came by, as far as that was proven.
+        reporter: Option<&'a str>,
+        /// By what that was: dmarc, dkim, spf, none.
+        proof: &'a str,
+        /// Which domain it is about.
+        domain: &'a str,
+        /// The first moment that it is about.
+        begin: &'a str,
+        /// The last.
+        end: &'a str,
+        /// Messages that it is about; of TLS, sessions.
+        messages: u64,
+        /// Those that did not pass.
+        failed: u64,
+        /// Whether it was there already: yes or no. Then nothing is counted of it.
+        known: &'a str,
+        /// The queue id that it came by.
+        id: &'a dyn Display,
+    }
+    /// Mail to an address for reports was none, or was not wanted. It is kept as it is: `ringpost reports list --kind unread`.
+    Warn report report_refused = ReportRefused<'a> {
+        /// Its queue id.
+        id: &'a dyn Display,
+        /// The reverse-path.
+        from: &'a str,
+        /// The domain whose mail it is, as far as that was proven.
+        reporter: Option<&'a str>,
+        /// no-report, too-large, archive, syntax, entities, content, foreign, period.
+        reason: &'a str,
+        /// In words.
+        error: &'a str,
+    }
     /// A domain was told how TLS went with its hosts (RFC 8460): the report is in the queue, or its host has taken it.
     Info report tls_report_sent = TlsReportSent<'a> {
         /// Which domain.

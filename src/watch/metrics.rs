@@ -141,6 +141,8 @@ pub struct Outbound {
     pub programs: PoolDeliveries,
     /// Mail given to services.
     pub services: PoolDeliveries,
+    /// Reports given to whoever keeps them.
+    pub reports: PoolDeliveries,
     /// Connections that kept to what their TLS was decided by.
     pub policies_kept: Family<TlsPolicy>,
     /// Those that did not.
@@ -328,6 +330,18 @@ pub struct UnsubscribeMetrics(pub(crate) Vec<metrics::Counter>);
 #[derive(Debug)]
 pub struct DmarcFailureMetrics(pub(crate) Vec<metrics::Counter>);
 
+/// What is counted of reports that come to us; any thread may.
+#[derive(Debug)]
+pub struct ReportsInMetrics {
+    pub(crate) reports: Vec<[metrics::Counter; 2]>,
+    pub(crate) messages: Vec<metrics::Counter>,
+    pub(crate) sessions: [metrics::Counter; 2],
+    pub(crate) unread: Vec<(&'static str, metrics::Counter)>,
+    pub(crate) kept: metrics::Gauge,
+    pub(crate) bytes: metrics::Gauge,
+    pub(crate) evicted: metrics::Counter,
+}
+
 /// How much of the host the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessUsage {
@@ -399,6 +413,34 @@ macro_rules! labels {
             }
         }
     };
+}
+
+labels! {
+    /// What a message was that came to an address for reports.
+    ReportIn {
+        /// A report on mail (DMARC).
+        Dmarc => "dmarc",
+        /// A report on TLS.
+        Tls => "tls",
+        /// A report on a message that failed.
+        Failure => "failure",
+        /// None that could be read.
+        Unread => "unread",
+    }
+}
+
+labels! {
+    /// What stood by the author of a message that a report is about.
+    Aligned {
+        /// A signature and SPF.
+        Both => "both",
+        /// A signature.
+        Dkim => "dkim",
+        /// SPF.
+        Spf => "spf",
+        /// Neither: it did not pass.
+        Neither => "none",
+    }
 }
 
 labels! {
@@ -867,6 +909,7 @@ impl ShardMetrics {
                 rewritten: b.counter(&n::SRS, &["out"]),
                 programs: pool_deliveries(b, "program"),
                 services: pool_deliveries(b, "http"),
+                reports: pool_deliveries(b, "reports-in"),
                 policies_kept: Family::new(|v: TlsPolicy| b.counter(&n::TLS_POLICIES, &[v.label(), "kept"])),
                 policies_broken: Family::new(|v: TlsPolicy| {
                     b.counter(&n::TLS_POLICIES, &[v.label(), "broken"])
@@ -1023,6 +1066,43 @@ impl TenancyMetrics {
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
     pub fn set_remembered(&self, recipients: u64) {
         self.remembered.set(recipients as f64);
+    }
+}
+
+impl ReportsInMetrics {
+    /// A report came: a new one, or one that was there.
+    pub fn came(&self, what: ReportIn, is_new: bool) {
+        self.reports[what.index()][usize::from(!is_new)].increment(1);
+    }
+
+    /// A report is about so many messages.
+    pub fn messages(&self, aligned: Aligned, count: u64) {
+        self.messages[aligned.index()].increment(count);
+    }
+
+    /// A report is about so many sessions.
+    pub fn sessions(&self, successes: u64, failures: u64) {
+        self.sessions[0].increment(successes);
+        self.sessions[1].increment(failures);
+    }
+
+    /// A message was no report for this reason.
+    pub fn unread(&self, reason: &str) {
+        if let Some((_, counter)) = self.unread.iter().find(|(known, _)| *known == reason) {
+            counter.increment(1);
+        }
+    }
+
+    /// So many are kept.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 bytes are 9 PB")]
+    pub fn set_kept(&self, reports: u64, bytes: u64) {
+        self.kept.set(reports as f64);
+        self.bytes.set(bytes as f64);
+    }
+
+    /// So many had to go before their time.
+    pub fn evicted(&self, reports: u64) {
+        self.evicted.increment(reports);
     }
 }
 

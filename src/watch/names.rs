@@ -205,7 +205,7 @@ list! {
     SRS: "ringpost_srs_total", Kind::Counter, Count, ["shard", "way"],
         "Senders' addresses rewritten as mail was passed on (out), and recipients led back to them (in)";
     POOL_DELIVERIES: "ringpost_pool_deliveries_total", Kind::Counter, Count, ["shard", "by", "result"],
-        "Messages given to programs and to services by HTTP, and what came of it";
+        "Messages given to programs, services by HTTP and whoever keeps reports, and what came of it";
     GROUP_RECORDS: "ringpost_journal_group_records", RECORDS, Count, ["shard"],
         "Records made durable by one sync";
     GROUP_BYTES: "ringpost_journal_group_bytes", SIZE, Bytes, ["shard"],
@@ -306,6 +306,20 @@ list! {
         "Entries that could not be put on a suppression list: the disk failed, or too many came";
     UNSUBSCRIPTIONS: "ringpost_unsubscribe_requests_total", Kind::Counter, Count, ["result"],
         "Requests to links in List-Unsubscribe: done, shown a page, not known, too many, failed";
+    REPORTS_IN: "ringpost_reports_in_total", Kind::Counter, Count, ["kind", "result"],
+        "Reports that came to us (`reports-in`): new, or known already; and mail that was none (unread)";
+    REPORTS_IN_MESSAGES: "ringpost_reports_in_messages_total", Kind::Counter, Count, ["alignment"],
+        "Messages that new DMARC reports to us are about, by what stood by their author";
+    REPORTS_IN_SESSIONS: "ringpost_reports_in_sessions_total", Kind::Counter, Count, ["result"],
+        "Sessions that new TLS reports to us are about";
+    REPORTS_IN_UNREAD: "ringpost_reports_in_unread_total", Kind::Counter, Count, ["reason"],
+        "Mail to addresses for reports that was none, or was not wanted, by reason";
+    REPORTS_IN_KEPT: "ringpost_reports_in_kept", Kind::Gauge, Count, [],
+        "Reports to us, and mail that was none, on disk";
+    REPORTS_IN_BYTES: "ringpost_reports_in_bytes", Kind::Gauge, Bytes, [],
+        "Disk that they take";
+    REPORTS_IN_EVICTED: "ringpost_reports_in_evicted_total", Kind::Counter, Count, [],
+        "Reports that had to go before their time, since there was no room";
     DUPLICATES_REMEMBERED: "ringpost_duplicates_remembered", Kind::Gauge, Count, [],
         "Recipients that are remembered, so that they are not sent the same message again";
     TENANT_RECIPIENTS: "ringpost_tenant_recipients", Kind::Gauge, Count, ["tenant", "period"],

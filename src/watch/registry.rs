@@ -18,8 +18,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::{
-    Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics,
-    ShardMetrics, SiteTable, TenancyMetrics, UnsubscribeMetrics, Unsubscription,
+    Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ShardMetrics, SiteTable, TenancyMetrics, UnsubscribeMetrics, Unsubscription, Aligned, ReportIn, ReportsInMetrics,
     cell::{HistogramReader, Slab},
     metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},
@@ -140,6 +139,28 @@ impl Registry {
             added: reasons.iter().copied().map(of_reason).collect(),
             lost: counter(&names::SUPPRESSIONS_LOST, &[]),
             remembered: gauge(&names::DUPLICATES_REMEMBERED),
+        }
+    }
+
+    /// Makes the handles of reports that come to us. `reasons` are those for which a message is none.
+    pub fn reports_in(&self, reasons: &[&'static str]) -> ReportsInMetrics {
+        let counter = |metric: &Metric, values: &[&'static str]| {
+            self.recorder.register_counter(&key(metric, values), &METADATA)
+        };
+        let gauge = |metric: &Metric| self.recorder.register_gauge(&key(metric, &[]), &METADATA);
+        let reports = |kind: &ReportIn| {
+            ["new", "known"].map(|result| counter(&names::REPORTS_IN, &[kind.label(), result]))
+        };
+        let of_reason = |reason| (reason, counter(&names::REPORTS_IN_UNREAD, &[reason]));
+        let messages = |aligned: &Aligned| counter(&names::REPORTS_IN_MESSAGES, &[aligned.label()]);
+        ReportsInMetrics {
+            reports: ReportIn::ALL.iter().map(reports).collect(),
+            messages: Aligned::ALL.iter().map(messages).collect(),
+            sessions: ["ok", "failed"].map(|result| counter(&names::REPORTS_IN_SESSIONS, &[result])),
+            unread: reasons.iter().copied().map(of_reason).collect(),
+            kept: gauge(&names::REPORTS_IN_KEPT),
+            bytes: gauge(&names::REPORTS_IN_BYTES),
+            evicted: counter(&names::REPORTS_IN_EVICTED, &[]),
         }
     }
 

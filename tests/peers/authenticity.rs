@@ -283,9 +283,14 @@ impl House {
 
     /// Sends it, and answers the last reply.
     pub(crate) fn send(&self, address: &str, from: &str, content: &str) -> String {
+        self.send_to(address, from, "bob@example.net", content)
+    }
+
+    /// Sends it to somebody.
+    pub(crate) fn send_to(&self, address: &str, from: &str, to: &str, content: &str) -> String {
         let mut client = self.client(address);
-        for line in [&format!("MAIL FROM:<{from}>"), "RCPT TO:<bob@example.net>"] {
-            client.say(line);
+        for line in [format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{to}>")] {
+            client.say(&line);
             client.expect(250);
         }
         client.say("DATA");

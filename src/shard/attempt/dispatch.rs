@@ -79,6 +79,7 @@ impl Worker<'_> {
         let metrics = match means {
             Means::Program(_) => &metrics.programs,
             Means::Service(_) => &metrics.services,
+            Means::Reports => &metrics.reports,
         };
         match handed {
             Handed::Lost | Handed::Ended(Delivered { is_answer: false, .. }) => metrics.unreached.one(),
@@ -98,7 +99,7 @@ impl Worker<'_> {
         }
         let service = match means {
             // It does not leave the host.
-            Means::Program(_) => return Ok(Prepared::default()),
+            Means::Program(_) | Means::Reports => return Ok(Prepared::default()),
             Means::Service(service) => service,
         };
         let addresses = self.addresses(service).await?;
