@@ -29,8 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, ReputationRules, UpgradeRequest, greylist, openapi, reload,
-    reputation, sources, suppression,
+    Deliverability, Predecessor, Problem, ReloadRequest, ReputationRules, UpgradeRequest, deliverability,
+    greylist, openapi, reload, reputation, sources, suppression,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -69,6 +69,8 @@ pub struct Facts {
     pub strangers: Strangers,
     /// What is made of what they did.
     pub reputation_rules: Arc<dyn Fn() -> ReputationRules + Send + Sync>,
+    /// What mail testers would say of our domains.
+    pub deliverability: Deliverability,
 }
 
 /// What tells those who report once a day to do it now.
@@ -141,6 +143,10 @@ impl Operations {
 
     pub(crate) fn reputation_rules(&self) -> ReputationRules {
         (self.0.facts.reputation_rules)()
+    }
+
+    pub(crate) fn deliverability(&self) -> &Deliverability {
+        &self.0.facts.deliverability
     }
 
     pub(crate) fn knows_tenant(&self, name: &str) -> bool {
@@ -223,6 +229,7 @@ fn api() -> Router<Operations> {
         .route("/api/v1/dmarc-reports", post(report_dmarc))
         .route("/api/v1/sources", get(sources::answer))
         .route("/api/v1/reputation", get(reputation::answer))
+        .route("/api/v1/deliverability", get(deliverability::last).post(deliverability::look))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.

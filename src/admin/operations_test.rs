@@ -161,6 +161,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
             sample: 20,
             weight_max: 4,
         }),
+        deliverability: Deliverability::new().0,
     };
     Operations::new(door, facts)
 }

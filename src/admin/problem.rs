@@ -87,6 +87,9 @@ pub enum Problem {
     /// Whose reputation is asked for cannot be told.
     #[error("the query is wrong: {0}")]
     Reputation(String),
+    /// Of which domain something is asked cannot be told.
+    #[error("the domain is wrong: {0}")]
+    Deliverability(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -131,7 +134,8 @@ impl Problem {
             | Self::ListQuery(_)
             | Self::EntriesBody(_)
             | Self::Greylist(_)
-            | Self::Reputation(_) => StatusCode::BAD_REQUEST,
+            | Self::Reputation(_)
+            | Self::Deliverability(_) => StatusCode::BAD_REQUEST,
             Self::List(ListError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotSuppressed(_) => StatusCode::NOT_FOUND,
         }
@@ -168,11 +172,11 @@ impl Problem {
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
                 "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/greylist, \
-                 /api/v1/reputation, /api/v1/reload and /api/v1/upgrade"
+                 /api/v1/reputation, /api/v1/deliverability, /api/v1/reload and /api/v1/upgrade"
             }
             Self::Method => {
                 "read with GET; change with POST to /api/v1/queue/retry, hold, release, remove, reroute, count or tasks, to \
-                 /api/v1/suppressions/add or remove, to /api/v1/greylist/clear, to /api/v1/reload or to /api/v1/upgrade"
+                 /api/v1/suppressions/add or remove, to /api/v1/greylist/clear, to /api/v1/deliverability, to /api/v1/reload or to /api/v1/upgrade"
             }
             Self::NoToken => {
                 "use the control socket (ringpost queue), or set http.token in the configuration"
@@ -199,6 +203,9 @@ impl Problem {
                 "name a client by its address, and mail by sender and recipient: {\"client\": …, \"sender\": …, \"recipient\": …}"
             }
             Self::Reputation(_) => "ask ?of= an IP address, a domain, or an address such as ann@example.org",
+            Self::Deliverability(_) => {
+                "ask ?domain=example.org for what was found last, or send {\"domain\": \"example.org\"} to have it looked at now"
+            }
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

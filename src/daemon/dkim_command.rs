@@ -1,7 +1,6 @@
 //! `ringpost dkim`: a key that mail is signed with, the record to publish, and the lines of the configuration.
 
 use std::{
-    fmt::Write as _,
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -11,6 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use config::Dkim;
+use deliverability::Record;
 use mail::Domain;
 use trust::{Key, KeyKind, Signer, SignerOptions};
 
@@ -64,8 +64,8 @@ pub(crate) fn run(arguments: &DkimArguments) -> anyhow::Result<()> {
     }
     let name = dns::Name::parse(&format!("{selector}._domainkey.{domain}"))?;
     eprintln!(
-        "To publish in the DNS, before mail is signed with the key:\n\n{}",
-        zone_line(name.as_str(), &record)
+        "To publish in the DNS, before mail is signed with the key:\n\n{}\n",
+        Record::text(name, record)
     );
     eprintln!("For the configuration, such as conf.d/dkim.toml; then `systemctl reload ringpost`:\n");
     let entry = Dkim {
@@ -77,18 +77,6 @@ pub(crate) fn run(arguments: &DkimArguments) -> anyhow::Result<()> {
     };
     io::stdout().lock().write_all(entry.lines().as_bytes())?;
     Ok(())
-}
-
-/// A record as a zone file has it (RFC 1035 §5.1): in strings of 255 octets at most, which are joined without anything between them
-/// (RFC 6376 §3.6.2.2).
-fn zone_line(name: &str, record: &str) -> String {
-    const STRING_MAX: usize = 255;
-    let mut line = format!("{name}. IN TXT (");
-    for string in record.as_bytes().chunks(STRING_MAX) {
-        let _ = write!(line, "\n    \"{}\"", String::from_utf8_lossy(string));
-    }
-    line.push_str("\n)\n");
-    line
 }
 
 /// Nobody but the owner and the group may read it, at no time.

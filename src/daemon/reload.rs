@@ -17,7 +17,7 @@ use bridge::{Door, Strangers, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{DmarcReporting, PolicyFetching, TlsReporting, Unsubscribing};
+use pool::{Checking, DmarcReporting, PolicyFetching, TlsReporting, Unsubscribing};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -28,7 +28,7 @@ use trust::Signer;
 use watch::log;
 
 use crate::{
-    open,
+    deliverability, open,
     programs::Programs,
     signers::{self, UnusableKey},
     strangers::StrangersLimits,
@@ -51,6 +51,7 @@ pub(crate) struct Ours {
     policy_port: u16,
     tls_reports: config::TlsReports,
     dmarc_reports: config::DmarcReports,
+    deliverability: config::Deliverability,
     hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
@@ -122,6 +123,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     /// How domains are told of mail that bore their names.
     pub(crate) dmarc_reporting: Arc<ArcSwap<DmarcReporting>>,
+    /// How domains are looked at.
+    pub(crate) checking: Arc<ArcSwap<Checking>>,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -161,6 +164,7 @@ impl Ours {
             policy_port: config.mta_sts.port,
             tls_reports: config.tls_reports.clone(),
             dmarc_reports: config.dmarc_reports.clone(),
+            deliverability: config.deliverability.clone(),
             hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
@@ -241,7 +245,7 @@ impl Ours {
 
     /// Reads all that lies in files. What was in force before is exchanged when all of it is good, and not before.
     pub(crate) fn papers(&self, before: Option<&Papers>) -> Result<Papers, PapersError> {
-        let authorities = Authorities::load(self.public_authorities, &self.authorities)?;
+        let authorities = self.authorities()?;
         let of_clients = Authorities::load(Public::Ignored, &self.client_authorities)?;
         let mut identities = BTreeMap::new();
         for (chain, key) in &self.identities {
@@ -252,6 +256,39 @@ impl Ours {
         let certificates = self.certificates(before.and_then(|before| before.certificates.as_ref()))?;
         let (signers, credentials) = (signers::load(&self.dkim)?, Arc::new(credentials));
         Ok(Papers { certificates, authorities, identities, credentials, signers, tickets })
+    }
+
+    /// Whose word counts for the certificates of next hops.
+    pub(crate) fn authorities(&self) -> Result<Authorities, CertificateError> {
+        Authorities::load(self.public_authorities, &self.authorities)
+    }
+
+    /// How domains are looked at, as mail testers do.
+    pub(crate) fn checking(
+        &self,
+        config: Arc<Config>,
+        authorities: &Authorities,
+        signers: Arc<[Signer]>,
+    ) -> Result<Checking, PapersError> {
+        // Few hosts are met twice, and none of them by then.
+        const SESSIONS_MAX: usize = 8;
+        let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
+        Ok(Checking {
+            domains: deliverability::domains(&config),
+            interval: self.deliverability.interval,
+            patience: self.deliverability.timeout,
+            policy_port: self.policy_port,
+            ehlo: self.hostname.to_string(),
+            verified: client(tls::Authentication::Authorities(authorities))?,
+            lenient: client(tls::Authentication::Opportunistic)?,
+            judge: Judge::new(authorities),
+            plans: deliverability::plans(config, signers),
+        })
+    }
+
+    /// Likewise, by papers that were read.
+    pub(crate) fn checking_by(&self, config: Arc<Config>, papers: &Papers) -> Result<Checking, PapersError> {
+        self.checking(config, &papers.authorities, papers.signers.clone())
     }
 
     /// What the shards are given.
@@ -411,6 +448,7 @@ impl Reloader<'_> {
         let fetching = ours.policy_fetching(&papers)?;
         let reporting = ours.tls_reporting(&fetching)?;
         let dmarc_reporting = ours.dmarc_reporting()?;
+        let checking = ours.checking_by(snapshot.config.clone(), &papers)?;
         if let Some(programs) = self.programs.as_ref().filter(|_| ours.programs != self.ours.programs) {
             programs.reload();
         }
@@ -419,6 +457,7 @@ impl Reloader<'_> {
         self.tls_reporting.store(Arc::new(reporting));
         self.dmarc_reporting.store(Arc::new(dmarc_reporting));
         self.policies.store(Arc::new(fetching));
+        self.checking.store(Arc::new(checking));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
@@ -460,6 +499,7 @@ impl Reloader<'_> {
         let config = self.snapshot.load().config.clone();
         let snapshot = self.ours.snapshot(config, &papers)?;
         let fetching = self.ours.policy_fetching(&papers)?;
+        self.checking.store(Arc::new(self.ours.checking_by(snapshot.config.clone(), &papers)?));
         self.tls_reporting.store(Arc::new(self.ours.tls_reporting(&fetching)?));
         self.policies.store(Arc::new(fetching));
         self.snapshot.store(Arc::new(snapshot));

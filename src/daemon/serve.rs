@@ -135,6 +135,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let fetching = Arc::new(ArcSwap::from_pointee(ours.policy_fetching(&papers)?));
     let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
     let dmarc_reporting = Arc::new(ArcSwap::from_pointee(ours.dmarc_reporting()?));
+    let checking = Arc::new(ArcSwap::from_pointee(ours.checking_by(config.clone(), &papers)?));
+    let (deliverability, to_check) = admin::Deliverability::new();
     let report_now = admin::ReportNow::default();
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let begin = if predecessor.is_some() { Begin::TakeOver } else { Begin::Alone };
@@ -182,7 +184,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         shown,
         &listening,
         (requests, wishes, report_now.clone()),
-        (tenancy.facts(&snapshot), strangers::facts(&known, &snapshot)),
+        (tenancy.facts(&snapshot), strangers::facts(&known, &snapshot), deliverability.clone()),
     );
     operations.set_token(ours.token.clone());
     let injections = Injections::new(door.clone(), &config, registry.http(inject::STATUSES), clock);
@@ -224,6 +226,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     }
     pool.report_tls(door.clone(), tls_reporting.clone(), report_now.tls, counts.tls.clone());
     pool.report_dmarc(door.clone(), dmarc_reporting.clone(), report_now.dmarc, counts.dmarc.clone());
+    let looked_at = (deliverability, to_check);
+    pool.check_deliverability(door.clone(), checking.clone(), looked_at, registry.clone(), clock);
     let warm_ups = pool::warm_up_file(&config.data_directory);
     pool::read_warm_ups(&warm_ups, &egress);
     if still_sends {
@@ -347,6 +351,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         dmarc_reporting,
+        checking,
         tenancy,
         strangers: known,
         unsubscribing,
@@ -614,9 +619,10 @@ fn operations(
         mpsc::Sender<UpgradeRequest>,
         admin::ReportNow,
     ),
-    ((tenancy, knows_tenant), (strangers, reputation_rules)): (
+    ((tenancy, knows_tenant), (strangers, reputation_rules), deliverability): (
         (Tenancy, admin::KnowsTenant),
         strangers::StrangersFacts,
+        admin::Deliverability,
     ),
 ) -> Operations {
     let facts = admin::Facts {
@@ -637,6 +643,7 @@ fn operations(
         knows_tenant,
         strangers,
         reputation_rules,
+        deliverability,
     };
     Operations::new(door.clone(), facts)
 }

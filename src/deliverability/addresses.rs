@@ -46,7 +46,10 @@ fn pointer(bench: &Bench, facts: &Facts, own: &EgressAddress) -> Finding {
     match (found.result, found.name) {
         (IprevResult::Pass, Some(name)) if is_generic(&name, *address) => finding(
             Severity::Note,
-            format!("its name is {name}, which leads back to it, and looks like one that a provider gives to any address"),
+            format!(
+                "its name is {name}, which leads back to it, and looks like one that a provider gives to any \
+                address"
+            ),
         )
         .remedy(whose)
         .publish(reverse, "PTR", format!("{ehlo}.")),
@@ -57,7 +60,10 @@ fn pointer(bench: &Bench, facts: &Facts, own: &EgressAddress) -> Finding {
         (IprevResult::Fail, _) => {
             let names = facts.names(*address).unwrap_or_default();
             let text = format!("its name is {}, which does not lead back to it", listed(names));
-            let finding = finding(Severity::Fail, text).remedy("give that name the address, or the address another name");
+            let finding = finding(Severity::Fail, text).remedy(
+                "give that name the address, or the address another \
+                name",
+            );
             match names.first() {
                 Some(name) => finding.publish(name, kind_of(*address), address.to_string()),
                 None => finding,

@@ -43,7 +43,8 @@ pub(crate) fn sample(plan: &Plan, at: Timestamp) -> Digest {
     digester.finish()
 }
 
-pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) {
+/// Answers what is asked for mail of the domain that does not pass.
+pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> DmarcPolicy {
     let plan = &bench.plan;
     let verdicts = verify_signatures(facts, &bench.judge, &bench.sample, &plan.limits, bench.at);
     signatures(bench, facts, &verdicts, findings);
@@ -57,6 +58,7 @@ pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) {
         reports(bench, facts, published, findings);
         findings.push(alignment(bench, dmarc.spf, dmarc.dkim));
     }
+    dmarc.policy
 }
 
 /// What SPF says of the domain from the worst of our addresses.
@@ -75,7 +77,8 @@ fn signatures(bench: &Bench, facts: &Facts, verdicts: &[Dkim], findings: &mut Ve
     if signers.is_empty() {
         let text = "mail of the domain is not signed".to_owned();
         findings.push(Finding::new(Check::Dkim, Severity::Fail, domain, text).remedy(format!(
-            "make a key with `ringpost dkim {domain} SELECTOR --key FILE`, publish the record that it prints, and have a [[dkim]] for it"
+            "make a key with `ringpost dkim {domain} SELECTOR --key FILE`, publish the record that it prints, and \
+                have a [[dkim]] for it"
         )));
         return;
     }

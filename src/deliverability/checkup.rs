@@ -80,7 +80,8 @@ pub struct HostSeen {
 }
 
 impl Checkup {
-    /// A domain of which nothing is known. `at` is the time of day; `now` is of the clock that [`Checkup::judge`] is told the time of.
+    /// A domain of which nothing is known. `at` is the time of day; `now` is of the clock that [`Checkup::judge`] is
+    /// told the time of.
     pub fn open(plan: Plan, at: Timestamp, now: Duration) -> Self {
         let hearing = Hearing::open(&plan.limits, now);
         let sample = authority::sample(&plan, at);
@@ -126,9 +127,9 @@ impl Bench {
         let (mut findings, mut errands) = (Vec::new(), Errands::default());
         addresses::judge(self, facts, &mut findings);
         spf::judge(self, facts, &mut findings);
-        authority::judge(self, facts, &mut findings);
+        let policy = authority::judge(self, facts, &mut findings);
         inbound::judge(self, facts, &mut findings, &mut errands);
-        marks::judge(self, facts, &mut findings);
+        marks::judge(self, facts, policy, &mut findings);
         // What is looked at in one place stands together.
         findings.sort_by_key(|finding| finding.check);
         (findings, errands)

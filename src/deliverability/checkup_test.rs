@@ -202,7 +202,8 @@ fn names_of_addresses() {
         World::new().with(ptr, "192.0.2.1 PTR other.example\nother.example A 192.0.2.9"),
         Check::Ptr,
         &[
-            "fail 192.0.2.1: its name is other.example, which does not lead back to it => other.example. IN A 192.0.2.1",
+            "fail 192.0.2.1: its name is other.example, which does not lead back to it => other.example. IN A \
+                192.0.2.1",
         ],
     );
     check(
@@ -215,7 +216,8 @@ fn names_of_addresses() {
             .with(ptr, "192.0.2.1 PTR static-1-2-0-192.example\nstatic-1-2-0-192.example A 192.0.2.1"),
         Check::Ptr,
         &[&format!(
-            "note 192.0.2.1: its name is static-1-2-0-192.example, which leads back to it, and looks like one that a provider gives to any address{remedy}"
+            "note 192.0.2.1: its name is static-1-2-0-192.example, which leads back to it, and looks like one that \
+                a provider gives to any address{remedy}"
         )],
     );
     let mut world = World::new();
@@ -241,23 +243,28 @@ fn what_we_greet_as() {
         greets("none.example.org"),
         Check::Helo,
         &[
-            "fail 192.0.2.1: it greets as none.example.org, which has no address of its family => none.example.org. IN A 192.0.2.1",
-            "note none.example.org: none.example.org, as which we greet, has no SPF record: whoever likes greets as we do => none.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 -all\"",
+            "fail 192.0.2.1: it greets as none.example.org, which has no address of its family => none.example.org. \
+                IN A 192.0.2.1",
+            "note none.example.org: none.example.org, as which we greet, has no SPF record: whoever likes greets as \
+                we do => none.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 -all\"",
         ],
     );
     check(
         greets("mx2.example.org").and("mx2.example.org A 192.0.2.1\nmx2.example.org TXT v=spf1 a -all"),
         Check::Helo,
         &[
-            "note 192.0.2.1: it greets as mx2.example.org, which leads to it, and is not the name that it has (PTR) => 1.2.0.192.in-addr.arpa. IN PTR mx2.example.org.",
+            "note 192.0.2.1: it greets as mx2.example.org, which leads to it, and is not the name that it has (PTR) \
+                => 1.2.0.192.in-addr.arpa. IN PTR mx2.example.org.",
         ],
     );
     check(
         greets("mx2.example.org").and("mx2.example.org A 192.0.2.7\nmx2.example.org TXT v=spf1 a -all"),
         Check::Helo,
         &[
-            "warn 192.0.2.1: it greets as mx2.example.org, which is another's: 192.0.2.7 => mx2.example.org. IN A 192.0.2.1",
-            "fail mx2.example.org: by its own SPF record 192.0.2.1 may not greet as mx2.example.org: fail => mx2.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 -all\"",
+            "warn 192.0.2.1: it greets as mx2.example.org, which is another's: 192.0.2.7 => mx2.example.org. IN A \
+                192.0.2.1",
+            "fail mx2.example.org: by its own SPF record 192.0.2.1 may not greet as mx2.example.org: fail => \
+                mx2.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 -all\"",
         ],
     );
 }
@@ -309,9 +316,8 @@ fn who_may_send() {
     check(
         spf("v=spf1 ip4:192.0.2.7 -all"),
         Check::Spf,
-        &[
-            "fail example.org: it may not be sent for from 192.0.2.1 (fail, by -all) => example.org. IN TXT \"v=spf1 ip4:192.0.2.1 ip4:192.0.2.7 -all\"",
-        ],
+        &["fail example.org: it may not be sent for from 192.0.2.1 (fail, by -all) => example.org. IN TXT \
+                \"v=spf1 ip4:192.0.2.1 ip4:192.0.2.7 -all\""],
     );
     check(
         spf("v=spf1 mxx -all"),
@@ -321,15 +327,15 @@ fn who_may_send() {
     check(
         spf("v=spf1 mx +all"),
         Check::Spf,
-        &[
-            "fail example.org: the record leaves everybody in: the whole world may send for the domain => example.org. IN TXT \"v=spf1 mx ~all\"",
-        ],
+        &["fail example.org: the record leaves everybody in: the whole world may send for the domain => \
+                example.org. IN TXT \"v=spf1 mx ~all\""],
     );
     check(
         spf("v=spf1 mx"),
         Check::Spf,
         &[
-            "warn example.org: the record does not say what is to be thought of all others (?all, or no all) => example.org. IN TXT \"v=spf1 mx ~all\"",
+            "warn example.org: the record does not say what is to be thought of all others (?all, or no all) => \
+                example.org. IN TXT \"v=spf1 mx ~all\"",
         ],
     );
     check(
@@ -387,7 +393,8 @@ fn who_may_send() {
         world,
         Check::Spf,
         &[
-            "fail bounces.example.org: there is no SPF record => bounces.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 -all\"",
+            "fail bounces.example.org: there is no SPF record => bounces.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 \
+                -all\"",
         ],
     );
 }
@@ -523,7 +530,8 @@ fn what_holds_it_together() {
         &[
             &format!("warn {at}: reports to a@none.example go nowhere: none.example takes no mail"),
             &format!(
-                "warn {at}: reports to a@none.example are not sent: none.example does not say that it wants them => example.org._report._dmarc.none.example. IN TXT \"v=DMARC1\""
+                "warn {at}: reports to a@none.example are not sent: none.example does not say that it wants them => \
+                    example.org._report._dmarc.none.example. IN TXT \"v=DMARC1\""
             ),
         ],
     );
@@ -544,7 +552,8 @@ fn what_stands_by_the_author() {
     assert_eq!(
         dmarc(&unsigned),
         [
-            "warn example.org: mail passes by SPF alone, and not once it is forwarded: no signature stands by the author"
+            "warn example.org: mail passes by SPF alone, and not once it is forwarded: no signature stands by the \
+                author"
         ]
     );
     unsigned = unsigned.with("example.org TXT", "");
@@ -562,7 +571,8 @@ fn where_its_mail_goes() {
         mx("example.org MX 0 ."),
         Check::Mx,
         &[&format!(
-            "warn example.org: it takes no mail (a null MX): many hosts refuse mail from those who cannot be answered (RFC 7505 §4.2){record}"
+            "warn example.org: it takes no mail (a null MX): many hosts refuse mail from those who cannot be \
+                answered (RFC 7505 §4.2){record}"
         )],
     );
     check(
@@ -576,7 +586,8 @@ fn where_its_mail_goes() {
         mx("example.org A 192.0.2.1"),
         Check::Mx,
         &[
-            "note example.org: it has no MX record, so that it is its own host (RFC 5321 §5.1) => example.org. IN MX 10 example.org.",
+            "note example.org: it has no MX record, so that it is its own host (RFC 5321 §5.1) => example.org. IN \
+                MX 10 example.org.",
         ],
     );
     check(
@@ -665,7 +676,8 @@ fn its_policy() {
         World::new().with(at, &format!("{at} TXT v=STSv1; id=a-b")),
         Check::MtaSts,
         &[&format!(
-            "fail {at}: the record of the policy is malformed, or there is more than one: nobody finds the policy{record}"
+            "fail {at}: the record of the policy is malformed, or there is more than one: nobody finds the \
+                policy{record}"
         )],
     );
     check(
@@ -745,7 +757,8 @@ fn its_signed_zone() {
         tlsa(&other),
         Check::Dane,
         &[&format!(
-            "fail {at}: no TLSA record is that of the certificate: whoever keeps to DANE sends nothing there; they are {other}{record}"
+            "fail {at}: no TLSA record is that of the certificate: whoever keeps to DANE sends nothing there; they \
+                are {other}{record}"
         )],
     );
     check(
@@ -757,7 +770,8 @@ fn its_signed_zone() {
         tlsa("TIMEOUT"),
         Check::Dane,
         &[&format!(
-            "fail {at}: the DNS does not tell the TLSA records, or proves them wrong: whoever keeps to DANE sends nothing there"
+            "fail {at}: the DNS does not tell the TLSA records, or proves them wrong: whoever keeps to DANE sends \
+                nothing there"
         )],
     );
     let unproven = |world: World| World { security: Security::Unproven, ..world };
@@ -770,14 +784,16 @@ fn its_signed_zone() {
         unproven(tlsa(&other)),
         Check::Dane,
         &[&format!(
-            "warn {at}: there are TLSA records, and the zones are not signed, or our resolver does not say so: they count nothing"
+            "warn {at}: there are TLSA records, and the zones are not signed, or our resolver does not say so: they \
+                count nothing"
         )],
     );
     check(
         unproven(tlsa("")),
         Check::Dane,
         &[&format!(
-            "note {at}: the zones of the domain and its host are not signed (DNSSEC), or our resolver does not say so: there is no DANE"
+            "note {at}: the zones of the domain and its host are not signed (DNSSEC), or our resolver does not say \
+                so: there is no DANE"
         )],
     );
     check(
@@ -811,7 +827,8 @@ fn reports_pictures_and_links() {
         &[&format!("warn {at}: the DNS does not tell now whether reports are wanted")],
     );
     let at = "default._bimi.example.org";
-    let record = " => default._bimi.example.org. IN TXT \"v=BIMI1; l=https://example.org/logo.svg; a=https://example.org/logo.pem\"";
+    let record = " => default._bimi.example.org. IN TXT \"v=BIMI1; l=https://example.org/logo.svg; \
+        a=https://example.org/logo.pem\"";
     let bimi = |text: &str| World::new().with(at, &format!("{at} TXT {text}"));
     check(
         World::new().with(at, ""),
@@ -831,6 +848,13 @@ fn reports_pictures_and_links() {
         &[&format!(
             "note {at}: the picture is https://example.org/x.svg, and no certificate says whose it is"
         )],
+    );
+    let lax = World::new()
+        .with("_dmarc.example.org", "_dmarc.example.org TXT v=DMARC1; p=none; rua=mailto:a@example.org");
+    check(
+        lax,
+        Check::Bimi,
+        &[&format!("warn {at}: no reader shows the picture: the policy of DMARC asks for nothing")],
     );
     check(bimi("v=BIMI1; l="), Check::Bimi, &[]);
     check(

@@ -53,7 +53,8 @@ fn exchanges(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> Vec<H
     let record = |finding: Finding| finding.publish(domain, "MX", format!("10 {own_host}."));
     let exchanges: Vec<Exchange> = match facts.exchanges(domain) {
         Ok([Exchange { host: ExchangeHost::Null, .. }]) => {
-            let text = "it takes no mail (a null MX): many hosts refuse mail from those who cannot be answered (RFC 7505 §4.2)";
+            let text = "it takes no mail (a null MX): many hosts refuse mail from those who cannot be answered (RFC \
+                7505 §4.2)";
             findings.push(record(
                 finding(Severity::Warn, text.to_owned()).remedy("have a host that takes its mail"),
             ));
@@ -164,7 +165,8 @@ fn policy(
     };
     let names: Vec<_> = hosts.iter().map(|host| format!("mx: {}", host.name)).collect();
     let file = format!(
-        "serve at https://mta-sts.{domain}/.well-known/mta-sts.txt the lines \"version: STSv1\", \"mode: testing\", \"max_age: 604800\", {}",
+        "serve at https://mta-sts.{domain}/.well-known/mta-sts.txt the lines \"version: STSv1\", \"mode: testing\", \
+            \"max_age: 604800\", {}",
         listed(names.iter().map(|line| format!("\"{line}\"")))
     );
     if record_id(texts).is_none() {
@@ -300,7 +302,8 @@ fn associations(
     let records = match found {
         Ok(records) => records,
         Err(Lack::Unknown) if host_is_proven => {
-            let text = "the DNS does not tell the TLSA records, or proves them wrong: whoever keeps to DANE sends nothing there";
+            let text = "the DNS does not tell the TLSA records, or proves them wrong: whoever keeps to DANE sends \
+                nothing there";
             findings.push(
                 finding(Severity::Fail, text)
                     .remedy("sign the zone anew; servers of the zone must answer for TLSA"),
@@ -320,13 +323,15 @@ fn associations(
             return Proof::No;
         }
         Err(Lack::NoData | Lack::NxDomain) => {
-            let text = "the zones of the domain and its host are not signed (DNSSEC), or our resolver does not say so: there is no DANE";
+            let text = "the zones of the domain and its host are not signed (DNSSEC), or our resolver does not say \
+                so: there is no DANE";
             findings.push(finding(Severity::Note, text));
             return Proof::No;
         }
     };
     if !is_proven || !host_is_proven || !facts.is_proven(&at, Kind::Tlsa) {
-        let text = "there are TLSA records, and the zones are not signed, or our resolver does not say so: they count nothing";
+        let text = "there are TLSA records, and the zones are not signed, or our resolver does not say so: they \
+            count nothing";
         findings.push(
             finding(Severity::Warn, text).remedy("sign the zones of the domain and of the host (DNSSEC)"),
         );

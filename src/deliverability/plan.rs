@@ -12,7 +12,7 @@ pub struct Plan {
     pub domain: Name,
     /// From where its mail leaves.
     pub addresses: Vec<EgressAddress>,
-    /// Domains that reverse-paths of it may have instead: those of reports.
+    /// Domains that reverse-paths of it may have instead: those of reports, and of mail that is passed on.
     pub reverse_paths: Vec<Name>,
     /// What signs it.
     pub signers: Vec<Signer>,

@@ -175,7 +175,8 @@ impl Record {
 }
 
 impl fmt::Display for Record {
-    /// As a zone file has it (RFC 1035 §5.1): a text in strings of 255 octets at most, which are joined without anything between them
+    /// As a zone file has it (RFC 1035 §5.1): a text in strings of 255 octets at most, which are joined without
+    /// anything between them
     /// (RFC 6376 §3.6.2.2).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const STRING_MAX: usize = 255;

@@ -138,7 +138,8 @@ fn survey(bench: &Bench, facts: &Facts, domain: &Name) -> SpfSurvey {
 fn costs(survey: &SpfSurvey, domain: &Name, findings: &mut Vec<Finding>) {
     let finding = |severity, text| Finding::new(Check::Spf, severity, domain, text);
     let SpfSurvey { terms, voids, .. } = *survey;
-    let fewer = "name addresses by ip4 and ip6 in the place of `include`, `a` and `mx`, and take out whoever sends no more";
+    let fewer = "name addresses by ip4 and ip6 in the place of `include`, `a` and `mx`, and take out whoever sends \
+        no more";
     if terms > TERMS_MAX {
         let text = format!("the record takes {terms} look-ups, and others stop at {TERMS_MAX} with an error");
         findings.push(finding(Severity::Fail, text).remedy(fewer));

@@ -9,7 +9,8 @@ use dns::{Answer, Exchange, ExchangeHost, Failure, Kind, Name, Outcome, Question
 pub(crate) struct Zone(HashMap<Name, Vec<(Kind, String)>>);
 
 impl Zone {
-    /// Lines of `name TYPE data`. `TIMEOUT` in the place of data: it is not answered; an alias is told by `ALIAS` before the data.
+    /// Lines of `name TYPE data`. `TIMEOUT` in the place of data: it is not answered; an alias is told by `ALIAS`
+    /// before the data.
     pub(crate) fn parse(text: &str) -> Self {
         let mut zone = Self::default();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

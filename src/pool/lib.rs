@@ -6,6 +6,7 @@
 mod counts;
 mod daily;
 mod deliver;
+mod deliverability;
 mod disk;
 mod dmarc_counts;
 mod dmarc_reports;
@@ -14,10 +15,12 @@ mod egress;
 mod http;
 mod https;
 mod listen;
+mod mail_host;
 mod policies;
 mod programs;
 mod services;
 mod strangers;
+mod stub;
 mod suppression;
 mod tasks;
 mod tls_counts;
@@ -57,6 +60,7 @@ use tokio::{
 use watch::{ProcessMetrics, Registry};
 
 pub use counts::AllCounts;
+pub use deliverability::{Asking, Checking, check_domain};
 pub use dmarc_counts::DmarcCounts;
 pub use dmarc_reports::DmarcReporting;
 pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups};
@@ -64,6 +68,7 @@ pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
 pub use strangers::{StrangersKeeper, keep_strangers};
+pub use stub::Stub;
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
 pub use tls_counts::TlsCounts;
@@ -378,6 +383,18 @@ impl Handle {
         counts: DmarcCounts,
     ) {
         self.runtime.spawn(daily::run(door, reporting, now, counts));
+    }
+
+    /// Looks at the domains of `checking` by and by, and at those that operators ask for.
+    pub fn check_deliverability(
+        &self,
+        door: Door,
+        checking: Arc<ArcSwap<Checking>>,
+        (known, requests): (admin::Deliverability, mpsc::Receiver<admin::CheckRequest>),
+        registry: Arc<Registry>,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(deliverability::run(door, checking, known, requests, registry, clock));
     }
 
     /// To start tasks from other threads.
