@@ -211,7 +211,9 @@ mod test {
     use super::*;
 
     fn config(text: &str) -> Config {
-        let source = Source { file: "ringpost.toml".into(), text: text.into() };
+        let text =
+            format!("{text}[[listener]]\nname = \"l\"\naddress = [\"127.0.0.1:2525\"]\ntls = \"none\"\n");
+        let source = Source { file: "ringpost.toml".into(), text };
         Loaded::from_sources(&[source]).unwrap_or_else(|errors| panic!("{errors:?}")).config
     }
 

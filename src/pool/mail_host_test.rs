@@ -19,9 +19,10 @@ async fn seen_within(patience: Duration, script: &'static [&'static str]) -> Str
         let (mut stream, mut heard) = (BufReader::new(stream), Vec::new());
         for (turn, text) in script.iter().enumerate() {
             if turn > 0 {
-                let mut line = String::new();
-                stream.read_line(&mut line).await.unwrap();
-                heard.push(line);
+                // What is said is said at once, and only then is there an answer to it.
+                let said = stream.fill_buf().await.unwrap().to_vec();
+                stream.consume(said.len());
+                heard.push(String::from_utf8_lossy(&said).into_owned());
             }
             if text.is_empty() {
                 return heard;
@@ -29,8 +30,7 @@ async fn seen_within(patience: Duration, script: &'static [&'static str]) -> Str
             stream.write_all(text.as_bytes()).await.unwrap();
         }
         // Whoever is not told anything more goes by himself.
-        let mut rest = String::new();
-        let _ = stream.read_line(&mut rest).await;
+        let _ = stream.fill_buf().await;
         heard
     });
     let nobody = Authorities::of(Public::Ignored);

@@ -65,7 +65,8 @@ impl World {
             format!("mta-sts A {there}"),
         ];
         // Names of addresses, and lists, are in no zone of a domain.
-        let more = "local-zone: \"_dmarc.test.\" static\nlocal-data-ptr: \"192.0.2.1 out.signed.test\"\nlocal-data: \"1.2.0.192.bl.example. A 127.0.0.2\"\n\
+        let more = "local-zone: \"_dmarc.test.\" static\nlocal-data-ptr: \"192.0.2.1 out.signed.test\"\nlocal-data: \
+            \"1.2.0.192.bl.example. A 127.0.0.2\"\n\
                     local-data: '1.2.0.192.bl.example. TXT \"seen today\"'\n";
         let zones = Zones::start_with(&signed, &plain, port, more);
         let file = |name: &str| authority.chain().with_file_name(name).display().to_string();
@@ -187,14 +188,16 @@ fn a_domain_as_it_should_be_and_one_as_it_should_not() {
                 signature => r1._domainkey.plain.test TXT v=DKIM1; k=rsa;",
             "note dkim plain.test: there is no key of Ed25519 beside that of RSA",
             "note dmarc _dmarc.plain.test: the policy is",
-            "warn dmarc _dmarc.plain.test: reports to dmarc@elsewhere.example go nowhere: elsewhere.example takes no mail",
+            "warn dmarc _dmarc.plain.test: reports to dmarc@elsewhere.example go nowhere: elsewhere.example takes \
+                no mail",
             "warn dmarc _dmarc.plain.test: reports to dmarc@elsewhere.example are not sent: elsewhere.example does not \
                 say that it wants them => plain.test._report._dmarc.elsewhere.example TXT v=DMARC1",
             "warn dmarc plain.test: mail passes by SPF alone, and not once it is forwarded: no signature stands by \
                 the author",
             "fail mx gone.plain.test: it has no address: mail for the domain waits or comes back",
             "fail tls host.plain.test: it speaks TLSv1.3, and its certificate is not good for its name: the \
-                certificate is not valid for this name",
+                certificate was not accepted: certificate not valid for name \"host.plain.test\"; certificate is only \
+                valid for DnsName(\"host.signed.test\")",
             "fail mta-sts mta-sts.plain.test: the policy leaves out host.plain.test, gone.plain.test: whoever keeps \
                 to it sends nothing there => _mta-sts.plain.test TXT v=STSv1",
             &format!(
@@ -231,12 +234,10 @@ fn the_server_looks_by_itself_and_when_it_is_asked() {
     world.configure("domains = [\"signed.test\"]\naddresses = [\"192.0.2.1\"]\n");
     world.server.resume();
     let changed = world.server.event("deliverability_changed", |_| true);
-    let said = |event: &Value| ["domain", "check", "result", "before"].map(|name| event[name].clone());
-    assert_eq!(
-        said(&changed),
-        ["signed.test".into(), "dnsbl".into(), "fail".into(), Value::Null],
-        "{changed}"
-    );
+    let said = |event: &Value| {
+        ["domain", "check", "result", "before"].map(|name| event[name].as_str().unwrap_or("-").to_owned())
+    };
+    assert_eq!(said(&changed), ["signed.test", "dnsbl", "fail", "-"], "{changed}");
     assert_eq!(changed["finding"], "it is on the list bl (127.0.0.2): seen today");
     let level = |check: &str| {
         world
@@ -254,11 +255,7 @@ fn the_server_looks_by_itself_and_when_it_is_asked() {
         v=spf1 ip4:192.0.2.9 a:out.signed.test -all";
     assert!(lines(&now).iter().any(|line| line == expected), "{now}");
     let changed = world.server.event("deliverability_changed", |event| event["check"] == "spf");
-    assert_eq!(
-        said(&changed),
-        ["signed.test".into(), "spf".into(), "fail".into(), "pass".into()],
-        "{changed}"
-    );
+    assert_eq!(said(&changed), ["signed.test", "spf", "fail", "pass"], "{changed}");
     assert_eq!([level("spf"), level("ptr")], [3.0, 3.0]);
     // Whoever asks about another domain is told, and nothing is kept of it.
     let other = world.ask(&["--json", "{\"domain\": \"plain.test\"}"]);
