@@ -183,12 +183,14 @@ fn policy(bench: &Bench, published: &Published, findings: &mut Vec<Finding>) {
             format!("the policy is {tag}=none{whose}: forged mail is as welcome as yours"),
         )
         .remedy(stricter(&format!("{tag}=quarantine, then {tag}=reject"))),
-        policy if testing => finding(
+        policy @ (DmarcPolicy::Quarantine | DmarcPolicy::Reject) if testing => finding(
             Severity::Note,
             format!("the policy is {tag}={}{whose}, for a trial (t=y)", policy.as_str()),
         )
         .remedy(stricter("it without t=y")),
-        policy => finding(Severity::Pass, format!("the policy is {tag}={}{whose}", policy.as_str())),
+        policy @ (DmarcPolicy::Quarantine | DmarcPolicy::Reject) => {
+            finding(Severity::Pass, format!("the policy is {tag}={}{whose}", policy.as_str()))
+        }
     });
     if is_own && published.subdomains < published.policy {
         let text = format!(

@@ -50,20 +50,16 @@ fn of(bench: &Bench, facts: &Facts, domain: &Name, findings: &mut Vec<Finding>) 
         (Some(_), _) => {}
     }
     let record = survey.record.as_deref();
-    if let Some(problem) = survey.problem {
-        let (severity, text) = match problem {
-            SpfProblem::Unavailable => {
-                (Severity::Warn, "the DNS does not tell now what all terms of the record lead to".to_owned())
-            }
-            problem => (Severity::Fail, format!("the record makes no sense to others: {problem}")),
-        };
-        let finding = finding(severity, text);
-        findings.push(match problem {
-            SpfProblem::Unavailable => {
-                finding.remedy("where that lasts, take out the term whose domain does not answer")
-            }
-            _ => publish(finding.remedy("such a record is as good as none: mend it"), proposal(None, &ours)),
-        });
+    if survey.problem == Some(SpfProblem::Unavailable) {
+        let text = "the DNS does not tell now what all terms of the record lead to".to_owned();
+        findings.push(
+            finding(Severity::Warn, text)
+                .remedy("where that lasts, take out the term whose domain does not answer"),
+        );
+    } else if let Some(problem) = survey.problem {
+        let text = format!("the record makes no sense to others: {problem}");
+        let finding = finding(Severity::Fail, text).remedy("such a record is as good as none: mend it");
+        findings.push(publish(finding, proposal(None, &ours)));
     }
     costs(&survey, domain, findings);
     if survey.rest == Some(SpfResult::Pass) {

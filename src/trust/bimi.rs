@@ -35,11 +35,11 @@ const LOCATION_LEN_MAX: usize = 2048;
 /// # Errors
 /// [`BimiError`].
 pub fn bimi_record(texts: &[Box<[u8]>]) -> Result<Option<BimiRecord>, BimiError> {
-    let is_one = |text: &&Box<[u8]>| {
+    let is_one = |text: &&[u8]| {
         let (first, _) = text.split_at(text.iter().position(|b| *b == b';').unwrap_or(text.len()));
         first.trim_ascii().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"v=BIMI"))
     };
-    let mut records = texts.iter().filter(is_one);
+    let mut records = texts.iter().map(|text| &**text).filter(is_one);
     match (records.next(), records.next()) {
         (None, _) => Ok(None),
         (Some(_), Some(_)) => Err(BimiError::Several),

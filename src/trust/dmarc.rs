@@ -396,11 +396,11 @@ pub fn dmarc_flaw(texts: &[Box<[u8]>]) -> Option<DmarcFlaw> {
         (Some(_), Some(_)) => Some(DmarcFlaw::Several),
         (Some(text), None) => (!has_policy(&tags_loosely(text))).then_some(DmarcFlaw::Policy),
         (None, _) => {
-            let seems = |text: &Box<[u8]>| {
+            let seems = |text: &[u8]| {
                 let text = text.trim_ascii().to_ascii_lowercase();
                 text.starts_with(b"v=dmarc") || value_of(&tags_loosely(&text), b"p").is_some()
             };
-            texts.iter().any(seems).then_some(DmarcFlaw::Version)
+            texts.iter().any(|text| seems(text)).then_some(DmarcFlaw::Version)
         }
     }
 }

@@ -7,7 +7,7 @@ use dns::Name;
 use super::{
     Spf, SpfIdentity, SpfProblem, SpfResult,
     check::{self, Check, Question},
-    record::{Mechanism, select},
+    record::{Mechanism, is_record, select},
 };
 use crate::{Limits, facts::Facts};
 
@@ -45,8 +45,8 @@ pub fn survey_spf(facts: &Facts, limits: &Limits, address: IpAddr, domain: &Name
     if let Ok(texts) = facts.texts(domain)
         && let Ok(Some(_)) = select(texts)
     {
-        let is_it = |text: &&Box<[u8]>| matches!(select(std::slice::from_ref(*text)), Ok(Some(_)));
-        survey.record = texts.iter().find(is_it).map(|text| String::from_utf8_lossy(text).into_owned());
+        let mut records = texts.iter().filter(|text| is_record(text));
+        survey.record = records.next().map(|text| String::from_utf8_lossy(text).into_owned());
     }
     let limits = Limits { spf_terms_max: COUNTED_MAX, spf_void_max: COUNTED_MAX, ..*limits };
     let question = question(address, domain, helo);
