@@ -1,5 +1,7 @@
 //! A domain as it should be, and what is said when one thing of it is not.
 
+use std::sync::OnceLock;
+
 use dns::Security;
 use mail::Domain;
 use trust::{DnsList, Key, KeyKind, Limits, ListSubject, Signer, SignerOptions, new_key};
@@ -20,12 +22,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let signer = |selector: &str, kind| {
-            let key = Key::parse(&new_key(kind).unwrap()).unwrap();
+        // Making one takes its time.
+        static KEYS: OnceLock<[String; 2]> = OnceLock::new();
+        let keys =
+            KEYS.get_or_init(|| [KeyKind::Rsa2048, KeyKind::Ed25519].map(|kind| new_key(kind).unwrap()));
+        let signer = |selector: &str, pem: &str| {
+            let key = Key::parse(pem).unwrap();
             let domain = Domain::parse("example.org").unwrap();
             Signer::new(key, &domain, selector, SignerOptions::default()).unwrap()
         };
-        let signers = vec![signer("r1", KeyKind::Rsa2048), signer("e1", KeyKind::Ed25519)];
+        let signers = vec![signer("r1", &keys[0]), signer("e1", &keys[1])];
         let list = DnsList {
             name: "bl".into(),
             zone: Name::parse("bl.example").unwrap(),
