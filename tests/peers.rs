@@ -16,6 +16,8 @@ mod clients;
 mod commands;
 #[path = "peers/conversions.rs"]
 mod conversions;
+#[path = "peers/deliverability.rs"]
+mod deliverability;
 #[path = "peers/differential.rs"]
 mod differential;
 #[path = "peers/dmarc_failures.rs"]

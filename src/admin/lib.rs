@@ -7,6 +7,7 @@
 
 pub mod cli;
 mod client;
+mod deliverability;
 mod greylist;
 mod openapi;
 mod operations;
@@ -24,6 +25,7 @@ mod tasks;
 mod upgrade;
 
 pub use client::ClientError;
+pub use deliverability::{CheckRequest, Deliverability};
 pub use greylist::{GreylistArgs, GreylistChoice, GreylistCommand, GreylistError, greylist};
 pub use operations::{Facts, KnowsTenant, Listener, Operations, ReportNow};
 pub use problem::Problem;

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, ReputationRules, Rotations, UpgradeRequest, greylist, openapi, reload, reputation, rotation, sources, suppression, ReportShelf, reports,
+    Predecessor, Problem, ReloadRequest, ReputationRules, Rotations, UpgradeRequest, greylist, openapi, reload, reputation, rotation, sources, suppression, ReportShelf, reports, Deliverability, deliverability,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -70,6 +70,8 @@ pub struct Facts {
     pub reputation_rules: Arc<dyn Fn() -> ReputationRules + Send + Sync>,
     /// What is known of keys that are renewed.
     pub rotations: Rotations,
+    /// What mail testers would say of our domains.
+    pub deliverability: Deliverability,
 }
 
 /// What tells those who report once a day to do it now.
@@ -159,6 +161,10 @@ impl Operations {
         (self.0.facts.reputation_rules)()
     }
 
+    pub(crate) fn deliverability(&self) -> &Deliverability {
+        &self.0.facts.deliverability
+    }
+
     pub(crate) fn knows_tenant(&self, name: &str) -> bool {
         (self.0.facts.knows_tenant)(name)
     }
@@ -242,6 +248,7 @@ fn api() -> Router<Operations> {
         .route("/api/v1/reputation", get(reputation::answer))
         .route("/api/v1/dkim", get(rotation::answer))
         .route("/api/v1/dkim/rotate", post(rotation::rotate))
+        .route("/api/v1/deliverability", get(deliverability::last).post(deliverability::look))
         .route("/api/v1/queue", get(list))
         .route("/api/v1/queue/summary", get(summary))
         // An id to look at or an action to do: both are one path segment.

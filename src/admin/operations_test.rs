@@ -163,6 +163,7 @@ pub(crate) fn operations(journal: JournalHealth) -> Operations {
             weight_max: 4,
         }),
         rotations: crate::Rotations::default(),
+        deliverability: Deliverability::new().0,
     };
     Operations::new(door, facts)
 }

@@ -102,6 +102,9 @@ pub enum Problem {
     /// Reports cannot be read.
     #[error("reports cannot be read: {0}")]
     Reports(String),
+    /// Of which domain something is asked cannot be told.
+    #[error("the domain is wrong: {0}")]
+    Deliverability(String),
     /// Nobody does this any more.
     #[error("the server stops")]
     Stopping,
@@ -148,7 +151,8 @@ impl Problem {
             | Self::Greylist(_)
             | Self::Reputation(_)
             | Self::Rotation(_)
-            | Self::ReportsQuery(_) => StatusCode::BAD_REQUEST,
+            | Self::ReportsQuery(_)
+            | Self::Deliverability(_) => StatusCode::BAD_REQUEST,
             Self::List(ListError::Busy) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotSuppressed(_) | Self::NoRotation(_) | Self::NoReport(_) => StatusCode::NOT_FOUND,
             Self::Reports(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -186,11 +190,12 @@ impl Problem {
             Self::NothingChosen => "choose by a field of the filter, or say \"all\"",
             Self::Path => {
                 "see /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/suppressions, /api/v1/greylist, \
-                 /api/v1/reputation, /api/v1/reports, /api/v1/dkim, /api/v1/reload and /api/v1/upgrade"
+                 /api/v1/reputation, /api/v1/reports, /api/v1/dkim, /api/v1/deliverability, /api/v1/reload and /api/v1/upgrade"
             }
             Self::Method => {
                 "read with GET; change with POST to /api/v1/queue/retry, hold, release, remove, reroute, count or tasks, to \
-                 /api/v1/suppressions/add or remove, to /api/v1/greylist/clear, to /api/v1/dkim/rotate, to /api/v1/reload or to /api/v1/upgrade"
+                 /api/v1/suppressions/add or remove, to /api/v1/greylist/clear, to /api/v1/dkim/rotate, to \
+                 /api/v1/deliverability, to /api/v1/reload or to /api/v1/upgrade"
             }
             Self::NoToken => {
                 "use the control socket (ringpost queue), or set http.token in the configuration"
@@ -227,6 +232,9 @@ impl Problem {
             }
             Self::NoReport(_) => "copy the key from a listing: ringpost reports list",
             Self::Reports(_) => "look at the log, and at the disk under the data directory",
+            Self::Deliverability(_) => {
+                "ask ?domain=example.org for what was found last, or send {\"domain\": \"example.org\"} to have it looked at now"
+            }
             Self::Stopping => "start it again",
             Self::WrongToken => "send the header Authorization: Bearer with http.token of the configuration",
         }

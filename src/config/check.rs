@@ -40,6 +40,7 @@ impl Config {
         self.check_egress(reader);
         self.check_campaigns(reader);
         self.check_strangers(reader);
+        self.check_deliverability(reader);
         self.check_bounces(reader);
         self.check_srs(reader);
         self.check_reports_in(reader);

@@ -12,6 +12,7 @@ mod check_tls;
 mod clients;
 mod consent;
 mod credentials;
+mod deliverability;
 mod egress;
 mod error;
 mod example;
@@ -52,6 +53,7 @@ pub use consent::{
     Duplicates, LocalPartCase, QuotaExcess, Suppression, SuppressionUse, Unsubscribe, UnsubscribeUse,
 };
 pub use credentials::{Credential, LoginMechanism, Refused, Secrecy};
+pub use deliverability::Deliverability;
 pub use egress::{
     Day, Dnsbl, Egress, Listed, POOL_MAX, Password, Pool, ProxyProtocol, Share, Source as EgressSource,
     WarmUp,
@@ -177,6 +179,8 @@ section! {
         dnsbls "dnsbl": Vec<Dnsbl> [Entries] = Vec::new();
         /// How they are watched.
         egress: Egress [Table] = Egress::default();
+        /// Domains that are looked at as mail testers do.
+        deliverability: Deliverability [Table] = Deliverability::default();
         /// Adaptive limits.
         throttle: Throttle [Table] = Throttle::default();
         /// Tenants.

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use config::Dkim;
+use deliverability::Record;
 use mail::Domain;
 use trust::{Key, KeyKind, Signer, SignerOptions};
 
@@ -109,8 +110,8 @@ pub(crate) fn run(arguments: &DkimArguments) -> anyhow::Result<()> {
     }
     let name = dns::Name::parse(&format!("{selector}._domainkey.{domain}"))?;
     eprintln!(
-        "To publish in the DNS, before mail is signed with the key:\n\n{}",
-        trust::zone_line(name.as_str(), &record)
+        "To publish in the DNS, before mail is signed with the key:\n\n{}\n",
+        Record::text(name, record)
     );
     eprintln!("For the configuration, such as conf.d/dkim.toml; then `systemctl reload ringpost`:\n");
     let entry = Dkim {

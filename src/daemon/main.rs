@@ -4,6 +4,7 @@ mod again;
 mod check;
 mod confine;
 mod data;
+mod deliverability;
 mod dkim_command;
 mod handover;
 mod host;
@@ -105,6 +106,14 @@ enum Command {
                             ringpost dkim status"
     )]
     Dkim(Box<dkim_command::DkimArguments>),
+    /// Look at a domain that this host sends for, as mail testers do, and say what to publish.
+    ///
+    /// The configuration says from which addresses and with which keys its mail leaves; no server need run. Ends with 0 when nothing is
+    /// found that fails, with 3 when something is, with 1 when it cannot be looked at.
+    #[command(
+        after_help = "Examples:\n  ringpost deliverability example.org\n  ringpost deliverability example.org --json --no-connect"
+    )]
+    Deliverability(deliverability::DeliverabilityArguments),
     /// Look at queued mail and act on it, through the running server.
     Queue(Box<QueueArguments>),
     /// Look at suppression lists and change them, through the running server.
@@ -223,6 +232,7 @@ fn main() -> ExitCode {
         Command::Reload(arguments) => reload(&arguments.config),
         Command::Key(arguments) => key_command::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Dkim(arguments) => dkim_command::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Deliverability(arguments) => deliverability::run(&arguments),
         Command::Queue(arguments) => queue(&arguments),
         Command::Suppression(arguments) => suppression(&arguments),
         Command::Greylist(arguments) => greylist(&arguments),

@@ -17,7 +17,7 @@ use bridge::{Door, Strangers, Systems, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting, Unsubscribing, KeyRotation, RotationSettings, ReportsInOptions};
+use pool::{DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting, Unsubscribing, KeyRotation, RotationSettings, ReportsInOptions, Checking};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -27,7 +27,7 @@ use tls::{
 use watch::log;
 
 use crate::{
-    open,
+    deliverability, open,
     programs::Programs,
     strangers::{StrangersLimits, read_systems}, signers::{self, Signers, UnusableKey},
     tenants::TenancyLimits,
@@ -51,6 +51,7 @@ pub(crate) struct Ours {
     dmarc_reports: config::DmarcReports,
     dmarc_failures: config::DmarcFailures,
     pub(crate) reports_in: ReportsInOptions,
+    deliverability: config::Deliverability,
     hostname: mail::Domain,
     /// Whether a listener asks for TLS.
     tls: bool,
@@ -135,6 +136,8 @@ pub(crate) struct Reloader<'a> {
     pub(crate) rotation: KeyRotation,
     /// How reports that come to us are kept.
     pub(crate) reports_in: Arc<ArcSwap<ReportsInOptions>>,
+    /// How domains are looked at.
+    pub(crate) checking: Arc<ArcSwap<Checking>>,
     pub(crate) tenancy: Tenancy,
     pub(crate) strangers: Strangers,
     /// What opens links to unsubscribe.
@@ -176,6 +179,7 @@ impl Ours {
             dmarc_reports: config.dmarc_reports.clone(),
             dmarc_failures: config.dmarc_failures.clone(),
             reports_in: reports_in(config),
+            deliverability: config.deliverability.clone(),
             hostname: config.hostname.clone(),
             tls: config.listeners.iter().any(|listener| listener.tls != ListenerTls::None),
             version_min: match config.tls.min_version {
@@ -271,7 +275,7 @@ impl Ours {
 
     /// Reads all that lies in files. What was in force before is exchanged when all of it is good, and not before.
     pub(crate) fn papers(&self, before: Option<&Papers>) -> Result<Papers, PapersError> {
-        let authorities = Authorities::load(self.public_authorities, &self.authorities)?;
+        let authorities = self.authorities()?;
         let of_clients = Authorities::load(Public::Ignored, &self.client_authorities)?;
         let mut identities = BTreeMap::new();
         for (chain, key) in &self.identities {
@@ -282,6 +286,39 @@ impl Ours {
         let certificates = self.certificates(before.and_then(|before| before.certificates.as_ref()))?;
         let (signers, credentials) = (signers::load(&self.rotation)?, Arc::new(credentials));
         Ok(Papers { certificates, authorities, identities, credentials, signers, tickets })
+    }
+
+    /// Whose word counts for the certificates of next hops.
+    pub(crate) fn authorities(&self) -> Result<Authorities, CertificateError> {
+        Authorities::load(self.public_authorities, &self.authorities)
+    }
+
+    /// How domains are looked at, as mail testers do.
+    pub(crate) fn checking(
+        &self,
+        config: Arc<Config>,
+        authorities: &Authorities,
+        signers: Arc<[Signer]>,
+    ) -> Result<Checking, PapersError> {
+        // Few hosts are met twice, and none of them by then.
+        const SESSIONS_MAX: usize = 8;
+        let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
+        Ok(Checking {
+            domains: deliverability::domains(&config),
+            interval: self.deliverability.interval,
+            patience: self.deliverability.timeout,
+            policy_port: self.policy_port,
+            ehlo: self.hostname.to_string(),
+            verified: client(tls::Authentication::Authorities(authorities))?,
+            lenient: client(tls::Authentication::Opportunistic)?,
+            judge: Judge::new(authorities),
+            plans: deliverability::plans(config, signers),
+        })
+    }
+
+    /// Likewise, by papers that were read.
+    pub(crate) fn checking_by(&self, config: Arc<Config>, papers: &Papers) -> Result<Checking, PapersError> {
+        self.checking(config, &papers.authorities, papers.signers.clone())
     }
 
     /// What the shards are given.
@@ -509,6 +546,7 @@ impl Reloader<'_> {
         let reporting = ours.tls_reporting(&fetching)?;
         let dmarc_reporting = ours.dmarc_reporting()?;
         let failure_reporting = ours.failure_reporting()?;
+        let checking = ours.checking_by(snapshot.config.clone(), &papers)?;
         if let Some(programs) = self.programs.as_ref().filter(|_| ours.programs != self.ours.programs) {
             programs.reload();
         }
@@ -522,6 +560,7 @@ impl Reloader<'_> {
         self.dmarc_reporting.store(Arc::new(dmarc_reporting));
         self.failure_reporting.store(Arc::new(failure_reporting));
         self.policies.store(Arc::new(fetching));
+        self.checking.store(Arc::new(checking));
         self.log.set_levels(&ours.log_levels);
         self.operations.set_token(ours.token.clone());
         self.injections.configure(ours.injections.clone());
@@ -594,6 +633,7 @@ impl Reloader<'_> {
         let config = self.snapshot.load().config.clone();
         let snapshot = self.ours.snapshot(config, &papers)?;
         let fetching = self.ours.policy_fetching(&papers)?;
+        self.checking.store(Arc::new(self.ours.checking_by(snapshot.config.clone(), &papers)?));
         self.tls_reporting.store(Arc::new(self.ours.tls_reporting(&fetching)?));
         self.policies.store(Arc::new(fetching));
         self.snapshot.store(Arc::new(snapshot));

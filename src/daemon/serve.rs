@@ -141,6 +141,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
     let dmarc_reporting = Arc::new(ArcSwap::from_pointee(ours.dmarc_reporting()?));
     let failure_reporting = Arc::new(ArcSwap::from_pointee(ours.failure_reporting()?));
+    let checking = Arc::new(ArcSwap::from_pointee(ours.checking_by(config.clone(), &papers)?));
+    let (deliverability, to_check) = admin::Deliverability::new();
     let report_now = admin::ReportNow::default();
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
     let begin = if predecessor.is_some() { Begin::TakeOver } else { Begin::Alone };
@@ -193,7 +195,12 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         shown,
         &listening,
         (requests, wishes, report_now.clone()),
-        (tenancy.facts(&snapshot), strangers::facts(&known, &snapshot), rotations.clone()),
+        (
+            tenancy.facts(&snapshot),
+            strangers::facts(&known, &snapshot),
+            rotations.clone(),
+            deliverability.clone(),
+        ),
     );
     operations.set_token(ours.token.clone());
     let rotation = KeyRotation::new(ours.rotation.clone(), rotations, clock);
@@ -244,6 +251,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     }
     pool.report_tls(door.clone(), tls_reporting.clone(), report_now.tls, counts.tls.clone());
     pool.report_dmarc(door.clone(), dmarc_reporting.clone(), report_now.dmarc, counts.dmarc.clone());
+    let looked_at = (deliverability, to_check);
+    pool.check_deliverability(door.clone(), checking.clone(), looked_at, registry.clone(), clock);
     let warm_ups = pool::warm_up_file(&config.data_directory);
     pool::read_warm_ups(&warm_ups, &egress);
     if still_sends {
@@ -370,7 +379,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         dmarc_reporting,
-    database_stamps, database_refused: false, failure_reporting, rotation, reports_in,
+    database_stamps, database_refused: false, failure_reporting, rotation, reports_in, checking,
         tenancy,
         strangers: known,
         unsubscribing,
@@ -638,10 +647,10 @@ fn operations(
         mpsc::Sender<UpgradeRequest>,
         admin::ReportNow,
     ),
-    ((tenancy, knows_tenant), (strangers, reputation_rules), rotations): (
+    ((tenancy, knows_tenant), (strangers, reputation_rules), rotations, deliverability): (
         (Tenancy, admin::KnowsTenant),
         strangers::StrangersFacts,
-        admin::Rotations,
+    admin::Rotations, admin::Deliverability,
     ),
 ) -> Operations {
     let facts = admin::Facts {
@@ -662,7 +671,7 @@ fn operations(
         knows_tenant,
         strangers,
         reputation_rules,
-        rotations,
+    rotations, deliverability,
     };
     Operations::new(door.clone(), facts)
 }

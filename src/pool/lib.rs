@@ -7,6 +7,7 @@ mod allowance;
 mod counts;
 mod daily;
 mod deliver;
+mod deliverability;
 mod disk;
 mod dmarc_counts;
 mod dmarc_reports;
@@ -16,12 +17,14 @@ mod failure_reports;
 mod http;
 mod https;
 mod listen;
+mod mail_host;
 mod policies;
 mod programs;
 mod rotation;
 mod reports_in;
 mod services;
 mod strangers;
+mod stub;
 mod suppression;
 mod tasks;
 mod tls_counts;
@@ -62,6 +65,7 @@ use watch::{DmarcFailureMetrics, ProcessMetrics, Registry};
 
 pub use allowance::{FailureRates, Rate};
 pub use counts::AllCounts;
+pub use deliverability::{Asking, Checking, check_domain};
 pub use dmarc_counts::DmarcCounts;
 pub use dmarc_reports::DmarcReporting;
 pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups};
@@ -74,6 +78,7 @@ pub use rotation::{KeyRotation, RotationSettings, SigningRequest};
 pub use report::received::Limits as ReportLimits;
 pub use reports_in::{ReportsIn, ReportsInOptions, UNREAD_REASONS};
 pub use strangers::{StrangersKeeper, keep_strangers};
+pub use stub::Stub;
 pub use suppression::{Keeper, Suppression};
 pub use tasks::TaskFiles;
 pub use tls_counts::TlsCounts;
@@ -413,6 +418,18 @@ impl Handle {
         signing: mpsc::Sender<SigningRequest>,
     ) {
         self.runtime.spawn(rotation::run(rotation, door, fetching, signing));
+    }
+
+    /// Looks at the domains of `checking` by and by, and at those that operators ask for.
+    pub fn check_deliverability(
+        &self,
+        door: Door,
+        checking: Arc<ArcSwap<Checking>>,
+        (known, requests): (admin::Deliverability, mpsc::Receiver<admin::CheckRequest>),
+        registry: Arc<Registry>,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(deliverability::run(door, checking, known, requests, registry, clock));
     }
 
     /// To start tasks from other threads.

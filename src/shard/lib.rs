@@ -108,7 +108,8 @@ pub use leases::{Beside, Leases, Sharing};
 pub use outbound_tls::{ClientTls, Speaking};
 pub use recover::{RecoverError, journal_limits, read as read_back};
 pub use replies::{reply_rules, reply_rules_astray};
-pub use settings::{ServerTls, Snapshot, effects};
+pub use resolve::resolver;
+pub use settings::{ServerTls, Snapshot, dns_list, effects};
 pub use upkeep::{IndexChange, IndexOrder};
 
 use crate::{

@@ -85,13 +85,22 @@ impl Resolving {
         };
         Self { limits, servers, hosts }
     }
+
+    fn resolver(&self) -> Resolver {
+        let Self { limits, servers, hosts } = self;
+        Resolver::new(*limits, servers, hosts.clone())
+    }
+}
+
+/// What decides as that of a core does, for a program without cores.
+pub fn resolver(config: &config::Dns) -> Resolver {
+    Resolving::new(config).resolver()
 }
 
 impl Resolve {
     pub(crate) fn new(resolving: &Resolving, metrics: Rc<ShardMetrics>) -> Rc<Self> {
-        let Resolving { limits, servers, hosts } = resolving;
         Rc::new(Self {
-            resolver: RefCell::new(Resolver::new(*limits, servers, hosts.clone())),
+            resolver: RefCell::new(resolving.resolver()),
             waiting: RefCell::default(),
             next_waiter: Cell::new(0),
             sockets: RefCell::default(),

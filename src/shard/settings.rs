@@ -589,6 +589,15 @@ fn schedule(queue: &config::Queue) -> queue::Schedule {
 
 /// The lists of the DNS that know strangers.
 fn lists(config: &Config) -> Vec<List> {
+    let list = |list: &config::DnsList| {
+        let of = Rc::new(dns_list(list)?);
+        Some(List { of, probe_interval: list.probe_interval, rest: list.rest })
+    };
+    config.dns_lists.iter().filter_map(list).collect()
+}
+
+/// A list of the DNS, as it is judged by; none where it has no zone.
+pub fn dns_list(list: &config::DnsList) -> Option<DnsList> {
     let subject = |subject: &config::ListSubject| match subject {
         config::ListSubject::Ipv4 => ListSubject::Ipv4,
         config::ListSubject::Ipv6 => ListSubject::Ipv6,
@@ -599,18 +608,14 @@ fn lists(config: &Config) -> Vec<List> {
     let codes = |rule: &config::CodeRule| {
         (CodePattern { low: rule.low, high: rule.high, bits: rule.bits }, rule.weight)
     };
-    let list = |list: &config::DnsList| {
-        let of = DnsList {
-            name: list.name.as_str().into(),
-            zone: Name::parse(list.zone.as_ref()?.as_str()).ok()?,
-            subjects: list.subjects.iter().map(subject).collect(),
-            weight: list.weight,
-            codes: list.codes.iter().map(codes).collect(),
-            explains: list.explain,
-        };
-        Some(List { of: Rc::new(of), probe_interval: list.probe_interval, rest: list.rest })
-    };
-    config.dns_lists.iter().filter_map(list).collect()
+    Some(DnsList {
+        name: list.name.as_str().into(),
+        zone: Name::parse(list.zone.as_ref()?.as_str()).ok()?,
+        subjects: list.subjects.iter().map(subject).collect(),
+        weight: list.weight,
+        codes: list.codes.iter().map(codes).collect(),
+        explains: list.explain,
+    })
 }
 
 /// Bounds of one shard's part of the queue.

@@ -72,9 +72,14 @@ impl Dane {
     /// Whether a chain of certificates in DER is what the records want, the server's own first, in 1970: for those who look
     /// for chains that should not be.
     pub fn proves(&self, chain: &[Vec<u8>]) -> bool {
+        self.proves_at(chain, 0)
+    }
+
+    /// Likewise, so many seconds after 1970 began.
+    pub fn proves_at(&self, chain: &[Vec<u8>], secs: u64) -> bool {
         let chain: Vec<_> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
         let [own, others @ ..] = &chain[..] else { return false };
-        let now = UnixTime::since_unix_epoch(std::time::Duration::ZERO);
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(secs));
         self.verify(own, others, now, &provider()).is_ok()
     }
 
@@ -180,6 +185,12 @@ impl Association {
         }
         anchors
     }
+}
+
+/// The SHA2-256 of a certificate's public key, as a TLSA record 3 1 1 has it; the certificate is in DER.
+pub fn key_digest(certificate: &[u8]) -> Option<[u8; 32]> {
+    let key = public_key(&CertificateDer::from(certificate))?;
+    digest(&SHA256, &key).as_ref().try_into().ok()
 }
 
 fn anchor(certificate: &CertificateDer<'_>) -> Option<TrustAnchor<'static>> {

@@ -18,7 +18,7 @@ pub use binding::{Binding, Exported, server_end_point};
 pub use certificates::{CertificateError, CertificateFiles, Certificates, Identity, self_signed};
 pub use channel::{Channel, Flaw, Progress, Session, TlsError};
 pub use credentials::{ClientCertificates, Credentials, Fingerprint, Shown};
-pub use dane::{Association, Dane, Form, Holder, Part};
+pub use dane::{Association, Dane, Form, Holder, Part, key_digest};
 pub use judge::Judge;
 pub use rustls::{ClientConfig, ServerConfig};
 pub use settings::{

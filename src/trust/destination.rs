@@ -12,8 +12,8 @@ use mail_auth::{
 };
 
 use crate::{
-    Judged, Limits, ReportAddress, dmarc,
-    facts::{Facts, Lack, Round},
+    Hearing, Judged, Limits, ReportAddress, dmarc,
+    facts::{Facts, Lack},
     tags::{tags_loosely, value_of},
 };
 
@@ -46,41 +46,29 @@ pub enum ReportKind {
 pub struct DestinationCase {
     domain: Name,
     host: Name,
-    kind: ReportKind,
-    facts: Facts,
+    kind: ReportKind, hearing: Hearing,
 }
 
 impl DestinationCase {
     /// About reports on the domain that a record was found at, to addresses of a host. Of `limits`, look-ups and time
     /// count; `now` is of the clock that [`DestinationCase::judge`] is told the time of.
     pub fn open(domain: Name, host: Name, kind: ReportKind, limits: Limits, now: Duration) -> Self {
-        Self {
-            domain,
-            host,
-            kind,
-            facts: Facts::new(limits.lookups_max, now.saturating_add(limits.time_max)),
-        }
+        Self { domain, host, kind, hearing: Hearing::open(&limits, now) }
     }
 
     /// Takes in the answer to a question that was missing.
     pub fn learn(&mut self, question: Question, answer: Arc<Answer>) {
-        self.facts.learn(question, answer);
+        self.hearing.learn(question, answer);
     }
 
     /// Judges it.
     pub fn judge(&mut self, now: Duration) -> Judged<Consent> {
-        loop {
-            let consent = self.facts.attempt(|facts| check(facts, &self.domain, &self.host, self.kind));
-            match (self.facts.end_round(now), consent) {
-                (Round::Ask(questions), _) => return Judged::Missing(questions),
-                (Round::Complete, Some(consent)) => return Judged::Known(consent),
-                (Round::Again | Round::Complete, _) => {}
-            }
-        }
+        self.hearing.judge(now, |facts| check(facts, &self.domain, &self.host, self.kind))
     }
 }
 
-pub(crate) fn check(facts: &Facts, domain: &Name, host: &Name, kind: ReportKind) -> Consent {
+/// Whether the host wants the reports about the domain.
+pub fn check(facts: &Facts, domain: &Name, host: &Name, kind: ReportKind) -> Consent {
     if domain == host {
         return Consent::Own;
     }

@@ -350,13 +350,7 @@ fn syntax(error: &Error) -> Reason {
 }
 
 /// What is said of all signatures, in the order in which they stand.
-pub(crate) fn verify(
-    facts: &Facts,
-    judge: &Judge,
-    digest: &Digest,
-    limits: &Limits,
-    at: Timestamp,
-) -> Vec<Dkim> {
+pub fn verify(facts: &Facts, judge: &Judge, digest: &Digest, limits: &Limits, at: Timestamp) -> Vec<Dkim> {
     if let Some(flaw @ Reason::HeaderTooLong) = digest.flaw() {
         return vec![Dkim::unread(flaw)];
     }

@@ -26,7 +26,7 @@ use crate::{
     Digest, Dkim, DkimResult, Judge, Reason, Spf, SpfResult,
     facts::{Facts, Lack, TextCache, error},
     fields::Field,
-    tags::{tags_loosely, value_of},
+    tags::{Tag, tags_loosely, value_of},
 };
 
 /// What DMARC says of a message.
@@ -87,7 +87,7 @@ pub enum Alignment {
 }
 
 /// What to do with mail that fails (RFC 9989 §4.7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DmarcPolicy {
     /// Nothing.
     #[default]
@@ -262,7 +262,7 @@ pub(crate) fn place(domain: &Name) -> Option<Name> {
 }
 
 /// Judges a message, given what SPF and DKIM say of it.
-pub(crate) fn check(facts: &Facts, judge: &Judge, digest: &Digest, spf: &Spf, dkim: &[Dkim]) -> Dmarc {
+pub fn check(facts: &Facts, judge: &Judge, digest: &Digest, spf: &Spf, dkim: &[Dkim]) -> Dmarc {
     let mut dmarc = Dmarc {
         result: DmarcResult::None,
         author: digest.author().clone(),
@@ -386,6 +386,41 @@ fn published(facts: &Facts, name: &Name) -> Option<Published> {
     })
 }
 
+/// What is wrong with what a domain itself publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DmarcFlaw {
+    /// There are several records, and none of them counts (RFC 9989 §4.10).
+    Several,
+    /// It has no `p=`, or one that is none, or an `sp=` or `np=` that is none.
+    Policy,
+    /// It looks like a record, and does not begin as one: with `v=DMARC1`.
+    Version,
+}
+
+/// What is wrong with the text records at `_dmarc.<domain>`.
+pub fn dmarc_flaw(texts: &[Box<[u8]>]) -> Option<DmarcFlaw> {
+    let mut records = texts.iter().filter(|text| is_record(text));
+    match (records.next(), records.next()) {
+        (Some(_), Some(_)) => Some(DmarcFlaw::Several),
+        (Some(text), None) => (!has_policy(&tags_loosely(text))).then_some(DmarcFlaw::Policy),
+        (None, _) => {
+            let seems = |text: &[u8]| {
+                let text = text.trim_ascii().to_ascii_lowercase();
+                text.starts_with(b"v=dmarc") || value_of(&tags_loosely(&text), b"p").is_some()
+            };
+            texts.iter().any(|text| seems(text)).then_some(DmarcFlaw::Version)
+        }
+    }
+}
+
+/// Whether there is a `p=`, and all policies are such.
+fn has_policy(tags: &[Tag<'_>]) -> bool {
+    let policies = [b"none".as_slice(), b"quarantine", b"reject"];
+    let is_policy = |value: &[u8]| policies.iter().any(|policy| value.eq_ignore_ascii_case(policy));
+    let or_none = |name: &[u8]| value_of(tags, name).is_none_or(is_policy);
+    value_of(tags, b"p").is_some_and(is_policy) && or_none(b"sp") && or_none(b"np")
+}
+
 /// Whether a text is a DMARC record: whether its first tag says so.
 pub(crate) fn is_record(text: &[u8]) -> bool {
     let (first, _) = text.split_at(text.iter().position(|b| *b == b';').unwrap_or(text.len()));
@@ -402,7 +437,6 @@ pub(crate) fn record(texts: &[Box<[u8]>]) -> Option<(String, TheirRecord)> {
     let tag = |name: &str| value_of(&tags, name.as_bytes());
     let is_one_of =
         |value: &[u8], values: &[&str]| values.iter().any(|v| value.eq_ignore_ascii_case(v.as_bytes()));
-    let is_policy = |value: &[u8]| is_one_of(value, &["none", "quarantine", "reject"]);
     let mut sound = b"v=DMARC1".to_vec();
     let mut add = |name: &str, value: &[u8]| {
         sound.extend_from_slice(b";");
@@ -427,10 +461,9 @@ pub(crate) fn record(texts: &[Box<[u8]>]) -> Option<(String, TheirRecord)> {
     // "does not contain a valid "p" tag, or contains an "sp" or "np" tag that is not valid": then the record counts
     // as `p=none` if it names somewhere to report to, and otherwise says nothing (RFC 9989 §4.10.1). That is what
     // mail-auth makes of a record without these tags.
-    let policies = [("p", tag("p")), ("sp", tag("sp")), ("np", tag("np"))];
-    if tag("p").is_some_and(is_policy) && policies.iter().all(|(_, value)| value.is_none_or(is_policy)) {
-        for (name, value) in policies {
-            value.inspect(|value| add(name, value));
+    if has_policy(&tags) {
+        for name in ["p", "sp", "np"] {
+            tag(name).inspect(|value| add(name, value));
         }
     }
     let failure_options = fo.map_or_else(|| "0".to_owned(), |fo| String::from_utf8_lossy(fo).into_owned());

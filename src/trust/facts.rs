@@ -27,12 +27,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dns::{Answer, Exchange, Failure, Kind, Name, Outcome, Question, Records};
+use dns::{Answer, Exchange, Failure, Kind, Name, Outcome, Question, Records, Security, Tlsa};
 use mail_auth::{DnsError, Error, ResolverCache, Txt, hickory_resolver::proto::op::ResponseCode};
 
-/// The answers for one message, and what was asked in vain.
+/// The answers for one message, or for one [`Hearing`](crate::Hearing), and what was asked in vain.
 #[derive(Debug)]
-pub(crate) struct Facts {
+pub struct Facts {
     known: HashMap<Question, Arc<Answer>>,
     missing: RefCell<Vec<Question>>,
     /// Grows whenever something is asked that is not known.
@@ -55,7 +55,7 @@ pub(crate) enum Round {
 
 /// Why there are no records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lack {
+pub enum Lack {
     /// The name exists and has no such record.
     NoData,
     /// The name does not exist.
@@ -118,33 +118,69 @@ impl Facts {
     }
 
     /// The text records of a name.
-    pub(crate) fn texts(&self, name: &Name) -> Result<&[Box<[u8]>], Lack> {
+    ///
+    /// # Errors
+    /// [`Lack`] says why there are none.
+    pub fn texts(&self, name: &Name) -> Result<&[Box<[u8]>], Lack> {
         let Records::Texts(texts) = self.records(name, Kind::Txt)? else { return Err(Lack::NoData) };
         some(texts)
     }
 
     /// The addresses of a name, of the kind asked for.
-    pub(crate) fn addresses(&self, name: &Name, kind: Kind) -> Result<&[IpAddr], Lack> {
+    ///
+    /// # Errors
+    /// [`Lack`] says why there are none.
+    pub fn addresses(&self, name: &Name, kind: Kind) -> Result<&[IpAddr], Lack> {
         let Records::Addresses(addresses) = self.records(name, kind)? else { return Err(Lack::NoData) };
         some(addresses)
     }
 
     /// The mail exchanges of a name, most preferred first.
-    pub(crate) fn exchanges(&self, name: &Name) -> Result<&[Exchange], Lack> {
+    ///
+    /// # Errors
+    /// [`Lack`] says why there are none.
+    pub fn exchanges(&self, name: &Name) -> Result<&[Exchange], Lack> {
         let Records::Exchanges(exchanges) = self.records(name, Kind::Mx)? else { return Err(Lack::NoData) };
         some(exchanges)
     }
 
     /// The names of an address.
-    pub(crate) fn names(&self, address: IpAddr) -> Result<&[Name], Lack> {
+    ///
+    /// # Errors
+    /// [`Lack`] says why there are none.
+    pub fn names(&self, address: IpAddr) -> Result<&[Name], Lack> {
         let Records::Names(names) = self.records(&Name::reverse(address), Kind::Ptr)? else {
             return Err(Lack::NoData);
         };
         some(names)
     }
 
+    /// The TLSA records of a name (RFC 6698).
+    ///
+    /// # Errors
+    /// [`Lack`] says why there are none.
+    pub fn associations(&self, name: &Name) -> Result<&[Tlsa], Lack> {
+        let Records::Tlsa(records) = self.records(name, Kind::Tlsa)? else { return Err(Lack::NoData) };
+        some(records)
+    }
+
+    /// All that is known of a question; none as long as it is not known, which is noted.
+    pub fn answer(&self, question: &Question) -> Option<&Answer> {
+        if let Some(answer) = self.known.get(question) {
+            return Some(answer);
+        }
+        self.miss(question.clone());
+        None
+    }
+
+    /// Whether DNSSEC proves what is said of a name, as a resolver says that is believed.
+    pub fn is_proven(&self, name: &Name, kind: Kind) -> bool {
+        let answer = self.answer(&Question { name: name.clone(), kind });
+        answer.is_some_and(|answer| answer.security == Security::Secure)
+    }
+
     /// Has this looked up too, if anything is.
-    pub(crate) fn note(&self, name: &Name, kind: Kind) {
+    pub fn note(&self, name: &Name, kind: Kind) {
         let _ = self.records(name, kind);
     }
 
@@ -171,13 +207,17 @@ impl Facts {
             Some(Outcome::NxDomain) => Err(Lack::NxDomain),
             Some(Outcome::TempFail(_)) => Err(Lack::Unknown),
             None => {
-                self.misses.set(self.misses.get() + 1);
-                let mut missing = self.missing.borrow_mut();
-                if !missing.contains(&question) {
-                    missing.push(question);
-                }
+                self.miss(question);
                 Err(Lack::Unknown)
             }
+        }
+    }
+
+    fn miss(&self, question: Question) {
+        self.misses.set(self.misses.get() + 1);
+        let mut missing = self.missing.borrow_mut();
+        if !missing.contains(&question) {
+            missing.push(question);
         }
     }
 }

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use dns::{Answer, Kind, Name, Question};
 
 use crate::{
-    Judged, Limits,
-    facts::{Facts, Lack, Round},
+    Hearing, Judged, Limits,
+    facts::{Facts, Lack},
 };
 
 /// What the names of an address say.
@@ -50,42 +50,35 @@ impl IprevResult {
 pub struct AddressCase {
     address: IpAddr,
     limits: Limits,
-    facts: Facts,
+    hearing: Hearing,
 }
 
 impl AddressCase {
     /// A case of which nothing is known; `now` is of the clock that [`AddressCase::judge`] is told the time of.
     pub fn open(address: IpAddr, limits: Limits, now: Duration) -> Self {
-        let facts = Facts::new(limits.lookups_max, now.saturating_add(limits.time_max));
-        Self { address: address.to_canonical(), limits, facts }
+        Self { address: address.to_canonical(), limits, hearing: Hearing::open(&limits, now) }
     }
 
     /// Takes in the answer to a question that was missing.
     pub fn learn(&mut self, question: Question, answer: Arc<Answer>) {
-        self.facts.learn(question, answer);
+        self.hearing.learn(question, answer);
     }
 
     /// Judges it.
     pub fn judge(&mut self, now: Duration) -> Judged<Iprev> {
-        loop {
-            let iprev = self.facts.attempt(|facts| check(facts, &self.limits, self.address));
-            match (self.facts.end_round(now), iprev) {
-                (Round::Ask(questions), _) => return Judged::Missing(questions),
-                (Round::Complete, Some(iprev)) => return Judged::Known(iprev),
-                (Round::Again | Round::Complete, _) => {}
-            }
-        }
+        self.hearing.judge(now, |facts| check(facts, &self.limits, self.address))
     }
 
     /// When the look-ups are over: judge again then, whatever is still missing.
     pub const fn deadline(&self) -> Duration {
-        self.facts.deadline()
+        self.hearing.deadline()
     }
 }
 
 // mail-auth's (`common/verify.rs`, `verify_iprev`) looks at two names, and asks its resolver where a cache cannot
 // say that there is nothing.
-pub(crate) fn check(facts: &Facts, limits: &Limits, address: IpAddr) -> Iprev {
+/// Whether an address and its name belong together.
+pub fn check(facts: &Facts, limits: &Limits, address: IpAddr) -> Iprev {
     let verdict = |result, name| Iprev { result, address, name };
     let names = match facts.names(address) {
         Ok(names) => names,

@@ -11,7 +11,10 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject as _};
 
-use crate::{Algorithm, KeyError};
+use crate::{
+    Algorithm, KeyError,
+    tags::{Tag, items, tags, value_of},
+};
 
 /// What a new key is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,9 +79,21 @@ pub fn new_key(kind: KeyKind) -> Result<String, NoKey> {
 /// # Errors
 /// [`KeyError`] says what is wrong with the key.
 pub fn record(pem: &str) -> Result<String, KeyError> {
+    public(pem).map(|public| public.record)
+}
+
+/// What may be known of a private key.
+pub(crate) struct Public {
+    /// The record to publish.
+    pub(crate) record: String,
+    /// Of the RSA modulus.
+    pub(crate) bits: Option<usize>,
+}
+
+pub(crate) fn public(pem: &str) -> Result<Public, KeyError> {
     let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NoPem)?;
     if let Ok(pair) = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_der()) {
-        return Ok(text(Algorithm::Ed25519Sha256, pair.public_key().as_ref()));
+        return Ok(Public { record: text(Algorithm::Ed25519Sha256, pair.public_key().as_ref()), bits: None });
     }
     let pair = if let PrivateKeyDer::Pkcs1(der) = &der {
         RsaKeyPair::from_der(der.secret_pkcs1_der())
@@ -87,7 +102,10 @@ pub fn record(pem: &str) -> Result<String, KeyError> {
     };
     let pair = pair.map_err(|_| KeyError::Unusable)?;
     let public: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(|_| KeyError::Unusable)?;
-    Ok(text(Algorithm::RsaSha256, public.as_ref()))
+    Ok(Public {
+        record: text(Algorithm::RsaSha256, public.as_ref()),
+        bits: Some(pair.public_modulus_len() * 8),
+    })
 }
 
 /// A record as a zone file has it (RFC 1035 §5.1): in strings of 255 octets at most, which are joined without anything between them
@@ -110,6 +128,60 @@ fn text(algorithm: Algorithm, public: &[u8]) -> String {
     format!("v=DKIM1; k={kind}; p={}", STANDARD.encode(public))
 }
 
+/// What is wrong with the record of a key of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFlaw {
+    /// There is none.
+    Missing,
+    /// There are several, and which one counts is left to each host (RFC 6376 §3.6.2.2).
+    Several,
+    /// It is no key.
+    Malformed,
+    /// It is a key that has been given up: `p=` is empty.
+    Revoked,
+    /// It is another key.
+    Other,
+    /// It is for another algorithm, hash or service (`k=`, `h=`, `s=`).
+    NotForThis,
+    /// It says that mail is signed for a trial (`t=y`).
+    Testing,
+}
+
+/// What is wrong with the text records that stand where this one belongs.
+pub fn record_flaw(texts: &[Box<[u8]>], expected: &str) -> Option<RecordFlaw> {
+    let [text] = texts else {
+        return Some(if texts.is_empty() { RecordFlaw::Missing } else { RecordFlaw::Several });
+    };
+    let (Ok(found), Ok(expected)) = (tags(text), tags(expected.as_bytes())) else {
+        return Some(RecordFlaw::Malformed);
+    };
+    let is_version = |(name, value): &(&[u8], &[u8])| *name == b"v" && *value == b"DKIM1";
+    if value_of(&found, b"v").is_some() && !found.first().is_some_and(is_version) {
+        return Some(RecordFlaw::Malformed);
+    }
+    // White space may stand anywhere in base64 (RFC 6376 §2.10), and padding may be missing.
+    let key = |tags: &[Tag<'_>]| -> Option<Vec<u8>> {
+        let value = value_of(tags, b"p")?.iter();
+        Some(value.copied().filter(|b| !b.is_ascii_whitespace() && *b != b'=').collect())
+    };
+    match key(&found) {
+        None => return Some(RecordFlaw::Malformed),
+        Some(key) if key.is_empty() => return Some(RecordFlaw::Revoked),
+        other if other != key(&expected) => return Some(RecordFlaw::Other),
+        Some(_) => {}
+    }
+    let kind = |tags: &[Tag<'_>]| value_of(tags, b"k").unwrap_or(b"rsa").to_ascii_lowercase();
+    let lists = |name: &[u8], wanted: &[&[u8]]| {
+        value_of(&found, name)
+            .is_none_or(|value| items(value).any(|item| wanted.iter().any(|w| item.eq_ignore_ascii_case(w))))
+    };
+    if kind(&found) != kind(&expected) || !lists(b"h", &[b"sha256"]) || !lists(b"s", &[b"*", b"email"]) {
+        return Some(RecordFlaw::NotForThis);
+    }
+    let is_for_testing = value_of(&found, b"t").is_some_and(|flags| items(flags).any(|flag| flag == b"y"));
+    is_for_testing.then_some(RecordFlaw::Testing)
+}
+
 #[cfg(test)]
 mod test {
     use super::*;
@@ -128,6 +200,33 @@ mod test {
             assert!(pem.lines().all(|line| line.len() <= 64), "{pem}");
             assert_ne!(pem, new_key(kind).unwrap());
             assert!(record(&pem).unwrap().starts_with("v=DKIM1; k="));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_record() {
+        let expected = "v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+        let of = |texts: &[&str]| {
+            let texts: Vec<Box<[u8]>> = texts.iter().map(|text| text.as_bytes().into()).collect();
+            record_flaw(&texts, expected)
+        };
+        let p = "p=11qYAYKxCrfVS/7TyWQHOg7h cvPapiMlrwIaaPcHURo";
+        assert_eq!(of(&[expected]), None);
+        assert_eq!(of(&[&format!("k=ed25519; {p}")]), None, "what may be left out, and white space");
+        for (texts, flaw) in [
+            (&[][..], RecordFlaw::Missing),
+            (&[expected, "v=DKIM1; p="], RecordFlaw::Several),
+            (&["anything"], RecordFlaw::Malformed),
+            (&["v=DKIM1; k=ed25519"], RecordFlaw::Malformed),
+            (&[&format!("k=ed25519; v=DKIM1; {p}")], RecordFlaw::Malformed),
+            (&["v=DKIM1; k=ed25519; p="], RecordFlaw::Revoked),
+            (&["v=DKIM1; k=ed25519; p=AAAA"], RecordFlaw::Other),
+            (&[&format!("v=DKIM1; {p}")], RecordFlaw::NotForThis),
+            (&[&format!("v=DKIM1; k=ed25519; h=sha1; {p}")], RecordFlaw::NotForThis),
+            (&[&format!("v=DKIM1; k=ed25519; s=tlsrpt; {p}")], RecordFlaw::NotForThis),
+            (&[&format!("v=DKIM1; k=ed25519; t=s:y; {p}")], RecordFlaw::Testing),
+        ] {
+            assert_eq!(of(texts), Some(flaw), "{texts:?}");
         }
     }
 

@@ -8,6 +8,7 @@
 //! mail-auth does the work on signatures, keys, canonical forms and DMARC, behind [`Judge`]: no other room knows it.
 
 mod arc;
+mod bimi;
 mod case;
 mod deception;
 mod destination;
@@ -17,6 +18,7 @@ mod dmarc;
 mod encoded;
 mod facts;
 mod fields;
+mod hearing;
 mod iprev;
 mod judge;
 mod keys;
@@ -36,22 +38,26 @@ mod tags;
 mod zone;
 
 pub use arc::{ArcChain, ArcDmarc, ArcReason, ArcResult, ArcSet, AuthorSigned};
+pub use bimi::{BimiError, BimiRecord, bimi_record};
 pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
 pub use deception::{Trick, TrickKind, Tricks};
-pub use destination::{Consent, DestinationCase, ReportKind};
+pub use destination::{Consent, DestinationCase, ReportKind, check as consent};
 pub use digest::{Canonicalization, Digest, Digester};
-pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason};
+pub use dkim::{Algorithm, Dkim, DkimResult, KeyUse, Reason, verify as verify_signatures};
 pub use dmarc::{
-    Alignment, AlignmentMode, Author, Dmarc, DmarcPolicy, DmarcResult, Published, ReportAddress, Testing,
+    Alignment, AlignmentMode, Author, Dmarc, DmarcFlaw, DmarcPolicy, DmarcResult, Published, ReportAddress,
+    Testing, check as check_dmarc, dmarc_flaw,
 };
-pub use iprev::{AddressCase, Iprev, IprevResult};
+pub use facts::{Facts, Lack};
+pub use hearing::Hearing;
+pub use iprev::{AddressCase, Iprev, IprevResult, check as iprev_of};
 pub use judge::Judge;
-pub use keys::{KeyKind, NoKey, new_key, record, zone_line};
-pub use known::KnownDomains;
+pub use keys::{KeyKind, NoKey, new_key, record, zone_line, RecordFlaw, record_flaw};
+pub use known::{KnownDomains};
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use lists::{DnsList, ListFindings, ListHit, ListInquiry, ListSubject, ListWord, Sought, list_inquiries};
 pub use results::{WARNING, authentication_results, received_spf};
 pub use rotation::{Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules, Round, Seen};
 pub use rotations::{NoRotations, Rotations};
 pub use sign::{Key, KeyError, SignError, Signer, SignerError, SignerOptions};
-pub use spf::{Spf, SpfIdentity, SpfProblem, SpfResult};
+pub use spf::{Spf, SpfIdentity, SpfProblem, SpfResult, SpfSurvey, spf_of, survey_spf};

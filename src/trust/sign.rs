@@ -15,12 +15,20 @@ use mail_auth::{
 };
 use rustls_pki_types::{PrivateKeyDer, pem::PemObject};
 
-use crate::{Algorithm, Canonicalization, Digest, Reason, fields::fields};
+use crate::{
+    Algorithm, Canonicalization, Digest, Reason,
+    fields::fields,
+    keys::{Public, public},
+};
 
 /// A private key, parsed.
 #[derive(Clone)]
 pub struct Key {
     key: Arc<DkimKey>,
+    /// The record to publish.
+    record: Arc<str>,
+    /// Of the RSA modulus; none for Ed25519, whose keys are of one length.
+    bits: Option<usize>,
 }
 
 /// Why a key cannot be used.
@@ -140,7 +148,8 @@ impl Key {
         let ed25519 = Ed25519Key::from_pkcs8_maybe_unchecked_der(der.secret_der());
         let key = ed25519.map(DkimKey::Ed25519).or_else(|_| RsaKey::from_key_der(der).map(DkimKey::Rsa));
         let key = key.map_err(|_| KeyError::Unusable)?;
-        Ok(Self { key: Arc::new(key) })
+        let Public { record, bits } = public(pem)?;
+        Ok(Self { key: Arc::new(key), record: record.into(), bits })
     }
 
     /// What signatures with it are made with.
@@ -262,6 +271,16 @@ impl Signer {
     /// What signatures are made with.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
+    }
+
+    /// The text that belongs at `selector._domainkey.domain`.
+    pub fn record(&self) -> &str {
+        &self.key.record
+    }
+
+    /// How long its key is, in bits; none for Ed25519, whose keys are of one length.
+    pub const fn key_bits(&self) -> Option<usize> {
+        self.key.bits
     }
 
     /// The hash that a [`Digest`] must have to be signed.

@@ -10,6 +10,7 @@
 mod check;
 mod macros;
 mod record;
+mod survey;
 
 #[cfg(test)]
 mod rules_test;
@@ -17,6 +18,7 @@ mod rules_test;
 mod suite_test;
 
 pub(crate) use check::{Question, check};
+pub use survey::{SpfSurvey, spf_of, survey_spf};
 
 /// What SPF says of an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -888,6 +888,21 @@ events! {
         /// Why none goes there.
         error: &'a str,
     }
+    /// What is found of a domain that is looked at (`deliverability.domains`) is another than before, or is bad from the first.
+    Warn deliverability deliverability_changed = DeliverabilityChanged<'a> {
+        /// Which domain.
+        domain: &'a str,
+        /// What was looked at: ptr, helo, dnsbl, spf, dkim, dmarc, mx, tls, mta-sts, dane, tls-rpt, bimi, unsubscribe.
+        check: &'a str,
+        /// The worst of it: pass, note, warn, fail.
+        result: &'a str,
+        /// What it was before, when it was looked at before.
+        before: Option<&'a str>,
+        /// Of whom that is said.
+        subject: &'a str,
+        /// What is said.
+        finding: &'a str,
+    }
     /// A question of ours to the DNS had no usable answer.
     Debug dns dns_failed = DnsFailed<'a> {
         /// The name asked for.

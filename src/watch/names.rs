@@ -326,6 +326,8 @@ list! {
         "Recipients accepted from a tenant in the hour, day and month that is now (UTC)";
     TENANT_RECIPIENTS_MAX: "ringpost_tenant_recipients_max", Kind::Gauge, Count, ["tenant", "period"],
         "The tenant's quota of them, where it has one";
+    DELIVERABILITY: "ringpost_deliverability", Kind::Gauge, Count, ["domain", "check"],
+        "How bad the worst finding of a check of a domain is: 0 pass, 1 note, 2 warn, 3 fail";
     LOG_LINES_DROPPED: "ringpost_log_lines_dropped_total", Kind::Counter, Count, [],
         "Log lines lost because the writer could not keep up or failed";
     RENEWALS: "ringpost_certificate_renewals_total", Kind::Counter, Count, ["result"],

@@ -237,6 +237,14 @@ impl Registry {
         }
     }
 
+    /// How bad the worst is that a check of a domain has found; none: it finds nothing any more. There are as many series as domains were
+    /// configured since the start, times checks.
+    pub fn set_deliverability(&self, domain: &str, check: &'static str, level: Option<u8>) {
+        let labels = vec![Label::new("domain", domain.to_owned()), Label::new("check", check)];
+        let key = Key::from_parts(names::DELIVERABILITY.name, labels);
+        self.recorder.register_gauge(&key, &METADATA).set(level.map_or(f64::NAN, f64::from));
+    }
+
     /// Of so many is it remembered what they did.
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
     pub fn set_reputations(&self, entries: u64) {

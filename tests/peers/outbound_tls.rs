@@ -24,6 +24,8 @@ use std::net::{IpAddr, SocketAddr};
 use end_to_end::{Server, Sink};
 
 pub(crate) use authority::Authority;
+pub(crate) use policy_host::PolicyHost;
+pub(crate) use zones::Zones;
 
 use crate::postfix::Postfix;
 

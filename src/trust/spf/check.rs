@@ -62,14 +62,14 @@ pub(crate) fn check(facts: &Facts, limits: &Limits, question: &Question<'_>) -> 
     spf
 }
 
-struct Check<'a> {
-    facts: &'a Facts,
-    limits: &'a Limits,
-    question: &'a Question<'a>,
+pub(super) struct Check<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) limits: &'a Limits,
+    pub(super) question: &'a Question<'a>,
     /// Terms that needed look-ups.
-    terms: usize,
+    pub(super) terms: usize,
     /// Look-ups that found nothing.
-    voids: usize,
+    pub(super) voids: usize,
 }
 
 /// What a record says.
@@ -84,16 +84,7 @@ impl<'a> Check<'a> {
     /// Checks a domain; none when it has no record.
     fn host(&mut self, domain: &Name) -> Result<Option<Found>, SpfProblem> {
         let facts = self.facts;
-        let texts = match facts.texts(domain) {
-            Ok(texts) => texts,
-            Err(Lack::NoData | Lack::NxDomain) => return Ok(None),
-            Err(Lack::Unknown) => return Err(SpfProblem::Unavailable),
-        };
-        let Some(text) = select(texts).map_err(|_| SpfProblem::ManyRecords)? else { return Ok(None) };
-        if text.len() > self.limits.spf_record_size_max {
-            return Err(SpfProblem::TooLong);
-        }
-        let record = Record::parse(text).map_err(|_| SpfProblem::Syntax)?;
+        let Some(record) = self.record(domain)? else { return Ok(None) };
         for (i, directive) in record.directives.iter().enumerate() {
             let misses = facts.misses();
             match self.matches(&directive.mechanism, domain) {
@@ -121,7 +112,21 @@ impl<'a> Check<'a> {
         self.host(&target)?.ok_or(SpfProblem::NoRecord).map(Some)
     }
 
-    fn matches(&mut self, mechanism: &Mechanism, domain: &Name) -> Result<bool, SpfProblem> {
+    /// The record of a domain; none when it has none.
+    pub(super) fn record(&self, domain: &Name) -> Result<Option<Record<'a>>, SpfProblem> {
+        let texts = match self.facts.texts(domain) {
+            Ok(texts) => texts,
+            Err(Lack::NoData | Lack::NxDomain) => return Ok(None),
+            Err(Lack::Unknown) => return Err(SpfProblem::Unavailable),
+        };
+        let Some(text) = select(texts).map_err(|_| SpfProblem::ManyRecords)? else { return Ok(None) };
+        if text.len() > self.limits.spf_record_size_max {
+            return Err(SpfProblem::TooLong);
+        }
+        Record::parse(text).map(Some).map_err(|_| SpfProblem::Syntax)
+    }
+
+    pub(super) fn matches(&mut self, mechanism: &Mechanism, domain: &Name) -> Result<bool, SpfProblem> {
         let address = self.question.address;
         match mechanism {
             Mechanism::All => Ok(true),
@@ -215,7 +220,7 @@ impl<'a> Check<'a> {
     }
 
     /// The domain a term is about; none when its macros do not make one.
-    fn target(&self, text: Option<&MacroText>, domain: &Name) -> Option<Name> {
+    pub(super) fn target(&self, text: Option<&MacroText>, domain: &Name) -> Option<Name> {
         let Some(text) = text else { return Some(domain.clone()) };
         let name = self.expand(text, domain);
         // "the left side is truncated to fit, by removing successive domain labels" (RFC 7208 §7.3).
@@ -256,7 +261,7 @@ impl<'a> Check<'a> {
 
     /// Something had to be looked up: what the rest of the record will need, as far as that can be told, is looked
     /// up with it. Else each term would wait for the one before.
-    fn look_ahead(&self, record: &Record<'_>, from: usize, domain: &Name) {
+    pub(super) fn look_ahead(&self, record: &Record<'_>, from: usize, domain: &Name) {
         let mut terms = self.terms;
         for directive in &record.directives[from..] {
             let (target, kind) = match &directive.mechanism {
@@ -309,7 +314,7 @@ impl<'a> Check<'a> {
     }
 
     /// "SPF implementations MUST limit the total number of those terms to 10" (RFC 7208 §4.6.4).
-    const fn count_term(&mut self) -> Result<(), SpfProblem> {
+    pub(super) const fn count_term(&mut self) -> Result<(), SpfProblem> {
         self.terms += 1;
         if self.terms > self.limits.spf_terms_max { Err(SpfProblem::TooManyTerms) } else { Ok(()) }
     }

@@ -54,14 +54,17 @@ pub(crate) struct TooMany;
 
 /// The SPF record among the text records of a name (RFC 7208 §4.5).
 pub(crate) fn select(texts: &[Box<[u8]>]) -> Result<Option<&[u8]>, TooMany> {
-    let mut records = texts.iter().filter(|text| {
-        let Some((version, rest)) = text.split_at_checked(6) else { return false };
-        version.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' '))
-    });
+    let mut records = texts.iter().filter(|text| is_record(text));
     match (records.next(), records.next()) {
         (Some(_), Some(_)) => Err(TooMany),
         (record, _) => Ok(record.map(|text| &text[6..])),
     }
+}
+
+/// Whether a text is an SPF record: whether its version says so.
+pub(crate) fn is_record(text: &[u8]) -> bool {
+    let Some((version, rest)) = text.split_at_checked(6) else { return false };
+    version.eq_ignore_ascii_case(b"v=spf1") && matches!(rest.first(), None | Some(b' '))
 }
 
 impl<'a> Record<'a> {

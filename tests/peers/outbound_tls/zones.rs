@@ -13,6 +13,11 @@ pub(crate) struct Zones {
 impl Zones {
     /// With these records. Under the name `bogus`, the signature of the TLSA records for this port is wrong.
     pub(crate) fn start(signed: &[String], plain: &[String], port_of_hosts: u16) -> Self {
+        Self::start_with(signed, plain, port_of_hosts, "")
+    }
+
+    /// And with these lines in the configuration of unbound.
+    pub(crate) fn start_with(signed: &[String], plain: &[String], port_of_hosts: u16, more: &str) -> Self {
         let (place, address) = (Place::new(), free_address());
         let zone = |name: &str, records: &[String]| {
             let soa = format!(
@@ -63,6 +68,7 @@ impl Zones {
                  trust-anchor-file: \"{directory}/{key}.key\"\n\
                  local-zone: \"test.\" transparent\n\
                  local-zone: \".\" static\n\
+                 {more}\
                  auth-zone:\n name: \"signed.test.\"\n zonefile: \"{directory}/signed\"\n for-upstream: yes\n for-downstream: no\n\
                  auth-zone:\n name: \"plain.test.\"\n zonefile: \"{directory}/plain.test\"\n for-upstream: yes\n for-downstream: no\n"
             ),

@@ -1,0 +1,96 @@
+//! What readers see: the domain's picture (BIMI), and a way to leave its lists (RFC 8058).
+
+use dns::Name;
+use trust::{BimiRecord, DmarcPolicy, Facts, Lack, bimi_record};
+
+use crate::{Check, Finding, Severity, UnsubscribeLinks, checkup::Bench, words::shown};
+
+pub(crate) fn judge(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec<Finding>) {
+    picture(bench, facts, policy, findings);
+    findings.push(links(bench));
+}
+
+fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec<Finding>) {
+    let domain = &bench.plan.domain;
+    let at = format!("default._bimi.{domain}");
+    let finding = |severity, text: String| Finding::new(Check::Bimi, severity, &at, text);
+    let example = format!("v=BIMI1; l=https://{domain}/logo.svg; a=https://{domain}/logo.pem");
+    let texts = match Name::parse(&at).map(|name| facts.texts(&name)) {
+        Ok(Ok(texts)) => texts,
+        Ok(Err(Lack::Unknown)) => {
+            return findings.push(finding(
+                Severity::Warn,
+                "the DNS does not tell now whether there is a picture".to_owned(),
+            ));
+        }
+        Ok(Err(Lack::NoData | Lack::NxDomain)) | Err(_) => &[],
+    };
+    let record = match bimi_record(texts) {
+        Ok(None) => {
+            return findings.push(
+                finding(Severity::Note, "there is no picture of the domain (BIMI)".to_owned())
+                    .remedy("it needs DMARC with p=quarantine or p=reject, a picture as SVG Tiny PS, and for most \
+                        readers a certificate of it")
+                    .publish(&at, "TXT", example),
+            );
+        }
+        Err(error) => {
+            return findings.push(
+                finding(Severity::Warn, format!("there is no picture of the domain: {error}"))
+                    .remedy("mend the record")
+                    .publish(&at, "TXT", example),
+            );
+        }
+        Ok(Some(record)) => record,
+    };
+    if record.location.is_some() && policy == DmarcPolicy::None {
+        findings.push(
+            finding(
+                Severity::Warn,
+                "no reader shows the picture: the policy of DMARC asks for nothing".to_owned(),
+            )
+            .remedy("publish p=quarantine or p=reject, once all your mail passes"),
+        );
+    }
+    match record {
+        BimiRecord { location: None, .. } => {
+            findings.push(finding(Severity::Pass, "the domain says that it has no picture".to_owned()));
+        }
+        BimiRecord { location: Some(location), evidence: None } => findings.push(
+            finding(
+                Severity::Note,
+                format!("the picture is {}, and no certificate says whose it is", shown(&location)),
+            )
+            .remedy("large providers show no picture without one (VMC or CMC): name it by a="),
+        ),
+        BimiRecord { location: Some(location), evidence: Some(_) } => {
+            findings.push(finding(Severity::Pass, format!("the picture is {}", shown(&location))));
+        }
+    }
+}
+
+fn links(bench: &Bench) -> Finding {
+    let domain = &bench.plan.domain;
+    let finding = |severity, text: &str| Finding::new(Check::Unsubscribe, severity, domain, text.to_owned());
+    match bench.plan.unsubscribe {
+        UnsubscribeLinks::Used => finding(Severity::Pass, "messages get a link to leave a list by one click"),
+        UnsubscribeLinks::Unused => finding(
+            Severity::Note,
+            "nobody's messages get a link to leave a list by one click, which large \
+                providers want of bulk mail",
+        )
+        .remedy(
+            "unless whoever makes the messages writes one: give the [[tenant]] that sends them \
+                    unsubscribe = \"marked\" or \"all\"",
+        ),
+        UnsubscribeLinks::Unconfigured => finding(
+            Severity::Note,
+            "messages get no link to leave a list by one click, which large providers want \
+                of bulk mail",
+        )
+        .remedy(
+            "unless whoever makes the messages writes one: see [unsubscribe], and unsubscribe of a \
+                    [[tenant]]",
+        ),
+    }
+}
