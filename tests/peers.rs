@@ -54,12 +54,12 @@ mod races;
 mod relay;
 #[path = "peers/reports.rs"]
 mod reports;
-#[path = "peers/spoofing.rs"]
-mod spoofing;
-#[path = "peers/rotation.rs"]
-mod rotation;
 #[path = "peers/reports_in.rs"]
 mod reports_in;
+#[path = "peers/rotation.rs"]
+mod rotation;
+#[path = "peers/spoofing.rs"]
+mod spoofing;
 #[path = "peers/strangers.rs"]
 mod strangers;
 #[path = "peers/systems.rs"]

@@ -29,7 +29,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Predecessor, Problem, ReloadRequest, ReputationRules, Rotations, UpgradeRequest, greylist, openapi, reload, reputation, rotation, sources, suppression, ReportShelf, reports, Deliverability, deliverability,
+    Deliverability, Predecessor, Problem, ReloadRequest, ReportShelf, ReputationRules, Rotations,
+    UpgradeRequest, deliverability, greylist, openapi, reload, reports, reputation, rotation, sources,
+    suppression,
     tasks::{self, Tasks},
     upgrade,
 };

@@ -17,7 +17,11 @@ use mail::{Domain, Timestamp};
 use pool::{Asking, Checking, Stub};
 use trust::{DnsList, Limits, ListSubject, Signer};
 
-use crate::{ConfigArgument, host, open, reload::Ours};
+use crate::{
+    ConfigArgument, host, open,
+    reload::Ours,
+    signers::{self, Signers},
+};
 
 #[derive(Args)]
 pub(crate) struct DeliverabilityArguments {
@@ -84,7 +88,7 @@ fn domain(text: &str) -> Result<Name, String> {
 }
 
 /// What there is to say of any domain.
-pub(crate) fn plans(config: Arc<Config>, signers: Arc<[Signer]>) -> Arc<dyn Fn(&Name) -> Plan + Send + Sync> {
+pub(crate) fn plans(config: Arc<Config>, signers: Signers) -> Arc<dyn Fn(&Name) -> Plan + Send + Sync> {
     Arc::new(move |domain| plan(&config, &signers, domain))
 }
 
@@ -93,7 +97,7 @@ pub(crate) fn domains(config: &Config) -> Vec<Name> {
     config.deliverability.domains.iter().filter_map(|domain| Name::parse(domain.as_str()).ok()).collect()
 }
 
-fn plan(config: &Config, signers: &[Signer], domain: &Name) -> Plan {
+fn plan(config: &Config, signers: &[Box<[Signer]>], domain: &Name) -> Plan {
     let addresses = addresses(config);
     let bounces = config.bounces.domain.as_ref().filter(|_| config.routes.iter().any(|route| route.verp));
     let forwarded = config.srs.domain.as_ref().filter(|_| config.routes.iter().any(|route| route.srs));
@@ -107,7 +111,7 @@ fn plan(config: &Config, signers: &[Signer], domain: &Name) -> Plan {
         domain: domain.clone(),
         addresses,
         reverse_paths: reverse_paths.filter_map(|path| Name::parse(path.as_str()).ok()).collect(),
-        signers: signing.map(|(_, signer)| signer.clone()).collect(),
+        signers: signing.flat_map(|(_, signers)| signers.iter().cloned()).collect(),
         lists,
         unsubscribe: match &config.unsubscribe.url {
             None => UnsubscribeLinks::Unconfigured,
@@ -199,7 +203,7 @@ impl Ours {
     /// How domains are looked at by a program that is no server: of all that lies in files it needs the keys and the
     /// authorities alone.
     fn checking_alone(&self, config: Arc<Config>) -> Result<Checking, crate::reload::PapersError> {
-        let signers = crate::signers::load(&config.dkim)?;
+        let signers = signers::load(&self.rotation)?;
         self.checking(config, &self.authorities()?, signers)
     }
 }

@@ -17,7 +17,10 @@ use bridge::{Door, Strangers, Systems, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
-use pool::{DmarcReporting, FailureRates, FailureReporting, PolicyFetching, Rate, Redactor, Shown, TlsReporting, Unsubscribing, KeyRotation, RotationSettings, ReportsInOptions, Checking};
+use pool::{
+    Checking, DmarcReporting, FailureRates, FailureReporting, KeyRotation, PolicyFetching, Rate, Redactor,
+    ReportsInOptions, RotationSettings, Shown, TlsReporting, Unsubscribing,
+};
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
@@ -29,7 +32,8 @@ use watch::log;
 use crate::{
     deliverability, open,
     programs::Programs,
-    strangers::{StrangersLimits, read_systems}, signers::{self, Signers, UnusableKey},
+    signers::{self, Signers, UnusableKey},
+    strangers::{StrangersLimits, read_systems},
     tenants::TenancyLimits,
     watch_files::Stamps,
 };
@@ -298,7 +302,7 @@ impl Ours {
         &self,
         config: Arc<Config>,
         authorities: &Authorities,
-        signers: Arc<[Signer]>,
+        signers: Signers,
     ) -> Result<Checking, PapersError> {
         // Few hosts are met twice, and none of them by then.
         const SESSIONS_MAX: usize = 8;
@@ -646,6 +650,8 @@ impl Reloader<'_> {
     pub(crate) async fn sign_anew(&mut self) -> anyhow::Result<()> {
         let signers = signers::load(&self.ours.rotation)?;
         let snapshot = Snapshot { signers: signers.clone(), ..Snapshot::clone(&self.snapshot.load()) };
+        let checking = self.ours.checking(snapshot.config.clone(), &self.papers.authorities, signers.clone())?;
+        self.checking.store(Arc::new(checking));
         self.snapshot.store(Arc::new(snapshot));
         self.papers.signers = signers;
         self.door.reload(0).await?;

@@ -32,7 +32,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
 };
-use pool::{AllCounts, KeyRotation, TaskFiles, ReportsIn};
+use pool::{AllCounts, KeyRotation, ReportsIn, TaskFiles};
 use ring::{BindError, BoundListener, DirectoryLock, ListenOptions};
 use shard::{Balance, Beside, Crowd, DiskBudget, Gate, Leases, ListenerSocket, RecoverError, Setup};
 use tokio::{
@@ -379,7 +379,12 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         policies: fetching,
         tls_reporting,
         dmarc_reporting,
-    database_stamps, database_refused: false, failure_reporting, rotation, reports_in, checking,
+        database_stamps,
+        database_refused: false,
+        failure_reporting,
+        rotation,
+        reports_in,
+        checking,
         tenancy,
         strangers: known,
         unsubscribing,
@@ -650,7 +655,8 @@ fn operations(
     ((tenancy, knows_tenant), (strangers, reputation_rules), rotations, deliverability): (
         (Tenancy, admin::KnowsTenant),
         strangers::StrangersFacts,
-    admin::Rotations, admin::Deliverability,
+        admin::Rotations,
+        admin::Deliverability,
     ),
 ) -> Operations {
     let facts = admin::Facts {
@@ -671,7 +677,8 @@ fn operations(
         knows_tenant,
         strangers,
         reputation_rules,
-    rotations, deliverability,
+        rotations,
+        deliverability,
     };
     Operations::new(door.clone(), facts)
 }

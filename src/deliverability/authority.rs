@@ -7,8 +7,8 @@ use mail::Timestamp;
 use message::date::date_text;
 use trust::{
     Algorithm, Alignment, Consent, Digest, Digester, Dkim, DkimResult, DmarcFlaw, DmarcPolicy, DmarcResult,
-    Facts, Lack, Published, RecordFlaw, Signer, Spf, SpfResult, Testing, check_dmarc, consent, dmarc_flaw,
-    record_flaw, spf_of, verify_signatures,
+    Facts, Lack, Published, RecordFlaw, ReportKind, Signer, Spf, SpfResult, Testing, check_dmarc, consent,
+    dmarc_flaw, record_flaw, spf_of, verify_signatures,
 };
 
 use crate::{
@@ -308,7 +308,7 @@ fn reports(bench: &Bench, facts: &Facts, published: &Published, findings: &mut V
                 ));
             }
         }
-        let (severity, text) = match consent(facts, &published.domain, &host) {
+        let (severity, text) = match consent(facts, &published.domain, &host, ReportKind::Aggregate) {
             Consent::Own | Consent::Given | Consent::Elsewhere(_) => continue,
             Consent::Missing => (
                 Severity::Warn,

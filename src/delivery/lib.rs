@@ -26,7 +26,10 @@ mod tls_memory;
 pub use attempt::{Attempt, AttemptLimits, ConnectFailure, Hop, Own, RefusedLogin, Step};
 pub use classify::{Action, Advice, Asked, Astray, At, Classifier, Judgement, Refused, Rule, RulesError};
 pub use connections::{Connections, ConnectionsLimits};
-pub use means::{Answered, Exit, Hearing, LineEnds, Means, Program, ProgramContent, Service, ServiceBody, ServiceUrl, report_waits, taken_as_report};
+pub use means::{
+    Answered, Exit, Hearing, LineEnds, Means, Program, ProgramContent, Service, ServiceBody, ServiceUrl,
+    report_waits, taken_as_report,
+};
 pub use outcome::{Diagnostic, Endpoint, Fate, Outcome, Remote, Report, Teller, fates};
 pub use owner::{Owner, Owners, without_owner};
 pub use protection::{Basis, DaneUse, Protection, StsUse, TlsPolicy};

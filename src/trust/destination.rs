@@ -46,7 +46,8 @@ pub enum ReportKind {
 pub struct DestinationCase {
     domain: Name,
     host: Name,
-    kind: ReportKind, hearing: Hearing,
+    kind: ReportKind,
+    hearing: Hearing,
 }
 
 impl DestinationCase {

@@ -20,7 +20,12 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Delivery, DmarcCounted, DmarcFailure, DmarcFailureMetrics, Dns, Dsn, Executor, Family, Greylisting, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound, PoolDeliveries, ProcessMetrics, ProcessUsage, Queue, QueueAction, QueueState, Reload, ReportRead, RetryWait, SegmentState, ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeMetrics, Unsubscription, Verb, Verification, Deception, Aligned, ReportIn, ReportsInMetrics,
+    Aligned, AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Deception, Delivery,
+    DmarcCounted, DmarcFailure, DmarcFailureMetrics, Dns, Dsn, Executor, Family, Greylisting, HttpMetrics,
+    Inbound, Journal, JournalHealth, Levels, Outbound, PoolDeliveries, ProcessMetrics, ProcessUsage, Queue,
+    QueueAction, QueueState, Reload, ReportIn, ReportRead, ReportsInMetrics, RetryWait, SegmentState,
+    ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeMetrics, Unsubscription, Verb,
+    Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};
