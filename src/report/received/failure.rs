@@ -46,7 +46,7 @@ pub(super) fn read(part: &Part<'_>, parts: &[Part<'_>], mail: &Fields) -> Result
     let from = mail.get("from").unwrap_or_default();
     let reporting = value("reporting-mta").rsplit(';').next().unwrap_or_default().trim();
     Ok(Report {
-        organization: if reporting.is_empty() { domain_of(from).into() } else { clean(reporting, NAME_MAX) },
+        organization: clean(if reporting.is_empty() { domain_of(from) } else { reporting }, NAME_MAX),
         contact: clean(from, NAME_MAX),
         id: clean(mail.get("message-id").unwrap_or_default(), NAME_MAX),
         domain: about.ok_or(Unread::Content("the domain that it is about"))?,
