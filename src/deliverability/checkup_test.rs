@@ -359,7 +359,7 @@ fn who_may_send() {
     check(
         spf("v=spf1 mx a:n1.example -all"),
         Check::Spf,
-        &["note example.org: 1 look-ups of the record find nothing"],
+        &["note example.org: a look-up of the record finds nothing"],
     );
     let includes = |count: usize| {
         let terms: Vec<_> = (0..count).map(|i| format!("include:i{i}.example")).collect();
@@ -805,9 +805,7 @@ fn its_signed_zone() {
     check(
         World { host: None, ..World::new() },
         Check::Dane,
-        &[&format!(
-            "note {at}: there are 1 TLSA records, and the certificate could not be compared with them"
-        )],
+        &[&format!("note {at}: there are TLSA records, and the certificate could not be compared with them")],
     );
 }
 

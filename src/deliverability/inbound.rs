@@ -346,11 +346,8 @@ fn associations(
         return Proof::No;
     }
     let Some(seen) = seen else {
-        let text = format!(
-            "there are {} TLSA records, and the certificate could not be compared with them",
-            usable.len()
-        );
-        findings.push(finding(Severity::Note, &text));
+        let text = "there are TLSA records, and the certificate could not be compared with them";
+        findings.push(finding(Severity::Note, text));
         return Proof::No;
     };
     let dane = Dane {

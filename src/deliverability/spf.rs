@@ -153,7 +153,10 @@ fn costs(survey: &SpfSurvey, domain: &Name, findings: &mut Vec<Finding>) {
         );
         findings.push(finding(Severity::Fail, text).remedy("take out the names that do not exist"));
     } else if voids > 0 {
-        let text = format!("{voids} look-ups of the record find nothing");
+        let text = match voids {
+            1 => "a look-up of the record finds nothing".to_owned(),
+            _ => format!("{voids} look-ups of the record find nothing"),
+        };
         findings.push(finding(Severity::Note, text).remedy("take out the names that do not exist"));
     }
 }

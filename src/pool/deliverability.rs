@@ -233,8 +233,13 @@ async fn regularly(
                 continue;
             }
             *at = now + settings.interval;
-            let report = check_domain(&settings, domain, Asking::Door(door.clone()), clock()).await;
-            keep(&known, &registry, report, clock());
+            let (settings, domain, asking) = (settings.clone(), domain.clone(), Asking::Door(door.clone()));
+            // A fault of ours costs one look, and not all that come after it.
+            let looked =
+                tokio::spawn(async move { check_domain(&settings, &domain, asking, clock()).await }).await;
+            if let Ok(report) = looked {
+                keep(&known, &registry, report, clock());
+            }
             tokio::time::sleep(PAUSE).await;
         }
         tokio::time::sleep(LOOK_EVERY).await;
