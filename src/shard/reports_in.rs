@@ -94,10 +94,10 @@ mod test {
         };
         reports.take(&mut envelope);
         let found: Vec<_> = envelope.recipients.iter().map(|one| one.address.as_str()).collect();
-        assert_eq!(found[0], "dmarc=EXAMPLE.org@reports-in.invalid");
+        assert_eq!(found[0], "dmarc=example.org@reports-in.invalid");
         assert!(ReportsIn::is_within(&envelope.recipients[1].address));
         assert_eq!(found[2], "dmarc@example.net");
         let original = envelope.recipients[0].original.as_ref().unwrap();
-        assert_eq!(&*original.address, "dmarc@EXAMPLE.org");
+        assert_eq!(&*original.address, "dmarc@example.org");
     }
 }

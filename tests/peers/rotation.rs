@@ -399,14 +399,15 @@ struct Api {
 }
 
 impl Api {
-    fn start(knot: Arc<Knot>) -> Self {
+    fn start(knot: &Arc<Knot>) -> Self {
         let listener = TcpListener::bind(free_address()).unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
-        let log = asked.clone();
+        // The thread does not end: it is not to keep Knot from ending with the test.
+        let (log, knot) = (asked.clone(), Arc::downgrade(knot));
         thread::spawn(move || {
             let mut records: BTreeMap<String, (String, String)> = BTreeMap::new();
             for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
+                let (mut stream, Some(knot)) = (stream.unwrap(), knot.upgrade()) else { return };
                 let (line, body) = request(&mut stream);
                 log.lock().unwrap().push(line.clone());
                 let answer = answer(&line, &body, &mut records, &knot);
@@ -485,7 +486,7 @@ fn answer(line: &str, body: &Value, records: &mut BTreeMap<String, (String, Stri
 #[test]
 fn by_the_api_of_cloudflare() {
     let (knot, sink) = (Arc::new(Knot::start()), Sink::start());
-    let api = Api::start(knot.clone());
+    let api = Api::start(&knot);
     let mut server = Server::prepare("");
     let token = server.place().write("token", "token-of-the-test\n");
     std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
