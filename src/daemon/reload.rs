@@ -650,7 +650,8 @@ impl Reloader<'_> {
     pub(crate) async fn sign_anew(&mut self) -> anyhow::Result<()> {
         let signers = signers::load(&self.ours.rotation)?;
         let snapshot = Snapshot { signers: signers.clone(), ..Snapshot::clone(&self.snapshot.load()) };
-        let checking = self.ours.checking(snapshot.config.clone(), &self.papers.authorities, signers.clone())?;
+        let checking =
+            self.ours.checking(snapshot.config.clone(), &self.papers.authorities, signers.clone())?;
         self.checking.store(Arc::new(checking));
         self.snapshot.store(Arc::new(snapshot));
         self.papers.signers = signers;
