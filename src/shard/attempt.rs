@@ -114,10 +114,9 @@ pub(crate) async fn work(
             Via::Mx(_) | Via::NextHop(_) | Via::Discard | Via::Hold | Via::Reports => worker.deliver().await,
         }
         // The next message needs a new connection, for which it may have to wait.
-        if turn.ends(&shard) || lane.wait_to_open(&shard).is_some() {
+        if turn.ends(&shard) || lane.wait_to_open(&shard).is_some() || lane.count_opening(&shard).is_err() {
             break;
         }
-        lane.count_opening(&shard);
     }
     // Whoever has waited has it before this core asks for it again.
     drop(turn);

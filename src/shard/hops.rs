@@ -317,15 +317,7 @@ fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
         return lane.arrived.notify_one();
     }
     if let Some(wait) = lane.wait_to_open(shard) {
-        if lane.workers.get() > 0 {
-            return lane.arrived.notify_one();
-        }
-        // Nobody is there who could send it: it waits in the queue, and takes no place of other sites' mail.
-        pause(shard, lane, wait);
-        for job in lane.clear() {
-            postpone(shard, job);
-        }
-        return;
+        return supply_later(shard, lane, wait);
     }
     let seat = match egress::seat(shard, lane) {
         Ok(seat) => seat,
@@ -339,7 +331,12 @@ fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
         }
     };
     if let Some(lease) = lane.take_lease(shard) {
-        lane.count_opening(shard);
+        if let Err(wait) = lane.count_opening(shard) {
+            // Another core was faster.
+            drop((lease, seat));
+            let wait = lane.wait_to_open(shard).unwrap_or(wait);
+            return supply_later(shard, lane, wait);
+        }
         start(shard, lane, (lease, seat));
         // The next one may find a lease as well.
         if lane.line.get() == Line::Trying {
@@ -351,6 +348,18 @@ fn supply(shard: &Rc<Shard>, lane: &Rc<Lane>) {
     // The queue has back what is above its limit, the last one first: each goes to the head of the others.
     for _ in 0..lane.curb(shard) {
         let Some(job) = shard.hops.pop_last(shard, lane) else { return };
+        postpone(shard, job);
+    }
+}
+
+/// No connection may be opened for so long.
+fn supply_later(shard: &Rc<Shard>, lane: &Rc<Lane>, wait: Duration) {
+    if lane.workers.get() > 0 {
+        return lane.arrived.notify_one();
+    }
+    // Nobody is there who could send it: it waits in the queue, and takes no place of other sites' mail.
+    pause(shard, lane, wait);
+    for job in lane.clear() {
         postpone(shard, job);
     }
 }
@@ -679,14 +688,13 @@ impl Lane {
         Some(wait)
     }
 
-    /// A connection is about to be opened, where there is a rate for them.
-    pub(crate) fn count_opening(&self, shard: &Shard) {
+    /// A connection is about to be opened. Where there is a rate for them, another core may have been faster since
+    /// [`Lane::wait_to_open`]: then this answers for how long there is none.
+    pub(crate) fn count_opening(&self, shard: &Shard) -> Result<(), Duration> {
         let settings = shard.settings();
         let rate = self.route(&settings).and_then(|route| self.shape(&settings, route).connection_rate);
-        if let Some(rate) = rate {
-            let now = ring::clock::now();
-            shard.leases.paces().charge(Counted::Connections, &self.limit_key, rate, now);
-        }
+        let Some(rate) = rate else { return Ok(()) };
+        shard.leases.paces().take(Counted::Connections, &self.limit_key, rate, ring::clock::now())
     }
 
     /// Takes out the job for a destination of that name that has waited longest.

@@ -152,7 +152,18 @@ fn metrics_and_health() {
     let names: Vec<_> =
         names.filter(|name| name.starts_with("ringpost_") || name.starts_with("process_")).collect();
     assert!(names.len() > 40, "{names:?}");
-    for name in &names {
+    // These are there once something of theirs is configured: the tests of that look at them.
+    let of_configured = |name: &str| {
+        let series = [
+            "ringpost_deliverability",
+            "ringpost_dkim_key_published",
+            "ringpost_dkim_keys",
+            "ringpost_dkim_records_by_hand",
+            "ringpost_dkim_updates_total",
+        ];
+        series.contains(&name)
+    };
+    for name in names.iter().filter(|name| !of_configured(name)) {
         assert!(
             text.contains(&format!("# TYPE {name} ")),
             "{name} is in docs/metrics.md and not in /metrics"
