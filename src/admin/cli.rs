@@ -7,7 +7,8 @@ use std::{
 };
 
 use bridge::{
-    Action, Age, Class, Entry, Explained, Filter, Page, Pattern, Progress, Selector, State, Summary,
+    Action, Age, Class, Entry, Explained, Filter, Page, Pattern, Progress, Selector, State, SubjectHash,
+    Summary,
 };
 use clap::{Args, Subcommand};
 use mail::{Category, QueueId, StatusPattern, Timestamp};
@@ -163,6 +164,9 @@ pub struct FilterArgs {
     /// Stands in the subject as it is written; every message that the other options leave is read for it
     #[arg(long, value_name = "TEXT")]
     pub subject: Option<String>,
+    /// The subject's SHA-256, or how it begins (8 digits or more), for who must not see subjects; messages are read likewise
+    #[arg(long, value_name = "HEX")]
+    pub subject_hash: Option<SubjectHash>,
 }
 
 /// Whom a change is about.
@@ -199,7 +203,8 @@ impl ChoiceArgs {
 impl From<FilterArgs> for Filter {
     fn from(args: FilterArgs) -> Self {
         let FilterArgs { sender, recipient, destination, state, site, tenant, campaign, priority, .. } = args;
-        let FilterArgs { older_than, younger_than, status, category, reply, subject, .. } = args;
+        let FilterArgs { older_than, younger_than, status, category, reply, subject, subject_hash, .. } =
+            args;
         Self {
             id: None,
             sender,
@@ -214,8 +219,9 @@ impl From<FilterArgs> for Filter {
             younger_than,
             status,
             category,
-            reply,
-            subject,
+            reply: reply.map(Into::into),
+            subject: subject.map(Into::into),
+            subject_hash,
         }
     }
 }
@@ -324,8 +330,9 @@ impl Session<'_> {
                     ("younger_than", filter.younger_than.map(|age| age.to_string())),
                     ("status", filter.status.map(|status| status.to_string())),
                     ("category", filter.category.map(|category| category.to_string())),
-                    ("reply", filter.reply.clone()),
-                    ("subject", filter.subject.clone()),
+                    ("reply", filter.reply.as_deref().map(ToOwned::to_owned)),
+                    ("subject", filter.subject.as_deref().map(ToOwned::to_owned)),
+                    ("subject_hash", filter.subject_hash.as_ref().map(ToString::to_string)),
                     ("limit", Some(left.min(PAGE).to_string())),
                     ("cursor", cursor.map(|cursor| cursor.to_string())),
                 ],

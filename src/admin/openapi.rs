@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::tasks::TaskState;
 
 /// The fields by which entries are chosen: name, what it takes, what it means.
-const FILTER: [(&str, &str, &str); 15] = [
+const FILTER: [(&str, &str, &str); 16] = [
     ("id", "id", "The message of this queue id."),
     ("sender", "pattern", "With such a reverse-path."),
     ("recipient", "pattern", "With such an address."),
@@ -34,6 +34,11 @@ const FILTER: [(&str, &str, &str); 15] = [
         "subject",
         "text",
         "Stands in the Subject field as it is written. Each message that the other fields leave is read.",
+    ),
+    (
+        "subject_hash",
+        "text",
+        "The SHA-256 of the Subject field, or how it begins: 8 to 64 hexadecimal digits. Messages are read likewise.",
     ),
 ];
 
@@ -434,6 +439,7 @@ mod test {
             category: "quota".parse().ok(),
             reply: Some("a".into()),
             subject: Some("a".into()),
+            subject_hash: "01234567".parse().ok(),
         };
         let whole = serde_json::to_value(whole).unwrap();
         assert_eq!(keys(&document["components"]["schemas"]["Filter"]["properties"]), keys(&whole));

@@ -21,7 +21,7 @@ use axum::{
 };
 use bridge::{
     Action, Age, Class, Door, Entry, Explained, Filter, Pace, Page, Progress, Selector, ShardHealth,
-    SourceView, Strangers, Summary, Tenancy,
+    SourceView, Strangers, SubjectHash, Summary, Tenancy,
 };
 use config::Secret;
 use mail::{StatusPattern, Timestamp};
@@ -373,6 +373,7 @@ struct ListQuery {
     category: Option<String>,
     reply: Option<String>,
     subject: Option<String>,
+    subject_hash: Option<String>,
     cursor: Option<u64>,
     limit: Option<usize>,
 }
@@ -396,8 +397,9 @@ async fn list(
         younger_than: parsed::<Age>(query.younger_than)?,
         status: parsed::<StatusPattern>(query.status)?,
         category: parsed(query.category)?,
-        reply: query.reply,
-        subject: query.subject,
+        reply: query.reply.map(Into::into),
+        subject: query.subject.map(Into::into),
+        subject_hash: parsed::<SubjectHash>(query.subject_hash)?,
     };
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
     Ok(Json(operations.0.door.list(&filter, query.cursor, limit).await?))

@@ -177,7 +177,7 @@ impl Problem {
             Self::Pattern(_) => "write it in one of these forms",
             Self::Query(_) => {
                 "known are id, sender, recipient, destination, site, tenant, campaign, state (ready, running, deferred, held), \
-                 priority (urgent, normal, bulk), older_than, younger_than, status, category, reply, subject, cursor, \
+                 priority (urgent, normal, bulk), older_than, younger_than, status, category, reply, subject, subject_hash, cursor, \
                  limit"
             }
             Self::Body(_) => {

@@ -52,12 +52,26 @@ pub struct Filter {
     pub category: Option<Category>,
     /// Stands in the last reply, whatever the case of its letters, as far as replies are kept in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply: Option<String>,
+    pub reply: Option<Box<str>>,
     /// Stands in the Subject field as it is written, whatever the case of its letters. Each message that the other fields
     /// leave is read for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
+    pub subject: Option<Box<str>>,
+    /// Whose Subject field has this hash, for who must not see subjects. Each message that the other fields leave is read for it.
+    #[serde(with = "text::option", skip_serializing_if = "Option::is_none")]
+    pub subject_hash: Option<SubjectHash>,
 }
+
+/// The beginning of the SHA-256 of a Subject field, as it is written, its lines made one: 8 to 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectHash(Box<str>);
+
+/// The text is not such a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write 8 to 64 hexadecimal digits, from the left, of the subject's SHA-256: printf %s 'The subject' | sha256sum"
+)]
+pub struct SubjectHashError;
 
 /// A class of mail (RFC 6710).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,7 +133,32 @@ impl Filter {
 
     /// Whether a message has to be read to know whether it is meant: the queue knows addresses and subjects not.
     pub fn reads_messages(&self) -> bool {
-        self.sender.is_some() || self.recipient.is_some() || self.subject.is_some() || self.reply.is_some()
+        let by_subject = self.subject.is_some() || self.subject_hash.is_some();
+        self.sender.is_some() || self.recipient.is_some() || by_subject || self.reply.is_some()
+    }
+}
+
+impl SubjectHash {
+    /// Whether a whole hash begins so.
+    pub fn matches(&self, hash: &[u8]) -> bool {
+        let digits = hash.iter().flat_map(|octet| [octet >> 4, octet & 15]);
+        let mut digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+        self.0.chars().all(|wanted| digits.next() == Some(wanted))
+    }
+}
+
+impl FromStr for SubjectHash {
+    type Err = SubjectHashError;
+
+    fn from_str(text: &str) -> Result<Self, SubjectHashError> {
+        let is_one = (8..=64).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        is_one.then(|| Self(text.to_ascii_lowercase().into())).ok_or(SubjectHashError)
+    }
+}
+
+impl fmt::Display for SubjectHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -302,6 +341,21 @@ mod test {
         {
             assert_eq!(text.parse::<Age>(), Err(AgeError), "{text:?}");
         }
+    }
+
+    #[test]
+    fn hashes_of_subjects() {
+        let hash = |text: &str| text.parse::<SubjectHash>();
+        for wrong in ["", "0123456", &"0".repeat(65), "0123456g", "0123456\u{e9}"] {
+            assert_eq!(hash(wrong), Err(SubjectHashError), "{wrong}");
+        }
+        let octets = [0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef];
+        assert!(
+            hash("01234567").unwrap().matches(&octets) && hash("0123456789ABCDEF").unwrap().matches(&octets)
+        );
+        assert!(!hash("01234568").unwrap().matches(&octets));
+        // More than there is.
+        assert!(!hash("0123456789abcdef0").unwrap().matches(&octets));
     }
 
     #[test]

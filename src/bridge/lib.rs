@@ -32,7 +32,9 @@ pub use deliveries::{Authorization, Delivered, Deliveries, Delivery, Hidden, Poo
 pub use door::{AskError, Door, Limits};
 pub use egress::{Egress, Paused, Seat, Ticket};
 pub use failures::{FailureDesk, Failures, Quiet};
-pub use filter::{Age, AgeError, Class, Filter, Pattern, PatternError, Selector};
+pub use filter::{
+    Age, AgeError, Class, Filter, Pattern, PatternError, Selector, SubjectHash, SubjectHashError,
+};
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPolicies};
 pub use request::{

@@ -8,6 +8,7 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bridge::{Action, Change, Class, Entry, Filter, Listing, Pace, Page, Progress, Recipient, Selector};
 use delivery::Routes;
 use mail::{Category, QueueId, TenantId, Timestamp};
@@ -102,10 +103,9 @@ pub(crate) async fn show(shard: &Rc<Shard>, id: QueueId, meant: Option<&Meant<'_
     if entry.recipients.is_empty() {
         return None;
     }
-    match &filter.subject {
-        Some(wanted) if !subject_matches(shard, id, wanted).await => None,
-        Some(_) | None => Some(entry),
-    }
+    let is_meant = (filter.subject.is_none() && filter.subject_hash.is_none())
+        || subject_matches(shard, id, filter).await;
+    is_meant.then_some(entry)
 }
 
 /// A message, and what the last refusal of each of its recipients was about, by the rules at that time.
@@ -187,10 +187,15 @@ fn contains(text: &[u8], wanted: &[u8]) -> bool {
     wanted.is_empty() || text.windows(wanted.len()).any(|part| part.eq_ignore_ascii_case(wanted))
 }
 
-async fn subject_matches(shard: &Rc<Shard>, id: QueueId, wanted: &str) -> bool {
+async fn subject_matches(shard: &Rc<Shard>, id: QueueId, filter: &Filter) -> bool {
     let Some(committer) = shard.journals.of(id) else { return false };
     let Ok(bytes) = committer.read_beginning(id, HEADER_MAX).await else { return false };
-    subject(&bytes).is_some_and(|subject| contains(&subject, wanted.as_bytes()))
+    let Some(subject) = subject(&bytes) else { return false };
+    filter.subject.as_ref().is_none_or(|wanted| contains(&subject, wanted.as_bytes()))
+        && filter
+            .subject_hash
+            .as_ref()
+            .is_none_or(|wanted| wanted.matches(digest(&SHA256, &subject).as_ref()))
 }
 
 /// The Subject field in the beginning of a message, its lines made one (RFC 5322 §2.2.3).

@@ -86,6 +86,13 @@ fn mail_is_found_by_any_key() {
         (&["--reply", "nonsense"], &[]),
         (&["--subject", "invoice"], &["full@example.net"]),
         (&["--subject", "your password"], &["grey@example.net"]),
+        // printf %s 'Your password' | sha256sum
+        (
+            &["--subject-hash", "bbda702b4b0324a1fa7aea9d4eada2d836b374c9c4dfcdc168b18a8f25bc8422"],
+            &["grey@example.net"],
+        ),
+        (&["--subject-hash", "BBDA702B4B03", "--subject", "invoice"], &[]),
+        (&["--subject-hash", "00000000"], &[]),
         (&["--sender", "example.com", "--status", "4.3.0"], &["else@example.net"]),
         (&["--recipient", ".example.net"], &["full@sub.example.net"]),
         (&["--priority", "bulk"], &[]),
