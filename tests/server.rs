@@ -25,6 +25,23 @@ pub struct Server {
     read: AtomicUsize,
 }
 
+impl Drop for Server {
+    /// Programs that have taken over are no children of the test, and would outlive it.
+    fn drop(&mut self) {
+        if self.program.is_none() {
+            return;
+        }
+        let directory = self.place.path().to_string_lossy().into_owned();
+        for pid in self.events("started").iter().filter_map(|event| event["pid"].as_u64()) {
+            // The number of one that has ended may be another's.
+            let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&directory) {
+                drop(Process::of(pid));
+            }
+        }
+    }
+}
+
 impl Server {
     /// Configures and starts it. `more` is TOML that adds to what every server of a test has, or changes it: it is a
     /// later file of the same configuration. Routes belong in there.
