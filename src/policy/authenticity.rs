@@ -94,9 +94,9 @@ impl Treatment {
 
 impl Policy {
     /// What the rules say of a message. What may deceive its reader counts whatever proves whom it is from: that is what deceives.
-    pub fn treatment(&self, verdict: &Verdict, rules: &Authentication) -> Treatment {
+    /// `tricks` is what [`Policy::tricks`] says.
+    pub fn treatment(&self, verdict: &Verdict, tricks: Tricks, rules: &Authentication) -> Treatment {
         let treatment = self.by_identity(verdict, rules);
-        let tricks = self.tricks(verdict);
         if tricks.is_empty() || (verdict.dmarc.result != DmarcResult::Pass && is_vouched_for(verdict, rules))
         {
             return treatment;
@@ -375,15 +375,15 @@ mod test {
         let lax = Authentication::default();
         let none = verdict(SpfResult::Pass, &[], NONE);
         let expected = Treatment { action: AuthAction::Refuse, against: Some(Against::AuthorRule) };
-        assert_eq!(policy.treatment(&none, &lax), expected);
+        assert_eq!(policy.treatment(&none, Tricks::NONE, &lax), expected);
         let passed = verdict(SpfResult::Pass, &[], (DmarcResult::Pass, DmarcPolicy::None));
-        assert_eq!(policy.treatment(&passed, &lax), Treatment::TAKEN);
+        assert_eq!(policy.treatment(&passed, Tricks::NONE, &lax), Treatment::TAKEN);
         let mut other = verdict(SpfResult::Fail, &[], REJECT);
         other.dmarc.author = Author::Domain("other.example".parse().unwrap());
-        assert_eq!(policy.treatment(&other, &strict()), Treatment::TAKEN);
+        assert_eq!(policy.treatment(&other, Tricks::NONE, &strict()), Treatment::TAKEN);
         // What is not known for now is for `unknown` to say.
         let unknown = verdict(SpfResult::Pass, &[], (DmarcResult::TempError, DmarcPolicy::None));
-        assert_eq!(policy.treatment(&unknown, &strict()).against, Some(Against::Unknown));
+        assert_eq!(policy.treatment(&unknown, Tricks::NONE, &strict()).against, Some(Against::Unknown));
     }
 
     #[test]

@@ -162,7 +162,8 @@ async fn verify(
         }
     };
     let results = Results::of(&verdict);
-    let treatment = settings.policy.treatment(&verdict, rules);
+    let tricks = settings.policy.tricks(&verdict);
+    let treatment = settings.policy.treatment(&verdict, tricks, rules);
     let metrics = &shard.metrics.inbound;
     metrics.authentication.record_duration(ring::clock::now().saturating_sub(began));
     metrics.spf.of(results.spf).one();
@@ -173,7 +174,6 @@ async fn verify(
     }
     verdict.dkim.iter().for_each(|dkim| metrics.dkim.of(dkim_result(dkim.result)).one());
     metrics.treatments.of(treatment_label(treatment.action)).one();
-    let tricks = settings.policy.tricks(&verdict);
     let kinds = DECEPTIONS.iter().filter(|(kind, _)| tricks.has(*kind));
     kinds.for_each(|(_, label)| metrics.deceptions.of(*label).one());
     tell(id, rules, case.client(), &verdict, results, (treatment, tricks));
