@@ -48,11 +48,12 @@ unsafe extern "C" fn set_up(entries: c_uint, parameters: *mut Parameters) -> c_i
         unsafe { *flags = COOP_TASKRUN };
         // SAFETY: the kernel reads and writes the struct and no more.
         let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, entries, parameters) };
-        COOPERATES.store(1 + u8::from(ring >= 0), Relaxed);
         if ring >= 0 {
+            COOPERATES.store(2, Relaxed);
             return descriptor(ring);
         }
         // An older kernel, or whatever it is: the second answer is the one that counts.
+        let _ = COOPERATES.compare_exchange(0, 1, Relaxed, Relaxed);
         // SAFETY: as above. On failure the kernel has written nothing.
         unsafe { *flags = 0 };
     }
@@ -69,6 +70,19 @@ fn descriptor(answer: c_long) -> c_int {
 mod tests {
     use super::*;
     use crate::testing::run;
+
+    /// Whatever the kernel does not take is tried as the runtime asked for it, and that answer is the one it has.
+    #[test]
+    #[expect(unsafe_code, reason = "it stands for the runtime's C")]
+    fn what_the_kernel_refuses_is_refused_as_ever() {
+        // Larger than `struct io_uring_params`, zeroed as the kernel demands.
+        let mut parameters = [0_u64; 32];
+        // SAFETY: the kernel writes at most the struct to the pointer, which is larger and lives until the call returns.
+        let answer = unsafe { set_up(0, parameters.as_mut_ptr().cast()) };
+        assert_eq!(answer, -1, "a ring without entries");
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EINVAL));
+        assert_eq!(parameters, [0; 32], "the flag is taken back");
+    }
 
     #[test]
     fn rings_are_made_so_where_the_kernel_knows_how() {
