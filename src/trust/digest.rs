@@ -3,20 +3,17 @@
 //! The slices are pushed as they come in, so that a message is not read a second time for its signatures: neither
 //! for those it has nor for those we add. Which hashes the former need is known when the header section ends.
 //!
-//! mail-auth canonicalises and hashes ([`BodyHasher`]). Of the relaxed form it keeps lines of white space at the
-//! end of a body, which are to be ignored (RFC 6376 §3.4.4): so it is given the body without them.
+//! Bodies are hashed by a [`BodyHasher`] for each form and algorithm.
 
 use std::{fmt, mem, ops::Range};
 
-use mail_auth::{
-    common::crypto::{HashAlgorithm, HashContext, HashImpl, Sha1, Sha256},
-    dkim::canonicalize::BodyHasher,
-};
-use memchr::{memchr_iter, memmem};
+use mail_auth::common::crypto::HashAlgorithm;
+use memchr::memmem;
 
 use crate::{
     Author, Limits, Signer,
     arc::Sets,
+    body::{BodyHash, BodyHasher, LineEnds},
     dkim::{Reason, SignatureField, read_signatures},
     dmarc::author,
     fields::{Field, fields},
@@ -55,14 +52,6 @@ pub struct Digest {
     flaw: Option<Reason>,
 }
 
-/// The hash of a body.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct BodyHash {
-    pub(crate) form: Canonicalization,
-    pub(crate) algorithm: HashAlgorithm,
-    pub(crate) hash: Vec<u8>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verify {
     No,
@@ -73,40 +62,7 @@ enum State {
     /// The header section, as far as it is there.
     Header(Vec<u8>),
     /// The header section has ended.
-    Body { digest: Box<Digest>, hashers: Vec<Hasher>, line_ends: LineEnds },
-}
-
-type Context = <Sha256 as HashImpl>::Context;
-
-struct Hasher {
-    form: Canonicalization,
-    algorithm: HashAlgorithm,
-    hasher: BodyHasher<Context>,
-    held: Blank,
-}
-
-/// White space that is held back until something follows it: so many line ends, then perhaps some white space
-/// within a line. That is all that counts of it in the relaxed form.
-#[derive(Clone, Copy, Debug, Default)]
-struct Blank {
-    line_ends: usize,
-    space: Space,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Space {
-    #[default]
-    No,
-    Yes,
-}
-
-/// Whether all CRs and LFs stand together.
-#[derive(Clone, Copy, Debug, Default)]
-struct LineEnds {
-    crs: usize,
-    crlfs: usize,
-    bare_lfs: usize,
-    last: u8,
+    Body { digest: Box<Digest>, hashers: Vec<BodyHasher>, line_ends: LineEnds },
 }
 
 impl Digester {
@@ -179,8 +135,8 @@ impl Digester {
         let State::Body { mut digest, hashers, line_ends } = self.state else {
             unreachable!("the header section has just ended")
         };
-        digest.flaw = digest.flaw.or(line_ends.flaw());
-        digest.bodies = hashers.into_iter().map(Hasher::finish).collect();
+        digest.flaw = digest.flaw.or(line_ends.flawed().then_some(Reason::BareLineEnd));
+        digest.bodies = hashers.into_iter().map(BodyHasher::finish).collect();
         *digest
     }
 
@@ -189,7 +145,7 @@ impl Digester {
             Ok(header) => {
                 let mut line_ends = LineEnds::default();
                 line_ends.push(&header);
-                (header, line_ends.flaw())
+                (header, line_ends.flawed().then_some(Reason::BareLineEnd))
             }
             Err(flaw) => (Vec::new(), Some(flaw)),
         };
@@ -203,13 +159,13 @@ impl Digester {
             Verify::No => (Vec::new(), Sets::default()),
         };
         let author = author(&header, &fields);
-        let mut hashers: Vec<Hasher> = Vec::new();
+        let mut hashers: Vec<BodyHasher> = Vec::new();
         let ours = self.for_signing.iter().map(|form| (*form, HashAlgorithm::Sha256));
         for (form, algorithm) in
             signatures.iter().filter_map(SignatureField::body).chain(arc.body()).chain(ours)
         {
-            if !hashers.iter().any(|hasher| hasher.form == form && hasher.algorithm == algorithm) {
-                hashers.push(Hasher::new(form, algorithm));
+            if !hashers.iter().any(|hasher| hasher.is(form, algorithm)) {
+                hashers.push(BodyHasher::new(form, algorithm));
             }
         }
         let digest = Digest {
@@ -317,98 +273,13 @@ impl Canonicalization {
     }
 }
 
-fn push_body(slice: &[u8], hashers: &mut [Hasher], line_ends: &mut LineEnds) {
-    if hashers.is_empty() || slice.is_empty() {
+fn push_body(slice: &[u8], hashers: &mut [BodyHasher], line_ends: &mut LineEnds) {
+    if hashers.is_empty() {
         return;
     }
     line_ends.push(slice);
-    // The same for every relaxed hash: where the last text of the slice ends.
-    let blank = |octet: &u8| matches!(octet, b' ' | b'\t' | b'\r' | b'\n');
-    let text_end = slice.iter().rposition(|octet| !blank(octet)).map_or(0, |last| last + 1);
     for hasher in hashers {
-        hasher.push(slice, text_end);
-    }
-}
-
-impl Hasher {
-    fn new(form: Canonicalization, algorithm: HashAlgorithm) -> Self {
-        let context = match algorithm {
-            HashAlgorithm::Sha1 => Sha1::hasher(),
-            HashAlgorithm::Sha256 => Sha256::hasher(),
-        };
-        // No limit: part of a body is never hashed (see `BodyLength`).
-        let hasher = BodyHasher::new(context, form.theirs(), 0);
-        Self { form, algorithm, hasher, held: Blank::default() }
-    }
-
-    fn push(&mut self, slice: &[u8], text_end: usize) {
-        match self.form {
-            Canonicalization::Simple => self.hasher.write(slice),
-            Canonicalization::Relaxed => {
-                let (text, blank) = slice.split_at(text_end);
-                if !text.is_empty() {
-                    self.release();
-                    self.hasher.write(text);
-                }
-                self.held.push(blank);
-            }
-        }
-    }
-
-    /// Something follows the white space that was held back.
-    fn release(&mut self) {
-        const LINE_ENDS: &[u8] = b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n";
-        let held = mem::take(&mut self.held);
-        let mut octets = held.line_ends * 2;
-        while octets > 0 {
-            let some = octets.min(LINE_ENDS.len());
-            self.hasher.write(&LINE_ENDS[..some]);
-            octets -= some;
-        }
-        if held.space == Space::Yes {
-            self.hasher.write(b" ");
-        }
-    }
-
-    fn finish(self) -> BodyHash {
-        let (context, _) = self.hasher.finish();
-        BodyHash { form: self.form, algorithm: self.algorithm, hash: context.complete().as_ref().to_vec() }
-    }
-}
-
-impl Blank {
-    fn push(&mut self, blank: &[u8]) {
-        for octet in blank {
-            match octet {
-                b'\n' => {
-                    self.line_ends += 1;
-                    self.space = Space::No;
-                }
-                b'\r' => {}
-                _ => self.space = Space::Yes,
-            }
-        }
-    }
-}
-
-impl LineEnds {
-    fn push(&mut self, slice: &[u8]) {
-        let mut crlfs = 0;
-        for lf in memchr_iter(b'\n', slice) {
-            let before = if lf == 0 { self.last } else { slice[lf - 1] };
-            if before == b'\r' {
-                crlfs += 1;
-            } else {
-                self.bare_lfs += 1;
-            }
-        }
-        self.crlfs += crlfs;
-        self.crs += memchr_iter(b'\r', slice).count();
-        self.last = slice.last().copied().unwrap_or(self.last);
-    }
-
-    const fn flaw(self) -> Option<Reason> {
-        if self.bare_lfs > 0 || self.crs != self.crlfs { Some(Reason::BareLineEnd) } else { None }
+        hasher.push(slice);
     }
 }
 

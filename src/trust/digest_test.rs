@@ -96,6 +96,22 @@ fn bodies_of_all_kinds() {
     }
 }
 
+/// Long enough that octets are looked at many at a time: what is irregular stands at each place once.
+#[test]
+fn bodies_that_are_irregular_somewhere() {
+    let line = b"the quick brown fox jumps over the lazy dog, and\x0bgoes on for a while \x01 or so\r\n";
+    let body = line.repeat(3);
+    for at in 0..=body.len() {
+        // Not within a line end.
+        if at > 0 && body[..at].ends_with(b"\r") {
+            continue;
+        }
+        for irregular in [b"\t".as_slice(), b"  ", b" \t", b" \r\n", b"\t\r\n", b"\r\n ", b"\r\n\r\n"] {
+            check(&[&body[..at], irregular, &body[at..]].concat());
+        }
+    }
+}
+
 /// The empty bodies of RFC 6376 §3.4.3 and §3.4.4, by their hashes.
 #[test]
 fn empty_bodies_by_the_rfc() {
@@ -145,6 +161,18 @@ fn line_ends_that_are_none() {
         ("From: x\n\nbody\r\n", Some(Reason::BareLineEnd)),
     ] {
         assert_eq!(flaw(message.as_bytes(), Limits::default()), expected, "{message:?}");
+    }
+}
+
+/// Wherever in a long body it stands.
+#[test]
+fn a_line_end_that_is_none_is_found_anywhere() {
+    let body = b"the quick brown fox jumps over the lazy dog and goes on for a while or so\r\n".repeat(3);
+    for at in 0..body.len() {
+        for octet in [b"\r", b"\n"] {
+            let message = [b"From: x\r\n\r\n", &body[..at], octet, &body[at..]].concat();
+            assert_eq!(flaw(&message, Limits::default()), Some(Reason::BareLineEnd), "{at}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod arc;
 mod bimi;
+mod body;
 mod case;
 mod deception;
 mod destination;
