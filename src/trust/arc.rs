@@ -22,7 +22,7 @@ use mail_auth::{
 };
 
 use crate::{
-    Canonicalization, Client, Digest, Limits, Reason, SignError, Signer, Verdict,
+    Canonicalization, Client, Digest, Judge, Limits, Reason, SignError, Signer, Verdict,
     dkim::{domain_key, long_enough, read_key, why},
     facts::{Facts, TextCache},
     fields::Field,
@@ -353,7 +353,13 @@ fn dmarc_of(value: &[u8]) -> ArcDmarc {
 }
 
 /// What is said of the chain of a message (RFC 8617 §5.2).
-pub(crate) fn verify(facts: &Facts, digest: &Digest, limits: &Limits, at: Timestamp) -> ArcChain {
+pub(crate) fn verify(
+    facts: &Facts,
+    judge: &Judge,
+    digest: &Digest,
+    limits: &Limits,
+    at: Timestamp,
+) -> ArcChain {
     let found = digest.arc();
     if found.highest == 0 && found.flaw.is_none() {
         return ArcChain::NONE;
@@ -362,7 +368,7 @@ pub(crate) fn verify(facts: &Facts, digest: &Digest, limits: &Limits, at: Timest
         return found.chain(ArcResult::Fail, Some(flaw));
     }
     let Some(newest) = found.sets.last() else { return ArcChain::NONE };
-    let keys = TextCache::new(facts, |_, texts| read_key(texts));
+    let keys = TextCache::new(facts, |_, texts| read_key(judge.keys(), texts));
     let verified = verify_signature(newest, digest, &keys, limits, at)
         .map_err(|reason| (found.sets.len(), reason))
         .and_then(|()| {

@@ -189,7 +189,7 @@ impl Case {
             self.dkim = facts.attempt(|facts| dkim::verify(facts, judge, digest, limits, self.opened_at));
         }
         if self.arc.is_none() {
-            self.arc = facts.attempt(|facts| arc::verify(facts, digest, limits, self.opened_at));
+            self.arc = facts.attempt(|facts| arc::verify(facts, judge, digest, limits, self.opened_at));
         }
         if self.dmarc.is_some() {
             return;

@@ -22,6 +22,7 @@ use crate::{
     BodyLength, Canonicalization, Digest, Judge, Limits, Sha1Signatures,
     facts::{Facts, Lack, TextCache, error},
     fields::Field,
+    known_keys::{KnownKeys, ready},
     tags::{items, number, tags, value_of},
 };
 
@@ -354,7 +355,7 @@ pub fn verify(facts: &Facts, judge: &Judge, digest: &Digest, limits: &Limits, at
     if let Some(flaw @ Reason::HeaderTooLong) = digest.flaw() {
         return vec![Dkim::unread(flaw)];
     }
-    let keys = TextCache::new(facts, |_, texts| read_key(texts));
+    let keys = TextCache::new(facts, |_, texts| read_key(judge.keys(), texts));
     let header = digest.header();
     let mut verdicts = Vec::with_capacity(digest.signatures().len());
     // mail-auth is given those that are left to verify, and says of them in this order.
@@ -482,11 +483,11 @@ pub(crate) fn why(error: &Error) -> Reason {
 }
 
 /// The key among the text records of a name: the first that is one (RFC 6376 §6.1.2 leaves the choice to us).
-pub(crate) fn read_key(texts: &[Box<[u8]>]) -> Txt {
+pub(crate) fn read_key(keys: &KnownKeys, texts: &[Box<[u8]>]) -> Txt {
     let mut wrong = error(Lack::NoData);
     for text in texts {
-        match key(text) {
-            Ok(key) => return Txt::DomainKey(Arc::new(key)),
+        match keys.get(text, key) {
+            Ok(key) => return Txt::DomainKey(key),
             Err(error) => wrong = error,
         }
     }
@@ -515,7 +516,7 @@ fn key(text: &[u8]) -> Result<DomainKey, Error> {
     if ed25519 && tag("p").is_some_and(|p| !p.is_empty() && characters(p) != 43) {
         return Err(Error::ParseError);
     }
-    DomainKey::parse(text)
+    DomainKey::parse(text).map(|key| ready(key, tag("p").unwrap_or_default()))
 }
 
 #[cfg(test)]

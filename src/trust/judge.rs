@@ -26,9 +26,12 @@ use mail_auth::{
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 
+use crate::known_keys::KnownKeys;
+
 /// What verdicts are made with: one for each shard, made once.
 pub struct Judge {
     authenticator: MessageAuthenticator,
+    keys: KnownKeys,
 }
 
 /// What mail-auth is told: all its look-ups but those of text records find no cache, and are never made.
@@ -61,7 +64,12 @@ impl Judge {
             .with_tls_config(tls)
             .build()
             .expect("a resolver without servers needs nothing that could be missing");
-        Self { authenticator: MessageAuthenticator(resolver) }
+        Self { authenticator: MessageAuthenticator(resolver), keys: KnownKeys::default() }
+    }
+
+    /// The keys of others that it has met.
+    pub(crate) const fn keys(&self) -> &KnownKeys {
+        &self.keys
     }
 
     pub(crate) fn verify_dkim<'x, T: ResolverCache<Box<str>, Txt> + 'x>(

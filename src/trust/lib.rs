@@ -24,6 +24,7 @@ mod iprev;
 mod judge;
 mod keys;
 mod known;
+mod known_keys;
 mod limits;
 mod lists;
 mod lookalike;
