@@ -103,7 +103,8 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A bounded number of permits. Who asks in vain waits in line; a newcomer may be faster than one just woken.
+/// A bounded number of permits. Who asks in vain waits in line, behind those who do already; a newcomer who finds nobody in line may
+/// be faster than the one just woken.
 #[derive(Debug)]
 pub struct Semaphore {
     free: Cell<usize>,
@@ -118,6 +119,9 @@ impl Semaphore {
 
     /// Waits for a permit.
     pub async fn acquire(self: &Rc<Self>) -> Permit {
+        if self.event.waiters() > 0 {
+            self.event.wait().await;
+        }
         loop {
             if let Some(permit) = self.try_acquire() {
                 return permit;
@@ -183,6 +187,26 @@ mod tests {
         block_on(first);
         event.notify_one();
         block_on(second);
+    }
+
+    #[test]
+    fn permits_are_given_in_order() {
+        let semaphore = Rc::new(Semaphore::new(1));
+        let permit = semaphore.try_acquire().unwrap();
+        let (mut first, mut second) = (Box::pin(semaphore.acquire()), Box::pin(semaphore.acquire()));
+        assert!(block_on(poll_once(&mut first)).is_none() && block_on(poll_once(&mut second)).is_none());
+        drop(permit);
+        // One is free now, and is not for who comes last.
+        let mut third = Box::pin(semaphore.acquire());
+        assert!(block_on(poll_once(&mut third)).is_none());
+        let permit = block_on(first);
+        assert!(block_on(poll_once(&mut second)).is_none());
+        drop(permit);
+        let permit = block_on(second);
+        assert!(block_on(poll_once(&mut third)).is_none());
+        drop(permit);
+        drop(block_on(third));
+        assert_eq!(semaphore.free(), 1);
     }
 
     #[test]

@@ -192,8 +192,7 @@ async fn verify(
         warn(&mut fields, receiver, treatment, tricks, rules);
     }
     if let Some(signer) = sealer(&settings, rules) {
-        // Two signatures: others have their turn before.
-        ring::yield_now().await;
+        let _turn = shard.signing.turn().await;
         let before = fields.len();
         match signer.seal(&mut fields, digest, (receiver, case.client(), &verdict), facts::now()) {
             // A chain that has failed before is left alone.
@@ -304,12 +303,8 @@ async fn sign(
     let signers =
         |key: usize| settings.signers.get(key).into_iter().flatten().map(move |signer| (key, signer));
     for (key, signer) in settings.policy.keys(message).flat_map(signers) {
-        if keys > 0 {
-            // One signature takes a fifth of a millisecond with RSA: others have their turn between two.
-            ring::yield_now().await;
-        }
         keys += 1;
-        let began = ring::clock::now();
+        let turn = shard.signing.turn().await;
         let mut signature = Vec::with_capacity(1024);
         match signer.sign(&mut signature, digest, added, facts::now()) {
             Ok(()) => {
@@ -317,7 +312,11 @@ async fn sign(
                 signature.append(out);
                 *out = signature;
                 shard.metrics.inbound.signed.one();
-                shard.metrics.inbound.signing.record_duration(ring::clock::now().saturating_sub(began));
+                shard
+                    .metrics
+                    .inbound
+                    .signing
+                    .record_duration(ring::clock::now().saturating_sub(turn.began()));
             }
             Err(error) => {
                 shard.metrics.inbound.unsigned.one();

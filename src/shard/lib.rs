@@ -77,6 +77,7 @@ mod schedule;
 mod screening;
 mod settings;
 mod shard;
+mod signing;
 mod socket;
 mod spare;
 mod talk;

@@ -36,6 +36,7 @@ use crate::{
     restore::Return,
     schedule,
     settings::Settings,
+    signing::Signing,
     verify::Verifier,
 };
 
@@ -84,6 +85,7 @@ pub(crate) struct Shard {
     /// Long changes of the queue that are under way in the background.
     pub(crate) operating: Operating,
     pub(crate) verifier: Verifier,
+    pub(crate) signing: Signing,
     /// Judges whether mail is from whom it says.
     pub(crate) judge: Judge,
     pub(crate) pool: Pool,
@@ -238,6 +240,7 @@ impl Shard {
             dmarc_tally: RefCell::default(),
             releasing: Cell::new(false),
             verifier: Verifier::new(metrics.clone()),
+            signing: Signing::new(),
             judge: Judge::new(),
             pool,
             metrics,
