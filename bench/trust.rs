@@ -18,6 +18,10 @@ use trust::{
     SignerOptions, Verdict,
 };
 
+/// As the server has it: a verdict allocates some hundred times.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Made for tests and measurements.
 const RSA_KEY: &str = "-----BEGIN PRIVATE KEY-----
 MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQDj/eDDCxR7rt1Q
