@@ -169,7 +169,7 @@ mod test {
         assert_eq!(keys.0.borrow().len(), 1);
     }
 
-    /// With white space within, without padding, and an RSA key without what says that it is one (RFC 3447 §A.1.1).
+    /// With white space within, without padding, and an RSA key alone, without the structure that says what it is.
     #[test]
     fn keys_are_ready_however_they_are_written() {
         for record in records() {
