@@ -13,10 +13,10 @@ use dns::{Answer, Question};
 use mail::{ReversePath, Timestamp};
 
 use crate::{
-    ArcChain, Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, Spf, SpfIdentity, Tricks, arc, deception,
-    dkim, dmarc,
+    Alignment, ArcChain, Author, Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, SignerAligned, Spf,
+    SpfIdentity, Tricks, Unsubscribe, arc, deception, dkim, dmarc,
     facts::{Facts, Round},
-    iprev, spf,
+    iprev, spf, unsubscribe,
 };
 
 /// Who brings a message, and from whom.
@@ -67,6 +67,8 @@ pub struct Verdict {
     pub flaw: Option<Reason>,
     /// What may deceive its reader.
     pub tricks: Tricks,
+    /// How its list is left, where it says something of that.
+    pub unsubscribe: Option<Unsubscribe>,
 }
 
 /// One message before the judge.
@@ -134,7 +136,9 @@ impl Case {
                 (Round::Complete, Some(envelope), (Some(dkim), Some(arc), Some(dmarc))) => {
                     let (dkim, arc, dmarc) = (dkim.clone(), arc.clone(), dmarc.clone());
                     let (flaw, tricks) = (digest.flaw(), deception::tricks(digest, &dkim));
-                    return Judged::Known(Verdict { envelope, dkim, arc, dmarc, flaw, tricks });
+                    let aligned = |signature: &Dkim| self.aligned(judge, digest, &dmarc, signature);
+                    let unsubscribe = unsubscribe::judge(digest, &dkim, aligned);
+                    return Judged::Known(Verdict { envelope, dkim, arc, dmarc, flaw, tricks, unsubscribe });
                 }
                 (Round::Again | Round::Complete, ..) => {}
             }
@@ -201,6 +205,21 @@ impl Case {
         if self.dmarc.is_none() {
             dmarc::look_ahead(facts, digest.author());
         }
+    }
+
+    /// Whether DMARC would pass by this signature, when it knows one of the author's at all.
+    fn aligned(&self, judge: &Judge, digest: &Digest, dmarc: &Dmarc, signature: &Dkim) -> SignerAligned {
+        let is_own =
+            matches!(&dmarc.author, Author::Domain(author) if author.as_str() == signature.domain.as_str());
+        let by_it = || {
+            let (spf, alone) = (self.mail_from.as_ref()?, std::slice::from_ref(signature));
+            // All that it takes is known.
+            self.facts.attempt(|facts| dmarc::check(facts, judge, digest, spf, alone))
+        };
+        let is_aligned = is_own
+            || (dmarc.dkim == Alignment::Aligned
+                && by_it().is_some_and(|alone| alone.dkim == Alignment::Aligned));
+        if is_aligned { SignerAligned::Yes } else { SignerAligned::No }
     }
 
     fn envelope(&self) -> Option<EnvelopeVerdict> {

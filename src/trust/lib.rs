@@ -35,6 +35,7 @@ mod rotations;
 mod sign;
 mod spf;
 mod tags;
+mod unsubscribe;
 
 #[cfg(test)]
 mod zone;
@@ -58,7 +59,7 @@ pub use keys::{KeyKind, NoKey, RecordFlaw, new_key, record, record_flaw, zone_li
 pub use known::KnownDomains;
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use lists::{DnsList, ListFindings, ListHit, ListInquiry, ListSubject, ListWord, Sought, list_inquiries};
-pub use results::{WARNING, authentication_results, received_spf};
+pub use results::{UNSUBSCRIBE_RESULT, WARNING, authentication_results, received_spf, unsubscribe_result};
 pub use rotation::{
     Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules,
     Round, Seen,
@@ -66,3 +67,7 @@ pub use rotation::{
 pub use rotations::{NoRotations, Rotations};
 pub use sign::{Key, KeyError, SignError, Signer, SignerError, SignerOptions};
 pub use spf::{Spf, SpfIdentity, SpfProblem, SpfResult, SpfSurvey, spf_of, survey_spf};
+pub use unsubscribe::{
+    SignerAligned, Unsubscribe, UnsubscribeFlaw, UnsubscribeWay, is_public, judge as check_unsubscribe,
+    unsubscribe_as_sent,
+};

@@ -6,12 +6,15 @@
 use dns::Name;
 
 use crate::{
-    Alignment, ArcChain, ArcResult, Author, Client, Dkim, Dmarc, DmarcResult, Iprev, KeyUse, Spf,
-    SpfIdentity, SpfResult, Verdict, fields::Field,
+    Alignment, ArcChain, ArcResult, Author, Client, Dkim, Dmarc, DmarcResult, Iprev, KeyUse, SignerAligned,
+    Spf, SpfIdentity, SpfResult, Unsubscribe, Verdict, fields::Field,
 };
 
 /// The field that says what speaks against a message, after our name.
 pub const WARNING: &str = "X-Authentication-Warning";
+
+/// The field that says how a message's list may be left, after our name.
+pub const UNSUBSCRIBE_RESULT: &str = "X-Unsubscribe-Result";
 
 /// Where a line is folded if it can be (RFC 5322 §2.1.1).
 const LINE_LEN: usize = 78;
@@ -81,6 +84,24 @@ pub fn received_spf(out: &mut Vec<u8>, receiver: &str, client: &Client, spf: &Sp
     field.end(out);
 }
 
+/// Appends what was found of the fields by which a list is left: the way, why it is not one click, and whose signature covers
+/// them. The link itself is in the message, which is in the one field `List-Unsubscribe` where one click is enough.
+pub fn unsubscribe_result(out: &mut Vec<u8>, receiver: &str, found: &Unsubscribe) {
+    let mut field = Folded::new(UNSUBSCRIBE_RESULT, receiver);
+    field.result("way", found.way.as_str());
+    if let Some(flaw) = found.flaw {
+        field.word(&format!("reason={}", flaw.label()));
+    }
+    if let Some(signer) = &found.signer {
+        field.word(&format!("header.d={}", value(signer)));
+        field.word(match found.aligned {
+            SignerAligned::Yes => "aligned=yes",
+            SignerAligned::No => "aligned=no",
+        });
+    }
+    field.end(out);
+}
+
 /// Whether a field claims to be written by us.
 pub(crate) fn is_ours(header: &[u8], field: &Field, authserv_id: &str) -> bool {
     let text = String::from_utf8_lossy(field.value(header));
@@ -88,7 +109,7 @@ pub(crate) fn is_ours(header: &[u8], field: &Field, authserv_id: &str) -> bool {
     let is_us = |name: &str| name.eq_ignore_ascii_case(authserv_id);
     // Who knows what others make of a comment that does not end.
     let or_perhaps = || text.to_ascii_lowercase().contains(&authserv_id.to_ascii_lowercase());
-    if field.is(header, "Authentication-Results") {
+    if field.is(header, "Authentication-Results") || field.is(header, UNSUBSCRIBE_RESULT) {
         plain.map_or_else(or_perhaps, |plain| {
             // The version may follow the name (RFC 8601 §2.2).
             let head = plain.split(';').next().unwrap_or_default();

@@ -65,6 +65,7 @@ fn verdict() -> Verdict {
         arc: crate::ArcChain::NONE,
         flaw: None,
         tricks: crate::Tricks::NONE,
+        unsubscribe: None,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     Algorithm, Canonicalization, Digest, Reason,
     fields::fields,
     keys::{Public, public},
+    unsubscribe::FIELDS,
 };
 
 /// A private key, parsed.
@@ -309,13 +310,11 @@ impl Signer {
             let mut chosen = self.options.fields.iter().chain(&self.options.sealed);
             chosen.any(|chosen| chosen.eq_ignore_ascii_case(name))
         };
-        let only_signed = only_signed.chain(LEAVING.into_iter().filter(move |name| !named(name)));
+        // Signed wherever they are, whatever else is: else nobody leaves a list by them (RFC 8058 §4).
+        let only_signed = only_signed.chain(FIELDS.into_iter().filter(move |name| !named(name)));
         sealed.map(|name| (name, Seal::Yes)).chain(only_signed.map(|name| (name, Seal::No)))
     }
 }
-
-/// Signed wherever they are, whatever else is: else nobody leaves a list by them (RFC 8058 §4).
-const LEAVING: [&str; 2] = ["List-Unsubscribe", "List-Unsubscribe-Post"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seal {

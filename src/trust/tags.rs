@@ -49,7 +49,7 @@ pub(crate) fn value_of<'a>(tags: &[Tag<'a>], name: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// The items of a value, parted by colons.
-pub(crate) fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     value.split(|octet| *octet == b':').map(<[u8]>::trim_ascii)
 }
 
