@@ -78,6 +78,7 @@ fn lines(c: &mut Criterion) {
                 spf: None,
                 dkim: None,
                 dmarc: None,
+                unsubscribe: None,
                 signatures: None,
             };
             line.emit(at);

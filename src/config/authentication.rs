@@ -99,6 +99,9 @@ section! {
         unknown: UnknownAction [Word] = UnknownAction::Accept;
         /// Whether a `Received-SPF` field is written too (RFC 7208 §9.1).
         received_spf: bool [YesNo] = true;
+        /// Whether a field `X-Unsubscribe-Result` is written into mail that has a List-Unsubscribe: how its list may be left, and whether by one
+        /// click (RFC 8058).
+        unsubscribe_result: bool [YesNo] = true;
         /// Questions to the DNS for one message. What is not known after that counts as not answered.
         lookups_max: u32 [Whole<1, 1000>] = 60;
         /// For all answers. RFC 7208 §4.6.4 wants 20 seconds at least.

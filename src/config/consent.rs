@@ -50,6 +50,32 @@ choice! {
 }
 
 choice! {
+    /// What becomes of a tenant's bulk mail whose list cannot be left as RFC 8058 says.
+    pub enum UnsubscribeCheck {
+        /// nothing: it is not looked at
+        None = "none",
+        /// it is taken: an event `unsubscribe_flawed` says what is wrong, and the metrics count it
+        Log = "log",
+        /// 550 at the end of `DATA`, with what is wrong
+        Refuse = "refuse",
+    }
+}
+
+choice! {
+    /// What says that a message is bulk mail.
+    pub enum BulkMark {
+        /// a field List-Id (RFC 2919), or the one of `unsubscribe.field`
+        ListId = "list-id",
+        /// a field Precedence with the value bulk or list
+        Precedence = "precedence",
+        /// a field Feedback-ID, by which senders tell their mailings apart
+        FeedbackId = "feedback-id",
+        /// the field of `queue.campaign-header`
+        Campaign = "campaign",
+    }
+}
+
+choice! {
     /// Whether local-parts that differ in case are two addresses.
     pub enum LocalPartCase {
         /// they are one
@@ -93,6 +119,9 @@ section! {
         secrets: Vec<Secret> [List<Literal>] = Vec::new();
         /// The header field that names a message's list. Its value is what is left: leaving one list is leaving no other.
         field: String [Text] = "List-Id".into();
+        /// What says that a message of a tenant is bulk mail, for `tenant.unsubscribe-check`. Where receipts have one of these as well, take it out.
+        bulk_marks: Vec<BulkMark> [List<Word>] =
+            vec![BulkMark::ListId, BulkMark::Precedence, BulkMark::FeedbackId, BulkMark::Campaign];
         /// Requests to links in a second, all together. More get 429 and come again.
         requests_max: u32 [Whole<1, 1_000_000>] = 500;
         /// Where links are answered, and nothing else is. HTTP without TLS: put it behind something that has it. They
@@ -151,6 +180,11 @@ impl Config {
                 let problem = "recipients could leave, and would get mail all the same".to_owned();
                 let keys = [&*format!("{key}.unsubscribe"), &format!("{key}.suppression")];
                 reader.conflict(&keys, problem, "set suppression = \"refuse\" or \"drop\" as well");
+            }
+            if tenant.unsubscribe_check != UnsubscribeCheck::None && unsubscribe.bulk_marks.is_empty() {
+                let problem = "bulk mail is looked at, and nothing says which mail that is".to_owned();
+                let keys = ["unsubscribe.bulk-marks", &format!("{key}.unsubscribe-check")];
+                reader.conflict(&keys, problem, "name what says so: bulk-marks = [\"list-id\"]");
             }
             if tenant.name == "*" || tenant.name.len() > 200 {
                 let problem = "a tenant's name has up to 200 characters, and is not *".into();

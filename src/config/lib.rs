@@ -50,7 +50,8 @@ pub use change::Change;
 pub use check::Warning;
 pub use clients::{Checks, Clients, ReverseRule, SenderPattern, Senders, Verify, VerifyFailure};
 pub use consent::{
-    Duplicates, LocalPartCase, QuotaExcess, Suppression, SuppressionUse, Unsubscribe, UnsubscribeUse,
+    BulkMark, Duplicates, LocalPartCase, QuotaExcess, Suppression, SuppressionUse, Unsubscribe,
+    UnsubscribeCheck, UnsubscribeUse,
 };
 pub use credentials::{Credential, LoginMechanism, Refused, Secrecy};
 pub use deliverability::Deliverability;

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use mail::Domain;
 
 use crate::{
-    DomainPattern, Fingerprint, QuotaExcess, SuppressionUse, UnsubscribeUse,
+    DomainPattern, Fingerprint, QuotaExcess, SuppressionUse, UnsubscribeCheck, UnsubscribeUse,
     notation::{List, Literal, Maybe, Spelled, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, section},
 };
@@ -122,6 +122,9 @@ section! {
         suppression: SuppressionUse [Word] = SuppressionUse::None;
         /// Which of its messages get a List-Unsubscribe field with a link of ours (`[unsubscribe]`): of those with one recipient.
         unsubscribe: UnsubscribeUse [Word] = UnsubscribeUse::None;
+        /// What becomes of its bulk mail (`unsubscribe.bulk-marks`) that, as it would go out, has no List-Unsubscribe with one sound
+        /// link of https and List-Unsubscribe-Post, both signed by a `[[dkim]]`: large providers want that of whoever sends much.
+        unsubscribe_check: UnsubscribeCheck [Word] = UnsubscribeCheck::None;
         /// Recipients in an hour of the clock (UTC), over all cores. Empty: any number.
         hourly_max: Option<u64> [Maybe<Whole<1, 1_000_000_000_000>>] = None;
         /// The same for a day.

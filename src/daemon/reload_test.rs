@@ -221,6 +221,7 @@ tls.groups = ["x25519"]
 authentication.verify = false
 authentication.authserv-id = "mx.example"
 authentication.dry-run = true
+authentication.unsubscribe-result = false
 authentication.spf-fail = "refuse"
 authentication.spf-softfail = "tag"
 authentication.spf-permerror = "tag"
@@ -263,6 +264,7 @@ listener.greylist.dry-run = true | greylist.enabled = true
 listener.authentication.verify = false
 listener.authentication.authserv-id = "mx.example"
 listener.authentication.dry-run = true
+listener.authentication.unsubscribe-result = false
 listener.authentication.spf-fail = "refuse"
 listener.authentication.spf-softfail = "tag"
 listener.authentication.spf-permerror = "tag"
@@ -560,6 +562,7 @@ tenant.api-keys = ["k"]
 tenant.senders = ["example.com"]
 tenant.suppression = "drop"
 tenant.unsubscribe = "all" | tenant.suppression = "drop" | unsubscribe.url = "https://example.org/u" | unsubscribe.secrets = ["0123456789abcdef"]
+tenant.unsubscribe-check = "log"
 tenant.hourly-max = 7
 tenant.daily-max = 7
 tenant.monthly-max = 7
@@ -585,6 +588,7 @@ suppression.entries-max = 7000
 unsubscribe.url = "https://example.org/u" | unsubscribe.secrets = ["0123456789abcdef"]
 unsubscribe.secrets = ["0123456789abcdef"]
 unsubscribe.field = "X-Campaign"
+unsubscribe.bulk-marks = ["list-id"]
 unsubscribe.requests-max = 7
 unsubscribe.address = ["127.0.0.1:8083"]
 duplicates.entries-max = 7000

@@ -6,22 +6,22 @@
 use std::{net::IpAddr, ops::Range, rc::Rc};
 
 use bytes::Bytes;
-use config::{AuthAction, Authentication};
+use config::{AuthAction, Authentication, BulkMark};
 use mail::{Envelope, QueueId, ReversePath, TenantId};
 use policy::{Against, Listing, Signable, Standing, Treatment, trick_action};
 use smtp::{Refusal, Role};
 use trust::{
     ArcResult, Author, BodyLength, Case, Client, Digest, Digester, DkimResult, DmarcResult, Judged, Limits,
     Sha1Signatures, Signer, SpfResult, Trick, TrickKind, Tricks, Verdict, WARNING, authentication_results,
-    received_spf,
+    received_spf, unsubscribe_result,
 };
 use watch::{
-    AuthResult, AuthTreatment, Counted as _, Deception,
+    AuthResult, AuthTreatment, Counted as _, Deception, UnsubscribeWay,
     events::{Doubted, Unsigned},
 };
 
 use crate::{
-    dmarc_failures, dmarc_rows, facts,
+    bulk, dmarc_failures, dmarc_rows, facts,
     receiving::header_limits,
     settings::{Door, Settings},
     shard::{Hold, Shard},
@@ -57,13 +57,15 @@ pub(crate) struct Results {
     pub(crate) spf: AuthResult,
     pub(crate) dkim: AuthResult,
     pub(crate) dmarc: AuthResult,
+    /// How its list may be left, where it says something of that.
+    pub(crate) unsubscribe: Option<UnsubscribeWay>,
 }
 
 impl Inquiry {
     /// About a message of this client at this listener; none where nothing is asked.
     pub(crate) fn of(settings: &Settings, door: &Door, standing: Standing, listing: Listing) -> Option<Self> {
         match (standing, listing) {
-            (Standing::Own, _) => settings.signs().then_some(Self::Sign),
+            (Standing::Own, _) => (settings.signs() || settings.consent.checks_bulk()).then_some(Self::Sign),
             (Standing::Stranger, Listing::Unlisted) => {
                 let rules = &door.authentication;
                 (rules.verify && door.role == Role::Relay)
@@ -93,7 +95,8 @@ impl Inquiry {
         }
     }
 
-    /// Finds out or signs. `added` are the fields that will stand before the message in any case.
+    /// Finds out or signs. `added` are the fields that will stand before the message in any case; `mark` says that it is bulk mail
+    /// of a tenant who wants to know how it is left.
     ///
     /// # Errors
     /// Why the message is not taken.
@@ -101,7 +104,7 @@ impl Inquiry {
         self,
         shard: &Rc<Shard>,
         id: QueueId,
-        envelope: &Envelope,
+        (envelope, mark): (&Envelope, Option<BulkMark>),
         digest: &Digest,
         added: &[u8],
     ) -> Result<Examined, Refusal> {
@@ -114,6 +117,9 @@ impl Inquiry {
                 let (tenant, reverse_path) = (envelope.handling.tenant, &envelope.reverse_path);
                 let made =
                     sign(shard, id, Signable { tenant, reverse_path, digest }, added, &mut fields).await;
+                if let Some(mark) = mark {
+                    bulk::check(shard, id, envelope, mark, (&fields, added, digest))?;
+                }
                 Ok(Examined { fields, signatures: made, ..Examined::default() })
             }
         }
@@ -173,6 +179,7 @@ async fn verify(
         metrics.dkim.of(AuthResult::None).one();
     }
     verdict.dkim.iter().for_each(|dkim| metrics.dkim.of(dkim_result(dkim.result)).one());
+    metrics.unsubscribe_ways.of(results.unsubscribe.unwrap_or(UnsubscribeWay::None)).one();
     metrics.treatments.of(treatment_label(treatment.action)).one();
     let kinds = DECEPTIONS.iter().filter(|(kind, _)| tricks.has(*kind));
     kinds.for_each(|(_, label)| metrics.deceptions.of(*label).one());
@@ -207,6 +214,9 @@ async fn verify(
     authentication_results(&mut fields, receiver, case.client(), &verdict);
     if rules.received_spf {
         received_spf(&mut fields, receiver, case.client(), &verdict.envelope.mail_from);
+    }
+    if let (true, Some(found)) = (rules.unsubscribe_result, &verdict.unsubscribe) {
+        unsubscribe_result(&mut fields, receiver, found);
     }
     let hold = if treatment.action == AuthAction::Quarantine { Hold::Yes } else { Hold::No };
     let cut = digest.forged_results(receiver);
@@ -397,6 +407,12 @@ impl Results {
                 DmarcResult::TempError => AuthResult::TempError,
                 DmarcResult::PermError => AuthResult::PermError,
             },
+            unsubscribe: verdict.unsubscribe.as_ref().map(|found| match found.way {
+                trust::UnsubscribeWay::OneClick => UnsubscribeWay::OneClick,
+                trust::UnsubscribeWay::Link => UnsubscribeWay::Link,
+                trust::UnsubscribeWay::Mail => UnsubscribeWay::Mail,
+                trust::UnsubscribeWay::Unusable => UnsubscribeWay::Unusable,
+            }),
         }
     }
 }

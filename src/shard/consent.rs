@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
 
 use bridge::Claimed;
-use config::{Config, QuotaExcess, SuppressionUse, UnsubscribeUse};
+use config::{Config, QuotaExcess, SuppressionUse, UnsubscribeCheck, UnsubscribeUse};
 use delivery::{Diagnostic, Outcome, Report};
 use mail::{Address, Category, Envelope, ListId, QueueId, Status, TenantId, Timestamp};
 use message::HeaderSummary;
@@ -21,7 +21,7 @@ use smtp::{Refusal, Verdict};
 use tenancy::{Entry, Excess, Exhausted, Links, QuotaLimits, Reason, Scope, Taken, Warned, Whom};
 use watch::events::{Duplicate, QuotaUsedUp, QuotaWarned};
 
-use crate::{facts, intake::Intake, shard::Shard};
+use crate::{bulk, facts, intake::Intake, shard::Shard};
 
 /// What is configured.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub(crate) struct Consent {
     complaint_lifetime: Option<Duration>,
     links: Option<Links>,
     list_field: Box<str>,
+    bulk_marks: bulk::Marks,
 }
 
 /// What is configured for a tenant.
@@ -41,6 +42,7 @@ struct Terms {
     name: Box<str>,
     suppression: SuppressionUse,
     unsubscribe: UnsubscribeUse,
+    unsubscribe_check: UnsubscribeCheck,
     quotas: Option<QuotaLimits>,
     duplicate_window: Duration,
 }
@@ -88,12 +90,29 @@ impl Consent {
             complaint_lifetime: config.suppression.complaint_lifetime,
             links: unsubscribe.url.as_ref().map(|url| Links::new(url, secrets)),
             list_field: unsubscribe.field.as_str().into(),
+            bulk_marks: bulk::Marks::new(config),
         }
     }
 
     /// Whether no tenant has any of this, so that nobody has to be asked whose a message is.
     pub(crate) fn is_idle(&self) -> bool {
         self.terms.is_empty()
+    }
+
+    /// Whether bulk mail of some tenant is looked at for how its list is left.
+    pub(crate) fn checks_bulk(&self) -> bool {
+        self.terms.values().any(|terms| terms.unsubscribe_check != UnsubscribeCheck::None)
+    }
+
+    /// What becomes of bulk mail of a tenant whose list is not left as it should be, and what the tenant is called; none
+    /// where that is not looked at.
+    pub(crate) fn unsubscribe_check(&self, tenant: TenantId) -> Option<(&str, UnsubscribeCheck)> {
+        let terms = self.terms.get(&tenant)?;
+        (terms.unsubscribe_check != UnsubscribeCheck::None).then_some((&*terms.name, terms.unsubscribe_check))
+    }
+
+    pub(crate) const fn bulk_marks(&self) -> &bulk::Marks {
+        &self.bulk_marks
     }
 
     /// Whether a tenant's recipients are kept off its lists.
@@ -119,6 +138,7 @@ impl Terms {
             name: tenant.name.as_str().into(),
             suppression: tenant.suppression,
             unsubscribe: tenant.unsubscribe,
+            unsubscribe_check: tenant.unsubscribe_check,
             quotas: max.iter().any(Option::is_some).then_some(limits),
             duplicate_window: tenant.duplicate_window,
         }
@@ -127,6 +147,7 @@ impl Terms {
     fn is_any(&self) -> bool {
         self.suppression != SuppressionUse::None
             || self.unsubscribe != UnsubscribeUse::None
+            || self.unsubscribe_check != UnsubscribeCheck::None
             || self.quotas.is_some()
             || !self.duplicate_window.is_zero()
     }

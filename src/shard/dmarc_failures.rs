@@ -220,6 +220,7 @@ mod test {
             arc: ArcChain { result: ArcResult::None, reason: None, sets: Vec::new() },
             flaw: None,
             tricks: trust::Tricks::NONE,
+            unsubscribe: None,
         }
     }
 

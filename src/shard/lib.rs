@@ -30,6 +30,7 @@ mod attempt;
 mod authenticity;
 mod balance;
 mod budget;
+mod bulk;
 mod caller;
 mod campaigns;
 mod connection;

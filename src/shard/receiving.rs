@@ -7,15 +7,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use config::BulkMark;
 use journal::Draft;
 use mail::{Address, BodyType, Envelope, QueueId, Source, TenantId, Timestamp, TlsDemand, Upstream, Utf8};
 use message::{EightBit, HeaderLimits, HeaderSummary};
 use policy::{Listing, Standing};
 use smtp::{Refusal, Session};
-use watch::{Counted as _, events::Accepted};
+use watch::{Counted as _, UnsubscribeWay, events::Accepted};
 
 use crate::{
     authenticity::{self, Examined, Inquiry, Results},
+    bulk,
     consent::{self, Marks, Passage},
     facts,
     intake::{Intake, field_text},
@@ -47,6 +49,8 @@ pub(crate) struct Receiving {
     /// What its header section says to the tenant.
     marks: Marks,
     standing: Standing,
+    /// What says that it is bulk mail, where that matters.
+    bulk: Option<BulkMark>,
     /// And of which campaign it is.
     campaign: Option<Box<str>>,
     /// What was found out about who brings it.
@@ -143,6 +147,7 @@ impl Receiving {
             inquiry: inquiry.map(Box::new),
             marks: Marks::default(),
             standing,
+            bulk: None,
             campaign: None,
             warning: None,
         }
@@ -224,6 +229,7 @@ impl Receiving {
             Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
         self.campaign = shard.settings().campaigns.read(self.standing, &self.intake, &summary);
         self.marks = Marks::read(shard, tenant, envelope, &self.intake, &summary)?;
+        self.bulk = bulk::mark(shard, tenant, &self.intake, &summary, self.campaign.is_some());
         let fields = trace::fields(shard, &arrival, completion, &self.marks.fields);
         self.prefix = Some(match &self.warning {
             Some(mark) => [mark.field.as_bytes(), &fields].concat().into(),
@@ -302,7 +308,7 @@ impl Receiving {
         let inquiry = self.inquiry.take().zip(self.intake.digest());
         let journal = shard.journals.active().clone();
         if let Some((inquiry, digest)) = inquiry {
-            match inquiry.end(shard, self.id, &committed.envelope, &digest, &prefix).await {
+            match inquiry.end(shard, self.id, (&committed.envelope, self.bulk), &digest, &prefix).await {
                 Ok(found) => examined = found,
                 Err(refusal) => {
                     draft.into_iter().for_each(|draft| journal.drop_draft(draft));
@@ -431,6 +437,7 @@ impl Committed {
             spf: self.results.map(|results| results.spf.label()),
             dkim: self.results.map(|results| results.dkim.label()),
             dmarc: self.results.map(|results| results.dmarc.label()),
+            unsubscribe: self.results.and_then(|results| results.unsubscribe).map(UnsubscribeWay::label),
             signatures: self.signatures,
         }
         .emit(envelope.received_at.0);

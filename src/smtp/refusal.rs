@@ -180,6 +180,14 @@ refusals! {
     QuotaUsedUp = "quota_used_up",
     /// The recipient is on the tenant's suppression list: it bounced, complained or unsubscribed, or an operator wants it.
     RecipientSuppressed = "recipient_suppressed",
+    /// Bulk mail of a tenant with `unsubscribe-check = "refuse"` has no `List-Unsubscribe` (RFC 8058).
+    UnsubscribeMissing = "unsubscribe_missing",
+    /// Its `List-Unsubscribe` cannot be used: it is malformed, stands twice, or has a link that is not HTTPS, not the only one, or to nowhere.
+    UnsubscribeMalformed = "unsubscribe_malformed",
+    /// Its `List-Unsubscribe-Post` is missing, stands twice or says something else.
+    UnsubscribePost = "unsubscribe_post",
+    /// No signature of ours covers both: no `[[dkim]]` is for its author, or it could not sign.
+    UnsubscribeUnsigned = "unsubscribe_unsigned",
     /// A client asks for the mail of a domain that is not among those it may ask for.
     NodeNotAllowed = "node_not_allowed",
     /// The mail of a domain cannot be tried now: that of another is being looked for, or a core does not answer.

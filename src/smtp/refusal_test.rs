@@ -244,6 +244,12 @@ fn advice(refusal: Refusal) -> &'static str {
         Refusal::RateLimited => "nothing, or raise the rate",
         Refusal::QuotaUsedUp => "nothing, or raise the tenant's quota",
         Refusal::RecipientSuppressed => "nothing, or `ringpost suppression show` and `remove`",
+        Refusal::UnsubscribeMissing | Refusal::UnsubscribeMalformed | Refusal::UnsubscribePost => {
+            "have the program mended that makes the mail, or give the tenant `unsubscribe`; the event `unsubscribe_flawed` says what is wrong"
+        }
+        Refusal::UnsubscribeUnsigned => {
+            "have a `[[dkim]]` for the author's domain; the log says why one did not sign"
+        }
         Refusal::NodeNotAllowed => "if the mail is the client's, say so in `[[etrn]]`",
         Refusal::FetchNotAllowed => "if the mail is the client's, say so in `[[etrn]]`",
         Refusal::FetchUnavailable => "nothing; if it lasts, look at the log",

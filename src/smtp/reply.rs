@@ -367,6 +367,21 @@ impl Refusal {
                 (452, Status(4, 7, 1), "your quota is used up, try again when it begins anew")
             }
             Self::RecipientSuppressed => (550, Status(5, 7, 1), "the recipient is on the suppression list"),
+            Self::UnsubscribeMissing => {
+                (550, Status(5, 7, 1), "bulk mail needs List-Unsubscribe: <https://...> (RFC 8058)")
+            }
+            Self::UnsubscribeMalformed => {
+                (550, Status(5, 7, 1), "List-Unsubscribe must stand once, with one https link (RFC 8058)")
+            }
+            Self::UnsubscribePost => {
+                (550, Status(5, 7, 1), "bulk mail needs List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+            }
+            // RFC 7372 §3.1.
+            Self::UnsubscribeUnsigned => (
+                550,
+                Status(5, 7, 20),
+                "DKIM: List-Unsubscribe is not signed: no key for the author's domain",
+            ),
             // RFC 1985 §5.1.
             Self::FetchNotAllowed => (450, Status(4, 7, 1), "ATRN refused: not all of it is yours"),
             Self::FetchUnavailable => (451, Status(4, 3, 2), "unable to process ATRN now"),

@@ -203,8 +203,25 @@ events! {
         dkim: Option<&'a str>,
         /// Whether it is from its author's domain, where that was looked at: the result of DMARC.
         dmarc: Option<&'a str>,
+        /// How its list may be left, where that was looked at and it says something of that: one-click, link, mail, unusable.
+        unsubscribe: Option<&'a str>,
         /// Signatures that we made.
         signatures: Option<u64>,
+    }
+    /// Bulk mail of a tenant cannot be left as providers want it (RFC 8058), and is refused, or taken all the same (`tenant.unsubscribe-check`).
+    Info smtp unsubscribe_flawed = UnsubscribeFlawed<'a> {
+        /// Its queue id.
+        id: &'a dyn Display,
+        /// Whose it is.
+        tenant: &'a str,
+        /// The reverse-path, empty for the null reverse-path.
+        from: &'a str,
+        /// What says that it is bulk mail: list-id, precedence, feedback-id, campaign.
+        mark: &'a str,
+        /// What is wrong: missing, repeated, too-long, syntax, space, insecure, no-link, several-links, host, example, no-post, post-repeated, post-value, unsigned.
+        flaw: &'a str,
+        /// What is done: log, refuse.
+        action: &'a str,
     }
     /// Something speaks against a message, and more is done than to tell so.
     Info trust doubted = Doubted<'a> {

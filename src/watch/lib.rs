@@ -24,8 +24,8 @@ pub use metrics::{
     DmarcCounted, DmarcFailure, DmarcFailureMetrics, Dns, Dsn, Executor, Family, Greylisting, HttpMetrics,
     Inbound, Journal, JournalHealth, Levels, Outbound, PoolDeliveries, ProcessMetrics, ProcessUsage, Queue,
     QueueAction, QueueState, Reload, ReportIn, ReportRead, ReportsInMetrics, RetryWait, SegmentState,
-    ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeMetrics, Unsubscription, Verb,
-    Verification,
+    ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeCheck, UnsubscribeMetrics,
+    UnsubscribeWay, Unsubscription, Verb, Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};

@@ -140,6 +140,7 @@ fn events_tracing_and_libraries_share_the_log() {
         spf: None,
         dkim: None,
         dmarc: None,
+        unsubscribe: None,
         signatures: None,
     };
     accepted.emit(AT);

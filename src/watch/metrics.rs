@@ -72,6 +72,8 @@ pub struct Inbound {
     pub dmarc_failures_dropped: Counter,
     /// Messages that may deceive.
     pub deceptions: Family<Deception>,
+    /// How lists of such messages may be left; none for a message that says nothing of that.
+    pub unsubscribe_ways: Family<UnsubscribeWay>,
     /// What was done about messages that were looked at.
     pub treatments: Family<AuthTreatment>,
     /// How long it took to find out, waiting for the DNS included.
@@ -98,6 +100,8 @@ pub struct Inbound {
     pub suppressed: Counter,
     /// Messages that were given a List-Unsubscribe field.
     pub list_links: Counter,
+    /// Bulk mail of tenants that was looked at for how its list is left, by what was found.
+    pub unsubscribe_checks: Family<UnsubscribeCheck>,
     /// Recipients who had the message already.
     pub duplicates: Counter,
     refusals: Vec<(&'static str, Counter)>,
@@ -584,6 +588,58 @@ labels! {
 }
 
 labels! {
+    /// How the list of a stranger's message may be left (RFC 2369, RFC 8058).
+    UnsubscribeWay {
+        /// The message says nothing of that.
+        None => "none",
+        /// By one click.
+        OneClick => "one-click",
+        /// By a page.
+        Link => "link",
+        /// By a mail.
+        Mail => "mail",
+        /// By nothing that could be used.
+        Unusable => "unusable",
+    }
+}
+
+labels! {
+    /// What was found of how the list of a tenant's bulk mail is left, as it goes out.
+    UnsubscribeCheck {
+        /// It is as RFC 8058 wants it.
+        Sound => "sound",
+        /// There is no List-Unsubscribe.
+        Missing => "missing",
+        /// It stands more than once.
+        Repeated => "repeated",
+        /// It is longer than anybody reads.
+        TooLong => "too-long",
+        /// Something in it is no URI in angle brackets.
+        Syntax => "syntax",
+        /// It has white space within a URI.
+        Space => "space",
+        /// It has a link of http.
+        Insecure => "insecure",
+        /// It has no link of https.
+        NoLink => "no-link",
+        /// It has several.
+        SeveralLinks => "several-links",
+        /// The link leads to no host of the open network.
+        Host => "host",
+        /// It leads to a name that is for examples.
+        Example => "example",
+        /// There is no List-Unsubscribe-Post.
+        NoPost => "no-post",
+        /// It stands more than once.
+        PostRepeated => "post-repeated",
+        /// It says something else.
+        PostValue => "post-value",
+        /// No signature of ours covers both.
+        Unsigned => "unsigned",
+    }
+}
+
+labels! {
     /// What about a message may deceive its reader.
     Deception {
         /// How its author is written.
@@ -870,6 +926,12 @@ impl ShardMetrics {
                 dmarc_counted: Family::new(|v: DmarcCounted| b.counter(&n::DMARC_COUNTED, &[v.label()])),
                 dmarc_failures_dropped: b.counter(&n::DMARC_FAILURES_DROPPED, &[]),
                 deceptions: Family::new(|v: Deception| b.counter(&n::DECEPTIONS, &[v.label()])),
+                unsubscribe_ways: Family::new(|v: UnsubscribeWay| {
+                    b.counter(&n::UNSUBSCRIBE_WAYS, &[v.label()])
+                }),
+                unsubscribe_checks: Family::new(|v: UnsubscribeCheck| {
+                    b.counter(&n::UNSUBSCRIBE_CHECKS, &[v.label()])
+                }),
                 treatments: Family::new(|v: AuthTreatment| {
                     b.counter(&n::AUTHENTICATION_ACTIONS, &[v.label()])
                 }),

@@ -142,6 +142,8 @@ list! {
         "Messages of strangers that were looked at, by what was done about them";
     DECEPTIONS: "ringpost_deceptive_messages_total", Kind::Counter, Count, ["shard", "kind"],
         "Messages of strangers that may deceive their readers, by what about them may";
+    UNSUBSCRIBE_WAYS: "ringpost_list_unsubscribe_total", Kind::Counter, Count, ["shard", "way"],
+        "Messages of strangers that were looked at, by how their lists may be left";
     DMARC_COUNTED: "ringpost_dmarc_counted_total", Kind::Counter, Count, ["shard", "result"],
         "Messages counted for DMARC reports to domains, and such that found no room in one (untold)";
     DMARC_FAILURES_DROPPED: "ringpost_dmarc_failures_dropped_total", Kind::Counter, Count, ["shard"],
@@ -296,6 +298,8 @@ list! {
         "Recipients on a suppression list, refused (intake) or not sent to (delivery)";
     LIST_LINKS: "ringpost_list_unsubscribe_links_total", Kind::Counter, Count, ["shard"],
         "Messages that were given a List-Unsubscribe field";
+    UNSUBSCRIBE_CHECKS: "ringpost_unsubscribe_checks_total", Kind::Counter, Count, ["shard", "result"],
+        "Bulk mail of tenants that was looked at for how its list is left, by what was found";
     DUPLICATES: "ringpost_duplicates_total", Kind::Counter, Count, ["shard"],
         "Recipients who had the message already, and were not sent it again";
     SUPPRESSIONS: "ringpost_suppressions", Kind::Gauge, Count, [],
