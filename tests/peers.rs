@@ -64,6 +64,8 @@ mod spoofing;
 mod strangers;
 #[path = "peers/systems.rs"]
 mod systems;
+#[path = "peers/unsubscribe.rs"]
+mod unsubscribe;
 #[path = "peers/xclient.rs"]
 mod xclient;
 #[path = "peers/xforward.rs"]
