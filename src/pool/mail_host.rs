@@ -76,7 +76,8 @@ async fn look_at(looking: &Looking, name: &str, address: SocketAddr, now: Durati
         Err(why) => return unreachable(why),
     };
     if !offered {
-        drop(ask(&mut stream, "QUIT\r\n").await);
+        // What it says to that is not waited for: it may say nothing.
+        drop(stream.write_all(b"QUIT\r\n").await);
         return HostProbe::NoStartTls;
     }
     match ask(&mut stream, "STARTTLS\r\n").await {
