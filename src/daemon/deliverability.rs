@@ -10,11 +10,12 @@ use std::{
 
 use anyhow::Context as _;
 use clap::Args;
-use config::{Config, DomainPattern, UnsubscribeUse};
-use deliverability::{EgressAddress, Plan, Severity, UnsubscribeLinks};
+use config::{Config, DomainPattern, Secret, UnsubscribeUse};
+use deliverability::{EgressAddress, Plan, Severity, UnsubscribeLinks, is_open};
 use dns::{CodePattern, Name};
-use mail::{Domain, Timestamp};
+use mail::{Address, Domain, Timestamp};
 use pool::{Asking, Checking, Stub};
+use tenancy::{Links, Scope};
 use trust::{DnsList, Limits, ListSubject, Signer};
 
 use crate::{
@@ -113,17 +114,24 @@ fn plan(config: &Config, signers: &[Box<[Signer]>], domain: &Name) -> Plan {
         reverse_paths: reverse_paths.filter_map(|path| Name::parse(path.as_str()).ok()).collect(),
         signers: signing.flat_map(|(_, signers)| signers.iter().cloned()).collect(),
         lists,
-        unsubscribe: match &config.unsubscribe.url {
-            None => UnsubscribeLinks::Unconfigured,
-            Some(_) if config.tenants.iter().any(|tenant| tenant.unsubscribe != UnsubscribeUse::None) => {
-                UnsubscribeLinks::Used
-            }
-            Some(_) => UnsubscribeLinks::Unused,
-        },
+        unsubscribe: links(config, domain),
         port: config.deliverability.port,
         connects: config.deliverability.connect,
         limits: Limits { lookups_max, time_max: TIME_MAX, ..Limits::default() },
     }
+}
+
+/// Whether mail of tenants gets links, with one of the first of them as it would be in mail to postmaster.
+fn links(config: &Config, domain: &Name) -> UnsubscribeLinks {
+    let unsubscribe = &config.unsubscribe;
+    let Some(url) = &unsubscribe.url else { return UnsubscribeLinks::Unconfigured };
+    let user = config.tenants.iter().find(|tenant| tenant.unsubscribe != UnsubscribeUse::None);
+    let link = user.and_then(|tenant| {
+        let nobody = Address::new("postmaster", &Domain::parse(domain.as_str()).ok()?).ok()?;
+        let links = Links::new(url, unsubscribe.secrets.iter().map(Secret::expose));
+        links.link(&Scope::tenant(&tenant.name), &nobody)
+    });
+    link.map_or(UnsubscribeLinks::Unused, UnsubscribeLinks::Used)
 }
 
 /// From where mail leaves, as the world sees it, each address once.
@@ -148,23 +156,12 @@ fn addresses(config: &Config) -> Vec<EgressAddress> {
     }
     add(&config.deliverability.addresses, hostname, "this host".to_owned());
     if found.is_empty() {
-        let open: Vec<IpAddr> = host::addresses().into_iter().filter(is_open).collect();
+        let open: Vec<IpAddr> = host::addresses().into_iter().filter(|own| is_open(*own)).collect();
         for address in open {
             found.push(EgressAddress { address, ehlo: hostname.to_owned(), from: "this host".to_owned() });
         }
     }
     found
-}
-
-/// Whether an address is one of the open network, as far as that can be told by itself.
-fn is_open(address: &IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => {
-            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared)
-        }
-        IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
-    }
 }
 
 /// Whether a key signs mail of some author of the domain.
@@ -242,18 +239,6 @@ mod test {
                 "192.0.2.9 mx.example.org this host",
             ]
         );
-        for (address, open) in [
-            ("192.0.2.1", true),
-            ("10.1.2.3", false),
-            ("100.64.0.1", false),
-            ("100.128.0.1", true),
-            ("169.254.1.1", false),
-            ("fe80::1", false),
-            ("fd00::1", false),
-            ("2001:db8::1", true),
-        ] {
-            assert_eq!(is_open(&address.parse().unwrap()), open, "{address}");
-        }
     }
 
     #[test]

@@ -1,22 +1,24 @@
 //! Our addresses: their names, what we greet as from there, and lists of the DNS.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dns::{Kind, Name};
 use mail::{Address, Domain, ReversePath};
 use trust::{
-    Facts, IprevResult, Lack, ListFindings, ListWord, Sought, SpfResult, iprev_of, list_inquiries, spf_of,
+    Facts, IprevResult, Lack, ListFindings, ListWord, Sought, SpfResult, iprev_of, is_public, list_inquiries,
+    spf_of, survey_spf,
 };
 
 use crate::{
     Check, EgressAddress, Finding, Severity,
     checkup::Bench,
+    spf::{mechanisms, with},
     words::{kind_of, listed, shown},
 };
 
 pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) {
     let plan = &bench.plan;
-    if plan.addresses.is_empty() {
+    if plan.addresses.is_empty() && bench.hidden.is_empty() {
         let text = "it is not known from which addresses mail leaves".to_owned();
         findings.push(
             Finding::new(Check::Ptr, Severity::Warn, &plan.domain, text)
@@ -24,9 +26,15 @@ pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) {
         );
     }
     let mut greeted: Vec<&str> = Vec::new();
+    for EgressAddress { address, from, .. } in &bench.hidden {
+        let text = format!("mail from {from} leaves from here, which is no address of the open network");
+        findings.push(Finding::new(Check::Ptr, Severity::Warn, address, text).remedy(
+            "name the address that the world sees of it: public-address of a [[source]], or deliverability.addresses",
+        ));
+    }
     for own in &plan.addresses {
         findings.push(pointer(bench, facts, own));
-        findings.push(greeting(facts, own));
+        findings.push(greeting(bench, facts, own));
         if !greeted.contains(&&*own.ehlo) {
             greeted.push(&own.ehlo);
             findings.extend(greeting_spf(bench, facts, own));
@@ -40,19 +48,22 @@ fn pointer(bench: &Bench, facts: &Facts, own: &EgressAddress) -> Finding {
     let EgressAddress { address, ehlo, .. } = own;
     let finding = |severity, text| Finding::new(Check::Ptr, severity, address, text);
     let found = iprev_of(facts, &bench.plan.limits, *address);
-    let reverse = Name::reverse(*address);
+    let named = |finding: Finding| match public(ehlo) {
+        Some(name) => finding.publish(Name::reverse(*address), "PTR", format!("{name}.")),
+        // What is no name of the world is nobody's name.
+        None => finding,
+    };
     let whose =
         "the record is in a zone of whoever has given you the address: tell him, or set it in his console";
     match (found.result, found.name) {
-        (IprevResult::Pass, Some(name)) if is_generic(&name, *address) => finding(
+        (IprevResult::Pass, Some(name)) if is_generic(&name, *address) => named(finding(
             Severity::Note,
             format!(
                 "its name is {name}, which leads back to it, and looks like one that a provider gives to any \
                 address"
             ),
         )
-        .remedy(whose)
-        .publish(reverse, "PTR", format!("{ehlo}.")),
+        .remedy(whose)),
         (IprevResult::Pass, name) => {
             let name = name.map_or_else(String::new, |name| name.to_string());
             finding(Severity::Pass, format!("its name is {name}, which leads back to it"))
@@ -69,12 +80,39 @@ fn pointer(bench: &Bench, facts: &Facts, own: &EgressAddress) -> Finding {
                 None => finding,
             }
         }
-        (IprevResult::PermError, _) => finding(Severity::Fail, "it has no name (PTR)".to_owned())
-            .remedy(whose)
-            .publish(reverse, "PTR", format!("{ehlo}.")),
+        (IprevResult::PermError, _) => {
+            named(finding(Severity::Fail, "it has no name (PTR)".to_owned()).remedy(whose))
+        }
         (IprevResult::TempError, _) => {
             finding(Severity::Warn, "the DNS does not tell now whether it has a name".to_owned())
         }
+    }
+}
+
+/// A name that the world could know.
+fn public(name: &str) -> Option<Name> {
+    Name::parse(name).ok().filter(is_public)
+}
+
+/// Whether an address is one of the open network, as far as that can be told by itself.
+pub fn is_open(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            // This network, what is shared by a provider's customers, benchmarks, groups, and what is kept for later.
+            let is_kept = first == 0
+                || (first == 100 && second & 0xc0 == 64)
+                || (first == 198 && second & 0xfe == 18)
+                || first >= 224;
+            !(is_kept || v4.is_private() || v4.is_loopback() || v4.is_link_local())
+        }
+        IpAddr::V6(v6) => match v6.segments() {
+            // What is carried in IPv4 is where that is (RFC 3056).
+            [0x2002, high, low, ..] => {
+                is_open(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into())
+            }
+            [first, ..] => first & 0xe000 == 0x2000,
+        },
     }
 }
 
@@ -93,16 +131,11 @@ fn is_generic(name: &Name, address: IpAddr) -> bool {
 }
 
 /// Whether what we greet as is a name of the address (RFC 5321 §4.1.1.1, §4.1.4).
-fn greeting(facts: &Facts, own: &EgressAddress) -> Finding {
+fn greeting(bench: &Bench, facts: &Facts, own: &EgressAddress) -> Finding {
     let EgressAddress { address, ehlo, from } = own;
     let finding = |severity, text| Finding::new(Check::Helo, severity, address, text);
     let other = format!("greet with a name of yours in the DNS: ehlo-name of {from}, or `hostname`");
-    let local = [".localhost", ".localdomain", ".local", ".internal", ".lan", ".home"];
-    let name = Name::parse(ehlo).ok().filter(|name| {
-        let name = name.as_str();
-        name.contains('.') && !name.starts_with('[') && !local.iter().any(|end| name.ends_with(end))
-    });
-    let Some(name) = name else {
+    let Some(name) = public(ehlo) else {
         let text = format!("it greets as \"{}\", which is no name that the world knows", shown(ehlo));
         return finding(Severity::Fail, text).remedy(other);
     };
@@ -123,9 +156,14 @@ fn greeting(facts: &Facts, own: &EgressAddress) -> Finding {
         }
         Ok(addresses) => {
             let text = format!("it greets as {name}, which is another's: {}", listed(addresses));
-            finding(Severity::Warn, text)
-                .remedy(format!("give the name this address as well, or {other}"))
-                .publish(&name, kind_of(*address), address.to_string())
+            let finding = finding(Severity::Warn, text)
+                .remedy(format!("give the name this address as well, or {other}"));
+            // Beside an address of something else, such as a web server, it would take half of what is for that.
+            let is_ours = |address: &IpAddr| bench.plan.addresses.iter().any(|own| own.address == *address);
+            if addresses.iter().all(is_ours) {
+                return finding.publish(&name, kind_of(*address), address.to_string());
+            }
+            finding
         }
         Err(Lack::NoData | Lack::NxDomain) => {
             let severity = match facts.addresses(&name, if address.is_ipv4() { Kind::Aaaa } else { Kind::A })
@@ -149,10 +187,11 @@ fn greeting(facts: &Facts, own: &EgressAddress) -> Finding {
 /// What SPF says of the name itself, by which mail without a sender is judged (RFC 7208 §2.3, §2.4).
 fn greeting_spf(bench: &Bench, facts: &Facts, own: &EgressAddress) -> Option<Finding> {
     let EgressAddress { address, ehlo, .. } = own;
-    let name = Name::parse(ehlo).ok().filter(|name| name.as_str().contains('.'))?;
-    let of_name = bench.plan.addresses.iter().filter(|other| other.ehlo == *ehlo);
-    let mechanisms: Vec<String> = of_name.map(|other| mechanism(other.address)).collect();
-    let spf = spf_of(facts, &bench.plan.limits, *address, &name, ehlo);
+    let name = public(ehlo)?;
+    let limits = &bench.plan.limits;
+    let of_name: Vec<&EgressAddress> =
+        bench.plan.addresses.iter().filter(|other| other.ehlo == *ehlo).collect();
+    let spf = spf_of(facts, limits, *address, &name, ehlo);
     let (severity, text) = match spf.result {
         SpfResult::Pass => return None,
         SpfResult::None => (
@@ -175,7 +214,26 @@ fn greeting_spf(bench: &Bench, facts: &Facts, own: &EgressAddress) -> Option<Fin
         return Some(finding);
     }
     let finding = finding.remedy("mail without a sender (bounces) is judged by this name");
-    Some(finding.publish(&name, "TXT", format!("v=spf1 {} -all", mechanisms.join(" "))))
+    let record = match spf.result {
+        // Whose mail is looked at is told of that already.
+        _ if name == bench.plan.domain => None,
+        SpfResult::None => {
+            // A name that takes mail may be behind the @ of others' mail, too.
+            let takes_mail = !matches!(facts.exchanges(&name), Err(Lack::NoData | Lack::NxDomain));
+            let end = if takes_mail { "~all" } else { "-all" };
+            Some(format!("v=spf1 {} {end}", mechanisms(&of_name)))
+        }
+        // A record that is there stays: a second one would undo both.
+        SpfResult::Neutral | SpfResult::Fail | SpfResult::SoftFail => {
+            let record = survey_spf(facts, limits, *address, &name, ehlo).record;
+            record.and_then(|record| with(&record, &of_name))
+        }
+        SpfResult::Pass | SpfResult::TempError | SpfResult::PermError => None,
+    };
+    Some(match record {
+        Some(record) => finding.publish(&name, "TXT", record),
+        None => finding,
+    })
 }
 
 /// By which an SPF record names an address.

@@ -7,12 +7,12 @@ use mail::Timestamp;
 use message::date::date_text;
 use trust::{
     Algorithm, Alignment, Consent, Digest, Digester, Dkim, DkimResult, DmarcFlaw, DmarcPolicy, DmarcResult,
-    Facts, Lack, Published, RecordFlaw, ReportKind, Signer, Spf, SpfResult, Testing, check_dmarc, consent,
-    dmarc_flaw, record_flaw, spf_of, verify_signatures,
+    Facts, Lack, Published, Reason, RecordFlaw, ReportKind, Signer, Spf, SpfResult, Testing, check_dmarc,
+    consent, dmarc_flaw, record_flaw, spf_of, verify_signatures,
 };
 
 use crate::{
-    Check, Finding, Plan, Severity,
+    Check, Finding, Plan, Severity, UnsubscribeLinks,
     checkup::Bench,
     words::{listed, shown},
 };
@@ -24,8 +24,14 @@ const REPORT_ADDRESSES_MAX: usize = 5;
 pub(crate) fn sample(plan: &Plan, at: Timestamp) -> Digest {
     let domain = &plan.domain;
     let date = String::from_utf8_lossy(date_text(at).as_ref()).into_owned();
+    let link = match &plan.unsubscribe {
+        UnsubscribeLinks::Used(link) => {
+            format!("List-Unsubscribe: <{link}>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n")
+        }
+        UnsubscribeLinks::Unused | UnsubscribeLinks::Unconfigured => String::new(),
+    };
     let message = format!(
-        "From: postmaster@{domain}\r\nTo: postmaster@{domain}\r\nSubject: a message to be looked at\r\nDate: {date}\r\n\
+        "{link}From: postmaster@{domain}\r\nTo: postmaster@{domain}\r\nSubject: a message to be looked at\r\nDate: {date}\r\n\
          Message-ID: <{}@{domain}>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\nIt is sent to nobody.\r\n",
         at.0
     );
@@ -43,8 +49,8 @@ pub(crate) fn sample(plan: &Plan, at: Timestamp) -> Digest {
     digester.finish()
 }
 
-/// Answers what is asked for mail of the domain that does not pass.
-pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> DmarcPolicy {
+/// Answers what is asked for mail of the domain that does not pass, and what was found of the signatures of the message.
+pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> (DmarcPolicy, Vec<Dkim>) {
     let plan = &bench.plan;
     let verdicts = verify_signatures(facts, &bench.judge, &bench.sample, &plan.limits, bench.at);
     signatures(bench, facts, &verdicts, findings);
@@ -58,7 +64,7 @@ pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -
         reports(bench, facts, published, findings);
         findings.push(alignment(bench, dmarc.spf, dmarc.dkim));
     }
-    dmarc.policy
+    (dmarc.policy, verdicts)
 }
 
 /// What SPF says of the domain from the worst of our addresses.
@@ -88,6 +94,8 @@ fn signatures(bench: &Bench, facts: &Facts, verdicts: &[Dkim], findings: &mut Ve
         let made = |dkim: &&Dkim| dkim.selector == signer.selector() && dkim.domain == signer.domain();
         let text = match verdicts.iter().find(made) {
             Some(Dkim { result: DkimResult::Pass, .. }) => continue,
+            // What is to be done is said of the record.
+            Some(Dkim { reason: Some(Reason::KeyRevoked | Reason::KeyUnavailable), .. }) => continue,
             Some(Dkim { reason: Some(reason), .. }) => {
                 format!("a message signed with this key does not verify: {reason}")
             }
@@ -135,35 +143,45 @@ fn key(facts: &Facts, signer: &Signer, name: &str) -> Finding {
         }
         Ok(Err(Lack::NoData | Lack::NxDomain)) | Err(_) => &[],
     };
-    let (severity, text) = match record_flaw(texts, signer.record()) {
-        None => {
-            let kind = match signer.key_bits() {
-                Some(bits) => format!("RSA, {bits} bits"),
-                None => "Ed25519".to_owned(),
-            };
-            return finding(Severity::Pass, format!("the key that signs is published ({kind})"));
-        }
-        Some(RecordFlaw::Missing) => (Severity::Fail, "the key that signs is not published"),
-        Some(RecordFlaw::Several) => {
+    let Some(flaw) = record_flaw(texts, signer.record()) else {
+        let kind = match signer.key_bits() {
+            Some(bits) => format!("RSA, {bits} bits"),
+            None => "Ed25519".to_owned(),
+        };
+        return finding(Severity::Pass, format!("the key that signs is published ({kind})"));
+    };
+    let (severity, text) = match flaw {
+        RecordFlaw::Missing => (Severity::Fail, "the key that signs is not published"),
+        RecordFlaw::Several => {
             (Severity::Fail, "there is more than one record, and hosts choose any of them")
         }
-        Some(RecordFlaw::Malformed) => (Severity::Fail, "the record is no key"),
-        Some(RecordFlaw::Revoked) => (Severity::Fail, "the key is given up (an empty p=), and still signs"),
-        Some(RecordFlaw::Other) => {
-            (Severity::Fail, "the key that is published is another than the one that signs")
-        }
-        Some(RecordFlaw::NotForThis) => {
+        RecordFlaw::Malformed => (Severity::Fail, "the record is no key"),
+        RecordFlaw::Revoked => (Severity::Fail, "the key is given up (an empty p=), and still signs"),
+        RecordFlaw::Other => (Severity::Fail, "the key that is published is another than the one that signs"),
+        RecordFlaw::NotForThis => {
             (Severity::Fail, "the record is for another algorithm, hash or service (k=, h=, s=)")
         }
-        Some(RecordFlaw::Testing) => {
+        RecordFlaw::Testing => {
             (Severity::Warn, "the record says that this is a trial (t=y), so that others need not count it")
         }
     };
-    finding(severity, text.to_owned()).remedy("publish the record as it is here").publish(
-        name,
-        "TXT",
-        signer.record(),
-    )
+    let finding = finding(severity, text.to_owned());
+    match flaw {
+        // Whoever has given it up had a reason, such as that somebody else has it.
+        RecordFlaw::Revoked => {
+            finding.remedy("make another key, with a selector of its own, and sign with that")
+        }
+        RecordFlaw::Missing => {
+            finding.remedy("publish the record as it is here").publish(name, "TXT", signer.record())
+        }
+        RecordFlaw::Several
+        | RecordFlaw::Malformed
+        | RecordFlaw::Other
+        | RecordFlaw::NotForThis
+        | RecordFlaw::Testing => finding
+            .remedy("publish the record as it is here, in the place of what is there")
+            .publish(name, "TXT", signer.record()),
+    }
 }
 
 /// There is a record, and this is what it says.
@@ -238,7 +256,11 @@ fn no_policy(bench: &Bench, facts: &Facts, result: DmarcResult, findings: &mut V
     };
     findings.push(
         finding(severity, text)
-            .remedy("begin with a policy that does nothing and reports that show what passes")
+            .remedy(match dmarc_flaw(texts) {
+                None => "begin with a policy that does nothing, and with reports that show what passes: have an address for them",
+                Some(_) => "have one record in the place of all that are there: with this policy as long as it is not sure that all your \
+                    mail passes, and with an address that reads the reports",
+            })
             .publish(&at, "TXT", format!("v=DMARC1; p=none; rua=mailto:dmarc-reports@{domain}")),
     );
 }

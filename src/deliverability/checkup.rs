@@ -6,7 +6,7 @@ use dns::{Answer, Name, Question};
 use mail::Timestamp;
 use trust::{Digest, Facts, Hearing, Judge, Judged};
 
-use crate::{Finding, Plan, Report, addresses, authority, inbound, marks, spf};
+use crate::{EgressAddress, Finding, Plan, Report, addresses, authority, inbound, is_open, marks, spf};
 
 /// One domain before the judge.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Checkup {
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) plan: Plan,
+    /// Addresses that mail leaves from, and that the world does not see: nothing is looked up of these, or published.
+    pub(crate) hidden: Vec<EgressAddress>,
     pub(crate) judge: Judge,
     pub(crate) at: Timestamp,
     pub(crate) gathered: Gathered,
@@ -82,11 +84,12 @@ pub struct HostSeen {
 impl Checkup {
     /// A domain of which nothing is known. `at` is the time of day; `now` is of the clock that [`Checkup::judge`] is
     /// told the time of.
-    pub fn open(plan: Plan, at: Timestamp, now: Duration) -> Self {
+    pub fn open(mut plan: Plan, at: Timestamp, now: Duration) -> Self {
+        let hidden = plan.addresses.extract_if(.., |own| !is_open(own.address)).collect();
         let hearing = Hearing::open(&plan.limits, now);
         let sample = authority::sample(&plan, at);
         Self {
-            bench: Bench { plan, judge: Judge::new(), at, gathered: Gathered::default(), sample },
+            bench: Bench { plan, hidden, judge: Judge::new(), at, gathered: Gathered::default(), sample },
             hearing,
         }
     }
@@ -127,9 +130,9 @@ impl Bench {
         let (mut findings, mut errands) = (Vec::new(), Errands::default());
         addresses::judge(self, facts, &mut findings);
         spf::judge(self, facts, &mut findings);
-        let policy = authority::judge(self, facts, &mut findings);
+        let (policy, signatures) = authority::judge(self, facts, &mut findings);
         inbound::judge(self, facts, &mut findings, &mut errands);
-        marks::judge(self, facts, policy, &mut findings);
+        marks::judge(self, facts, policy, &signatures, &mut findings);
         // What is looked at in one place stands together.
         findings.sort_by_key(|finding| finding.check);
         (findings, errands)

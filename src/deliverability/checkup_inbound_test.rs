@@ -306,3 +306,49 @@ fn reports_pictures_and_links() {
         assert!(said.len() == 1 && said[0].starts_with("note example.org: "), "{said:?}");
     }
 }
+
+/// What the owner of a domain writes into the DNS leads nobody behind our walls.
+#[test]
+fn what_is_not_in_the_open_network_is_not_connected_to() {
+    let errands = |world: &World| {
+        let (zone, now) = (Zone::parse(&world.zone), Duration::from_secs(7));
+        let mut checkup = Checkup::open(world.plan.clone(), AT, now);
+        loop {
+            match checkup.errands(now) {
+                Judged::Known(errands) => break errands,
+                Judged::Missing(questions) => learn(&mut checkup, &zone, questions, world.security),
+            }
+        }
+    };
+    let mut world = World::new()
+        .with("mx.example.org A", "mx.example.org A 127.0.0.1")
+        .with("mta-sts.example.org A", "mta-sts.example.org A 169.254.169.254");
+    assert_eq!(errands(&world), Errands::default());
+    let mx = "warn mx.example.org: it has what is no address of the open network: 127.0.0.1";
+    assert_eq!(world.says(Check::Mx), [mx]);
+    assert_eq!(world.says(Check::MtaSts).len(), 1);
+    // Beside others it is left out.
+    world = world.and("mx.example.org AAAA 2001:db8::25");
+    let hosts = errands(&world).hosts;
+    assert_eq!(hosts[0].1, ["2001:db8::25".parse::<IpAddr>().unwrap()]);
+    // A trial has a port of its own.
+    world.plan.port = 2525;
+    assert_eq!(errands(&world).hosts[0].1.len(), 2);
+    assert!(errands(&world).policy.is_some());
+}
+
+/// A message with such a link is judged as others judge it.
+#[test]
+fn links_to_leave_a_list_are_judged() {
+    let warned = "warn example.org: messages get a link to leave a list, and nobody shows a button for it: ";
+    let no_key =
+        World::new().with("r1._domainkey.example.org TXT", "").with("e1._domainkey.example.org TXT", "");
+    check(no_key, Check::Unsubscribe, &[&format!("{warned}no good signature covers it")]);
+    let mut local = World::new();
+    local.plan.unsubscribe = UnsubscribeLinks::Used("https://localhost/u/1".into());
+    check(
+        local,
+        Check::Unsubscribe,
+        &[&format!("{warned}the link of List-Unsubscribe leads to no host of the open network")],
+    );
+}

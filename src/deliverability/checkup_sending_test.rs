@@ -50,8 +50,9 @@ fn what_we_greet_as() {
         Check::Helo,
         &["fail 192.0.2.1: it greets as \"localhost\", which is no name that the world knows"],
     );
-    assert_eq!(greets("mail.lan").says(Check::Helo).len(), 2, "it has no SPF record either");
-    assert_eq!(greets("[192.0.2.1]").says(Check::Helo).len(), 2);
+    // Nor is a record for it.
+    assert_eq!(greets("mail.lan").says(Check::Helo).len(), 1);
+    assert_eq!(greets("[192.0.2.1]").says(Check::Helo).len(), 1);
     check(
         greets("none.example.org"),
         Check::Helo,
@@ -74,10 +75,9 @@ fn what_we_greet_as() {
         greets("mx2.example.org").and("mx2.example.org A 192.0.2.7\nmx2.example.org TXT v=spf1 a -all"),
         Check::Helo,
         &[
-            "warn 192.0.2.1: it greets as mx2.example.org, which is another's: 192.0.2.7 => mx2.example.org. IN A \
-                192.0.2.1",
+            "warn 192.0.2.1: it greets as mx2.example.org, which is another's: 192.0.2.7",
             "fail mx2.example.org: by its own SPF record 192.0.2.1 may not greet as mx2.example.org: fail => \
-                mx2.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 -all\"",
+                mx2.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 a -all\"",
         ],
     );
 }
@@ -113,7 +113,7 @@ fn lists_of_the_dns() {
 #[test]
 fn who_may_send() {
     let spf = |text: &str| World::new().with("example.org TXT", &format!("example.org TXT {text}"));
-    let new = " => example.org. IN TXT \"v=spf1 ip4:192.0.2.1 -all\"";
+    let new = " => example.org. IN TXT \"v=spf1 ip4:192.0.2.1 ~all\"";
     check(
         World::new().with("example.org TXT", ""),
         Check::Spf,
@@ -123,7 +123,8 @@ fn who_may_send() {
         World::new().and("example.org TXT v=spf1 -all"),
         Check::Spf,
         &[&format!(
-            "fail example.org: there is more than one SPF record, so that none counts (RFC 7208 §4.5){new}"
+            "fail example.org: there is more than one SPF record, so that none counts (RFC 7208 §4.5) => \
+                example.org. IN TXT \"v=spf1 ip4:192.0.2.1 mx -all\""
         )],
     );
     check(
@@ -135,7 +136,7 @@ fn who_may_send() {
     check(
         spf("v=spf1 mxx -all"),
         Check::Spf,
-        &[&format!("fail example.org: the record makes no sense to others: malformed record{new}")],
+        &[&format!("fail example.org: the record makes no sense to others: malformed record")],
     );
     check(
         spf("v=spf1 mx +all"),
@@ -185,9 +186,7 @@ fn who_may_send() {
     check(
         spf("v=spf1 include:none.example mx -all"),
         Check::Spf,
-        &[&format!(
-            "fail example.org: the record makes no sense to others: included domain has no record{new}"
-        )],
+        &[&format!("fail example.org: the record makes no sense to others: included domain has no record")],
     );
     check(
         spf("v=spf1 include:late.example mx -all").and("late.example TXT TIMEOUT"),
@@ -207,7 +206,77 @@ fn who_may_send() {
         Check::Spf,
         &[
             "fail bounces.example.org: there is no SPF record => bounces.example.org. IN TXT \"v=spf1 ip4:192.0.2.1 \
-                -all\"",
+                ~all\"",
         ],
     );
+}
+
+/// What is copied from here must not keep others from sending.
+#[test]
+fn records_are_proposed_whole_or_not_at_all() {
+    let spf = |text: &str| World::new().with("example.org TXT", &format!("example.org TXT {text}"));
+    let long: String = (0..60).map(|i| format!("ip4:198.51.100.{i} ")).collect();
+    let said = spf(&format!("v=spf1 {long}-all")).says(Check::Spf);
+    let strings: String = said[0].split('"').skip(1).step_by(2).collect();
+    assert_eq!(strings, format!("v=spf1 ip4:192.0.2.1 {long}-all"));
+    // What lets everybody in, or leaves it open, is elsewhere: an end to this record would not help, or undo it.
+    for (text, elsewhere) in [
+        ("v=spf1 mx redirect=_spf.example", "_spf.example TXT v=spf1 +all"),
+        ("v=spf1 mx redirect=_spf.example", "_spf.example TXT v=spf1 ?all"),
+        ("v=spf1 mx include:_spf.example -all", "_spf.example TXT v=spf1 +all"),
+    ] {
+        let said = spf(text).and(elsewhere).says(Check::Spf);
+        assert!(said.len() == 1 && !said[0].contains("=>"), "{said:?}");
+    }
+    // A second record would undo the one that is there.
+    let helo = |text: &str| {
+        let line = if text.is_empty() { String::new() } else { format!("mx.example.org TXT {text}") };
+        let said = World::new().with("mx.example.org TXT", &line).says(Check::Helo);
+        said[0].split_once(" => ").map_or("", |(_, record)| record).to_owned()
+    };
+    let record = |text: &str| format!("mx.example.org. IN TXT \"{text}\"");
+    assert_eq!(helo(""), record("v=spf1 ip4:192.0.2.1 -all"));
+    assert_eq!(helo("v=spf1 ip4:192.0.2.7 -all"), record("v=spf1 ip4:192.0.2.1 ip4:192.0.2.7 -all"));
+    assert_eq!(helo("v=spf1 mxx"), "");
+    // Others may send with such a name behind their @.
+    let both = World::new().with("mx.example.org TXT", "").and("mx.example.org MX 10 mx.example.org");
+    assert!(both.says(Check::Helo)[0].ends_with(&record("v=spf1 ip4:192.0.2.1 ~all")));
+    let mut own = World::new();
+    own.plan.addresses[0].ehlo = "example.org".into();
+    let own = own.and("example.org A 192.0.2.1").with("example.org TXT", "");
+    assert!(own.says(Check::Helo).iter().all(|line| !line.contains("TXT")), "{:?}", own.says(Check::Helo));
+}
+
+#[test]
+fn addresses_that_the_world_does_not_see() {
+    let mut world = World::new();
+    world.plan.addresses[0].address = "10.0.0.1".parse().unwrap();
+    let report = world.report();
+    let told = report.worst_of(Check::Ptr).unwrap();
+    assert_eq!((told.severity, &*told.subject), (Severity::Warn, "10.0.0.1"));
+    let copied = report.findings.iter().filter_map(|finding| finding.publish.as_ref());
+    assert!(copied.clone().all(|record| !record.to_string().contains("10.0.0.1")), "{report}");
+    for (address, open) in [
+        ("192.0.2.1", true),
+        ("10.1.2.3", false),
+        ("127.0.0.1", false),
+        ("0.0.0.0", false),
+        ("100.64.0.1", false),
+        ("100.128.0.1", true),
+        ("169.254.1.1", false),
+        ("198.18.0.1", false),
+        ("224.0.0.1", false),
+        ("255.255.255.255", false),
+        ("fe80::1", false),
+        ("fd00::1", false),
+        ("::1", false),
+        ("::ffff:127.0.0.1", false),
+        ("::ffff:192.0.2.1", true),
+        ("64:ff9b::7f00:1", false),
+        ("2002:7f00:1::1", false),
+        ("2002:c000:201::1", true),
+        ("2001:db8::1", true),
+    ] {
+        assert_eq!(is_open(address.parse().unwrap()), open, "{address}");
+    }
 }

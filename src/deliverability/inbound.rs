@@ -8,11 +8,12 @@ use delivery::{
 };
 use dns::{Exchange, ExchangeHost, Kind, Name, Question};
 use tls::{Association, Dane, Form, Holder, Part};
-use trust::{Facts, Lack};
+use trust::{Facts, Lack, is_public};
 
 use crate::{
     Check, Errands, Finding, HostProbe, PolicyErrand, Severity,
     checkup::{Bench, HostSeen},
+    is_open,
     words::{listed, shown},
 };
 
@@ -50,17 +51,29 @@ fn exchanges(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> Vec<H
     let domain = &bench.plan.domain;
     let finding = |severity, text: String| Finding::new(Check::Mx, severity, domain, text);
     let own_host = bench.plan.addresses.first().map_or("mail.example.org", |own| own.ehlo.as_str());
-    let record = |finding: Finding| finding.publish(domain, "MX", format!("10 {own_host}."));
+    let own_host = Name::parse(own_host).ok().filter(is_public);
+    let record = |finding: Finding| match &own_host {
+        Some(host) => finding.publish(domain, "MX", format!("10 {host}.")),
+        None => finding,
+    };
     let exchanges: Vec<Exchange> = match facts.exchanges(domain) {
         Ok([Exchange { host: ExchangeHost::Null, .. }]) => {
             let text = "it takes no mail (a null MX): many hosts refuse mail from those who cannot be answered (RFC \
                 7505 §4.2)";
             findings.push(record(
-                finding(Severity::Warn, text.to_owned()).remedy("have a host that takes its mail"),
+                finding(Severity::Warn, text.to_owned())
+                    .remedy("have a host that takes its mail, in the place of the null MX"),
             ));
             return Vec::new();
         }
-        Ok(exchanges) => exchanges.iter().take(HOSTS_MAX).cloned().collect(),
+        Ok(exchanges) => {
+            if exchanges.len() > HOSTS_MAX {
+                let text =
+                    format!("it has {} MX records, of which {HOSTS_MAX} are looked at", exchanges.len());
+                findings.push(finding(Severity::Note, text));
+            }
+            exchanges.iter().take(HOSTS_MAX).cloned().collect()
+        }
         Err(Lack::Unknown) => {
             findings
                 .push(finding(Severity::Warn, "the DNS does not tell now where its mail goes".to_owned()));
@@ -87,6 +100,7 @@ fn exchanges(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> Vec<H
             }
             let text = "it has no MX record, so that it is its own host (RFC 5321 §5.1)".to_owned();
             findings.push(finding(Severity::Note, text).publish(domain, "MX", format!("10 {domain}.")));
+            let found = reachable(bench, Check::Mx, domain, found, findings);
             return vec![Host { name: domain.clone(), addresses: found }];
         }
     };
@@ -125,9 +139,30 @@ fn exchanges(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> Vec<H
         } else {
             findings.push(of_host(Severity::Pass, &format!("it takes mail at {}", listed(&found))));
         }
+        let found = reachable(bench, Check::Mx, &name, found, findings);
         hosts.push(Host { name, addresses: found });
     }
     hosts
+}
+
+/// Those of a host's addresses that are connected to, which others can reach as well.
+fn reachable(
+    bench: &Bench,
+    check: Check,
+    host: &Name,
+    found: Vec<IpAddr>,
+    findings: &mut Vec<Finding>,
+) -> Vec<IpAddr> {
+    let (open, closed): (Vec<IpAddr>, Vec<IpAddr>) =
+        found.into_iter().partition(|address| bench.plan.is_trial() || is_open(*address));
+    if !closed.is_empty() {
+        let text = format!("it has what is no address of the open network: {}", listed(&closed));
+        findings.push(
+            Finding::new(check, Severity::Warn, host, text)
+                .remedy("take it out of the DNS; nothing connects there to look at it"),
+        );
+    }
+    open
 }
 
 /// All addresses of a name, and whether there may be more.
@@ -175,7 +210,8 @@ fn policy(
             true => text(
                 Severity::Fail,
                 "the record of the policy is malformed, or there is more than one: nobody finds the policy",
-            ),
+            )
+            .remedy("have this one in the place of what is there"),
             false => {
                 text(Severity::Note, "there is no policy about the TLS of its hosts (MTA-STS)").remedy(file)
             }
@@ -193,6 +229,10 @@ fn policy(
                     .remedy(format!("give {host} the address of a web server; {file}"))
             }
         });
+        return None;
+    }
+    let found = reachable(bench, Check::MtaSts, &host, found, findings);
+    if found.is_empty() {
         return None;
     }
     errands.policy = Some(PolicyErrand { host: host.clone(), addresses: found });
@@ -255,13 +295,17 @@ fn reports(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) {
     };
     let announced = texts.iter().any(|text| text.to_ascii_lowercase().starts_with(b"v=tlsrptv"));
     findings.push(match (report::tls::rua(texts).len(), announced) {
-        (0, false) => {
-            record(finding(Severity::Note, "nobody is told when others cannot send under TLS (TLSRPT)"))
-        }
-        (0, true) => record(finding(
-            Severity::Warn,
-            "the record is malformed, or there is more than one: there are no reports",
-        )),
+        (0, false) => record(
+            finding(Severity::Note, "nobody is told when others cannot send under TLS (TLSRPT)")
+                .remedy("have an address that reads the reports, and name it"),
+        ),
+        (0, true) => record(
+            finding(
+                Severity::Warn,
+                "the record is malformed, or there is more than one: there are no reports",
+            )
+            .remedy("have one in the place of what is there, with an address that reads the reports"),
+        ),
         (places, _) => {
             let s = if places == 1 { "" } else { "s" };
             finding(Severity::Pass, &format!("reports about TLS go to {places} place{s}"))
@@ -316,10 +360,12 @@ fn associations(
             return Proof::No;
         }
         Err(Lack::NoData | Lack::NxDomain) if is_proven && host_is_proven => {
-            findings.push(record(finding(
-                Severity::Note,
-                "the zones are signed, and there are no TLSA records (DANE)",
-            )));
+            findings.push(record(
+                finding(Severity::Note, "the zones are signed, and there are no TLSA records (DANE)").remedy(
+                    "see that this is the key of your host, and publish it only where a renewed certificate keeps its key, or \
+                        the record of the next key is published before: else whoever keeps to DANE sends nothing there",
+                ),
+            ));
             return Proof::No;
         }
         Err(Lack::NoData | Lack::NxDomain) => {

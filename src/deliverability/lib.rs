@@ -25,6 +25,7 @@ mod words;
 #[cfg(test)]
 mod zone;
 
+pub use addresses::is_open;
 pub use checkup::{Checkup, Errands, Gathered, HostProbe, HostSeen, PolicyErrand};
 pub use plan::{EgressAddress, Plan, UnsubscribeLinks};
 pub use report::{Check, Finding, Record, Report, Severity};

@@ -1,13 +1,22 @@
 //! What readers see: the domain's picture (BIMI), and a way to leave its lists (RFC 8058).
 
 use dns::Name;
-use trust::{BimiRecord, DmarcPolicy, Facts, Lack, bimi_record};
+use trust::{
+    BimiRecord, Dkim, DkimResult, DmarcPolicy, Facts, Lack, SignerAligned, Unsubscribe, UnsubscribeFlaw,
+    UnsubscribeWay, bimi_record, check_unsubscribe,
+};
 
 use crate::{Check, Finding, Severity, UnsubscribeLinks, checkup::Bench, words::shown};
 
-pub(crate) fn judge(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec<Finding>) {
+pub(crate) fn judge(
+    bench: &Bench,
+    facts: &Facts,
+    policy: DmarcPolicy,
+    signatures: &[Dkim],
+    findings: &mut Vec<Finding>,
+) {
     picture(bench, facts, policy, findings);
-    findings.push(links(bench));
+    findings.push(links(bench, signatures));
 }
 
 fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec<Finding>) {
@@ -30,7 +39,7 @@ fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec
             return findings.push(
                 finding(Severity::Note, "there is no picture of the domain (BIMI)".to_owned())
                     .remedy("it needs DMARC with p=quarantine or p=reject, a picture as SVG Tiny PS, and for most \
-                        readers a certificate of it")
+                        readers a certificate of it: have both at these places, or name your own")
                     .publish(&at, "TXT", example),
             );
         }
@@ -69,11 +78,35 @@ fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec
     }
 }
 
-fn links(bench: &Bench) -> Finding {
+fn links(bench: &Bench, signatures: &[Dkim]) -> Finding {
     let domain = &bench.plan.domain;
     let finding = |severity, text: &str| Finding::new(Check::Unsubscribe, severity, domain, text.to_owned());
-    match bench.plan.unsubscribe {
-        UnsubscribeLinks::Used => finding(Severity::Pass, "messages get a link to leave a list by one click"),
+    match &bench.plan.unsubscribe {
+        UnsubscribeLinks::Used(_) if signatures.iter().any(|dkim| dkim.result == DkimResult::TempError) => {
+            finding(
+                Severity::Warn,
+                "messages get a link to leave a list, and the DNS does not tell now whether a good signature covers it",
+            )
+        }
+        // The message has such a link, and is judged as others judge it.
+        UnsubscribeLinks::Used(_) => {
+            match check_unsubscribe(&bench.sample, signatures, |_| SignerAligned::No) {
+                Some(Unsubscribe { way: UnsubscribeWay::OneClick, .. }) => {
+                    finding(Severity::Pass, "messages get a link to leave a list by one click")
+                }
+                Some(Unsubscribe { flaw: Some(UnsubscribeFlaw::Unsigned), .. }) => finding(
+                    Severity::Warn,
+                    "messages get a link to leave a list, and nobody shows a button for it: no good signature covers it",
+                )
+                .remedy("mend what is said of DKIM above (RFC 8058 §4)"),
+                found => {
+                    let flaw = found.and_then(|found| found.flaw).unwrap_or(UnsubscribeFlaw::Missing);
+                    let text =
+                        format!("messages get a link to leave a list, and nobody shows a button for it: {flaw}");
+                    finding(Severity::Warn, &text).remedy("have unsubscribe.url lead to a host of the open network")
+                }
+            }
+        }
         UnsubscribeLinks::Unused => finding(
             Severity::Note,
             "nobody's messages get a link to leave a list by one click, which large \

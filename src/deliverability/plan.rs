@@ -28,6 +28,14 @@ pub struct Plan {
     pub limits: Limits,
 }
 
+impl Plan {
+    /// Whether hosts may be anywhere: for trials, which have a port of their own. Else what a domain's owner writes into the DNS leads
+    /// nowhere behind our own walls.
+    pub(crate) const fn is_trial(&self) -> bool {
+        self.port != 25
+    }
+}
+
 /// An address that mail leaves from, as the world sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EgressAddress {
@@ -40,12 +48,12 @@ pub struct EgressAddress {
 }
 
 /// Whether messages get a link to leave a list by one click (RFC 8058).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UnsubscribeLinks {
     /// There is nothing that links could lead to.
     Unconfigured,
     /// There is, and nobody's mail gets one.
     Unused,
-    /// Mail of tenants gets them.
-    Used,
+    /// Mail of tenants gets them: this is one for nobody.
+    Used(String),
 }

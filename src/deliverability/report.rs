@@ -181,6 +181,14 @@ impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const STRING_MAX: usize = 255;
         let Self { name, kind, value } = self;
+        // Whatever else a name has is no part of the syntax: whose it is may be another's to say.
+        let name = name.chars().fold(String::with_capacity(name.len()), |mut name, c| {
+            if !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_' | '*' | '/') {
+                name.push('\\');
+            }
+            name.push(c);
+            name
+        });
         if kind != "TXT" {
             return write!(f, "{name}. IN {kind} {value}");
         }
@@ -282,6 +290,8 @@ mod test {
             long,
             format!("a.example. IN TXT (\n    \"{}\"\n    \"{}\"\n)", "x".repeat(255), "x".repeat(45))
         );
+        let odd = Record::text("$a;(\"@.example", "x").to_string();
+        assert_eq!(odd, "\\$a\\;\\(\\\"\\@.example. IN TXT \"x\"");
         let record = Record { name: "a.example".into(), kind: "A".into(), value: "192.0.2.1".into() };
         assert_eq!(record.to_string(), "a.example. IN A 192.0.2.1");
     }
