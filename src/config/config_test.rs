@@ -244,6 +244,25 @@ fn logins_that_cannot_be_or_should_not() {
 }
 
 #[test]
+fn bulk_mail_that_is_looked_at() {
+    let tenant = |check: &str, more: &str| {
+        let networks = "networks = [\"192.0.2.0/24\"]";
+        parse(&format!(
+            "[[tenant]]\nname = \"shop\"\n{networks}\nunsubscribe-check = \"{check}\"\n{more}\n{LEAST}"
+        ))
+    };
+    let wrong = |check: &str, more: &str, words: &str| {
+        let errors = tenant(check, more).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].to_string().contains(words), "{errors:?}");
+    };
+    let key = "[[dkim]]\nname = \"k\"\ndomain = \"shop.dev\"\nselector = \"s\"\nkey = \"k.pem\"";
+    assert!(tenant("log", "").is_ok() && tenant("refuse", key).is_ok());
+    wrong("refuse", "", "all of its bulk mail would be refused");
+    wrong("log", "[unsubscribe]\nbulk-marks = []", "nothing says which mail that is");
+    wrong("loud", "", "unsubscribe-check");
+}
+
+#[test]
 fn mistakes_say_where_and_what_to_do() {
     check("", &[]);
     check(

@@ -181,6 +181,12 @@ impl Config {
                 let keys = [&*format!("{key}.unsubscribe"), &format!("{key}.suppression")];
                 reader.conflict(&keys, problem, "set suppression = \"refuse\" or \"drop\" as well");
             }
+            if tenant.unsubscribe_check == UnsubscribeCheck::Refuse && self.dkim.is_empty() {
+                let problem = "nothing is signed, so that all of its bulk mail would be refused".to_owned();
+                let remedy =
+                    "have a [[dkim]] for the domains of its authors, or set unsubscribe-check = \"log\"";
+                reader.conflict(&[&format!("{key}.unsubscribe-check")], problem, remedy);
+            }
             if tenant.unsubscribe_check != UnsubscribeCheck::None && unsubscribe.bulk_marks.is_empty() {
                 let problem = "bulk mail is looked at, and nothing says which mail that is".to_owned();
                 let keys = ["unsubscribe.bulk-marks", &format!("{key}.unsubscribe-check")];

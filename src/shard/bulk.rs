@@ -6,13 +6,16 @@
 //! ```
 
 use config::{BulkMark, Config, UnsubscribeCheck};
-use mail::{Envelope, QueueId, TenantId};
+use mail::{Envelope, QueueId, ReversePath, TenantId};
 use message::HeaderSummary;
 use smtp::Refusal;
 use trust::{Digest, UnsubscribeFlaw, unsubscribe_as_sent};
 use watch::{UnsubscribeCheck as Found, events::UnsubscribeFlawed};
 
 use crate::{intake::Intake, shard::Shard};
+
+/// What an answer says of itself (RFC 3834 §5).
+const REPLIED: &[u8] = b"auto-replied";
 
 /// What says that a message is bulk mail.
 #[derive(Debug)]
@@ -29,6 +32,13 @@ impl Marks {
 
     /// The first of these marks that a header section has. `has_campaign` says whether the message names its campaign.
     fn of(&self, header: &[u8], has_campaign: bool) -> Option<BulkMark> {
+        // Programs that answer mail say `Precedence: bulk`, so that nobody answers them (RFC 3834 §3.1.7, §5).
+        let submitted = message::field(header, "Auto-Submitted").map(<[u8]>::trim_ascii);
+        if submitted.is_some_and(|how| {
+            how.len() >= REPLIED.len() && how[..REPLIED.len()].eq_ignore_ascii_case(REPLIED)
+        }) {
+            return None;
+        }
         let has = |field| message::field(header, field).is_some_and(|value| !value.trim_ascii().is_empty());
         let is_bulk =
             |value: &[u8]| [&b"bulk"[..], b"list"].iter().any(|bulk| value.eq_ignore_ascii_case(bulk));
@@ -44,16 +54,19 @@ impl Marks {
     }
 }
 
-/// What says that a message is bulk mail, where its tenant wants such mail looked at.
+/// What says that a message is bulk mail, where its tenant wants such mail looked at. What has no reverse-path is a report or an
+/// answer.
 pub(crate) fn mark(
     shard: &Shard,
     tenant: TenantId,
+    reverse_path: &ReversePath,
     intake: &Intake,
     summary: &HeaderSummary,
     has_campaign: bool,
 ) -> Option<BulkMark> {
     let settings = shard.settings();
     settings.consent.unsubscribe_check(tenant)?;
+    reverse_path.address()?;
     let header = message::content::gather(intake.content(), 0..summary.len);
     settings.consent.bulk_marks().of(&header, has_campaign)
 }
@@ -140,6 +153,8 @@ mod test {
             ("precedence:list \r\n", true, Some(BulkMark::Precedence)),
             ("Precedence: first-class\r\n", false, None),
             ("Feedback-ID: 1:2:3:shop\r\n", false, Some(BulkMark::FeedbackId)),
+            ("Precedence: bulk\r\nAuto-Submitted: auto-replied (vacation)\r\n", false, None),
+            ("Precedence: bulk\r\nAuto-Submitted: auto-generated\r\n", false, Some(BulkMark::Precedence)),
             // How its list is left does not say that it is of one.
             ("List-Unsubscribe: <mailto:a@example.org>\r\n", false, None),
         ] {

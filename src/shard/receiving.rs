@@ -229,7 +229,14 @@ impl Receiving {
             Arrival { session, by, envelope, client, client_host, tls, id: self.id, at: self.began };
         self.campaign = shard.settings().campaigns.read(self.standing, &self.intake, &summary);
         self.marks = Marks::read(shard, tenant, envelope, &self.intake, &summary)?;
-        self.bulk = bulk::mark(shard, tenant, &self.intake, &summary, self.campaign.is_some());
+        self.bulk = bulk::mark(
+            shard,
+            tenant,
+            &envelope.reverse_path,
+            &self.intake,
+            &summary,
+            self.campaign.is_some(),
+        );
         let fields = trace::fields(shard, &arrival, completion, &self.marks.fields);
         self.prefix = Some(match &self.warning {
             Some(mark) => [mark.field.as_bytes(), &fields].concat().into(),
