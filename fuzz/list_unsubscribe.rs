@@ -1,5 +1,5 @@
-//! List-Unsubscribe and List-Unsubscribe-Post of any octets: nothing panics, what nobody has signed is never one click, a link
-//! leads to a host of the open network by HTTPS, and what is told of it is one field.
+//! List-Unsubscribe and List-Unsubscribe-Post of any octets: nothing panics, what nobody has signed is never one
+//! click, a link leads to a host of the open network by HTTPS, and what is told of it is one field.
 
 #![no_main]
 

@@ -107,7 +107,7 @@ pub fn is_open(address: IpAddr) -> bool {
             !(is_kept || v4.is_private() || v4.is_loopback() || v4.is_link_local())
         }
         IpAddr::V6(v6) => match v6.segments() {
-            // What is carried in IPv4 is where that is (RFC 3056).
+            // What is carried in IPv4 is where that is.
             [0x2002, high, low, ..] => {
                 is_open(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)).into())
             }

@@ -31,7 +31,8 @@ pub(crate) fn sample(plan: &Plan, at: Timestamp) -> Digest {
         UnsubscribeLinks::Unused | UnsubscribeLinks::Unconfigured => String::new(),
     };
     let message = format!(
-        "{link}From: postmaster@{domain}\r\nTo: postmaster@{domain}\r\nSubject: a message to be looked at\r\nDate: {date}\r\n\
+        "{link}From: postmaster@{domain}\r\nTo: postmaster@{domain}\r\nSubject: a message to be looked at\r\n\
+         Date: {date}\r\n\
          Message-ID: <{}@{domain}>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\nIt is sent to nobody.\r\n",
         at.0
     );
@@ -49,7 +50,8 @@ pub(crate) fn sample(plan: &Plan, at: Timestamp) -> Digest {
     digester.finish()
 }
 
-/// Answers what is asked for mail of the domain that does not pass, and what was found of the signatures of the message.
+/// Answers what is asked for mail of the domain that does not pass, and what was found of the signatures of the
+/// message.
 pub(crate) fn judge(bench: &Bench, facts: &Facts, findings: &mut Vec<Finding>) -> (DmarcPolicy, Vec<Dkim>) {
     let plan = &bench.plan;
     let verdicts = verify_signatures(facts, &bench.judge, &bench.sample, &plan.limits, bench.at);
@@ -257,9 +259,9 @@ fn no_policy(bench: &Bench, facts: &Facts, result: DmarcResult, findings: &mut V
     findings.push(
         finding(severity, text)
             .remedy(match dmarc_flaw(texts) {
-                None => "begin with a policy that does nothing, and with reports that show what passes: have an address for them",
-                Some(_) => "have one record in the place of all that are there: with this policy as long as it is not sure that all your \
-                    mail passes, and with an address that reads the reports",
+                None => "begin with a policy that does nothing, with reports that show what passes, and with an address for them",
+                Some(_) => "have one record in the place of all that are there: with this policy as long \
+                    as it is not sure that all your mail passes, and with an address that reads the reports",
             })
             .publish(&at, "TXT", format!("v=DMARC1; p=none; rua=mailto:dmarc-reports@{domain}")),
     );

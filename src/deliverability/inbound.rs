@@ -362,8 +362,8 @@ fn associations(
         Err(Lack::NoData | Lack::NxDomain) if is_proven && host_is_proven => {
             findings.push(record(
                 finding(Severity::Note, "the zones are signed, and there are no TLSA records (DANE)").remedy(
-                    "see that this is the key of your host, and publish it only where a renewed certificate keeps its key, or \
-                        the record of the next key is published before: else whoever keeps to DANE sends nothing there",
+                    "see that this is the key of your host, and publish it only where a renewed certificate keeps \
+                        its key, or the record of the next key is published before: else whoever keeps to DANE sends nothing there",
                 ),
             ));
             return Proof::No;

@@ -29,8 +29,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether hosts may be anywhere: for trials, which have a port of their own. Else what a domain's owner writes into the DNS leads
-    /// nowhere behind our own walls.
+    /// Whether hosts may be anywhere: for trials, which have a port of their own. Else what a domain's owner writes
+    /// into the DNS leads nowhere behind our own walls.
     pub(crate) const fn is_trial(&self) -> bool {
         self.port != 25
     }

@@ -51,8 +51,8 @@ fn of(bench: &Bench, facts: &Facts, domain: &Name, findings: &mut Vec<Finding>) 
         }
         (None, _) => {
             let finding = finding(Severity::Fail, "there is no SPF record".to_owned())
-                .remedy("publish one, add to it whatever else sends for the domain, and end it with -all when it is sure that nobody is \
-                    missing");
+                .remedy("publish one, add to it whatever else sends for the domain, and end it with -all when it is sure \
+                    that nobody is missing");
             findings.push(publish(finding, first(&ours)));
             return;
         }
@@ -77,9 +77,10 @@ fn of(bench: &Bench, facts: &Facts, domain: &Name, findings: &mut Vec<Finding>) 
     costs(&survey, domain, findings);
     if survey.rest == Some(SpfResult::Pass) {
         let text = "the record leaves everybody in: the whole world may send for the domain".to_owned();
-        let finding = finding(Severity::Fail, text)
-            .remedy("end it with -all or ~all, behind the terms for those who may; where a record that it includes, or is \
-                redirected to, leaves everybody in, take that one out");
+        let finding = finding(Severity::Fail, text).remedy(
+            "end it with -all or ~all, behind the terms for those who may; where a record that it \
+                includes, or is redirected to, leaves everybody in, take that one out",
+        );
         findings.push(publish(finding, record.and_then(|record| closed(record, SpfResult::Pass))));
     } else if survey.rest == Some(SpfResult::Neutral) {
         let text = "the record does not say what is to be thought of all others (?all, or no all)".to_owned();
@@ -193,8 +194,8 @@ fn first(ours: &[&EgressAddress]) -> Option<String> {
     (!ours.is_empty()).then(|| format!("v=spf1 {} ~all", mechanisms(ours)))
 }
 
-/// The record with these addresses. It is published as a whole or not at all: a part of it, or something else in the place of
-/// what cannot be shown, would keep others from sending.
+/// The record with these addresses. It is published as a whole or not at all: a part of it, or something else in the
+/// place of what cannot be shown, would keep others from sending.
 pub(crate) fn with(record: &str, missing: &[&EgressAddress]) -> Option<String> {
     let (version, rest) = record.split_at_checked(VERSION.len())?;
     is_plain(record).then(|| format!("{version} {}{rest}", mechanisms(missing)))
@@ -216,7 +217,8 @@ fn closed(record: &str, rest: SpfResult) -> Option<String> {
     (is_plain(record) && !is_redirected && own == rest).then(|| format!("{} ~all", kept.join(" ")))
 }
 
-/// One record with the terms of all, and with our addresses; none where the order of terms matters, or there would be too many.
+/// One record with the terms of all, and with our addresses; none where the order of terms matters, or there would be
+/// too many.
 fn merged(records: &[String], ours: &[&EgressAddress]) -> Option<String> {
     let mut kept: Vec<String> =
         mechanisms(ours).split(' ').filter(|own| !own.is_empty()).map(str::to_owned).collect();

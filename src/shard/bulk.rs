@@ -54,8 +54,8 @@ impl Marks {
     }
 }
 
-/// What says that a message is bulk mail, where its tenant wants such mail looked at. What has no reverse-path is a report or an
-/// answer.
+/// What says that a message is bulk mail, where its tenant wants such mail looked at. What has no reverse-path is a
+/// report or an answer.
 pub(crate) fn mark(
     shard: &Shard,
     tenant: TenantId,

@@ -1,9 +1,9 @@
 //! How a list is left (RFC 2369 §3.2), and whether one click is enough for that (RFC 8058).
 //!
-//! Whoever offers a button has to know three things: that there is one link it could lead to, that the sender means it to be
-//! followed without a question, and that nobody but a signer has written it. A link that a stranger wrote into a message on
-//! its way would have its reader's program post to whomever he likes. So one click is what RFC 8058 says and nothing milder:
-//! where anything is amiss, a reader may still see the link, or the address.
+//! Whoever offers a button has to know three things: that there is one link it could lead to, that the sender means it
+//! to be followed without a question, and that nobody but a signer has written it. A link that a stranger wrote into a
+//! message on its way would have its reader's program post to whomever he likes. So one click is what RFC 8058 says
+//! and nothing milder: where anything is amiss, a reader may still see the link, or the address.
 
 use dns::Name;
 
@@ -175,8 +175,8 @@ pub fn is_public(name: &Name) -> bool {
     })
 }
 
-/// What somebody else's message says, with what is known of its signatures, in their order; nothing where it has neither
-/// field. `aligned` says whether a signature is of the author's domain.
+/// What somebody else's message says, with what is known of its signatures, in their order; nothing where it has
+/// neither field. `aligned` says whether a signature is of the author's domain.
 pub fn judge(
     digest: &Digest,
     dkim: &[Dkim],
@@ -211,8 +211,8 @@ pub fn judge(
     Some(found)
 }
 
-/// What is wrong with a message of ours as it goes out: with the signatures that were made for it, and what was put before it.
-/// It is held to more than others hold it to: what is written may not be doubtful at all.
+/// What is wrong with a message of ours as it goes out: with the signatures that were made for it, and what was put
+/// before it. It is held to more than others hold it to: what is written may not be doubtful at all.
 ///
 /// # Errors
 /// The first flaw.
@@ -327,9 +327,10 @@ struct Uris {
     has_more: bool,
 }
 
-/// All URIs up to the first thing that is none: "the remainder of the field (the current, and all subsequent, sub-items)
-/// SHOULD be ignored", as are "any characters following an angle bracket enclosed URL […] unless a comma is the first
-/// non-whitespace/comment character after the closing angle bracket" (RFC 2369 §2). None when it is too long.
+/// All URIs up to the first thing that is none: "the remainder of the field (the current, and all subsequent,
+/// sub-items) SHOULD be ignored", as are "any characters following an angle bracket enclosed URL […] unless a comma is
+/// the first non-whitespace/comment character after the closing angle bracket" (RFC 2369 §2). None when it is too
+/// long.
 fn uris(value: &[u8]) -> Option<Uris> {
     let mut found = Uris::default();
     if value.len() > VALUE_MAX {

@@ -1,5 +1,5 @@
-//! How lists are left (RFC 2369, RFC 8058): what dkimpy has signed, as we judge it; and what swaks brings, as we let it go, with
-//! dkimpy to judge that.
+//! How lists are left (RFC 2369, RFC 8058): what dkimpy has signed, as we judge it; and what swaks brings, as we let
+//! it go, with dkimpy to judge that.
 
 use std::path::Path;
 
