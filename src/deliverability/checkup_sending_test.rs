@@ -228,6 +228,14 @@ fn records_are_proposed_whole_or_not_at_all() {
         let said = spf(text).and(elsewhere).says(Check::Spf);
         assert!(said.len() == 1 && !said[0].contains("=>"), "{said:?}");
     }
+    // Whom the end alone let in is named where there is another end; and what is to be copied is one record.
+    for end in ["+all", "?all"] {
+        let said = spf(&format!("v=spf1 ip4:192.0.2.7 {end}")).says(Check::Spf);
+        let records: Vec<_> =
+            said.iter().filter_map(|line| line.split_once(" => ")).map(|(_, r)| r).collect();
+        let expected = "example.org. IN TXT \"v=spf1 ip4:192.0.2.1 ip4:192.0.2.7 ~all\"";
+        assert!(!records.is_empty() && records.iter().all(|record| *record == expected), "{said:?}");
+    }
     // A second record would undo the one that is there.
     let helo = |text: &str| {
         let line = if text.is_empty() { String::new() } else { format!("mx.example.org TXT {text}") };

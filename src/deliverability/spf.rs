@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use dns::Name;
-use trust::{Facts, SpfProblem, SpfResult, SpfSurvey, spf_of, survey_spf};
+use trust::{Facts, Spf, SpfProblem, SpfResult, SpfSurvey, spf_of, survey_spf};
 
 use crate::{
     Check, EgressAddress, Finding, Severity,
@@ -75,26 +75,31 @@ fn of(bench: &Bench, facts: &Facts, domain: &Name, findings: &mut Vec<Finding>) 
         findings.push(finding(Severity::Fail, text).remedy(remedy));
     }
     costs(&survey, domain, findings);
+    let results: Vec<_> =
+        addresses.iter().map(|own| (own, spf_of(facts, limits, own.address, domain, &own.ehlo))).collect();
+    // Whoever is let in by the end alone is not when that is another.
+    let by_end = |spf: &Spf| spf.mechanism.as_deref().is_none_or(|term| is_all(&term));
+    let needing = results.iter().filter(|(_, spf)| spf.result != SpfResult::Pass || by_end(spf));
+    let needing: Vec<&EgressAddress> = needing.map(|(own, _)| *own).collect();
+    let ended = record.zip(survey.rest).and_then(|(record, rest)| closed(record, rest, &needing));
     if survey.rest == Some(SpfResult::Pass) {
         let text = "the record leaves everybody in: the whole world may send for the domain".to_owned();
         let finding = finding(Severity::Fail, text).remedy(
             "end it with -all or ~all, behind the terms for those who may; where a record that it \
                 includes, or is redirected to, leaves everybody in, take that one out",
         );
-        findings.push(publish(finding, record.and_then(|record| closed(record, SpfResult::Pass))));
+        findings.push(publish(finding, ended.clone()));
     } else if survey.rest == Some(SpfResult::Neutral) {
         let text = "the record does not say what is to be thought of all others (?all, or no all)".to_owned();
         let finding = finding(Severity::Warn, text)
             .remedy("end it with -all or ~all; where it is redirected, that is for the other record to say");
-        findings.push(publish(finding, record.and_then(|record| closed(record, SpfResult::Neutral))));
+        findings.push(publish(finding, ended.clone()));
     }
     if let Some(named) = &survey.names_pointers {
         let text = format!("the record of {named} has a term `ptr`, which is not to be used (RFC 7208 §5.5)");
         findings
             .push(finding(Severity::Warn, text).remedy("name the addresses, or hosts by `a`, in its place"));
     }
-    let results: Vec<_> =
-        addresses.iter().map(|own| (own, spf_of(facts, limits, own.address, domain, &own.ehlo))).collect();
     let resulting = |wanted: &[SpfResult]| -> Vec<&EgressAddress> {
         results.iter().filter(|(_, spf)| wanted.contains(&spf.result)).map(|(own, _)| *own).collect()
     };
@@ -113,7 +118,8 @@ fn of(bench: &Bench, facts: &Facts, domain: &Name, findings: &mut Vec<Finding>) 
         let text =
             format!("it may not be sent for from {} ({})", shown_of(&refused), why.unwrap_or_default());
         let finding = finding(Severity::Fail, text).remedy("add these addresses to the record");
-        findings.push(publish(finding, record.and_then(|record| with(record, &refused))));
+        // One record can be published: it is the same that has been proposed.
+        findings.push(publish(finding, ended.or_else(|| with(record?, &refused))));
     }
     let unknown = resulting(&[SpfResult::TempError]);
     if !unknown.is_empty() && survey.problem.is_none() {
@@ -198,11 +204,18 @@ fn first(ours: &[&EgressAddress]) -> Option<String> {
 /// place of what cannot be shown, would keep others from sending.
 pub(crate) fn with(record: &str, missing: &[&EgressAddress]) -> Option<String> {
     let (version, rest) = record.split_at_checked(VERSION.len())?;
+    if missing.is_empty() {
+        return is_plain(record).then(|| record.to_owned());
+    }
     is_plain(record).then(|| format!("{version} {}{rest}", mechanisms(missing)))
 }
 
-/// The record, and an end to it; none where its own end is not what says this of all others.
-fn closed(record: &str, rest: SpfResult) -> Option<String> {
+/// The record with these addresses, and an end to it; none where it has one, or where its own end is not what says this
+/// of all others.
+fn closed(record: &str, rest: SpfResult, needing: &[&EgressAddress]) -> Option<String> {
+    if !matches!(rest, SpfResult::Pass | SpfResult::Neutral) {
+        return None;
+    }
     let terms: Vec<&str> = record.split(' ').filter(|term| !term.is_empty()).collect();
     let kept: Vec<&str> = terms.iter().copied().filter(|term| !is_all(term)).collect();
     let is_redirected = terms.iter().any(|term| has_name(term, "redirect="));
@@ -214,7 +227,8 @@ fn closed(record: &str, rest: SpfResult) -> Option<String> {
         Some(_) => SpfResult::Pass,
         None => SpfResult::Neutral,
     };
-    (is_plain(record) && !is_redirected && own == rest).then(|| format!("{} ~all", kept.join(" ")))
+    let closed = (!is_redirected && own == rest).then(|| format!("{} ~all", kept.join(" ")))?;
+    with(&closed, needing)
 }
 
 /// One record with the terms of all, and with our addresses; none where the order of terms matters, or there would be
@@ -292,18 +306,20 @@ mod test {
         let long = format!("v=spf1 {}-all", "ip4:192.0.2.77 ".repeat(100));
         assert!(with(&long, &[&v4]).unwrap().ends_with(&long["v=spf1".len()..]));
         let (pass, neutral) = (SpfResult::Pass, SpfResult::Neutral);
-        assert_eq!(closed(&long.replace("-all", "+all"), pass), some(&long.replace("-all", "~all")));
+        assert_eq!(closed(&long.replace("-all", "+all"), pass, &[]), some(&long.replace("-all", "~all")));
         assert_eq!(with("v=spf1 exp=\u{fffd} -all", &[&v4]), None);
-        assert_eq!(closed("v=spf1 mx +all", pass), some("v=spf1 mx ~all"));
-        assert_eq!(closed("v=spf1  a ip4:0.0.0.0/0 ?ALL", pass), some("v=spf1 a ~all"));
+        assert_eq!(closed("v=spf1 mx +all", pass, &[]), some("v=spf1 mx ~all"));
+        assert_eq!(closed("v=spf1  a ip4:0.0.0.0/0 ?ALL", pass, &[]), some("v=spf1 a ~all"));
+        assert_eq!(closed("v=spf1 mx +all", pass, &[&v4]), some("v=spf1 ip4:192.0.2.1 mx ~all"));
+        assert_eq!(closed("v=spf1 mx ~all", SpfResult::SoftFail, &[&v4]), None);
         // "all" would keep the other record from being looked at (RFC 7208 §5.1).
-        assert_eq!(closed("v=spf1 mx Redirect=_spf.example.org", neutral), None);
-        assert_eq!(closed("v=spf1 +include:_spf.example.org -all", pass), None);
+        assert_eq!(closed("v=spf1 mx Redirect=_spf.example.org", neutral, &[]), None);
+        assert_eq!(closed("v=spf1 +include:_spf.example.org -all", pass, &[]), None);
         assert_eq!(
-            closed("v=spf1 include:_spf.example.org ?all", neutral),
+            closed("v=spf1 include:_spf.example.org ?all", neutral, &[]),
             some("v=spf1 include:_spf.example.org ~all")
         );
-        assert_eq!(closed("v=spf1 a:\u{1b}[2J +all", pass), None);
+        assert_eq!(closed("v=spf1 a:\u{1b}[2J +all", pass, &[]), None);
     }
 
     #[test]

@@ -181,7 +181,7 @@ fn a_domain_as_it_should_be_and_one_as_it_should_not() {
         [
             "fail dnsbl 192.0.2.1: it is on the list bl (127.0.0.2): seen today",
             "fail spf plain.test: the record leaves everybody in: the whole world may send for the domain => \
-                plain.test TXT v=spf1 ip4:192.0.2.7 ptr ~all",
+                plain.test TXT v=spf1 ip4:192.0.2.1 ip4:192.0.2.7 ptr ~all",
             "warn spf plain.test: the record of plain.test has a term `ptr`, which is not to be used (RFC 7208 §5.5)",
             &format!("fail dkim r1._domainkey.{dkim}"),
             "fail dkim r1._domainkey.plain.test: a message signed with this key does not verify: no key for \
@@ -212,6 +212,8 @@ fn a_domain_as_it_should_be_and_one_as_it_should_not() {
                 _smtp._tls.plain.test TXT v=TLSRPTv1; rua=mailto:tls-reports@plain.test",
             "note bimi default._bimi.plain.test: there is no picture of the domain (BIMI) => \
                 default._bimi.plain.test TXT v=BIMI1; l=https://plain.test/logo.svg; a=https://plain.test/logo.pem",
+            "warn unsubscribe plain.test: messages get a link to leave a list, and nobody shows a button for it: no good \
+                signature covers it",
         ]
     );
     // For people; and without a host to be seen.
