@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use deliverability::{Checkup, EgressAddress, Gathered, HostProbe, HostSeen, Plan, UnsubscribeLinks};
+use deliverability::{Checkup, EgressAddress, Gathered, HostProbe, HostSeen, Plan, UnsubscribeLinks, is_open};
 use dns::{Answer, Exchange, ExchangeHost, Failure, Kind, Name, Outcome, Question, Records, Security, Tlsa};
 use libfuzzer_sys::fuzz_target;
 use mail::{Domain, Timestamp};
@@ -74,7 +74,7 @@ fuzz_target!(|input: &[u8]| {
             codes: Vec::new(),
             explains: true,
         }],
-        unsubscribe: UnsubscribeLinks::Unused,
+        unsubscribe: UnsubscribeLinks::Used("https://news.example.org/u/1".into()),
         port: 25,
         connects: true,
         limits: Limits { lookups_max: 500, ..Limits::default() },
@@ -90,6 +90,9 @@ fuzz_target!(|input: &[u8]| {
             }),
         }
     };
+    let addresses = errands.hosts.iter().flat_map(|(_, addresses)| addresses);
+    let policy = errands.policy.iter().flat_map(|policy| &policy.addresses);
+    assert!(addresses.chain(policy).all(|address| is_open(*address)), "somewhere behind our walls");
     let seen = HostSeen {
         version: "TLSv1.3".into(),
         chain: vec![input.to_vec()],
@@ -113,6 +116,9 @@ fuzz_target!(|input: &[u8]| {
         for text in all {
             assert!(!text.contains(char::is_control), "{text:?}");
         }
+        // What is to be copied is whole: nothing stands for what cannot be shown.
+        let is_whole = |text: &String| text.bytes().all(|b| matches!(b, b' '..=b'~'));
+        assert!(finding.publish.as_ref().is_none_or(|record| is_whole(&record.value)), "{finding:?}");
         let record = finding.publish.as_ref().map(ToString::to_string).unwrap_or_default();
         assert!(record.bytes().all(|b| b == b'\n' || matches!(b, b' '..=b'~')), "{record:?}");
     }
