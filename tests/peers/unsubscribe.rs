@@ -41,8 +41,7 @@ fn one_click_is_what_others_have_signed() {
     let both = "[b'from', b'list-unsubscribe', b'list-unsubscribe-post']";
     let list = format!("{LINK}{POST}{REST}");
     let insecure = list.replacen("https:", "http:", 1);
-    let forged =
-        format!("X-Unsubscribe-Result: mx.ringpost.test; way=one-click header.d=example.org aligned=yes\r\n");
+    let forged = "X-Unsubscribe-Result: mx.ringpost.test; way=one-click header.d=example.org aligned=yes\r\n";
     for (content, way, told) in [
         (signed(&list, &key, both), "one-click", Some("way=one-click header.d=example.org aligned=yes")),
         // What dkimpy does by itself is not enough.
@@ -97,8 +96,8 @@ fn swaks(server: &Server, content: &str) -> (bool, String) {
         ],
         "",
     );
-    let replies = stdout.lines().filter(|line| line.starts_with("<") && !line.contains(" 221 "));
-    let last = replies.last().unwrap_or_default();
+    let mut replies = stdout.lines().filter(|line| line.starts_with("<") && !line.contains(" 221 "));
+    let last = replies.next_back().unwrap_or_default();
     (status.success(), last.split_once(' ').unwrap_or_default().1.trim().to_owned())
 }
 
