@@ -1,7 +1,8 @@
 //! Other programs judge what we judge: thousands of generated messages, records and policies, and everybody says the same.
 //!
-//! Where others legitimately say something else, that has a name and a section, and exactly that is expected. All is made from a
-//! seed, which a failure names: `SEED=7` makes the same again.
+//! Nothing is excused: where others are known to say something else, by their fault or by their choice, they are mended, or given what
+//! both sides read alike, and then have to say exactly what we do. Each such place has a name and a section. All is made from a seed:
+//! `SEED=7` makes other messages, records and policies, and the same again.
 
 use std::{
     collections::HashMap,
@@ -31,6 +32,11 @@ impl Random {
     pub(crate) fn new(purpose: u64) -> Self {
         let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1_u64);
         Self(seed.wrapping_mul(1_000_003) ^ purpose)
+    }
+
+    /// Whether this is the seed that is always run. Of others what is rare may not come up.
+    pub(crate) fn is_usual() -> bool {
+        std::env::var_os("SEED").is_none()
     }
 
     pub(crate) fn below(&mut self, n: usize) -> usize {

@@ -1,7 +1,7 @@
 """dkimpy as a judge and a signer of many messages: one line on stdin for each.
 
 sign   FILE SELECTOR DOMAIN ALGORITHM HEADER BODY LENGTH KEY    puts a signature before the message in FILE
-verify FILE                                                     answers FILE and, for each signature, pass, fail or why not
+verify FILE                                                     answers FILE and, for each signature, pass, partial, fail or why not
 """
 
 import sys
@@ -30,15 +30,28 @@ def sign(file, selector, domain, algorithm, header, body, length, key):
 
 
 def verify(file):
-    message = dkim.DKIM(open(file, "rb").read(), minkey=1024)
-    names = [name.lower() for name, _ in message.headers]
+    message = open(file, "rb").read()
+    # "If the body is non-empty but does not end with a CRLF, a CRLF is added" (RFC 6376 §3.4.4), before white space at the end of
+    # lines is left out: it does so behind.
+    if not message.endswith(b"\r\n"):
+        message += b"\r\n"
+    message = dkim.DKIM(message, minkey=1024)
+    signatures = [value for name, value in message.headers if name.lower() == b"dkim-signature"]
     answers = []
-    for index in range(names.count(b"dkim-signature")):
+    for index, signature in enumerate(signatures):
         try:
-            answers.append("pass" if message.verify(index, found) else "fail")
+            answer = "pass" if message.verify(index, found) else "fail"
         except Exception as error:
-            answers.append(type(error).__name__ + ":" + str(error).replace(" ", "_"))
+            answer = type(error).__name__ + ":" + str(error).replace(" ", "_")
+        answers.append("partial" if answer == "pass" and is_partial(message.body, signature) else answer)
     print(file, *answers)
+
+
+def is_partial(body, signature):
+    """Whether not all of the body is signed (RFC 6376 §8.2): it counts it, we do not."""
+    tags = dkim.parse_tag_value(signature)
+    form = dkim.CanonicalizationPolicy.from_c_value(tags.get(b"c"))
+    return b"l" in tags and int(tags[b"l"]) < len(form.canonicalize_body(body))
 
 
 for line in sys.stdin:
