@@ -76,7 +76,7 @@ section! {
         dmarc_quarantine: AuthAction [Word] = AuthAction::Accept;
         /// Mail that has no author, or authors of several domains, so that DMARC cannot be applied (RFC 9989 §4.1).
         no_author: AuthAction [Word] = AuthAction::Accept;
-        /// Mail whose From programs read in more than one way: several From fields or addresses, a group, a route, comments and quotes where
+        /// Mail whose From programs read in more than one way: none, several From fields or addresses, a group, a route, comments and quotes where
         /// none may be, an address within the local-part. This and the following three count where DMARC passes, too: who
         /// deceives has his own domain pass (docs/spoofing.md).
         deceptive_author: AuthAction [Word] = AuthAction::Tag;
@@ -86,10 +86,14 @@ section! {
         /// Mail of authors whose domain looks like another: letters of several scripts, letters that look like Latin ones, A-labels that stand
         /// for nothing, and whatever looks like a domain of `[[domain]]` or of an `[[author-rule]]` and is not.
         deceptive_domain: AuthAction [Word] = AuthAction::Tag;
-        /// Mail whose header section programs read in more than one way: fields twice that may stand once, From, Date or Message-ID missing,
-        /// lines that are no field, a space before a colon, control characters, characters in Subject that are not seen, and fields
-        /// that were added to what the author's domain has signed.
+        /// Mail whose header section programs read in more than one way: Subject, Date, Sender, Reply-To, Content-Type or
+        /// Content-Transfer-Encoding twice with two values, lines that are no field, a space before a colon, control characters, marks
+        /// in Subject that turn it around, and fields that were added to what the author's domain has signed.
         deceptive_fields: AuthAction [Word] = AuthAction::Tag;
+        /// Mail that is not as it should be, and as honest senders write it, too: no Date or Message-ID (small devices), a field twice that
+        /// says the same or by which nobody goes (scripts), a comma without quotes in the name of the author, characters of no width in
+        /// Subject, and fields that readers show and the author's domain has not signed. What is accepted is counted all the same.
+        irregular_fields: AuthAction [Word] = AuthAction::Accept;
         /// Domains whose word is believed about mail that they have passed on: where all who sealed a message (ARC, RFC 8617) since DMARC had
         /// passed are among these, its failing now is no reason to do anything, nor is SPF. For mailing lists and forwarders that one knows.
         trusted_sealers: Vec<DomainPattern> [List<Literal>] = Vec::new();

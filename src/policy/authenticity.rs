@@ -57,6 +57,7 @@ impl Against {
             Self::Deceptive(TrickKind::Name) => "deceptive-name",
             Self::Deceptive(TrickKind::Domain) => "deceptive-domain",
             Self::Deceptive(TrickKind::Fields) => "deceptive-fields",
+            Self::Deceptive(TrickKind::Irregular) => "irregular-fields",
             Self::Unknown => "unknown",
         }
     }
@@ -69,6 +70,7 @@ impl Against {
             Self::DmarcReject | Self::DmarcQuarantine | Self::AuthorRule => Refusal::DmarcFailed,
             Self::NoAuthor => Refusal::NoAuthor,
             Self::Deceptive(TrickKind::Fields) => Refusal::DeceptiveFields,
+            Self::Deceptive(TrickKind::Irregular) => Refusal::HeaderMalformed,
             Self::Deceptive(TrickKind::Author | TrickKind::Name | TrickKind::Domain) => {
                 Refusal::DeceptiveAuthor
             }
@@ -101,8 +103,7 @@ impl Policy {
         {
             return treatment;
         }
-        let kinds = [TrickKind::Author, TrickKind::Name, TrickKind::Domain, TrickKind::Fields];
-        let found = kinds.into_iter().filter(|kind| tricks.has(*kind));
+        let found = TrickKind::ALL.into_iter().filter(|kind| tricks.has(*kind));
         found.fold(treatment, |strictest, kind| {
             let action = trick_action(kind, rules);
             let is_stricter = rank(action) > rank(strictest.action);
@@ -158,6 +159,7 @@ pub const fn trick_action(kind: TrickKind, rules: &Authentication) -> AuthAction
         TrickKind::Name => rules.deceptive_name,
         TrickKind::Domain => rules.deceptive_domain,
         TrickKind::Fields => rules.deceptive_fields,
+        TrickKind::Irregular => rules.irregular_fields,
     }
 }
 
@@ -385,6 +387,34 @@ mod test {
         // What is not known for now is for `unknown` to say.
         let unknown = verdict(SpfResult::Pass, &[], (DmarcResult::TempError, DmarcPolicy::None));
         assert_eq!(policy.treatment(&unknown, Tricks::NONE, &strict()).against, Some(Against::Unknown));
+    }
+
+    #[test]
+    fn what_honest_senders_write_too_is_let_be_unless_it_is_asked_for() {
+        let policy = Policy::new(
+            &Config::from_sources(&[config::Source {
+                file: "a".into(),
+                text: "[[listener]]\nname = \"smtp\"\naddress = [\"127.0.0.1:25\"]\ntls = \"none\"\n".into(),
+            }])
+            .unwrap(),
+        );
+        let passed = verdict(SpfResult::Pass, &[], (DmarcResult::Pass, DmarcPolicy::None));
+        let asked = Authentication { irregular_fields: AuthAction::Refuse, ..Authentication::default() };
+        for trick in Trick::ALL {
+            let mut tricks = Tricks::NONE;
+            tricks.insert(trick);
+            let by_default = policy.treatment(&passed, tricks, &Authentication::default());
+            let by_rule = policy.treatment(&passed, tricks, &asked);
+            let against = Some(Against::Deceptive(trick.kind()));
+            if trick.kind() == TrickKind::Irregular {
+                assert_eq!(by_default, Treatment::TAKEN, "{trick:?}");
+                assert_eq!(by_rule, Treatment { action: AuthAction::Refuse, against }, "{trick:?}");
+                assert_eq!(by_rule.refusal(), Some(Refusal::HeaderMalformed));
+            } else {
+                assert_eq!(by_default, Treatment { action: AuthAction::Tag, against }, "{trick:?}");
+                assert_eq!(by_rule, by_default, "{trick:?}");
+            }
+        }
     }
 
     #[test]

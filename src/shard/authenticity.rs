@@ -228,11 +228,12 @@ async fn verify(
 }
 
 /// What is counted of each kind.
-const DECEPTIONS: [(TrickKind, Deception); 4] = [
+const DECEPTIONS: [(TrickKind, Deception); 5] = [
     (TrickKind::Author, Deception::Author),
     (TrickKind::Name, Deception::Name),
     (TrickKind::Domain, Deception::Domain),
     (TrickKind::Fields, Deception::Fields),
+    (TrickKind::Irregular, Deception::Irregular),
 ];
 
 /// Writes what speaks against a message, and all that may deceive its reader and that something is done about.

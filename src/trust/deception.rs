@@ -6,7 +6,7 @@
 
 use crate::{
     Author, Digest, Dkim, DkimResult, Reason,
-    encoded::{hides_something, readable},
+    encoded::{has_no_width, hides_something, readable},
     fields::Field,
     lookalike,
     mailboxes::{Mailboxes, is_related},
@@ -19,6 +19,8 @@ pub struct Tricks(u32);
 /// A way to be read differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trick {
+    /// There is no `From` (RFC 5322 §3.6).
+    NoFrom,
     /// More than one `From` (RFC 5322 §3.6).
     SeveralFrom,
     /// More than one address in it.
@@ -43,19 +45,27 @@ pub enum Trick {
     OddDomain,
     /// It looks like one that is known here, and is another.
     LooksLikeKnown,
-    /// A field that may stand once stands twice (RFC 5322 §3.6, RFC 2045 §3).
+    /// A field that readers or programs go by, and that may stand once, says two things (RFC 5322 §3.6, RFC 2045 §3).
     Repeated,
-    /// `From`, `Date` or `Message-ID` is missing.
-    Missing,
     /// A line is no field, or white space alone: some programs end the header section there.
     NoField,
     /// White space between the name of a field and its colon (RFC 5322 §4.5).
     SpaceBeforeColon,
     /// NULs, other control characters, or a CR or LF alone.
     ControlCharacter,
-    /// `Subject` has characters that are not seen.
+    /// `Subject` has characters that are not seen, and change what is.
     HiddenInSubject,
-    /// A field that readers show was added to what the author's domain has signed (RFC 6376 §8.15).
+    /// A field that readers show stands once more than when the author's domain has signed it (RFC 6376 §8.15).
+    Added,
+    /// The name beside the author's address has a comma, and no quotes (RFC 5322 §3.2.5).
+    UnquotedName,
+    /// A field that may stand once stands twice and says the same, or is one by which nobody goes.
+    RepeatedAlike,
+    /// `Date` or `Message-ID` is missing.
+    Missing,
+    /// `Subject` has characters of no width.
+    NoWidthInSubject,
+    /// The author's domain has signed, and left out a field that readers show: it may have been added (RFC 6376 §8.15).
     Unsigned,
 }
 
@@ -70,6 +80,8 @@ pub enum TrickKind {
     Domain,
     /// Other fields.
     Fields,
+    /// What is not as it should be, and as honest senders write it, too: it shows nobody another author.
+    Irregular,
 }
 
 /// Fields that may stand once, and that readers or programs go by.
@@ -88,10 +100,14 @@ const ONCE: [&str; 12] = [
     "Content-Transfer-Encoding",
 ];
 const FROM: usize = 0;
-/// Those of them that have to be there, and `Message-ID` that should (RFC 5322 §3.6).
-const NEEDED: [usize; 3] = [FROM, 1, 7];
+const SUBJECT: usize = 8;
+/// Those of them that have to be there, and `Message-ID` that should (RFC 5322 §3.6). Small devices have neither.
+const NEEDED: [usize; 2] = [1, 7];
 /// Those of them that readers show, and that signatures are to cover (RFC 6376 §5.4.1).
-const SHOWN: [usize; 5] = [1, 3, 4, 5, 8];
+const SHOWN: [usize; 5] = [1, 3, 4, 5, SUBJECT];
+/// Those of them by which readers and programs go: when, who else, what about, and how a body is read. Scripts that send mail
+/// repeat the others.
+const DECIDING: [usize; 6] = [1, 2, 3, SUBJECT, 10, 11];
 /// A longer value is not decoded: it would take its time.
 const DECODED_MAX: usize = 16 << 10;
 
@@ -129,9 +145,15 @@ impl Tricks {
     }
 }
 
+impl TrickKind {
+    /// Each of them.
+    pub const ALL: [Self; 5] = [Self::Author, Self::Name, Self::Domain, Self::Fields, Self::Irregular];
+}
+
 impl Trick {
     /// Each of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
+        Self::NoFrom,
         Self::SeveralFrom,
         Self::SeveralAddresses,
         Self::Group,
@@ -145,18 +167,23 @@ impl Trick {
         Self::OddDomain,
         Self::LooksLikeKnown,
         Self::Repeated,
-        Self::Missing,
         Self::NoField,
         Self::SpaceBeforeColon,
         Self::ControlCharacter,
         Self::HiddenInSubject,
+        Self::Added,
+        Self::UnquotedName,
+        Self::RepeatedAlike,
+        Self::Missing,
+        Self::NoWidthInSubject,
         Self::Unsigned,
     ];
 
     /// What it is about.
     pub const fn kind(self) -> TrickKind {
         match self {
-            Self::SeveralFrom
+            Self::NoFrom
+            | Self::SeveralFrom
             | Self::SeveralAddresses
             | Self::Group
             | Self::Route
@@ -167,18 +194,23 @@ impl Trick {
                 TrickKind::Domain
             }
             Self::Repeated
-            | Self::Missing
             | Self::NoField
             | Self::SpaceBeforeColon
             | Self::ControlCharacter
             | Self::HiddenInSubject
-            | Self::Unsigned => TrickKind::Fields,
+            | Self::Added => TrickKind::Fields,
+            Self::UnquotedName
+            | Self::RepeatedAlike
+            | Self::Missing
+            | Self::NoWidthInSubject
+            | Self::Unsigned => TrickKind::Irregular,
         }
     }
 
     /// In messages.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::NoFrom => "From is missing",
             Self::SeveralFrom => "several From fields",
             Self::SeveralAddresses => "several addresses in From",
             Self::Group => "a group in From",
@@ -191,13 +223,17 @@ impl Trick {
             Self::Homograph => "the domain in From has letters that look like Latin ones",
             Self::OddDomain => "the domain in From is not written as it is looked up",
             Self::LooksLikeKnown => "the domain in From looks like one that is known here",
-            Self::Repeated => "a field stands twice",
-            Self::Missing => "From, Date or Message-ID is missing",
+            Self::Repeated => "a field stands twice and says two things",
             Self::NoField => "a line is no field",
             Self::SpaceBeforeColon => "a space before a colon",
             Self::ControlCharacter => "control characters",
             Self::HiddenInSubject => "Subject has hidden characters",
-            Self::Unsigned => "a field was added to what is signed",
+            Self::Added => "a field was added to what is signed",
+            Self::UnquotedName => "the name in From has a comma without quotes",
+            Self::RepeatedAlike => "a field stands twice",
+            Self::Missing => "Date or Message-ID is missing",
+            Self::NoWidthInSubject => "Subject has characters of no width",
+            Self::Unsigned => "a field that is shown is not signed",
         }
     }
 }
@@ -209,34 +245,41 @@ pub(crate) fn tricks(digest: &Digest, dkim: &[Dkim]) -> Tricks {
         return Tricks::NONE;
     }
     let (header, fields) = (digest.header(), digest.fields());
-    let (mut tricks, mut counts, mut octets) = (Tricks::NONE, [0_usize; ONCE.len()], 0);
+    let (mut tricks, mut octets) = (Tricks::NONE, 0);
+    let (mut counts, mut firsts) = ([0_usize; ONCE.len()], [None; ONCE.len()]);
     for field in fields {
         octets += field.range().len();
-        let place = ONCE.iter().position(|name| field.is(header, name));
-        if let Some(place) = place {
-            counts[place] += 1;
-        }
         if field.has_space_before_colon() {
             tricks.insert(Trick::SpaceBeforeColon);
         }
-        if field.is(header, "Subject") && hides(field.value(header)) {
-            tricks.insert(Trick::HiddenInSubject);
+        let Some(place) = ONCE.iter().position(|name| field.is(header, name)) else { continue };
+        counts[place] += 1;
+        let value = field.value(header);
+        match firsts[place] {
+            None => firsts[place] = Some(value),
+            Some(_) if place == FROM => tricks.insert(Trick::SeveralFrom),
+            Some(first) if DECIDING.contains(&place) && !says_the_same(first, value) => {
+                tricks.insert(Trick::Repeated);
+            }
+            Some(_) => tricks.insert(Trick::RepeatedAlike),
         }
-        if place == Some(FROM) {
+        if place == SUBJECT {
+            tricks = tricks.and(of_subject(value));
+        }
+        if place == FROM {
             tricks = tricks.and(of_author(field, header, digest.author()));
         }
     }
     let notes = [
-        (Trick::SeveralFrom, counts[FROM] > 1),
-        (Trick::Repeated, counts[FROM + 1..].iter().any(|count| *count > 1)),
+        (Trick::NoFrom, counts[FROM] == 0),
         (Trick::Missing, NEEDED.iter().any(|place| counts[*place] == 0)),
         (Trick::NoField, octets < header.len() || has_blank_line(header)),
         (
             Trick::ControlCharacter,
             digest.flaw() == Some(Reason::BareLineEnd) || header.iter().any(is_control),
         ),
-        (Trick::Unsigned, is_added_to(digest, dkim, &counts)),
     ];
+    tricks = tricks.and(of_signed(digest, dkim, &counts));
     // We have read several authors where there is one.
     let is_one = counts[FROM] == 1 && !tricks.contains(Trick::SeveralAddresses);
     if *digest.author() == Author::Several && is_one {
@@ -255,7 +298,7 @@ fn of_author(field: &Field, header: &[u8], author: &Author) -> Tricks {
     }
     let read = Mailboxes::read(value);
     tricks = read.tricks;
-    if read.names.iter().any(|name| hides_something(name)) {
+    if read.names.iter().any(|name| hides_something(name) || has_no_width(name)) {
         tricks.insert(Trick::HiddenInName);
     }
     match (author, &read.domains[..]) {
@@ -291,35 +334,59 @@ const fn is_control(octet: &u8) -> bool {
     octet.is_ascii_control() && !matches!(*octet, b'\t' | b'\r' | b'\n')
 }
 
-/// Whether decoding shows characters that are not seen.
-fn hides(value: &[u8]) -> bool {
+/// Whether two values are the same, however they are folded.
+fn says_the_same(one: &[u8], other: &[u8]) -> bool {
+    let text = |value: &[u8]| -> Vec<u8> {
+        value.iter().copied().filter(|octet| !matches!(octet, b' ' | b'\t' | b'\r' | b'\n')).collect()
+    };
+    text(one) == text(other)
+}
+
+/// What decoding shows that is not seen.
+fn of_subject(value: &[u8]) -> Tricks {
+    let mut tricks = Tricks::NONE;
     if value.is_ascii() && memchr::memmem::find(value, b"=?").is_none() {
         // Raw control characters are looked for in all of the header section.
-        return false;
+        return tricks;
     }
     let value = &value[..value.len().min(DECODED_MAX)];
     // A fold is no part of the text.
     let unfolded: Vec<u8> = value.iter().copied().filter(|octet| !matches!(octet, b'\r' | b'\n')).collect();
-    hides_something(&readable(&unfolded))
+    let text = readable(&unfolded);
+    if hides_something(&text) {
+        tricks.insert(Trick::HiddenInSubject);
+    }
+    if has_no_width(&text) {
+        tricks.insert(Trick::NoWidthInSubject);
+    }
+    tricks
 }
 
-/// Whether all signatures that stand by the author leave out a field that is there: one that was not among those signed, or
-/// one more of it than there were.
-fn is_added_to(digest: &Digest, dkim: &[Dkim], counts: &[usize; ONCE.len()]) -> bool {
-    let Author::Domain(author) = digest.author() else { return false };
-    let mut stands_by = dkim
+/// Whether each signature that stands by the author leaves out a field that readers show: one more of it than there were, which has been
+/// added since; or one that it does not name, and of which nobody knows. Many sign no To, Cc and Reply-To at all.
+fn of_signed(digest: &Digest, dkim: &[Dkim], counts: &[usize; ONCE.len()]) -> Tricks {
+    let mut tricks = Tricks::NONE;
+    let Author::Domain(author) = digest.author() else { return tricks };
+    let stands_by = dkim
         .iter()
         .zip(digest.signatures())
-        .filter(|(dkim, _)| dkim.result == DkimResult::Pass && is_related(&dkim.domain, author.as_str()))
-        .peekable();
-    let covers_all = |signed: &[String]| {
-        SHOWN.iter().all(|place| {
-            let name = ONCE[*place];
-            counts[*place] == 0
-                || signed.iter().filter(|signed| signed.eq_ignore_ascii_case(name)).count() >= counts[*place]
-        })
-    };
-    stands_by.peek().is_some() && !stands_by.any(|(_, field)| field.signed().is_some_and(covers_all))
+        .filter(|(dkim, _)| dkim.result == DkimResult::Pass && is_related(&dkim.domain, author.as_str()));
+    let (mut is_signed, mut all_added, mut all_left_out) = (false, true, true);
+    for signed in stands_by.filter_map(|(_, field)| field.signed()) {
+        let times = |place: &usize| {
+            let named = signed.iter().filter(|signed| signed.eq_ignore_ascii_case(ONCE[*place])).count();
+            (named, counts[*place])
+        };
+        is_signed = true;
+        all_added &= SHOWN.iter().map(times).any(|(named, there)| named > 0 && there > named);
+        all_left_out &= SHOWN.iter().map(times).any(|(named, there)| there > named);
+    }
+    match (is_signed, all_added, all_left_out) {
+        (true, true, _) => tricks.insert(Trick::Added),
+        (true, false, true) => tricks.insert(Trick::Unsigned),
+        _ => {}
+    }
+    tricks
 }
 
 #[cfg(test)]

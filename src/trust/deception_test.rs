@@ -37,6 +37,17 @@ fn header_sections() {
     check(&with("From: eve@evil.example"), &[SeveralFrom]);
     check(&with("from : eve@evil.example"), &[SeveralFrom, SpaceBeforeColon]);
     check(&with("Subject: y"), &[Repeated]);
+    check(&with("Reply-To: a@one.example\r\nReply-To: b@two.example"), &[Repeated]);
+    check(
+        &with("Content-Type: text/html\r\nContent-Type: text/html\r\nContent-Type: text/plain"),
+        &[Repeated, RepeatedAlike],
+    );
+    // What says the same, or is no matter, shows nobody anything else.
+    check(&with("Subject:\r\n  x"), &[RepeatedAlike]);
+    check(&with("To: carol@example.net"), &[RepeatedAlike]);
+    check(&with("Message-ID: <2@example.org>"), &[RepeatedAlike]);
+    check(&with("MIME-Version: 1.0\r\nMIME-Version: 1.0 (x)"), &[RepeatedAlike]);
+    check(&with("From: Ann <ann@example.org>"), &[SeveralFrom]);
     check(&with("Content-Type: text/plain\r\nContent-Type: text/html"), &[Repeated]);
     check(&with("X-Y: z\r\nX-Y: z\r\nReceived: x\r\nReceived: y"), &[]);
     check(&with("no field"), &[NoField]);
@@ -52,7 +63,7 @@ fn header_sections() {
     for field in ["Date", "Message-ID"] {
         check(&PLAIN.replace(&format!("{field}:"), "X-Y:"), &[Missing]);
     }
-    check(&PLAIN.replace("From:", "X-From:"), &[Missing]);
+    check(&PLAIN.replace("From:", "X-From:"), &[NoFrom]);
     check(&PLAIN.replace("To:", "X-To:").replace("Subject:", "X-S:"), &[]);
     let subject = |subject: &str| PLAIN.replace("Subject: x", &format!("Subject: {subject}"));
     check(&subject("=?utf-8?q?J=C3=BCrgen=09x?="), &[]);
@@ -60,6 +71,8 @@ fn header_sections() {
     check(&subject("=?utf-8?q?x=0D=0AFrom:_eve@evil.example?="), &[HiddenInSubject]);
     check(&subject("=?utf-8?b?4oCuZ3B6?="), &[HiddenInSubject]);
     check(&subject("x\u{202e}y"), &[HiddenInSubject]);
+    check(&subject("x\u{200b}y"), &[NoWidthInSubject]);
+    check(&subject("\u{2068}Ann\u{2069}, \u{202b}שלום\u{202c}"), &[]);
 }
 
 #[test]
@@ -77,6 +90,24 @@ fn authors() {
     from("ann@раураӏ.example", &[Homograph]);
     from("ann@pаypal.example", &[MixedScripts]);
     from("nobody", &[Syntax]);
+    from("Example, Inc. <a@one.example>", &[UnquotedName]);
+    from("=?utf-8?q?Mustermann?=, Ann <a@one.example>", &[UnquotedName]);
+    from("admin@bank.example, Inc. <a@one.example>", &[Syntax, SeveralAddresses]);
+    from("Ann", &[Syntax]);
+    // Names as they are written in many languages.
+    for name in [
+        "=?ISO-2022-JP?B?GyRCOzNFREJATzobKEI=?=",
+        "=?UTF-8?B?0JjQstCw0L0=?= =?UTF-8?B?INCf0ZHRgtGA?=",
+        "=?utf-8?q?M=C3=BCller=2C_J=C3=BCrgen?=",
+        "\"Müller, Jürgen\"",
+        "'Ann' via List",
+        "\"a@one.example\"",
+        "Ann (Sales)",
+        "\u{202b}דוד\u{202c}",
+        "山田 太郎",
+    ] {
+        from(&format!("{name} <a@one.example>"), &[]);
+    }
     from(&format!("\"{}\" <ann@one.example>", "x".repeat(17_000)), &[Syntax]);
 }
 
@@ -104,7 +135,9 @@ fn fields_that_were_added_to_what_is_signed() {
         verdict.tricks.iter().collect::<Vec<_>>()
     };
     assert_eq!(tricks(&signed), []);
-    assert_eq!(tricks(&format!("Subject: another\r\n{signed}")), [Trick::Repeated, Trick::Unsigned]);
+    assert_eq!(tricks(&format!("Subject: another\r\n{signed}")), [Trick::Repeated, Trick::Added]);
+    // The same again is added, too, and a field of which none was signed may have been there.
+    assert_eq!(tricks(&format!("To: bob@example.net\r\n{signed}")), [Trick::Added, Trick::RepeatedAlike]);
     assert_eq!(tricks(&format!("Reply-To: eve@evil.example\r\n{signed}")), [Trick::Unsigned]);
     // What others write on the way is no matter.
     assert_eq!(tricks(&format!("Received: x\r\nX-Y: z\r\n{signed}")), []);

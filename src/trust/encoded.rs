@@ -40,13 +40,36 @@ pub(crate) fn readable(octets: &[u8]) -> String {
     text
 }
 
-/// Whether the text has characters that are not seen, and change what is: controls, and those that turn the direction of writing.
+/// Whether the text has characters that are not seen, and change what is: controls, ends of lines, and those that turn the direction of
+/// writing. Programs put names and titles of either direction between marks that end where they end: those change nothing around them.
 pub(crate) fn hides_something(text: &str) -> bool {
-    let is_hidden = |c: char| {
-        (c.is_control() && c != '\t')
-            || matches!(c, '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2060}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().any(is_hidden)
+    let (mut embedded, mut isolated) = (0_usize, 0_usize);
+    for c in text.chars() {
+        match c {
+            '\t' => {}
+            '\u{2028}' | '\u{2029}' | '\u{202d}' | '\u{202e}' => return true,
+            '\u{202a}' | '\u{202b}' => embedded += 1,
+            '\u{202c}' => embedded = embedded.saturating_sub(1),
+            '\u{2066}'..='\u{2068}' => isolated += 1,
+            '\u{2069}' => isolated = isolated.saturating_sub(1),
+            c if c.is_control() => return true,
+            _ => {}
+        }
+    }
+    embedded > 0 || isolated > 0
+}
+
+/// Whether the text has spaces or joints that nobody sees. Joiners of letters and of pictures are none.
+pub(crate) fn has_no_width(text: &str) -> bool {
+    text.contains(['\u{200b}', '\u{2060}'])
+}
+
+/// Whether a character leaves no trace where it stands: what a program may drop before it looks for an address.
+pub(crate) const fn is_ignorable(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// An encoded word at the beginning, and how long it is.
@@ -123,13 +146,52 @@ mod test {
 
     #[test]
     fn what_is_not_seen() {
-        for text in ["a\0b", "a\r\nb", "a\u{7f}", "\u{202e}gro.elpmaxe", "a\u{200b}b", "\u{2066}x"] {
+        for text in [
+            "a\0b",
+            "a\r\nb",
+            "a\u{7f}",
+            "\u{202e}gro.elpmaxe",
+            "\u{202e}gro.elpmaxe\u{202c}",
+            "\u{2066}x",
+            "\u{202b}x\u{2069}",
+            "a\u{2028}b",
+        ] {
             assert!(hides_something(text), "{text:?}");
         }
-        // Joiners make letters and pictures of what they stand between.
-        for text in ["Ann Example", "a\tb", "Jürgen", "\u{1f468}\u{200d}\u{1f4bb}", "\u{646}\u{200c}\u{645}"]
-        {
-            assert!(!hides_something(text), "{text:?}");
+        for text in ["a\u{200b}b", "a\u{2060}b"] {
+            assert!(has_no_width(text) && !hides_something(text), "{text:?}");
+        }
+        // Joiners make letters and pictures of what they stand between; marks that end change nothing behind them.
+        for text in [
+            "Ann Example",
+            "a\tb",
+            "Jürgen",
+            "\u{1f468}\u{200d}\u{1f4bb}",
+            "\u{646}\u{200c}\u{645}",
+            "\u{202b}דוד\u{202c}",
+            "Welcome, \u{2068}Ann\u{2069}",
+            "דוד\u{200f}",
+        ] {
+            assert!(!hides_something(text) && !has_no_width(text), "{text:?}");
+        }
+    }
+
+    /// Charsets that switch by escape sequences, and that fold in the middle of a word: honest names are decoded, and hide nothing.
+    #[test]
+    fn names_in_other_charsets() {
+        for (text, expected) in [
+            ("=?ISO-2022-JP?B?GyRCOzNFREJATzobKEI=?=", "山田太郎"),
+            ("=?iso-2022-jp?B?GyRCOzNFRBsoQg==?=\r\n =?iso-2022-jp?B?GyRCQkBPOhsoQg==?=", "山田太郎"),
+            ("=?Shift_JIS?B?jlKTY5G+mFk=?=", "山田太郎"),
+            ("=?koi8-r?B?6dfBziDz1c/X?=", "Иван Суов"),
+            ("=?windows-1251?Q?=C8=E2=E0=ED?=", "Иван"),
+            ("=?UTF-8?Q?=D0=98=D0=B2=D0=B0=D0=BD=2C_=D0=9F=D1=91=D1=82=D1=80?=", "Иван, Пётр"),
+            ("=?gb2312?B?1cXI/Q==?=", "张三"),
+            ("=?euc-kr?B?seizqg==?=", "김나"),
+        ] {
+            let text = readable(text.as_bytes());
+            assert!(!hides_something(&text), "{text:?}");
+            assert_eq!(text, expected);
         }
     }
 }

@@ -85,7 +85,7 @@ enum Script {
     Hebrew,
     Arabic,
     EastAsian,
-    /// Others, by the block of 128 characters.
+    /// Others, by the first of their characters, or by the block of 128 that has all of them.
     Other(u32),
 }
 
@@ -94,7 +94,12 @@ impl Script {
     fn of(c: char) -> Option<Self> {
         Some(match c {
             '\0'..='\u{7f}' if !c.is_ascii_alphabetic() => return None,
-            '\u{80}'..='\u{bf}' | '\u{300}'..='\u{36f}' | '\u{2000}'..='\u{206f}' => return None,
+            '\u{80}'..='\u{bf}'
+            | '\u{2b0}'..='\u{36f}'
+            | '\u{1dc0}'..='\u{1dff}'
+            | '\u{2000}'..='\u{206f}' => {
+                return None;
+            }
             '\0'..='\u{24f}'
             | '\u{250}'..='\u{2af}'
             | '\u{1e00}'..='\u{1eff}'
@@ -113,6 +118,17 @@ impl Script {
             | '\u{ac00}'..='\u{d7ff}'
             | '\u{f900}'..='\u{faff}'
             | '\u{20000}'..='\u{3ffff}' => Self::EastAsian,
+            // Scripts of more than one block.
+            '\u{f00}'..='\u{fff}' => Self::Other(0xf00),
+            '\u{1000}'..='\u{109f}' | '\u{a9e0}'..='\u{a9ff}' | '\u{aa60}'..='\u{aa7f}' => {
+                Self::Other(0x1000)
+            }
+            '\u{10a0}'..='\u{10ff}' | '\u{2d00}'..='\u{2d2f}' => Self::Other(0x10a0),
+            '\u{1200}'..='\u{139f}' | '\u{2d80}'..='\u{2ddf}' | '\u{ab00}'..='\u{ab2f}' => {
+                Self::Other(0x1200)
+            }
+            '\u{13a0}'..='\u{13ff}' | '\u{ab70}'..='\u{abbf}' => Self::Other(0x13a0),
+            '\u{1400}'..='\u{167f}' | '\u{18b0}'..='\u{18ff}' => Self::Other(0x1400),
             c => Self::Other(u32::from(c) >> 7),
         })
     }
@@ -199,6 +215,17 @@ mod test {
             ("例え.example", &[]),
             ("google例.example", &[]),
             ("Bücher.EXAMPLE.", &[]),
+            ("ሰላም-ጐጔፘ.example", &[]),
+            ("མཁའ་འགྲོ.example", &[]),
+            ("မြန်မာႏ.example", &[]),
+            ("имʼя.example", &[]),
+            ("việtnam.example", &[]),
+            ("日本ドメイン名.example", &[]),
+            ("한국어.example", &[]),
+            ("ไทย.example", &[]),
+            ("भारत.example", &[]),
+            ("بازار1001.example", &[]),
+            ("pаypaı.example", &[Trick::MixedScripts]),
             // Below its own top label a script is itself.
             ("оса.рф", &[]),
             // Cyrillic in a Latin word, and a word that is nothing else.

@@ -6,7 +6,10 @@
 
 use dns::Name;
 
-use crate::{deception::Trick, deception::Tricks, encoded::readable};
+use crate::{
+    deception::{Trick, Tricks},
+    encoded::{is_ignorable, readable},
+};
 
 /// What a field says, and how.
 #[derive(Debug, Default)]
@@ -62,6 +65,10 @@ impl Mailboxes {
             let part = more.first();
             if part.is_some_and(|part| is(part, b':')) {
                 read.tricks.insert(Trick::Group);
+                read.name(mailbox);
+            } else if part.is_some_and(|part| is(part, b',')) && is_words(mailbox) {
+                // Half of a name that should stand in quotes, "Example, Inc. <a@b>": no address for anybody.
+                read.tricks.insert(Trick::UnquotedName);
                 read.name(mailbox);
             } else if !mailbox.is_empty() {
                 read.mailbox(mailbox);
@@ -185,17 +192,7 @@ impl Mailboxes {
 
     /// A phrase, as a reader shows it.
     fn name(&mut self, tokens: &[Token<'_>]) {
-        let mut text = Vec::new();
-        for (i, token) in tokens.iter().enumerate() {
-            if i > 0 && token.behind != Behind::Nothing {
-                text.push(b' ');
-            }
-            match &token.kind {
-                Kind::Atom(octets) | Kind::Literal(octets) => text.extend_from_slice(octets),
-                Kind::Quoted(octets) => text.extend_from_slice(octets),
-                Kind::Special(octet) => text.push(*octet),
-            }
-        }
+        let text = phrase(tokens);
         if !text.is_empty() {
             self.names.push(readable(&text));
         }
@@ -240,6 +237,28 @@ impl Mailboxes {
     }
 }
 
+/// Whether this is words and dots alone that show no address.
+fn is_words(tokens: &[Token<'_>]) -> bool {
+    let is_word = |token: &Token<'_>| matches!(token.kind, Kind::Atom(_) | Kind::Special(b'.'));
+    !tokens.is_empty() && tokens.iter().all(is_word) && !readable(&phrase(tokens)).contains(is_at)
+}
+
+/// The text of a phrase, not yet decoded.
+fn phrase(tokens: &[Token<'_>]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (i, token) in tokens.iter().enumerate() {
+        if i > 0 && token.behind != Behind::Nothing {
+            text.push(b' ');
+        }
+        match &token.kind {
+            Kind::Atom(octets) | Kind::Literal(octets) => text.extend_from_slice(octets),
+            Kind::Quoted(octets) => text.extend_from_slice(octets),
+            Kind::Special(octet) => text.push(*octet),
+        }
+    }
+    text
+}
+
 /// Words with dots between them.
 fn is_dotted(tokens: &[Token<'_>], is_word: impl Fn(&Kind<'_>) -> bool) -> bool {
     tokens.len() % 2 == 1
@@ -254,17 +273,24 @@ const fn is_special(octet: u8) -> bool {
     matches!(octet, b'<' | b'>' | b'@' | b',' | b';' | b':' | b'.' | b')' | b']')
 }
 
+/// What is an at sign in any script: fullwidth and small, too.
+const fn is_at(c: char) -> bool {
+    matches!(c, '@' | '\u{ff20}' | '\u{fe6b}')
+}
+
+/// What looks like a dot.
+const DOTS: [char; 5] = ['\u{3002}', '\u{ff0e}', '\u{ff61}', '\u{2024}', '\u{fe52}'];
+
 /// The domains of what looks like addresses in a text.
-fn addressed(text: &str) -> impl Iterator<Item = String> {
-    // As they are in other scripts: fullwidth and small.
-    let is_at = |c: char| matches!(c, '@' | '\u{ff20}' | '\u{fe6b}');
-    text.match_indices(is_at).filter_map(move |(place, at)| {
+fn addressed(text: &str) -> impl Iterator<Item = String> + use<> {
+    let text: String = text.chars().filter(|c| !is_ignorable(*c)).collect();
+    let places: Vec<_> = text.match_indices(is_at).map(|(place, at)| (place, at.len())).collect();
+    places.into_iter().filter_map(move |(place, at)| {
         let before = text[..place].chars().next_back()?;
-        let behind = &text[place + at.len()..];
-        let is_of_domain =
-            |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '\u{3002}' | '\u{ff0e}' | '\u{ff61}');
+        let behind = &text[place + at..];
+        let is_of_domain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.') || DOTS.contains(&c);
         let end = behind.find(|c| !is_of_domain(c)).unwrap_or(behind.len());
-        let domain = behind[..end].replace(['\u{3002}', '\u{ff0e}', '\u{ff61}'], ".");
+        let domain = behind[..end].replace(DOTS, ".");
         let domain = domain.trim_matches('.');
         (!before.is_whitespace() && domain.contains('.')).then(|| domain.to_lowercase())
     })

@@ -30,13 +30,19 @@ fn what_is_plain_is_not_noted() {
 
 #[test]
 fn what_is_read_in_several_ways_is_noted() {
-    use Trick::{AddressInAddress, Group, Route, SeveralAddresses, Syntax};
+    use Trick::{AddressInAddress, Group, Route, SeveralAddresses, Syntax, UnquotedName};
     for (value, expected) in [
         ("a@one.example, b@two.example", &[SeveralAddresses][..]),
         ("<a@one.example>, <b@two.example>", &[SeveralAddresses]),
         ("a@one.example,", &[]),
         (",a@one.example", &[Syntax]),
-        ("Smith, Ann <a@one.example>", &[Syntax]),
+        ("Smith, Ann <a@one.example>", &[UnquotedName]),
+        ("Example, Inc., Ltd. <a@one.example>", &[UnquotedName]),
+        ("b@two.example, Ann <a@one.example>", &[SeveralAddresses]),
+        ("=?utf-8?q?b=40two.example?=, Ann <a@one.example>", &[Syntax]),
+        ("=?utf-8?q?=3Cb=40two.example=3E?=, <a@one.example>", &[Syntax]),
+        ("\"b\", <a@one.example>", &[Syntax]),
+        ("a@one.example, Ann", &[Syntax]),
         ("Team: a@one.example;", &[Group]),
         ("Team: a@one.example, b@two.example;", &[SeveralAddresses, Group]),
         ("undisclosed:;", &[Group]),
@@ -98,6 +104,10 @@ fn a_name_with_another_address() {
         ("admin＠bank.example <ann@example.org>", true),
         ("\"admin@bank。example\" <ann@example.org>", true),
         ("ann@example.org (admin@bank.example)", true),
+        ("admin@ba\u{ad}nk.exam\u{feff}ple <ann@example.org>", true),
+        ("admin\u{200d}@\u{200c}bank.example <ann@example.org>", true),
+        ("admin@bank\u{2024}example <ann@example.org>", true),
+        ("=?utf-8?q?admin=E2=81=A0=40bank.example?= <ann@example.org>", true),
         ("\"admin@notexample.org\" <ann@example.org>", true),
     ] {
         let read = Mailboxes::read(value.as_bytes());

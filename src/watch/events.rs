@@ -233,7 +233,7 @@ events! {
         from: &'a str,
         /// The domain of its author, when it has one.
         author: Option<&'a str>,
-        /// What speaks against it: spf-fail, spf-softfail, spf-permerror, dkim-fail, dmarc-reject, dmarc-quarantine, author-rule, no-author, deceptive-author, deceptive-name, deceptive-domain, deceptive-fields, unknown.
+        /// What speaks against it: spf-fail, spf-softfail, spf-permerror, dkim-fail, dmarc-reject, dmarc-quarantine, author-rule, no-author, deceptive-author, deceptive-name, deceptive-domain, deceptive-fields, irregular-fields, unknown.
         against: &'a str,
         /// What may deceive, where that is what speaks against it.
         tricks: Option<&'a str>,

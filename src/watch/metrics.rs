@@ -650,6 +650,8 @@ labels! {
         Domain => "domain",
         /// Other fields.
         Fields => "fields",
+        /// What honest senders write, too.
+        Irregular => "irregular",
     }
 }
 
