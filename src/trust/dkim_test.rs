@@ -164,6 +164,10 @@ fn signatures_that_are_none() {
         ("i=@football.example.com", "i=@example.com", Reason::Identity),
         ("i=@football.example.com", "i=@otherfootball.example.com", Reason::Identity),
         ("i=@football.example.com", "i=joe", Reason::Identity),
+        // "if the "c=" tag is missing", or its second half, the form is simple: another one than was hashed (RFC 6376 §3.5).
+        ("c=relaxed/relaxed;", "", Reason::BodyHash),
+        ("c=relaxed/relaxed", "c=relaxed", Reason::BodyHash),
+        ("c=relaxed/relaxed", "c=simple/relaxed", Reason::Signature),
     ] {
         let changed = RSA.replace(from, to);
         assert_ne!(changed, RSA, "{from}");
@@ -186,6 +190,11 @@ fn keys_that_are_none() {
         ("k=rsa;", "k=rsa; s=email; h=sha256:sha1; n=note; g=*;", pass()),
         ("k=rsa;", "k=rsa; s=tlsrpt:*;", pass()),
         ("k=rsa;", "k=rsa; t=s;", pass()),
+        ("k=rsa;", "k=rsa; t=x:later;", pass()),
+        ("k=rsa;", "k=rsa; h=moo:sha256;", pass()),
+        ("k=rsa;", "k=rsa; s=moo:email;", pass()),
+        ("k=rsa;", "k=rsa; zz=unknown;", pass()),
+        ("p=MIGf", "p=M IG f", pass()),
         ("v=DKIM1;", "v=DKIM2;", not(Reason::KeySyntax)),
         ("v=DKIM1; k=rsa;", "k=rsa; v=DKIM1;", not(Reason::KeySyntax)),
         ("k=rsa;", "k=rsa; t;", not(Reason::KeySyntax)),

@@ -198,6 +198,12 @@ fn identities() {
             &[(V4, "ann@localhost", Nothing, None)],
         ),
     ]);
+    // "It is RECOMMENDED [...] if the <domain> [...] is not a multi-label domain name": a literal is none (sections 2.3, 4.3).
+    for helo in ["[192.0.2.1]", "[IPv6:2001:db8::1]", "localhost", "", "192.0.2.1."] {
+        let mut case = case(V4, helo, "", Limits::default());
+        let found = Zone::parse("localhost TXT v=spf1 -all").envelope(&mut case);
+        assert_eq!((found.helo.result, found.mail_from.result), (Nothing, Nothing), "{helo}");
+    }
     // The HELO identity has its own result (section 2.3).
     let zone = "client.example.net TXT v=spf1 ip4:192.0.2.1 -all\nexample.org TXT v=spf1 ?all";
     let found = envelope(zone, V4, ANN);
@@ -300,6 +306,42 @@ fn terms_and_modifiers() {
             "unrecognized modifiers MUST be ignored no matter where, or how often, they appear",
             "example.org TXT v=spf1 moo=1 ip4:192.0.2.1 moo=2 moo=%{d} -all x.y_z-1=",
             &[(V4, ANN, Pass, None), ("192.0.2.2", ANN, Fail, None)],
+        ),
+        rule(
+            "4.6.1",
+            "mechanism and modifier names are case-insensitive, and so is the version",
+            "example.org TXT V=SPF1 IP4:192.0.2.1 InClude:y.example A:x.example REDIRECT=z.example EXP=e.example\n\
+             y.example TXT v=Spf1 ip4:192.0.2.2\nx.example A 192.0.2.3\nz.example TXT v=spf1 -ALL",
+            &[
+                (V4, ANN, Pass, None),
+                ("192.0.2.2", ANN, Pass, None),
+                ("192.0.2.3", ANN, Pass, None),
+                ("192.0.2.4", ANN, Fail, None),
+            ],
+        ),
+        rule(
+            "6",
+            "redirect and exp MUST NOT appear in a record more than once each, whatever their case",
+            "example.org TXT v=spf1 exp=e.example EXP=e.example +all",
+            &[(V4, ANN, SpfResult::PermError, Some(SpfProblem::Syntax))],
+        ),
+        rule(
+            "4.6.4",
+            "a redirect counts when it is followed, and not where it stands",
+            "example.org TXT v=spf1 redirect=y.example a:x.example a:x.example a:x.example a:x.example a:x.example \
+             a:x.example a:x.example a:x.example a:x.example a:x.example ip4:192.0.2.1\nx.example A 203.0.113.1\n\
+             y.example TXT v=spf1 +all",
+            &[
+                (V4, ANN, Pass, None),
+                ("192.0.2.2", ANN, SpfResult::PermError, Some(SpfProblem::TooManyTerms)),
+            ],
+        ),
+        rule(
+            "5.4",
+            "exchanges are looked up in the order of preference until one matches",
+            "example.org TXT v=spf1 mx -all\nexample.org MX 1 m1.example\nexample.org MX 2 n1.example\n\
+             example.org MX 3 n2.example\nexample.org MX 4 n3.example\nm1.example A 192.0.2.1",
+            &[(V4, ANN, Pass, None), ("192.0.2.2", ANN, SpfResult::PermError, Some(SpfProblem::TooManyVoid))],
         ),
         rule(
             "6.1",

@@ -2,7 +2,7 @@
 
 use super::{
     Attack,
-    Becomes::{Flagged, Taken, Told},
+    Becomes::{Counted, Flagged, Taken, Told},
     Message, from, of, plain, signed,
 };
 
@@ -32,15 +32,33 @@ pub(super) const ATTACKS: &[Attack] = &[
         name: "Subject twice",
         source: "RFC 5322 §3.6",
         message: |_| from("From: mallory@evil.example\r\nSubject: another"),
-        by_default: Flagged("a field stands twice"),
+        by_default: Flagged("a field stands twice and says two things"),
         key: "deceptive-fields, or listener.checks.repeated-fields",
         refused: "550 5.7.1 ",
+    },
+    Attack {
+        name: "A Subject with spaces of no width",
+        source: "WL",
+        message: |_| {
+            of(&plain("From: mallory@evil.example").replace("Subject: hello", "Subject: in\u{200b}voice"))
+        },
+        by_default: Counted("Subject has characters of no width"),
+        key: "irregular-fields",
+        refused: "550 5.6.0 ",
+    },
+    Attack {
+        name: "The same Subject twice",
+        source: "RFC 5322 §3.6",
+        message: |_| from("From: mallory@evil.example\r\nSubject: hello"),
+        by_default: Counted("a field stands twice"),
+        key: "irregular-fields, or listener.checks.repeated-fields",
+        refused: "550 5.6.0 ",
     },
     Attack {
         name: "Date twice",
         source: "RFC 5322 §3.6",
         message: |_| from("From: mallory@evil.example\r\nDate: Sun, 29 Nov 2026 07:00:00 +0000"),
-        by_default: Flagged("a field stands twice"),
+        by_default: Flagged("a field stands twice and says two things"),
         key: "deceptive-fields, or listener.checks.repeated-fields",
         refused: "550 5.7.1 ",
     },
@@ -48,17 +66,17 @@ pub(super) const ATTACKS: &[Attack] = &[
         name: "To twice",
         source: "RFC 5322 §3.6",
         message: |_| from("From: mallory@evil.example\r\nTo: carol@example.net"),
-        by_default: Flagged("a field stands twice"),
-        key: "deceptive-fields, or listener.checks.repeated-fields",
-        refused: "550 5.7.1 ",
+        by_default: Counted("a field stands twice"),
+        key: "irregular-fields, or listener.checks.repeated-fields",
+        refused: "550 5.6.0 ",
     },
     Attack {
         name: "Message-ID twice",
         source: "RFC 5322 §3.6",
         message: |_| from("From: mallory@evil.example\r\nMessage-ID: <2@evil.example>"),
-        by_default: Flagged("a field stands twice"),
-        key: "deceptive-fields, or listener.checks.repeated-fields",
-        refused: "550 5.7.1 ",
+        by_default: Counted("a field stands twice"),
+        key: "irregular-fields, or listener.checks.repeated-fields",
+        refused: "550 5.6.0 ",
     },
     Attack {
         name: "Content-Type twice",
@@ -66,7 +84,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         message: |_| {
             from("From: mallory@evil.example\r\nContent-Type: text/plain\r\nContent-Type: text/html")
         },
-        by_default: Flagged("a field stands twice"),
+        by_default: Flagged("a field stands twice and says two things"),
         key: "deceptive-fields",
         refused: "550 5.7.1 ",
     },
@@ -74,17 +92,17 @@ pub(super) const ATTACKS: &[Attack] = &[
         name: "No Date",
         source: "RFC 5322 §3.6",
         message: |_| of(&plain("From: mallory@evil.example").replace("\r\nDate:", "\r\nX-Date:")),
-        by_default: Flagged("From, Date or Message-ID is missing"),
-        key: "deceptive-fields, or listener.checks.missing-fields",
-        refused: "550 5.7.1 ",
+        by_default: Counted("Date or Message-ID is missing"),
+        key: "irregular-fields, or listener.checks.missing-fields",
+        refused: "550 5.6.0 ",
     },
     Attack {
         name: "No Message-ID",
         source: "RFC 5322 §3.6.4",
         message: |_| of(&plain("From: mallory@evil.example").replace("\r\nMessage-ID:", "\r\nX-ID:")),
-        by_default: Flagged("From, Date or Message-ID is missing"),
-        key: "deceptive-fields",
-        refused: "550 5.7.1 ",
+        by_default: Counted("Date or Message-ID is missing"),
+        key: "irregular-fields",
+        refused: "550 5.6.0 ",
     },
     Attack {
         name: "Neither To nor Subject",
@@ -131,7 +149,18 @@ pub(super) const ATTACKS: &[Attack] = &[
             let message = signed(house, "example.org", "r1", "", "From: ann@example.org");
             Message { content: format!("Subject: another\r\n{}", message.content), ..message }
         },
-        by_default: Flagged("a field stands twice, a field was added to what is signed"),
+        by_default: Flagged("a field stands twice and says two things, a field was added to what is signed"),
+        key: "deceptive-fields",
+        refused: "550 5.7.1 ",
+    },
+    Attack {
+        name: "A signed message with another To",
+        source: "RFC 6376 §8.15",
+        message: |house| {
+            let message = signed(house, "example.org", "r1", "", "From: ann@example.org");
+            Message { content: format!("To: carol@example.net\r\n{}", message.content), ..message }
+        },
+        by_default: Flagged("a field was added to what is signed"),
         key: "deceptive-fields",
         refused: "550 5.7.1 ",
     },
@@ -142,9 +171,9 @@ pub(super) const ATTACKS: &[Attack] = &[
             let message = signed(house, "example.org", "r1", "", "From: ann@example.org");
             Message { content: format!("Reply-To: mallory@evil.example\r\n{}", message.content), ..message }
         },
-        by_default: Flagged("a field was added to what is signed"),
-        key: "deceptive-fields",
-        refused: "550 5.7.1 ",
+        by_default: Counted("a field that is shown is not signed"),
+        key: "irregular-fields",
+        refused: "550 5.6.0 ",
     },
     Attack {
         name: "A signed message with more at its end (l=)",

@@ -62,6 +62,17 @@ pub(super) const ATTACKS: &[Attack] = &[
         refused: "501 5.1.7",
     },
     Attack {
+        name: "A route before the reverse-path",
+        source: "CK",
+        message: |_| Message {
+            reverse_path: "@example.org,@any.example:mallory@evil.example",
+            ..from("From: ann@example.org")
+        },
+        by_default: Told("smtp.mailfrom=mallory@evil.example"),
+        key: "dmarc-reject",
+        refused: "550 5.7.26",
+    },
+    Attack {
         name: "Results within the quotes of the reverse-path",
         source: "CK",
         message: |_| Message {
@@ -76,6 +87,14 @@ pub(super) const ATTACKS: &[Attack] = &[
         name: "A comment within the domain of a signature",
         source: "CK",
         message: |house| signed(house, "example.org(.evil.example", "s", "", "From: ann@example.org"),
+        by_default: Told("dmarc=fail"),
+        key: "dmarc-reject",
+        refused: "550 5.7.26",
+    },
+    Attack {
+        name: "A quote within the domain of a signature",
+        source: "CK",
+        message: |house| signed(house, "example.org\\'.evil.example", "s", "", "From: ann@example.org"),
         by_default: Told("dmarc=fail"),
         key: "dmarc-reject",
         refused: "550 5.7.26",
