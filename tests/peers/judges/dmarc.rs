@@ -30,9 +30,12 @@ const DOMAINS: &[&str] = &[
 /// The records of a case, by the domain they are of.
 type Published<'a> = BTreeMap<&'a str, String>;
 
+/// What it is called, and how it is done to the records of a case of this author.
+type Change = (&'static str, for<'a> fn(&mut Published<'a>, &'a str));
+
 /// Where it is known to say something else, mostly as RFC 9989 has changed what it follows: how records are written of which we say what
 /// it says of those that were given.
-const CHANGED: &[(&str, for<'a> fn(&mut Published<'a>, &'a str))] = &[
+const CHANGED: &[Change] = &[
     // `t=y` (RFC 9989 §4.7): the policy is applied one step milder. There was no such tag.
     ("testing", |records, _| without(records, "t")),
     // `np` (§4.7) is for domains that do not exist. There was no such tag, and `sp` counted.
