@@ -31,6 +31,7 @@ mod reputation;
 mod retrying;
 mod rotation;
 mod schema;
+mod secret;
 mod sending;
 mod serving;
 mod shaping;
@@ -76,6 +77,7 @@ pub use reputation::{Reputation, ReputationUse};
 pub use retrying::{MailClass, Retry, RetrySenders};
 pub use rotation::{DkimAlgorithm, DkimRotation, DnsProvider, DnsProviderKind, TsigHash};
 pub use schema::Takes;
+pub use secret::secret_line;
 pub use sending::{
     Bounces, Dns, DomainPattern, EightBit, Hop, Host, MtaSts, OutboundTimeouts, OutboundTls, Queue, Route,
     RouteTls, Srs, TlsReports, UnsignedReports, Via,

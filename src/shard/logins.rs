@@ -6,8 +6,6 @@
 use std::{
     cell::RefCell,
     collections::HashMap,
-    io::Read as _,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,10 +30,6 @@ pub(crate) struct Tokens(RefCell<HashMap<Box<str>, (Hidden, Duration)>>);
 
 /// Then all are forgotten: work, and no harm.
 const DERIVED_MAX: usize = 64;
-/// What nobody but its owner may do with it; its group may read, for what is handed to a service that way.
-const MODE_FORBIDDEN: u32 = 0o027;
-/// Octets of a file that holds a secret.
-const FILE_MAX: u64 = 64 << 10;
 
 /// What the client logs in by on one connection.
 pub(crate) async fn login(shard: &Shard, credential: &config::Credential) -> Result<Login, NoLogin> {
@@ -123,11 +117,10 @@ pub(crate) async fn authorization(
 
 /// The one line of a file that holds a secret.
 pub(crate) async fn secret_line(file: PathBuf) -> Result<Hidden, String> {
-    let line = ring::blocking(move || read(&file).map_err(|error| format!("{}: {error}", file.display())));
-    match line.await? {
-        empty if empty.is_empty() => Err("the file of the secret is empty".into()),
-        line => Ok(Hidden::new(line)),
-    }
+    let line = ring::blocking(move || {
+        config::secret_line(&file).map_err(|error| format!("{}: {error}", file.display()))
+    });
+    Ok(Hidden::new(line.await?))
 }
 
 async fn credentials(shard: &Shard, credential: &config::Credential) -> Result<Credentials, String> {
@@ -169,7 +162,8 @@ async fn token(shard: &Shard, program: &str, credential: &config::Credential) ->
 }
 
 fn stored(credential: &config::Credential) -> Result<(Secret, String), String> {
-    let text = |file: &Path| read(file).map_err(|error| format!("{}: {error}", file.display()));
+    let text =
+        |file: &Path| config::secret_line(file).map_err(|error| format!("{}: {error}", file.display()));
     Ok(match (&credential.password_file, &credential.token_file, &credential.password_env) {
         (Some(file), ..) => (Secret::Password(text(file)?.into()), file.display().to_string()),
         (None, Some(file), _) => (Secret::Token(text(file)?.into()), file.display().to_string()),
@@ -179,26 +173,6 @@ fn stored(credential: &config::Credential) -> Result<(Secret, String), String> {
         }
         (None, None, None) => return Err("the credential names no secret".into()),
     })
-}
-
-/// A file of one line, whose end is none of it.
-#[expect(
-    clippy::disallowed_types,
-    reason = "this is no pure room, and the mode has to be that of the file that is read"
-)]
-fn read(file: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let opened = std::fs::File::open(file)?;
-    let mode = opened.metadata()?.permissions().mode() & 0o777;
-    if mode & MODE_FORBIDDEN != 0 {
-        let why = format!("it has mode {mode:03o}: others may read or change it; `chmod 600` it");
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
-    }
-    opened.take(FILE_MAX).read_to_string(&mut text)?;
-    let length =
-        text.strip_suffix('\n').map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
-    text.truncate(length);
-    Ok(text)
 }
 
 const fn mechanism(mechanism: LoginMechanism) -> Mechanism {
@@ -215,6 +189,8 @@ const fn mechanism(mechanism: LoginMechanism) -> Mechanism {
 
 #[cfg(test)]
 mod test {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
