@@ -37,7 +37,7 @@ pub use reports::{
 pub use reputation::{ReputationArgs, ReputationError, ReputationRules, reputation};
 pub use rotation::{
     DkimRotateArgs, DkimStatusArgs, KeyView, RotationError, RotationView, Rotations, dkim_rotate,
-    dkim_status, left, seconds_since,
+    dkim_status, left,
 };
 pub use sources::{SourcesArgs, SourcesError, sources};
 pub use tasks::Tasks;

@@ -13,7 +13,7 @@ use axum::{
     http::StatusCode,
 };
 use clap::Args;
-use mail::{Span, Timestamp};
+use mail::Span;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -72,6 +72,12 @@ pub struct KeyView {
     pub shows: String,
     /// What it waits for.
     pub waits_for: String,
+    /// Whether its record was published, and should have been seen by now.
+    #[serde(default)]
+    pub overdue: bool,
+    /// What could not be done for it, and is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// What is published.
     pub record: String,
     /// What somebody is to do by hand: publish or remove.
@@ -239,6 +245,9 @@ fn print(out: &mut dyn Write, view: &RotationView) -> io::Result<()> {
         };
         let line = format!("  {}  {} for {since}; {shows}; {}", key.selector, key.state, key.waits_for);
         writeln!(out, "{}", table::printable(&line))?;
+        if let Some(trouble) = &key.trouble {
+            writeln!(out, "  failed, and is tried again: {}", table::printable(trouble))?;
+        }
         if let Some(task) = &key.by_hand {
             writeln!(out, "  to {task} by hand:")?;
             for line in key.zone_line.lines() {
@@ -254,11 +263,6 @@ pub fn left(time: std::time::Duration) -> String {
     Span(std::time::Duration::from_secs(time.as_secs())).to_string()
 }
 
-/// Seconds since a time.
-pub fn seconds_since(since: Timestamp, now: Timestamp) -> u64 {
-    now.saturating_since(since).as_secs()
-}
-
 #[cfg(test)]
 mod test {
     use super::*;
@@ -271,6 +275,8 @@ mod test {
             seconds: 90,
             shows: "nothing".into(),
             waits_for: "waits until the DNS shows it".into(),
+            overdue: false,
+            trouble: Some("publish: no".into()),
             record: "v=DKIM1; p=x".into(),
             by_hand: Some("publish".into()),
             zone_line: "rp-20261129._domainkey.example.org. IN TXT (\n    \"v=DKIM1; p=x\"\n)\n".into(),
@@ -295,7 +301,7 @@ mod test {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "shop  ed25519 of example.org, published by hand; a new key is due\n  rp-20261129  published for 1m30s; the DNS shows \
-             nothing; waits until the DNS shows it\n  to publish by hand:\n    rp-20261129._domainkey.example.org. IN TXT (\n        \
+             nothing; waits until the DNS shows it\n  failed, and is tried again: publish: no\n  to publish by hand:\n    rp-20261129._domainkey.example.org. IN TXT (\n        \
              \"v=DKIM1; p=x\"\n    )\n"
         );
     }

@@ -75,7 +75,7 @@ pub use replies::{ReplyAction, ReplyRule, ReplyStage, TextPattern};
 pub use reports_in::{ForwardedReports, ReportsIn};
 pub use reputation::{Reputation, ReputationUse};
 pub use retrying::{MailClass, Retry, RetrySenders};
-pub use rotation::{DkimAlgorithm, DkimRotation, DnsProvider, DnsProviderKind, TsigHash};
+pub use rotation::{DkimAlgorithm, DkimRotation, DnsProvider, DnsProviderKind, TsigHash, ZoneName};
 pub use schema::Takes;
 pub use secret::secret_line;
 pub use sending::{

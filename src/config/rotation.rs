@@ -1,12 +1,12 @@
 //! Keys for DKIM that are renewed by themselves, and who publishes them.
 
-use std::{collections::HashMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use mail::{Domain, Span};
 
 use crate::{
-    Config, Dkim, EndpointUrl,
-    notation::{FilePath, Literal, Maybe, Spelled as _, Text, Time, Word},
+    Config, Dkim, EndpointUrl, ListenerKind,
+    notation::{FilePath, Literal, Maybe, Spelled, Text, Time, Word},
     reader::Reader,
     schema::{Entry, choice, section},
 };
@@ -63,10 +63,13 @@ section! {
         /// remember for longer that there was none (RFC 2308).
         settle: Duration [Time<{ SECOND }, { 30 * DAY }>] = Duration::from_secs(3_600);
         /// So long the record of a key stays after the last mail was signed with it: longer than mail waits in queues, ours
-        /// (`queue.give-up`) and others'.
-        retire: Duration [Time<{ SECOND }, { 366 * DAY }>] = Duration::from_secs(7 * 86_400);
+        /// (`queue.give-up`, and before that `hold-max` of listeners, where clients may have it held back) and others'.
+        retire: Duration [Time<{ SECOND }, { 366 * DAY }>] = Duration::from_secs(14 * 86_400);
         /// For how long a record says after that that its key is revoked, with an empty `p=`, before it goes. Empty: it goes at once.
         revoke: Option<Duration> [Maybe<Time<{ SECOND }, { 366 * DAY }>>] = None;
+        /// When a record that was published, or was to be by hand, has not been seen in the DNS for so long, the event
+        /// `dkim_record_overdue` says so, once a day; later where the zone says that others may remember for longer that there was none.
+        overdue: Duration [Time<{ SECOND }, { 366 * DAY }>] = Duration::from_secs(6 * 3_600);
     }
 }
 
@@ -77,8 +80,8 @@ section! {
         name: String [Text] = String::new();
         /// How the zone is changed.
         kind: DnsProviderKind [Word] = DnsProviderKind::Rfc2136;
-        /// The zone. Empty: the domain of the key.
-        zone: Option<Domain> [Maybe<Literal>] = None;
+        /// The zone, such as "example.org", or "_domainkey.example.org" where that is one of its own. Empty: the domain of the key.
+        zone: Option<ZoneName> [Maybe<Literal>] = None;
         /// With "rfc2136": the primary server of the zone. It is asked by TCP.
         server: Option<SocketAddr> [Maybe<Literal>] = None;
         /// With "rfc2136": the name of the secret, as the server has it. Empty: updates are not signed, which a server should take from the
@@ -100,6 +103,42 @@ section! {
 
 fn cloudflare() -> EndpointUrl {
     EndpointUrl::parse("https://api.cloudflare.com/client/v4").expect("our own text")
+}
+
+/// The name of a zone, in lower case. Other than that of a host it may have `_` in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneName(Box<str>);
+
+impl ZoneName {
+    /// As it is asked for.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ZoneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Spelled for ZoneName {
+    const KIND: &'static str = "zone";
+    const EXPECTED: &'static str = "the name of a zone, such as \"example.org\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(plain);
+        if text.len() <= 253 && text.split('.').all(is_label) {
+            Ok(Self(text.to_ascii_lowercase().into()))
+        } else {
+            Err("write labels of letters, digits, `-` and `_`, with dots between them".into())
+        }
+    }
+
+    fn spell(&self) -> String {
+        self.0.to_string()
+    }
 }
 
 impl Entry for DnsProvider {
@@ -188,15 +227,8 @@ impl Config {
                     reader.conflict(&[&at("publish")], problem, "name one that there is");
                 }
                 Some((name, Some(provider))) => {
-                    let within = |zone: &Domain, domain: &Domain| {
-                        let (zone, domain) = (zone.as_str(), domain.as_str());
-                        domain.eq_ignore_ascii_case(zone)
-                            || domain
-                                .to_ascii_lowercase()
-                                .ends_with(&format!(".{}", zone.to_ascii_lowercase()))
-                    };
                     if let (Some(zone), Some(domain)) = (&provider.zone, &dkim.domain)
-                        && !within(zone, domain)
+                        && !format!("._domainkey.{domain}").ends_with(&format!(".{zone}"))
                     {
                         let problem = format!("{domain} is not in {zone}, which is the zone of {name}");
                         reader.conflict(&[&at("publish")], problem, "name the provider of its zone");
@@ -239,14 +271,38 @@ impl Config {
     /// What is less than it should be, where keys are renewed.
     pub(crate) fn rotation_warnings(&self) -> Vec<(String, String)> {
         let mut warnings = Vec::new();
-        if self.dkim.iter().any(|dkim| dkim.rotate.is_some())
-            && self.dkim_rotation.retire < self.queue.give_up
-        {
+        let rotation = &self.dkim_rotation;
+        let Some(every) = self.dkim.iter().filter_map(|dkim| dkim.rotate).min() else { return warnings };
+        // It is signed when it is taken, and may be held back before it waits.
+        let held = self.listeners.iter().filter(|listener| {
+            listener.kind == ListenerKind::Submission && listener.extensions.futurerelease
+        });
+        let (hold, listener) = held
+            .map(|listener| (listener.limits.hold_max, Some(listener.name.as_str())))
+            .max()
+            .unwrap_or_default();
+        if rotation.retire < self.queue.give_up + hold {
+            let held = listener.map(|name| {
+                let key = format!("listener.{}.limits.hold-max", name.to_ascii_lowercase());
+                format!(", after it was held back for up to {} (`{key}`)", Span(hold))
+            });
             let text = format!(
-                "mail waits up to {} in the queue (`queue.give-up`), and cannot be verified when the record of its key is gone \
+                "mail waits up to {} in the queue (`queue.give-up`){}, and cannot be verified when the record of its key is gone \
                  after {}",
                 Span(self.queue.give_up),
-                Span(self.dkim_rotation.retire)
+                held.unwrap_or_default(),
+                Span(rotation.retire)
+            );
+            warnings.push(("dkim-rotation.retire".to_owned(), text));
+        }
+        // Of one rotation there are at most 16.
+        let stays = rotation.retire + rotation.revoke.unwrap_or_default();
+        if stays > every * 12 {
+            let text = format!(
+                "keys are renewed each {}, and each stays for {} after that: more than a dozen would be there at once, and no \
+                 more are made",
+                Span(every),
+                Span(stays)
             );
             warnings.push(("dkim-rotation.retire".to_owned(), text));
         }
@@ -281,6 +337,10 @@ mod test {
             ("rp-20261129-ed25519".into(), "rp-20261129-ed25519-12".into())
         );
         assert!(config.dns_provider("Ns").is_some());
+        // What is delegated is often no more than that.
+        for zone in ["example.org", "Org", "_domainkey.Example.org"] {
+            read(good, &format!("{PROVIDER}\nzone = \"{zone}\"")).unwrap();
+        }
         for (dkim, more, said) in [
             ("selector = \"s\"", "", "have keys made and renewed"),
             (
@@ -308,6 +368,11 @@ mod test {
                 "selector = \"{date}\"\nrotate = \"90d\"\npublish = \"ns\"",
                 "[[dns-provider]]\nname = \"ns\"\nserver = \"192.0.2.53:53\"\nzone = \"example.com\"",
                 "is not in example.com",
+            ),
+            (
+                "selector = \"{date}\"\nrotate = \"90d\"\npublish = \"ns\"",
+                "[[dns-provider]]\nname = \"ns\"\nserver = \"192.0.2.53:53\"\nzone = \"_domainkey.mail.example.org\"",
+                "is not in _domainkey.mail.example.org",
             ),
             (
                 "selector = \"{date}\"\nrotate = \"90d\"",
@@ -348,5 +413,15 @@ mod test {
         };
         assert_eq!(warned(""), 0);
         assert_eq!(warned("[dkim-rotation]\nretire = \"1d\""), 1);
+        // Who may have mail held back for a week has it signed a week before it goes.
+        let submission = "[[listener]]\nname = \"sub\"\nkind = \"submission\"\naddress = [\"127.0.0.1:587\"]\ntls = \"none\"\n";
+        assert_eq!(warned(submission), 0);
+        let week = |more: &str| format!("[dkim-rotation]\nretire = \"7d\"\n{submission}{more}");
+        assert_eq!(warned(&week("")), 1);
+        assert_eq!(warned(&week("[listener.extensions]\nfuturerelease = false\n")), 0);
+        assert_eq!(warned(&week("[listener.limits]\nhold-max = \"1d\"\n")), 0);
+        assert_eq!(warned("[dkim-rotation]\nretire = \"366d\"\nrevoke = \"366d\""), 0);
+        let often = read("selector = \"{date}\"\nrotate = \"1d\"", "").unwrap();
+        assert_eq!(often.rotation_warnings().len(), 1, "a dozen keys at once");
     }
 }

@@ -21,8 +21,9 @@ pub(crate) fn tell(rotations: &Rotations, registry: &Registry) {
         let signing = keys().filter(|key| key.state == KeyPhase::Signing.as_str() && key.shows != "unknown");
         let published = signing.map(|key| key.shows == "right").reduce(|all, one| all && one);
         let by_hand = keys().filter(|key| key.by_hand.is_some()).count();
+        let overdue = keys().filter(|key| key.overdue).count();
         // All rotations of an entry count together.
         let updates = views.first().map_or((0, 0), |view| (view.updates_done, view.updates_failed));
-        registry.set_dkim(entry, &states, published, by_hand, updates);
+        registry.set_dkim(entry, &states, published, (by_hand, overdue), updates);
     }
 }

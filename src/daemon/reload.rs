@@ -571,9 +571,8 @@ impl Reloader<'_> {
         self.unsubscribing.store(Arc::new(ours.unsubscribing.clone()));
         self.reports_in.store(Arc::new(ours.reports_in.clone()));
         ours.tenancy_limits.apply(&self.tenancy);
-        if ours.rotation != self.ours.rotation {
-            self.rotation.configure(ours.rotation.clone());
-        }
+        // Also where it says the same: what has failed is tried at once.
+        self.rotation.configure(ours.rotation.clone());
         self.budget.set_max(ours.disk_max);
         self.crowd.set_tracked_max(ours.clients_tracked_max);
         (self.papers, self.stamps, self.ours) = (papers, stamps, ours);

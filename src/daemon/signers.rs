@@ -3,7 +3,7 @@
 use std::{error::Error as _, fs, io, path::Path, sync::Arc};
 
 use config::{Canonical, Dkim};
-use pool::RotationSettings;
+use pool::{KeyFlaw, RotationSettings};
 use trust::{Canonicalization, Key, KeyError, Signer, SignerError, SignerOptions};
 
 /// What signs, for each entry of the configuration.
@@ -29,6 +29,15 @@ enum Cause {
     Key(#[from] KeyError),
     #[error(transparent)]
     Signer(#[from] SignerError),
+    #[error(
+        "{flaw}; restore it from a backup, or take its line out of {}: then a new key is made, and mail goes without the signature \
+         until the DNS has shown it", state.display()
+    )]
+    Renewed {
+        #[source]
+        flaw: KeyFlaw,
+        state: Box<Path>,
+    },
     #[error("`domain` is missing")]
     NoDomain,
 }
@@ -41,8 +50,14 @@ impl UnusableKey {
 
     /// Whether this process may not read the file.
     pub(crate) fn is_denied(&self) -> bool {
-        let cause = self.cause.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+        let mut cause = self.cause.source();
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return error.kind() == io::ErrorKind::PermissionDenied;
+            }
+            cause = error.source();
+        }
+        false
     }
 
     /// The file.
@@ -65,11 +80,14 @@ pub(crate) fn load(settings: &RotationSettings) -> Result<Signers, UnusableKey> 
         if dkim.rotate.is_none() {
             return one(dkim).map(|signer| [signer].into());
         }
-        let signing = RotationSettings::ids(dkim).filter_map(|(id, _)| Some((state.signing(&id)?, id)));
+        let signing = settings.signing(dkim, &state);
         signing
-            .map(|(key, id)| {
+            .map(|(id, key)| {
                 let file = settings.key_file(&id.domain, &key.selector);
-                let read = read(dkim, &file, "rotate")?;
+                let read = pool::read_key(&file, &key.record).map_err(|flaw| UnusableKey {
+                    file: file.as_path().into(),
+                    ..unusable(dkim, "rotate", Cause::Renewed { flaw, state: settings.file().into() })
+                })?;
                 of(dkim, read, &key.selector)
             })
             .collect()

@@ -49,6 +49,9 @@ pub(crate) enum HttpsError {
     TooLong(usize),
 }
 
+/// So long one address of several is waited for: the next one may answer where packets to this one get lost, as happens to IPv6.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Where a request goes, and how long it may take.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -133,8 +136,15 @@ pub(crate) async fn connect(
     tls: Option<Arc<ClientConfig>>,
 ) -> Result<Connected, HttpsError> {
     let mut failure = HttpsError::Connect("the host has no address".into());
-    for address in addresses {
-        let stream = match TcpStream::connect(address).await {
+    for (place, address) in addresses.iter().enumerate() {
+        let connecting = TcpStream::connect(address);
+        let connected = if place + 1 == addresses.len() {
+            connecting.await
+        } else {
+            let connected = timeout(ADDRESS_PATIENCE, connecting).await;
+            connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+        };
+        let stream = match connected {
             Ok(stream) => stream,
             Err(error) => {
                 failure = HttpsError::Connect(format!("{address}: {error}").into());
@@ -195,10 +205,13 @@ impl From<hyper::Error> for HttpsError {
 }
 
 fn host_header(target: &Target) -> String {
-    match target.addresses.first().map(SocketAddr::port) {
-        Some(port) if port != 443 => format!("{}:{port}", target.host),
-        Some(_) | None => target.host.clone(),
-    }
+    named(&target.host, target.addresses.first().map_or(443, SocketAddr::port), 443)
+}
+
+/// A host as a request names it (RFC 9110 §7.2).
+pub(crate) fn named(host: &str, port: u16, usual: u16) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == usual { host } else { format!("{host}:{port}") }
 }
 
 fn handshake(error: std::io::Error) -> HttpsError {
@@ -212,4 +225,39 @@ fn handshake(error: std::io::Error) -> HttpsError {
 fn protocol(error: impl std::error::Error) -> HttpsError {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     HttpsError::Protocol(format!("{error}{cause}").into())
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn hosts_in_requests() {
+        for (host, port, usual, expected) in [
+            ("api.example", 443, 443, "api.example"),
+            ("api.example", 8443, 443, "api.example:8443"),
+            ("::1", 8080, 80, "[::1]:8080"),
+            ("127.0.0.1", 80, 80, "127.0.0.1"),
+        ] {
+            assert_eq!(named(host, port, usual), expected);
+        }
+    }
+
+    /// A host with IPv6 that leads nowhere: the address of IPv4 is tried, and not only when all patience is over.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_loses_packets_is_not_waited_for() {
+        // Once its queue is full, the kernel drops what else comes.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let full = socket.listen(1).unwrap();
+        let nowhere = full.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_secs(1), TcpStream::connect(nowhere)).await {
+            waiting.push(stream);
+        }
+        let there = tokio::net::TcpListener::bind(nowhere.ip().to_string() + ":0").await.unwrap();
+        let addresses = [nowhere, there.local_addr().unwrap()];
+        let patience = Duration::from_secs(30);
+        assert!(timeout(patience, connect("localhost", &addresses, None)).await.unwrap().is_ok());
+    }
 }

@@ -76,7 +76,7 @@ pub use programs::{ProgramEnd, ProgramRun, Programs};
 pub use report::received::Limits as ReportLimits;
 pub use report::{Redactor, Shown};
 pub use reports_in::{ReportsIn, ReportsInOptions, UNREAD_REASONS};
-pub use rotation::{KeyRotation, RotationSettings, SigningRequest};
+pub use rotation::{KeyFlaw, KeyRotation, RotationSettings, SigningRequest, check_provider, read_key};
 pub use strangers::{StrangersKeeper, keep_strangers};
 pub use stub::Stub;
 pub use suppression::{Keeper, Suppression};

@@ -10,6 +10,7 @@
 
 mod keeper;
 mod provider;
+mod trouble;
 
 use std::{
     collections::BTreeMap,
@@ -28,9 +29,11 @@ use bridge::Door;
 use config::{Dkim, DkimAlgorithm, DkimRotation, DnsProvider};
 use mail::{Domain, Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use trust::{KeyKind, RotationId, Rotations};
+use trust::{Key, KeyKind, RotatedKey, RotationId, Rotations};
 
 use crate::PolicyFetching;
+
+pub use provider::check_provider;
 
 /// What the configuration says of the renewal of keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -114,6 +117,19 @@ impl RotationSettings {
         })
     }
 
+    /// The keys of an entry that sign. There may be one of an algorithm that it has no more, until another signs.
+    pub fn signing<'a>(
+        &self,
+        dkim: &Dkim,
+        state: &'a Rotations,
+    ) -> impl Iterator<Item = (&'a RotationId, &'a RotatedKey)> + use<'a> {
+        let entry = dkim.name.to_ascii_lowercase();
+        let domain = dkim.domain.as_ref().and_then(asked);
+        let of_entry =
+            state.0.iter().filter(move |(id, _)| *id.entry == *entry && Some(&id.domain) == domain.as_ref());
+        of_entry.filter_map(|(id, rotation)| Some((id, rotation.signing()?)))
+    }
+
     /// What was written down; nothing where nothing was.
     ///
     /// # Errors
@@ -193,6 +209,40 @@ fn read(file: &Path) -> io::Result<(Rotations, String)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((Rotations::default(), String::new())),
         Err(error) => Err(error),
     }
+}
+
+/// Why a private key cannot sign.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFlaw {
+    /// It cannot be read.
+    #[error("cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// It is none.
+    #[error(transparent)]
+    NoKey(#[from] trust::KeyError),
+    /// It is another than the one whose record is published.
+    #[error("it is not the key that is published")]
+    Other,
+}
+
+impl KeyFlaw {
+    /// Whether another look would say the same.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Unreadable(error) => error.kind() == io::ErrorKind::NotFound,
+            Self::NoKey(_) | Self::Other => true,
+        }
+    }
+}
+
+/// The private key in a file, where it is the one that the record is of.
+///
+/// # Errors
+/// [`KeyFlaw`].
+pub fn read_key(file: &Path, record: &str) -> Result<Key, KeyFlaw> {
+    let pem = std::fs::read_to_string(file).map_err(KeyFlaw::Unreadable)?;
+    let key = Key::parse(&pem)?;
+    if trust::record(&pem)? == record { Ok(key) } else { Err(KeyFlaw::Other) }
 }
 
 /// Which key signs, of each rotation.

@@ -1,7 +1,5 @@
 //! Keys for DKIM: made, and told to the world (RFC 6376 §3.6.1, RFC 8463 §4.1).
 
-use std::fmt::Write as _;
-
 use aws_lc_rs::{
     encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der},
     rand::SystemRandom,
@@ -106,18 +104,6 @@ pub(crate) fn public(pem: &str) -> Result<Public, KeyError> {
         record: text(Algorithm::RsaSha256, public.as_ref()),
         bits: Some(pair.public_modulus_len() * 8),
     })
-}
-
-/// A record as a zone file has it (RFC 1035 §5.1): in strings of 255 octets at most, which are joined without anything between them
-/// (RFC 6376 §3.6.2.2).
-pub fn zone_line(name: &str, record: &str) -> String {
-    const STRING_MAX: usize = 255;
-    let mut line = format!("{name}. IN TXT (");
-    for string in record.as_bytes().chunks(STRING_MAX) {
-        // Writing to a String does not fail.
-        let _ = write!(line, "\n    \"{}\"", String::from_utf8_lossy(string));
-    }
-    line + "\n)\n"
 }
 
 fn text(algorithm: Algorithm, public: &[u8]) -> String {

@@ -55,14 +55,14 @@ pub use facts::{Facts, Lack};
 pub use hearing::Hearing;
 pub use iprev::{AddressCase, Iprev, IprevResult, check as iprev_of};
 pub use judge::Judge;
-pub use keys::{KeyKind, NoKey, RecordFlaw, new_key, record, record_flaw, zone_line};
+pub use keys::{KeyKind, NoKey, RecordFlaw, new_key, record, record_flaw};
 pub use known::KnownDomains;
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use lists::{DnsList, ListFindings, ListHit, ListInquiry, ListSubject, ListWord, Sought, list_inquiries};
 pub use results::{UNSUBSCRIBE_RESULT, WARNING, authentication_results, received_spf, unsubscribe_result};
 pub use rotation::{
-    Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules,
-    Round, Seen,
+    Concern, Ending, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId,
+    RotationRules, Round, Seen,
 };
 pub use rotations::{NoRotations, Rotations};
 pub use sign::{Key, KeyError, SignError, Signer, SignerError, SignerOptions};

@@ -13,7 +13,8 @@
 //!
 //! That the DNS shows a record counts only where it was seen in the round at hand. Waiting is counted in time that somebody has
 //! watched, and not by the clock on the wall: a clock that jumps switches nothing and removes nothing, it can only begin a new key
-//! too early or too late. Time in which nobody runs counts as none.
+//! too early or too late. Time in which nobody runs counts as none. How long a key has signed the wall says, so that a stop counts;
+//! where the wall says that it has not begun to yet, the watch does.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -32,6 +33,8 @@ pub struct RotationRules {
     pub retire: Duration,
     /// For how long its record says then that it is revoked; none: it goes at once.
     pub revoke: Option<Duration>,
+    /// After so long somebody is told of a record that is published and is not seen.
+    pub overdue: Duration,
     /// Who publishes.
     pub publishing: Publishing,
 }
@@ -91,6 +94,10 @@ pub struct RotatedKey {
     pub erased: bool,
     /// What the DNS showed the last time. Not kept.
     pub seen: Seen,
+    /// For how long it has been published and was not seen. Not kept.
+    pub unseen: Duration,
+    /// Whether that is longer than it should be. Not kept.
+    pub overdue: bool,
     /// Whether what was ordered in this phase was done. Not kept.
     pub(crate) done: bool,
 }
@@ -172,6 +179,15 @@ pub enum Order<'a> {
     Erase(&'a str),
 }
 
+/// How the keys of a rotation end that the configuration has no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// What signs retires.
+    Now,
+    /// What signs goes on until a key of the same entry does that is of another algorithm: else mail would go unsigned meanwhile.
+    Succeeded,
+}
+
 /// What somebody has to know of, or to do something about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern<'a> {
@@ -183,6 +199,8 @@ pub enum Concern<'a> {
     Withdraw(&'a RotatedKey),
     /// Mail is signed, or was until now, with a key that the DNS does not show: it fails at those who verify it.
     Unpublished(&'a RotatedKey),
+    /// The record of a key that is to sign was published, and the DNS should have shown it by now.
+    Overdue(&'a RotatedKey),
     /// At the name of a key that is to sign, there is something else.
     InTheWay(&'a RotatedKey),
     /// A selector that was to be next has another's key; the one after it is tried.
@@ -253,6 +271,8 @@ impl RotatedKey {
             absence: Duration::ZERO,
             erased: false,
             seen: Seen::Unknown,
+            unseen: Duration::ZERO,
+            overdue: false,
             done: false,
         }
     }
@@ -270,6 +290,12 @@ impl RotatedKey {
             | KeyPhase::Revoking
             | KeyPhase::Leaving => None,
         }
+    }
+
+    /// For how long it has been where it is.
+    pub fn age(&self, now: Timestamp) -> Duration {
+        // The clock was later when it was written down, or is not set yet. Which of the two is wrong nobody knows.
+        if self.since > now { self.waited } else { now.saturating_since(self.since) }
     }
 
     fn is_over(&self, rules: &RotationRules) -> bool {
@@ -323,6 +349,12 @@ impl RotatedKey {
         {
             self.absence = self.absence.max(*ttl).min(ABSENCE_MAX);
         }
+        if self.seen == Seen::Right || !self.phase.is_coming() {
+            self.unseen = Duration::ZERO;
+        } else if self.phase > KeyPhase::Made {
+            self.unseen += round.elapsed;
+        }
+        self.overdue = self.unseen > rules.overdue.max(self.absence);
         match (self.phase, &self.seen) {
             (KeyPhase::Made | KeyPhase::Published, Seen::Right) => self.go(KeyPhase::Shown, round.now),
             // Who has just looked and saw nothing remembers that; after that it is not there.
@@ -383,7 +415,7 @@ impl Rotation {
         let made = self.keys.iter().filter(|key| key.phase != KeyPhase::Begun);
         let mut sought: Vec<_> = made.map(|key| key.selector.clone()).collect();
         if !self.is_due(rules, now) {
-            self.next = None;
+            (self.next, self.taken) = (None, None);
             return sought;
         }
         // Never back: no name is used twice, also if the clock is.
@@ -405,7 +437,7 @@ impl Rotation {
         let is_coming = self.keys.iter().any(|key| key.phase.is_coming());
         !is_coming
             && self.keys.len() < KEYS_MAX
-            && self.signing().is_none_or(|key| self.wished || now.saturating_since(key.since) >= rules.every)
+            && self.signing().is_none_or(|key| self.wished || key.age(now) >= rules.every)
     }
 
     /// Takes in what the DNS shows and that time has passed.
@@ -422,12 +454,12 @@ impl Rotation {
     }
 
     /// The same for a rotation that the configuration has no more: its keys go.
-    pub fn on_round_of_the_end(&mut self, rules: &RotationRules, round: &Round<'_>) {
+    pub fn on_round_of_the_end(&mut self, rules: &RotationRules, round: &Round<'_>, ending: Ending) {
         (self.next, self.taken, self.wished) = (None, None, false);
         for key in &mut self.keys {
             if key.phase.is_coming() {
                 key.go(KeyPhase::Leaving, round.now);
-            } else if key.phase == KeyPhase::Signing {
+            } else if key.phase == KeyPhase::Signing && ending == Ending::Now {
                 key.go(KeyPhase::Retiring, round.now);
             }
         }
@@ -437,9 +469,8 @@ impl Rotation {
 
     fn look(&mut self, rules: &RotationRules, round: &Round<'_>) {
         for key in &mut self.keys {
-            // The clock was later when it was written down: it begins anew, and does not wait for that time to come.
-            key.since = key.since.min(round.now);
             match key.phase {
+                KeyPhase::Signing if key.since > round.now => key.waited += round.elapsed,
                 KeyPhase::Retiring if round.in_force => key.waited += round.elapsed,
                 KeyPhase::Revoked | KeyPhase::Leaving => key.waited += round.elapsed,
                 KeyPhase::Retiring
@@ -583,6 +614,24 @@ impl Rotation {
         }
     }
 
+    /// The private key is not there any more, or is another. Without it this one never signs, or only until the next start: there is to
+    /// be a new one.
+    pub fn on_lost(&mut self, selector: &str, now: Timestamp) {
+        let is_coming = self.keys.iter().any(|key| key.phase.is_coming());
+        let Some(key) = self.keys.iter_mut().find(|key| *key.selector == *selector) else { return };
+        match key.phase {
+            KeyPhase::Made | KeyPhase::Published | KeyPhase::Shown => key.go(KeyPhase::Leaving, now),
+            // It takes its place as any other, and what is signed by now can be verified until then.
+            KeyPhase::Signing if !is_coming => self.wished = true,
+            KeyPhase::Begun
+            | KeyPhase::Signing
+            | KeyPhase::Retiring
+            | KeyPhase::Revoking
+            | KeyPhase::Revoked
+            | KeyPhase::Leaving => {}
+        }
+    }
+
     /// The private key is gone.
     pub fn on_erased(&mut self, selector: &str) {
         if let Some(key) = self.keys.iter_mut().find(|key| *key.selector == *selector)
@@ -616,6 +665,7 @@ impl Rotation {
                 (_, _) => None,
             })
             .collect();
+        concerns.extend(self.keys.iter().filter(|key| key.overdue).map(Concern::Overdue));
         concerns.extend(self.taken.as_deref().map(Concern::Taken));
         concerns
     }

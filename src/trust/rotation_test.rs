@@ -31,6 +31,7 @@ fn rules(publishing: Publishing, revoke: Option<u64>) -> RotationRules {
         settle: Duration::from_secs(2 * HOUR),
         retire: Duration::from_secs(7 * DAY),
         revoke: revoke.map(Duration::from_secs),
+        overdue: Duration::from_secs(6 * HOUR),
         publishing,
     }
 }
@@ -278,7 +279,7 @@ impl World {
                 Concern::Publish(key) => wanted.push((key.selector.clone(), Some(key.record.to_string()))),
                 Concern::Revoke(key) => wanted.push((key.selector.clone(), Some(REVOKED.to_owned()))),
                 Concern::Withdraw(key) => wanted.push((key.selector.clone(), None)),
-                Concern::Unpublished(_) | Concern::InTheWay(_) | Concern::Taken(_) => {}
+                Concern::Unpublished(_) | Concern::Overdue(_) | Concern::InTheWay(_) | Concern::Taken(_) => {}
             }
         }
         // Who has waited with it looks once more whether it is still to be done.
@@ -579,7 +580,8 @@ fn a_wish_and_the_end_of_a_rotation() {
         let looks = desk.shows.clone();
         let (now, elapsed) = (desk.now, Duration::from_secs(seconds));
         let rules = desk.rules.clone();
-        desk.rotation.on_round_of_the_end(&rules, &Round { now, elapsed, in_force: true, looks: &looks });
+        let round = Round { now, elapsed, in_force: true, looks: &looks };
+        desk.rotation.on_round_of_the_end(&rules, &round, Ending::Now);
     };
     end(&mut desk, 60);
     assert_eq!(desk.phases(), [KeyPhase::Retiring, KeyPhase::Leaving]);
@@ -622,4 +624,101 @@ fn records_that_are_the_same() {
     );
     let long = "\u{7f}é".repeat(2_000);
     assert!(shown(&[long.as_bytes().into()]).chars().count() <= 1_000);
+}
+
+/// A record that was published and is nowhere to be seen: told when it should have been seen, however often it was published, and not
+/// any more when it is.
+#[test]
+fn a_record_that_is_not_seen_for_long() {
+    for seen in [Look::Absent(Duration::ZERO), Look::Unknown] {
+        let mut desk = Desk::new(Publishing::Provider);
+        desk.round(0);
+        let selector = desk.rotation.keys[0].selector.clone();
+        let overdue = |desk: &Desk| {
+            let concerns = desk.rotation.concerns(Publishing::Provider);
+            concerns.iter().any(|concern| matches!(concern, Concern::Overdue(_)))
+        };
+        desk.shows.insert(selector.clone(), seen.clone());
+        for _ in 0..6 {
+            desk.rotation.on_done(&selector, desk.now);
+            desk.round(HOUR);
+            assert!(!overdue(&desk), "{seen:?}");
+        }
+        desk.rotation.on_done(&selector, desk.now);
+        desk.round(HOUR);
+        assert!(overdue(&desk), "{seen:?} {:?}", desk.rotation.keys);
+        desk.show(&selector, &format!("v=DKIM1; p={selector}"));
+        desk.round(HOUR);
+        assert!(!overdue(&desk), "{seen:?}");
+    }
+    // Nobody can see it as long as the zone lets all remember that there was none.
+    let mut desk = Desk::new(Publishing::Provider);
+    desk.round(0);
+    let selector = desk.rotation.keys[0].selector.clone();
+    desk.rotation.on_done(&selector, desk.now);
+    desk.shows.insert(selector, Look::Absent(Duration::from_secs(DAY)));
+    desk.round(20 * HOUR);
+    assert_eq!(desk.rotation.concerns(Publishing::Provider), []);
+    desk.round(5 * HOUR);
+    assert!(matches!(desk.rotation.concerns(Publishing::Provider)[..], [Concern::Overdue(_)]));
+}
+
+/// A host without a clock of its own starts in 1970, each time: that is no reason for a new key. A time that has not come yet was not
+/// the right one either, and is not waited for.
+#[test]
+fn a_clock_that_is_not_set_begins_no_key() {
+    let mut desk = Desk::signing(Publishing::Provider);
+    let right = desk.now;
+    for _ in 0..5 {
+        desk.now = Timestamp::from_secs(60);
+        desk.round(60);
+        desk.now = right;
+        desk.round(60);
+        assert_eq!(desk.phases(), [KeyPhase::Signing]);
+    }
+    desk.now = Timestamp::from_secs(60);
+    desk.round(29 * DAY);
+    assert_eq!(desk.phases(), [KeyPhase::Signing]);
+    desk.round(2 * DAY);
+    desk.round(60);
+    assert_eq!(desk.phases().len(), 2, "the watch has seen 30 days of it");
+}
+
+/// Without its private key none ever signs, or not after the next start: it does not stand in the way of the next.
+#[test]
+fn a_private_key_that_is_lost() {
+    let mut desk = Desk::signing(Publishing::Provider);
+    let first = desk.rotation.keys[0].selector.clone();
+    desk.rotation.on_lost(&first, desk.now);
+    desk.round(60);
+    assert_eq!(desk.phases(), [KeyPhase::Signing, KeyPhase::Made]);
+    let second = desk.rotation.keys[1].selector.clone();
+    desk.rotation.on_done(&second, desk.now);
+    // Once is enough.
+    desk.rotation.on_lost(&first, desk.now);
+    assert!(!desk.rotation.is_wished());
+    desk.show(&second, &format!("v=DKIM1; p={second}"));
+    desk.round(60);
+    assert_eq!(desk.phases(), [KeyPhase::Signing, KeyPhase::Shown]);
+    desk.rotation.on_lost(&second, desk.now);
+    assert_eq!(desk.phases(), [KeyPhase::Signing, KeyPhase::Leaving]);
+    assert!(matches!(desk.rotation.orders(Publishing::Provider)[..], [Order::Erase(_), Order::Withdraw(_)]));
+    desk.rotation.on_lost(&first, desk.now);
+    desk.round(60);
+    assert_eq!(desk.phases().last(), Some(&KeyPhase::Made), "the next one: {:?}", desk.phases());
+}
+
+/// Another algorithm in the place of one: until a key of it signs, the old one does.
+#[test]
+fn what_signs_goes_on_until_another_does() {
+    let mut desk = Desk::signing(Publishing::Provider);
+    let looks = desk.shows.clone();
+    let elapsed = Duration::from_secs(60);
+    let mut end = |ending| {
+        let round = Round { now: desk.now, elapsed, in_force: true, looks: &looks };
+        desk.rotation.on_round_of_the_end(&desk.rules, &round, ending);
+        desk.rotation.keys[0].phase
+    };
+    assert_eq!(end(Ending::Succeeded), KeyPhase::Signing);
+    assert_eq!(end(Ending::Now), KeyPhase::Retiring);
 }

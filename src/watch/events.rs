@@ -343,6 +343,23 @@ events! {
         /// What is to be there.
         record: &'a str,
     }
+    /// A record of a new key was to be published, and the DNS has not shown it for `dkim-rotation.overdue`; mail is signed as before. Told once a day.
+    Error trust dkim_record_overdue = DkimRecordOverdue<'a> {
+        /// The name of the entry of the key.
+        key: &'a str,
+        /// Where it is missing.
+        name: &'a str,
+        /// The provider that says that it has published it; without it, it is published by hand.
+        by: Option<&'a str>,
+        /// For how long it has been missing.
+        seconds: u64,
+        /// What is there; nothing without it.
+        found: Option<&'a str>,
+        /// What is to be there.
+        record: &'a str,
+        /// What to look at.
+        remedy: &'a str,
+    }
     /// Where a new key is to be published there is something else, and is left there. Told once a day.
     Warn trust dkim_in_the_way = DkimInTheWay<'a> {
         /// The name of the entry of the key.
@@ -352,7 +369,7 @@ events! {
         /// What is there, if it is told.
         found: Option<&'a str>,
     }
-    /// The renewal of a key could not go on; it is tried again.
+    /// The renewal of a key could not go on; it is tried again, at last once an hour. Told once a day, and when the reason is another.
     Warn trust dkim_rotation_failed = DkimRotationFailed<'a> {
         /// The name of the entry of the key.
         key: &'a str,

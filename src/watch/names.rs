@@ -180,6 +180,8 @@ list! {
         "1 as long as the DNS was last seen to show all keys that sign, 0 when one was missing";
     DKIM_BY_HAND: "ringpost_dkim_records_by_hand", Kind::Gauge, Count, ["key"],
         "Records of such keys that somebody is to publish, or to take away, by hand";
+    DKIM_OVERDUE: "ringpost_dkim_records_overdue", Kind::Gauge, Count, ["key"],
+        "Records of such keys that were published, and that the DNS should have shown by now";
     DKIM_UPDATES: "ringpost_dkim_updates_total", Kind::Counter, Count, ["key", "result"],
         "Changes of the DNS for such keys by a provider, done or failed";
     REPLIES_HELD_BACK: "ringpost_replies_held_back_total", Kind::Counter, Count, ["shard"],

@@ -210,7 +210,7 @@ impl Registry {
     }
 
     /// How the keys of an entry are that are renewed: so many in each state, whether the DNS shows those that sign, so many records to
-    /// see to by hand, and changes of the DNS that were done and that failed. There are as many series as entries were configured since the
+    /// see to by hand, so many that are overdue, and changes of the DNS that were done and that failed. There are as many series as entries were configured since the
     /// start.
     #[expect(clippy::cast_precision_loss, reason = "a gauge is a float; 2^53 is more than there are")]
     pub fn set_dkim(
@@ -218,7 +218,7 @@ impl Registry {
         key: &str,
         states: &[(&'static str, usize)],
         published: Option<bool>,
-        by_hand: usize,
+        (by_hand, overdue): (usize, usize),
         (done, failed): (u64, u64),
     ) {
         let of_key = Label::new("key", key.to_owned());
@@ -233,6 +233,7 @@ impl Registry {
             gauge(&series(&names::DKIM_PUBLISHED, None), f64::from(u8::from(published)));
         }
         gauge(&series(&names::DKIM_BY_HAND, None), by_hand as f64);
+        gauge(&series(&names::DKIM_OVERDUE, None), overdue as f64);
         for (result, count) in [("done", done), ("failed", failed)] {
             let key = series(&names::DKIM_UPDATES, Some(Label::new("result", result)));
             self.recorder.register_counter(&key, &METADATA).absolute(count);

@@ -59,7 +59,7 @@ fn every_metric_of_the_list_is_exported_and_no_other() {
     registry.set_list("bl", &[("listed", 1)], false);
     registry.set_greylist(1, 0);
     registry.set_reputations(1);
-    registry.set_dkim("k", &[("signing", 1)], Some(true), 0, (0, 0));
+    registry.set_dkim("k", &[("signing", 1)], Some(true), (0, 0), (0, 0));
     registry.set_deliverability("example.org", "spf", Some(0));
     let text = registry.render();
     let exported: BTreeSet<_> =

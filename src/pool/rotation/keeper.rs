@@ -4,15 +4,16 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use admin::{KeyView, RotationView, left, seconds_since};
+use admin::{KeyView, RotationView, left};
 use arc_swap::ArcSwap;
 use bridge::Door;
 use config::{Dkim, DkimAlgorithm};
+use deliverability::Record;
 use dns::{Kind, Name, Outcome, Question, Records};
 use mail::Timestamp;
 use rustix::{
@@ -25,15 +26,18 @@ use tokio::{
     time::{Instant, timeout},
 };
 use trust::{
-    Concern, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId, RotationRules,
-    Rotations, Round, Seen,
+    Concern, Ending, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId,
+    RotationRules, Rotations, Round, Seen,
 };
-use watch::events::{DkimByHand, DkimInTheWay, DkimKey, DkimKeyUnpublished, DkimRotationFailed};
+use watch::events::{
+    DkimByHand, DkimInTheWay, DkimKey, DkimKeyUnpublished, DkimRecordOverdue, DkimRotationFailed,
+};
 
 use super::{
     Inner, RotationSettings, Signing, SigningRequest,
-    provider::{self, Change, Place},
+    provider::{self, Change, ChangeError, Place},
     read, signing,
+    trouble::Troubles,
 };
 use crate::{PolicyFetching, disk, durably};
 
@@ -46,6 +50,13 @@ const TOLD_EVERY: Duration = Duration::from_secs(86_400);
 /// Steps of one key in one round, one after the other: begun, made, published.
 const PASSES: usize = 4;
 
+/// What to look at when a provider has published a record that is not seen.
+const OVERDUE_BY_PROVIDER: &str = "ask each name server of the zone for it (dig TXT NAME @SERVER): one that does not get the zone from the \
+    primary, or a primary whose zone is not the one that is served, does not have it";
+/// What to look at when it is published by hand.
+const OVERDUE_BY_HAND: &str = "publish it; if that was done, look whether it stands at another name (with the zone in it twice), and ask \
+    each name server of the zone for it (dig TXT NAME @SERVER)";
+
 pub(super) struct Keeper {
     inner: Arc<Inner>,
     door: Door,
@@ -57,8 +68,14 @@ pub(super) struct Keeper {
     /// What is on the disk.
     written: String,
     last_round: Option<Instant>,
+    /// What could not be made durable: nothing is tried again before.
+    resting: Option<Instant>,
+    /// Entries that new keys are wished for, until that is durable.
+    wishes: BTreeSet<String>,
     /// What all cores sign with.
     in_force: Option<Signing>,
+    /// What could not be done for keys.
+    troubles: Troubles,
     told: HashMap<String, Instant>,
     /// Changes by providers: done, failed.
     updates: BTreeMap<Box<str>, (u64, u64)>,
@@ -101,7 +118,10 @@ impl Keeper {
             rotations: Rotations::default(),
             written: String::new(),
             last_round: None,
+            resting: None,
+            wishes: BTreeSet::new(),
             in_force: None,
+            troubles: Troubles::default(),
             told: HashMap::new(),
             updates: BTreeMap::new(),
         }
@@ -115,7 +135,7 @@ impl Keeper {
         }
         if self.inner.leaving.load(Ordering::Relaxed) {
             self.lock = None;
-        } else if self.lock.is_none() {
+        } else if self.lock.is_none() && self.resting.is_none_or(|until| Instant::now() >= until) {
             self.take_lock(&settings);
         }
         if self.lock.is_none() {
@@ -123,6 +143,10 @@ impl Keeper {
         }
         let changed = self.inner.changed.swap(false, Ordering::Relaxed);
         let due = self.last_round.is_none_or(|last| last.elapsed() >= settings.rotation.interval);
+        if woken || changed {
+            // Somebody has mended something, or looks at it.
+            self.troubles.forget();
+        }
         if due || woken || changed {
             self.round(&settings).await;
         }
@@ -157,10 +181,15 @@ impl Keeper {
     async fn follow(&mut self, settings: &RotationSettings) {
         let Ok((rotations, text)) = read(&settings.file()) else { return };
         if text != self.written {
-            (self.rotations, self.written) = (rotations, text);
-            // Cores that end, and none of their mail is to be signed any more, need not take it.
-            let _ = self.apply().await;
+            (self.rotations, self.written, self.last_round) = (rotations, text, None);
             self.show(settings);
+        }
+        // Until they have taken it: a core that serves its last session for long would else sign with a key whose record goes. Cores that
+        // have ended cannot, which is no reason to tell the others each second.
+        let due = self.last_round.is_none_or(|last| last.elapsed() >= settings.rotation.interval);
+        if due {
+            self.last_round = Some(Instant::now());
+            let _ = self.apply().await;
         }
     }
 
@@ -172,10 +201,25 @@ impl Keeper {
         self.last_round = Some(Instant::now());
         let before = self.phases();
         let plans = self.plans(settings);
+        let blind = self.look_at_keys(settings, now).await;
         let sought = self.sought(settings, &plans, now);
-        let looks = self.look(settings, sought).await;
+        let mut looks = self.look(sought).await;
+        for (id, selector) in blind {
+            looks.entry(id).or_default().insert(selector, Look::Unknown);
+        }
         let in_force = self.in_force.as_ref() == Some(&signing(&self.rotations));
         let none = BTreeMap::new();
+        let signs = |id: &RotationId, rotation: &Rotation| {
+            rotation.signing().is_some().then(|| (id.entry.clone(), id.domain.clone()))
+        };
+        let succeeded: BTreeSet<_> = self
+            .rotations
+            .0
+            .iter()
+            .filter(|(id, _)| plans.contains_key(id))
+            .filter_map(|(id, rotation)| signs(id, rotation))
+            .collect();
+        let planned: BTreeSet<_> = plans.keys().map(|id| (id.entry.clone(), id.domain.clone())).collect();
         for (id, rotation) in &mut self.rotations.0 {
             let looks = looks.get(id).unwrap_or(&none);
             let round = Round { now, elapsed, in_force, looks };
@@ -184,11 +228,17 @@ impl Keeper {
                     let rules = rules(settings, rotation, Some(plan));
                     rotation.on_round(&rules, &round, |day, number| plan.name(day, number));
                 }
-                None => rotation.on_round_of_the_end(&rules(settings, rotation, None), &round),
+                None => {
+                    let entry = (id.entry.clone(), id.domain.clone());
+                    let waits = planned.contains(&entry) && !succeeded.contains(&entry);
+                    let ending = if waits { Ending::Succeeded } else { Ending::Now };
+                    rotation.on_round_of_the_end(&rules(settings, rotation, None), &round, ending);
+                }
             }
         }
         self.rotations.0.retain(|id, rotation| plans.contains_key(id) || !rotation.is_empty());
         if self.write(settings).await {
+            self.wishes.clear();
             if let Err(error) = self.apply().await
                 && self.is_news("apply")
             {
@@ -207,12 +257,12 @@ impl Keeper {
     /// What the configuration says, of each rotation. New ones begin here, and wishes are taken down.
     fn plans<'a>(&mut self, settings: &'a RotationSettings) -> BTreeMap<RotationId, Plan<'a>> {
         let mut plans = BTreeMap::new();
-        let wishes = self.inner.shown.take_wishes();
+        self.wishes.append(&mut self.inner.shown.take_wishes());
         for dkim in &settings.dkim {
             for (id, algorithm) in RotationSettings::ids(dkim) {
                 let rotation = self.rotations.0.entry(id.clone()).or_default();
                 rotation.publisher = dkim.publish.as_deref().map(|name| name.to_ascii_lowercase().into());
-                if wishes.contains(&*id.entry) {
+                if self.wishes.contains(&*id.entry) {
                     rotation.wish();
                 }
                 plans.insert(id, Plan { dkim, algorithm });
@@ -228,14 +278,15 @@ impl Keeper {
         plans: &BTreeMap<RotationId, Plan<'_>>,
         now: Timestamp,
     ) -> Vec<(RotationId, Box<str>)> {
-        // Keys of files, and those of other rotations: by domain and selector.
+        // Keys of files, and those of other rotations: by the names of their files, which s1.mail at example.org has in common with
+        // s1 at mail.example.org.
         let by_hand = settings.dkim.iter().filter(|dkim| dkim.rotate.is_none()).filter_map(|dkim| {
             let domain = super::asked(dkim.domain.as_ref()?)?;
-            Some((domain, dkim.selector.to_ascii_lowercase().into_boxed_str()))
+            Some(settings.key_file(&domain, &dkim.selector.to_ascii_lowercase()))
         });
-        let mut known: BTreeSet<(Box<str>, Box<str>)> = by_hand.collect();
+        let mut known: BTreeSet<PathBuf> = by_hand.collect();
         let own = self.rotations.0.iter().flat_map(|(id, rotation)| {
-            rotation.keys().iter().map(|key| (id.domain.clone(), key.selector.clone()))
+            rotation.keys().iter().map(|key| settings.key_file(&id.domain, &key.selector))
         });
         known.extend(own);
         let mut all = Vec::new();
@@ -243,13 +294,13 @@ impl Keeper {
             let sought = match plans.get(id) {
                 Some(plan) => {
                     let rules = rules(settings, rotation, Some(plan));
-                    let is_known = |selector: &str| known.contains(&(id.domain.clone(), selector.into()));
+                    let is_known = |selector: &str| known.contains(&settings.key_file(&id.domain, selector));
                     rotation.sought(&rules, now, |day, number| plan.name(day, number), is_known)
                 }
                 None => rotation.keys().iter().map(|key| key.selector.clone()).collect(),
             };
             // Of two that begin at once, each has its own.
-            known.extend(sought.iter().map(|selector| (id.domain.clone(), selector.clone())));
+            known.extend(sought.iter().map(|selector| settings.key_file(&id.domain, selector)));
             all.extend(sought.into_iter().map(|selector| (id.clone(), selector)));
         }
         all
@@ -258,7 +309,6 @@ impl Keeper {
     /// What the DNS shows now.
     async fn look(
         &self,
-        settings: &RotationSettings,
         sought: Vec<(RotationId, Box<str>)>,
     ) -> BTreeMap<RotationId, BTreeMap<Box<str>, Look>> {
         let places = Arc::new(Semaphore::new(LOOKS_MAX));
@@ -276,18 +326,51 @@ impl Keeper {
             let Ok((id, selector, look)) = looked else { continue };
             looks.entry(id).or_default().insert(selector, look);
         }
-        // A key that could not sign is as one that nobody sees.
+        looks
+    }
+
+    /// Sees whether private keys are there. One that is lost is replaced; one that could not sign is answered, and is as one that nobody
+    /// sees.
+    async fn look_at_keys(
+        &mut self,
+        settings: &RotationSettings,
+        now: Timestamp,
+    ) -> Vec<(RotationId, Box<str>)> {
+        let mut wanted = Vec::new();
         for (id, rotation) in &self.rotations.0 {
-            let Some(looks) = looks.get_mut(id) else { continue };
-            for key in rotation.keys().iter().filter(|key| key.phase == KeyPhase::Shown) {
-                let file = settings.key_file(&id.domain, &key.selector);
-                if let Err(error) = check_key(&file, &key.record) {
-                    looks.insert(key.selector.clone(), Look::Unknown);
-                    self.failed(id, &key.selector, "sign", &format!("{}: {error}", file.display()));
+            for key in rotation.keys() {
+                if matches!(key.phase, KeyPhase::Shown | KeyPhase::Signing) {
+                    let file = settings.key_file(&id.domain, &key.selector);
+                    wanted.push((id.clone(), key.selector.clone(), key.phase, file, key.record.clone()));
                 }
             }
         }
-        looks
+        let checked = spawn_blocking(move || {
+            let check = |(id, selector, phase, file, record): (_, _, _, PathBuf, Box<str>)| {
+                let flaw = super::read_key(&file, &record).err()?;
+                Some((id, selector, phase, flaw, file))
+            };
+            wanted.into_iter().filter_map(check).collect::<Vec<(RotationId, Box<str>, _, _, _)>>()
+        });
+        let flawed = checked.await.unwrap_or_default();
+        self.troubles.retain(|id, selector, task| {
+            task != "sign" || flawed.iter().any(|(of, at, ..)| of == id && **at == *selector)
+        });
+        let mut blind = Vec::new();
+        for (id, selector, phase, flaw, file) in flawed {
+            let why = match phase {
+                KeyPhase::Signing => "it signs until the next start, and a new one is made to take its place",
+                _ => "it signs nothing",
+            };
+            self.failed(settings, &id, &selector, "sign", &format!("{}: {flaw}: {why}", file.display()));
+            if flaw.is_lost() {
+                self.with(&id, |rotation| rotation.on_lost(&selector, now));
+            }
+            if phase == KeyPhase::Shown {
+                blind.push((id, selector));
+            }
+        }
+        blind
     }
 
     /// Makes the state durable; false when that is not known to be so, and nothing may follow from it.
@@ -305,12 +388,15 @@ impl Keeper {
         match done {
             Ok(Ok(())) => {
                 self.written = text;
+                self.told.remove("write");
                 true
             }
             Ok(Err(error)) => {
-                tracing::error!("{}: {error}: no key is renewed", settings.file().display());
-                // What is there is read anew.
-                self.lock = None;
+                if self.is_news("write") {
+                    tracing::error!("{}: {error}: no key is renewed", settings.file().display());
+                }
+                // What is there is read anew, and not at once: a disk that is full now is full in a second.
+                (self.lock, self.resting) = (None, Some(Instant::now() + settings.rotation.interval));
                 false
             }
             Err(_) => false,
@@ -341,12 +427,28 @@ impl Keeper {
             let orders = rotation.orders(publishing(settings, rotation)).into_iter();
             tasks.extend(orders.map(|order| (id.clone(), Task::of(order))));
         }
-        let (any, mut all) = (!tasks.is_empty(), true);
+        let (mut any, mut all) = (false, true);
+        // Who does not answer for one key does not for the next: with many of them a round would last for hours.
+        let mut silent = BTreeSet::new();
         for (id, task) in tasks {
             let (word, selector) = task.words();
-            if let Err(error) = self.carry_out(settings, &id, &task).await {
-                self.failed(&id, &selector, word, &error);
-                all = false;
+            let publisher = self.publisher(&id).filter(|_| task.is_change());
+            if self.troubles.hold(&id, &selector, word)
+                || publisher.as_ref().is_some_and(|one| silent.contains(one))
+            {
+                continue;
+            }
+            any = true;
+            match self.carry_out(settings, &id, &task).await {
+                Ok(()) => self.troubles.done(&id, &selector, word),
+                Err(error) => {
+                    if let ChangeError::Silent(_) = error {
+                        silent.extend(publisher);
+                    }
+                    let (ChangeError::Silent(error) | ChangeError::Refused(error)) = error;
+                    self.failed(settings, &id, &selector, word, &error);
+                    all = false;
+                }
             }
             // The next one may take its time, and this one need not be done again.
             if !self.write(settings).await {
@@ -361,7 +463,7 @@ impl Keeper {
         settings: &RotationSettings,
         id: &RotationId,
         task: &Task,
-    ) -> Result<(), String> {
+    ) -> Result<(), ChangeError> {
         let now = self.inner.clock;
         let change = match task {
             Task::Make(selector) => {
@@ -373,13 +475,10 @@ impl Keeper {
                 return Ok(());
             }
             Task::Erase(selector) => {
-                let file = settings.key_file(&id.domain, selector);
-                match std::fs::remove_file(&file) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(format!("{}: {error}", file.display()));
-                    }
-                    Ok(()) | Err(_) => self.with(id, |rotation| rotation.on_erased(selector)),
-                }
+                let (directory, file) = (settings.directory(), settings.key_file(&id.domain, selector));
+                let erased = spawn_blocking(move || erase_key(&directory, &file)).await;
+                erased.map_err(|error| error.to_string())??;
+                self.with(id, |rotation| rotation.on_erased(selector));
                 return Ok(());
             }
             Task::Publish(_, record) => Change::Publish(record),
@@ -387,18 +486,17 @@ impl Keeper {
             Task::Withdraw(_, record) => Change::Withdraw(record),
         };
         let (_, selector) = task.words();
-        let publisher = self.rotations.0.get(id).and_then(|rotation| rotation.publisher.clone());
-        let provider = publisher.and_then(|name| {
+        let provider = self.publisher(id).and_then(|name| {
             settings.providers.iter().find(|provider| provider.name.eq_ignore_ascii_case(&name))
         });
-        let Some(provider) = provider else { return Err("there is no such provider".to_owned()) };
+        let Some(provider) = provider else { return Err("there is no such provider".into()) };
         let name = owner(id, &selector).ok_or("no such name can be asked for")?;
         let domain = Name::parse(&id.domain).map_err(|error| error.to_string())?;
         let place = Place { domain: &domain, name: &name, now: now().secs() };
         let tls = self.fetching.load().tls.clone();
         let done =
             timeout(provider.timeout, provider::change(&self.door, provider, tls, place, change)).await;
-        let done = done.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let done = done.unwrap_or_else(|_| Err(ChangeError::Silent("no answer in time".to_owned())));
         let counts = self.updates.entry(id.entry.clone()).or_default();
         match &done {
             Ok(()) => {
@@ -407,7 +505,11 @@ impl Keeper {
             }
             Err(_) => counts.1 += 1,
         }
-        done.map_err(|error| format!("{}: {error}", provider.name))
+        done.map_err(|error| error.by(&provider.name))
+    }
+
+    fn publisher(&self, id: &RotationId) -> Option<Box<str>> {
+        self.rotations.0.get(id)?.publisher.clone()
     }
 
     fn with(&mut self, id: &RotationId, change: impl FnOnce(&mut Rotation)) {
@@ -416,7 +518,17 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, id: &RotationId, selector: &str, task: &str, error: &str) {
+    fn failed(
+        &mut self,
+        settings: &RotationSettings,
+        id: &RotationId,
+        selector: &str,
+        task: &'static str,
+        error: &str,
+    ) {
+        if !self.troubles.failed(id, selector, (task, error), settings.rotation.interval) {
+            return;
+        }
         let name = format!("{selector}._domainkey.{}", id.domain);
         DkimRotationFailed { key: &id.entry, name: &name, task, error }.emit((self.inner.clock)().0);
     }
@@ -451,21 +563,20 @@ impl Keeper {
             let (key, domain) = (&*id.entry, &*id.domain);
             DkimKey { key, domain, selector, state: "forgotten" }.emit(at);
         }
+        self.troubles.retain(|id, selector, _| after.contains_key(&(id.clone(), selector.into())));
         let mut right = BTreeSet::new();
         let mut news = Vec::new();
         for (id, rotation) in &self.rotations.0 {
             let concerns = rotation.concerns(publishing(settings, rotation));
             for concern in concerns {
                 let (word, selector) = words_of(&concern);
-                news.push((
-                    format!("{word} {selector} {}", id.domain),
-                    id.clone(),
-                    selector.to_owned(),
-                    word,
-                ));
+                // Where a wildcard has a key, that is so with one name after the other.
+                let about = if matches!(concern, Concern::Taken(_)) { &id.entry } else { selector };
+                news.push((format!("{word} {about} {}", id.domain), id.clone(), selector.to_owned(), word));
             }
             for key in rotation.keys().iter().filter(|key| key.seen == Seen::Right) {
                 right.insert(format!("unpublished {} {}", key.selector, id.domain));
+                right.insert(format!("overdue {} {}", key.selector, id.domain));
             }
         }
         // Of what was right meanwhile it is told at once when it is wrong again.
@@ -488,6 +599,13 @@ impl Keeper {
             let (entry, name) = (&*id.entry, name.as_str());
             match word {
                 "unpublished" => DkimKeyUnpublished { key: entry, name, found, record }.emit(at),
+                "overdue" => {
+                    let by = self.publisher(&id);
+                    let by = by.as_deref().filter(|_| publishes(settings, by.as_deref()));
+                    let seconds = key.map_or(0, |key| key.unseen.as_secs());
+                    let remedy = if by.is_some() { OVERDUE_BY_PROVIDER } else { OVERDUE_BY_HAND };
+                    DkimRecordOverdue { key: entry, name, by, seconds, found, record, remedy }.emit(at);
+                }
                 "in-the-way" => DkimInTheWay { key: entry, name, found }.emit(at),
                 "revoke" => DkimByHand { key: entry, task: "publish", name, record: REVOKED }.emit(at),
                 task => DkimByHand { key: entry, task, name, record }.emit(at),
@@ -517,7 +635,7 @@ impl Keeper {
                     .find(|(word, of)| *of == selector && is_by_hand(word))
                     .map(|(word, _)| word)
             };
-            let signs_for = rotation.signing().map(|key| now.saturating_since(key.since));
+            let signs_for = rotation.signing().map(|key| key.age(now));
             let (updates_done, updates_failed) = self.updates.get(&id.entry).copied().unwrap_or_default();
             RotationView {
                 key: id.entry.to_string(),
@@ -531,7 +649,10 @@ impl Keeper {
                 keys: rotation
                     .keys()
                     .iter()
-                    .map(|key| key_view(id, key, &rules, now, by_hand(&key.selector)))
+                    .map(|key| KeyView {
+                        trouble: self.troubles.words(id, &key.selector),
+                        ..key_view(id, key, &rules, now, by_hand(&key.selector))
+                    })
                     .collect(),
             }
         });
@@ -540,6 +661,11 @@ impl Keeper {
 }
 
 impl Task {
+    /// Whether it is for a provider.
+    const fn is_change(&self) -> bool {
+        matches!(self, Self::Publish(..) | Self::Revoke(..) | Self::Withdraw(..))
+    }
+
     fn of(order: Order<'_>) -> Self {
         let both = |key: &RotatedKey| (key.selector.clone(), key.record.clone());
         match order {
@@ -577,14 +703,19 @@ fn rules(settings: &RotationSettings, rotation: &Rotation, plan: Option<&Plan<'_
         settle: settings.rotation.settle,
         retire: settings.rotation.retire,
         revoke: settings.rotation.revoke,
+        overdue: settings.rotation.overdue,
         publishing: publishing(settings, rotation),
     }
 }
 
 /// By a provider that the configuration has.
 fn publishing(settings: &RotationSettings, rotation: &Rotation) -> Publishing {
-    let is_there = |name: &str| settings.providers.iter().any(|one| one.name.eq_ignore_ascii_case(name));
-    if rotation.publisher.as_deref().is_some_and(is_there) { Publishing::Provider } else { Publishing::Hand }
+    let by_provider = publishes(settings, rotation.publisher.as_deref());
+    if by_provider { Publishing::Provider } else { Publishing::Hand }
+}
+
+fn publishes(settings: &RotationSettings, publisher: Option<&str>) -> bool {
+    publisher.is_some_and(|name| settings.providers.iter().any(|one| one.name.eq_ignore_ascii_case(name)))
 }
 
 /// What a concern is called, and the selector it is about.
@@ -594,6 +725,7 @@ fn words_of<'a>(concern: &Concern<'a>) -> (&'static str, &'a str) {
         Concern::Revoke(key) => ("revoke", &key.selector),
         Concern::Withdraw(key) => ("remove", &key.selector),
         Concern::Unpublished(key) => ("unpublished", &key.selector),
+        Concern::Overdue(key) => ("overdue", &key.selector),
         Concern::InTheWay(key) => ("in-the-way", &key.selector),
         Concern::Taken(selector) => ("in-the-way", selector),
     }
@@ -615,6 +747,9 @@ fn key_view(
     let waits_for = match key.phase {
         KeyPhase::Begun => "its private key is to be made".to_owned(),
         KeyPhase::Made => "its record is to be published".to_owned(),
+        KeyPhase::Published | KeyPhase::Shown if key.overdue => {
+            format!("overdue: the DNS has not shown it for {}", left(key.unseen))
+        }
         KeyPhase::Published => "waits until the DNS shows it".to_owned(),
         KeyPhase::Shown => format!("signs when the DNS has shown it for another {still}"),
         KeyPhase::Signing => "signs".to_owned(),
@@ -626,11 +761,11 @@ fn key_view(
     let name = format!("{}._domainkey.{}", key.selector, id.domain);
     let record = if by_hand == Some("revoke") { REVOKED } else { &*key.record };
     KeyView {
-        zone_line: trust::zone_line(&name, record),
+        zone_line: format!("{}\n", Record::text(&name, record)),
         name,
         selector: key.selector.to_string(),
         state: key.phase.as_str().to_owned(),
-        seconds: seconds_since(key.since, now),
+        seconds: key.age(now).as_secs(),
         shows: match &key.seen {
             Seen::Unknown => "unknown".to_owned(),
             Seen::Right => "right".to_owned(),
@@ -639,6 +774,8 @@ fn key_view(
         },
         waits_for,
         record: record.to_owned(),
+        overdue: key.overdue,
+        trouble: None,
         by_hand: by_hand.map(|word| if word == "remove" { "remove" } else { "publish" }.to_owned()),
     }
 }
@@ -684,12 +821,16 @@ fn make_key(directory: &Path, file: &Path, kind: trust::KeyKind) -> io::Result<S
     Ok(record)
 }
 
-/// Whether the private key is there that the record is of.
-fn check_key(file: &Path, record: &str) -> Result<(), String> {
-    let pem = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    match trust::record(&pem) {
-        Ok(own) if own == record => Ok(()),
-        Ok(_) => Err("it is not the key that is published".to_owned()),
-        Err(error) => Err(error.to_string()),
+/// Removes a private key, and does not have it back after a crash.
+fn erase_key(directory: &Path, file: &Path) -> Result<(), String> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => disk::sync_directory(directory),
+        Err(error) => Err(error),
     }
+    .map_err(|error| format!("{}: {error}", file.display()))
 }
+
+#[cfg(test)]
+#[path = "keeper_test.rs"]
+mod test;

@@ -1,6 +1,10 @@
 //! Who changes the DNS for us: a server that takes updates (RFC 2136), or Cloudflare.
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt as _, path::Path, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use aws_lc_rs::rand;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -9,12 +13,16 @@ use bytes::Bytes;
 use config::{DnsProvider, DnsProviderKind, EndpointUrl, Host, TsigHash};
 use dns::{Kind, Name, Question, TsigAlgorithm, TsigKey, Update};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::{Method, Request, header};
+use hyper::{
+    Method, Request,
+    header::{self, HeaderValue},
+};
 use serde_json::{Value, json};
 use tls::ClientConfig;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::spawn_blocking,
 };
 use trust::REVOKED;
 
@@ -42,10 +50,17 @@ pub(super) struct Place<'a> {
     pub(super) now: u64,
 }
 
+/// Why a zone is not known to be changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ChangeError {
+    /// Who changes it does not answer, as he will not for the next change either.
+    Silent(String),
+    /// He said no, or could not be asked this.
+    Refused(String),
+}
+
 /// Octets of an answer that are read.
 const ANSWER_MAX: usize = 1 << 20;
-/// Octets of a file that holds a secret.
-const SECRET_MAX: u64 = 64 << 10;
 
 /// Changes a zone. Whether that shows is for the DNS to tell: where there is something else, nothing is changed and nothing is said.
 pub(super) async fn change(
@@ -54,9 +69,9 @@ pub(super) async fn change(
     tls: Arc<ClientConfig>,
     place: Place<'_>,
     change: Change<'_>,
-) -> Result<(), String> {
+) -> Result<(), ChangeError> {
     let secret = match &provider.secret_file {
-        Some(file) => Some(secret(file).map_err(|error| format!("{}: {error}", file.display()))?),
+        Some(file) => Some(secret(file.clone()).await?),
         None => None,
     };
     let zone = match &provider.zone {
@@ -69,11 +84,46 @@ pub(super) async fn change(
         DnsProviderKind::Cloudflare => {
             let token = secret.unwrap_or_default();
             let addresses = addresses(door, &provider.url).await?;
-            Cloudflare { url: &provider.url, addresses, tls, token: token.trim() }
+            Cloudflare { url: &provider.url, addresses, tls, token: &token }
                 .change(&zone, place.name, change, ttl)
                 .await
         }
     }
+}
+
+/// Whether the secret of a provider, where it has one, can be read and used. Whether it is the right one, only a change would say.
+///
+/// # Errors
+/// Says why not, and what to do.
+pub fn check_provider(provider: &DnsProvider) -> Result<(), String> {
+    let Some(file) = &provider.secret_file else { return Ok(()) };
+    let secret = read_secret(file)?;
+    let usable = match provider.kind {
+        DnsProviderKind::Rfc2136 => tsig_secret(&secret).map(drop),
+        DnsProviderKind::Cloudflare => match HeaderValue::from_str(&secret) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("it has characters in it that no token has".to_owned()),
+        },
+    };
+    usable.map_err(|why| format!("{}: {why}", file.display()))
+}
+
+/// It may lie on a disk that is slow, or on a network.
+async fn secret(file: PathBuf) -> Result<String, String> {
+    spawn_blocking(move || read_secret(&file)).await.map_err(|error| error.to_string())?
+}
+
+fn read_secret(file: &Path) -> Result<String, String> {
+    let line = config::secret_line(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    match line.trim() {
+        // An empty one would be known to everybody.
+        "" => Err(format!("{}: it is empty", file.display())),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+fn tsig_secret(secret: &str) -> Result<Vec<u8>, String> {
+    BASE64_STANDARD.decode(secret).map_err(|_| "the secret is not in base64".to_owned())
 }
 
 async fn update(
@@ -82,12 +132,12 @@ async fn update(
     zone: &Name,
     place: Place<'_>,
     (change, ttl): (Change<'_>, u32),
-) -> Result<(), String> {
+) -> Result<(), ChangeError> {
     let server = provider.server.ok_or("there is no server")?;
     let key = match (&provider.tsig_name, secret) {
         (Some(name), Some(secret)) => {
             let name = Name::parse(name.as_str()).map_err(|error| error.to_string())?;
-            let secret = BASE64_STANDARD.decode(secret.trim()).map_err(|_| "the secret is not in base64")?;
+            let secret = tsig_secret(secret)?;
             Some(TsigKey::new(name, algorithm(provider.tsig_algorithm), &secret))
         }
         (_, _) => None,
@@ -108,8 +158,10 @@ async fn update(
     };
     let update = Update::new(zone, place.name, change, key.as_ref(), (u16::from_be_bytes(id), place.now));
     let update = update.map_err(|error| error.to_string())?;
-    let answer = exchange(server, &update.bytes).await.map_err(|error| format!("{server}: {error}"))?;
-    update.on_answer(&answer, key.as_ref(), place.now).map(drop).map_err(|error| format!("{server}: {error}"))
+    let answer = exchange(server, &update.bytes).await;
+    let answer = answer.map_err(|error| ChangeError::Silent(format!("{server}: {error}")))?;
+    let done = update.on_answer(&answer, key.as_ref(), place.now);
+    done.map(drop).map_err(|error| ChangeError::Refused(format!("{server}: {error}")))
 }
 
 /// One message over TCP, each with its length before it (RFC 1035 §4.2.2).
@@ -133,22 +185,6 @@ const fn algorithm(hash: TsigHash) -> TsigAlgorithm {
     }
 }
 
-/// The one line of a file that others can neither read nor change.
-fn secret(file: &Path) -> std::io::Result<String> {
-    /// What nobody but its owner may do with it; its group may read.
-    const MODE_FORBIDDEN: u32 = 0o027;
-    let found = std::fs::metadata(file)?;
-    let mode = found.permissions().mode() & 0o777;
-    if mode & MODE_FORBIDDEN != 0 {
-        let why = format!("it has mode {mode:03o}: others may read or change it; `chmod 600` it");
-        return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why));
-    }
-    if found.len() > SECRET_MAX {
-        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is too long for a secret"));
-    }
-    Ok(std::fs::read_to_string(file)?.trim_end_matches(['\r', '\n']).to_owned())
-}
-
 /// Where the host of a URL is.
 async fn addresses(door: &Door, url: &EndpointUrl) -> Result<Vec<SocketAddr>, String> {
     let name = match &url.host {
@@ -165,6 +201,28 @@ async fn addresses(door: &Door, url: &EndpointUrl) -> Result<Vec<SocketAddr>, St
     if addresses.is_empty() { Err(format!("{name} has no address")) } else { Ok(addresses) }
 }
 
+impl ChangeError {
+    /// The same, of this provider.
+    pub(super) fn by(self, name: &str) -> Self {
+        match self {
+            Self::Silent(why) => Self::Silent(format!("{name}: {why}")),
+            Self::Refused(why) => Self::Refused(format!("{name}: {why}")),
+        }
+    }
+}
+
+impl From<String> for ChangeError {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl From<&str> for ChangeError {
+    fn from(why: &str) -> Self {
+        Self::Refused(why.to_owned())
+    }
+}
+
 /// The API of Cloudflare, version 4.
 struct Cloudflare<'a> {
     url: &'a EndpointUrl,
@@ -174,7 +232,13 @@ struct Cloudflare<'a> {
 }
 
 impl Cloudflare<'_> {
-    async fn change(&self, zone: &Name, name: &Name, change: Change<'_>, ttl: u32) -> Result<(), String> {
+    async fn change(
+        &self,
+        zone: &Name,
+        name: &Name,
+        change: Change<'_>,
+        ttl: u32,
+    ) -> Result<(), ChangeError> {
         let zones = self.ask(Method::GET, &format!("/zones?name={zone}"), None).await?;
         let zone_id = id_of(zones.get(0)).ok_or_else(|| format!("the token knows no zone {zone}"))?;
         let records = format!("/zones/{zone_id}/dns_records");
@@ -210,29 +274,29 @@ impl Cloudflare<'_> {
     }
 
     /// What the API answers, where it says that it has done what it was asked.
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, String> {
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value, ChangeError> {
+        let silent = |error: HttpsError| ChangeError::Silent(error.to_string());
         let host = match &self.url.host {
             Host::Address(address) => address.to_string(),
             Host::Name(name) => name.to_string(),
             Host::Unix(_) => "localhost".to_owned(),
         };
         let tls = self.url.secure.then(|| self.tls.clone());
-        let connected = https::connect(&host, &self.addresses, tls).await;
-        let mut connected = connected.map_err(|error| error.to_string())?;
+        let usual_port = if self.url.secure { 443 } else { 80 };
+        let mut connected = https::connect(&host, &self.addresses, tls).await.map_err(silent)?;
         let path = format!("{}{path}", self.url.path.trim_end_matches('/'));
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(&path)
-            .header(header::HOST, &host)
+            .header(header::HOST, https::named(&host, self.url.port, usual_port))
             .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONTENT_LENGTH, body.len())
             .header(header::USER_AGENT, "ringpost")
             .body(Pieces::of(&[Bytes::from(body)]));
         let request = request.map_err(|_| "the request cannot be written: look at the token".to_owned())?;
-        let answer =
-            connected.send_request(request).await.map_err(|error| HttpsError::from(error).to_string())?;
+        let answer = connected.send_request(request).await.map_err(|error| silent(error.into()))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         let body = body.map_err(|error| error.to_string())?.to_bytes();
@@ -241,7 +305,7 @@ impl Cloudflare<'_> {
         if answer.get("success") != Some(&Value::Bool(true)) {
             let why = answer.pointer("/errors/0/message").and_then(Value::as_str).unwrap_or("no reason");
             let why: String = why.chars().filter(|c| !c.is_control()).take(200).collect();
-            return Err(format!("the API answered {status}: {why}"));
+            return Err(ChangeError::Refused(format!("the API answered {status}: {why}")));
         }
         Ok(answer.get_mut("result").map(Value::take).unwrap_or_default())
     }
@@ -284,6 +348,8 @@ fn text_of(content: &str) -> String {
 
 #[cfg(test)]
 mod test {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -299,20 +365,15 @@ mod test {
             assert_eq!(id_of(Some(&bad)), None);
         }
     }
-
-    #[test]
-    fn secrets_are_for_nobody_else() {
+    /// With an empty secret anybody could sign.
+    #[tokio::test]
+    async fn a_secret_that_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("secret");
-        std::fs::write(&file, "abc\r\n").unwrap();
-        let with = |mode| {
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            secret(&file)
-        };
-        assert_eq!(with(0o600).unwrap(), "abc");
-        assert_eq!(with(0o640).unwrap(), "abc");
-        for mode in [0o644, 0o660, 0o601] {
-            assert_eq!(with(mode).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+        for (text, good) in [(" abc \n", true), (" \n", false), ("\n", false)] {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            assert_eq!(secret(file.clone()).await.is_ok(), good, "{text:?}");
         }
     }
 }
