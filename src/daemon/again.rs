@@ -34,6 +34,14 @@ pub(crate) fn unreadable_by_user(path: &Path, config: &Config) -> Vec<Finding> {
     as_user(name, config.group.as_deref(), || unreadable(path, config)).unwrap_or_default()
 }
 
+/// Looks with the rights that the server has once it runs.
+pub(crate) fn as_server<T>(config: &Config, look: impl FnOnce() -> T) -> anyhow::Result<T> {
+    match &config.user {
+        Some(name) if Uid::effective().is_root() => as_user(name, config.group.as_deref(), look),
+        Some(_) | None => Ok(look()),
+    }
+}
+
 /// Every file that is read again, with the key that names it.
 fn papers(config: &Config) -> Vec<(String, &Path)> {
     let mut papers = Vec::new();

@@ -16,6 +16,7 @@ use crate::{
     host::{self, Finding, Memlock, Needs, Severity, Subject},
     open, privileges,
     reload::Ours,
+    renewal,
     serve::{self, Patience},
     signers,
 };
@@ -41,6 +42,8 @@ pub(crate) fn check(path: &Path) -> ExitCode {
     findings.extend(certificates(config));
     findings.extend(systems(config));
     findings.extend(again::unreadable_by_user(path, config));
+    // Whom there is not, is told below.
+    findings.extend(again::as_server(config, || renewal::findings(config)).unwrap_or_default());
     findings.extend(users(config));
     findings.extend(programs(config));
     findings.extend(log_file(config));

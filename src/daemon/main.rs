@@ -20,6 +20,7 @@ mod open;
 mod privileges;
 mod programs;
 mod reload;
+mod renewal;
 mod say;
 mod serve;
 mod server;
