@@ -7,7 +7,7 @@ needed=(
     "cc gcc" "g++ g++"
     "openssl openssl" "swaks swaks" "postfix postfix" "smtp-source postfix" "unbound unbound" "ldns-signzone ldnsutils"
     "curl curl" "python3 python3" "opendkim-testmsg opendkim-tools" "opendkim opendkim" "saslpasswd2 sasl2-bin"
-    "knotd knot" "kdig knot-dnsutils" "dovecot dovecot-core" "haproxy haproxy" "dmarc-cat dmarc-cat"
+    "knotd knot" "kdig knot-dnsutils" "named bind9" "dovecot dovecot-core" "haproxy haproxy" "dmarc-cat dmarc-cat"
     # Only to ask it about the units in deploy/: it does not become the init of this host.
     "systemd-analyze systemd"
 )

@@ -1,4 +1,4 @@
-//! Keys for DKIM that the server renews by itself: Knot has the zone and takes updates, dkimpy and another server of ours verify.
+//! Keys for DKIM that the server renews by itself: Knot or BIND has the zone and takes updates, dkimpy and another server of ours verify.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +6,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt as _,
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -18,38 +21,76 @@ use crate::authenticity::{MESSAGE, verified};
 
 const SECRET: &str = "c2VjcmV0IG9mIHRoZSB0ZXN0LCAzMiBvY3RldHMgbG9uZw==";
 
-/// Knot with the zone example.org, which takes updates from who knows the secret.
-struct Knot {
+/// What has the zone.
+#[derive(Clone, Copy, Debug)]
+enum Software {
+    Knot,
+    Bind,
+}
+
+/// A name server with the zone example.org, which takes updates from who knows the secret.
+struct Primary {
     _program: Program,
     place: Place,
     address: SocketAddr,
 }
 
-impl Knot {
-    fn start() -> Self {
-        let (place, address) = (Place::new(), free_address());
+impl Software {
+    fn start(self, place: &Place, address: SocketAddr) -> Program {
         let directory = place.path().display();
+        let (ip, port) = (address.ip(), address.port());
+        match self {
+            Self::Knot => {
+                let file = place.write(
+                    "zone.conf",
+                    format!(
+                        "server:\n  listen: {ip}@{port}\n  rundir: {directory}\n\
+                         database:\n  storage: {directory}\n\
+                         log:\n  - target: stderr\n    any: info\n\
+                         key:\n  - id: ringpost.example.org\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
+                         acl:\n  - id: update\n    key: ringpost.example.org\n    action: update\n\
+                         zone:\n  - domain: example.org\n    storage: {directory}\n    file: example.org.zone\n    acl: update\n"
+                    ),
+                );
+                let mut command = Command::new(tool("knotd"));
+                command.arg("-c").arg(file);
+                let program = Program::start("knotd", &mut command);
+                program.wait_for("it runs", |line| line.contains("server started").then_some(()));
+                program
+            }
+            Self::Bind => {
+                let file = place.write(
+                    "named.conf",
+                    format!(
+                        "options {{\n  directory \"{directory}\";\n  pid-file none;\n  session-keyfile none;\n  recursion no;\n\
+                         notify no;\n  dnssec-validation no;\n  listen-on port {port} {{ {ip}; }};\n  listen-on-v6 {{ none; }};\n}};\n\
+                         controls {{ }};\n\
+                         key \"ringpost.example.org\" {{\n  algorithm hmac-sha256;\n  secret \"{SECRET}\";\n}};\n\
+                         zone \"example.org\" {{\n  type primary;\n  file \"example.org.zone\";\n\
+                         update-policy {{ grant ringpost.example.org wildcard *._domainkey.example.org. TXT; }};\n}};\n"
+                    ),
+                );
+                // AppArmor lets the one in its own path read nothing here.
+                let named = place.join("named");
+                std::fs::copy(tool("named"), &named).unwrap();
+                let mut command = Command::new(named);
+                command.args(["-g", "-n", "1", "-c"]).arg(file);
+                let program = Program::start("named", &mut command);
+                program.wait_for("it runs", |line| line.ends_with(" running").then_some(()));
+                program
+            }
+        }
+    }
+}
+
+impl Primary {
+    fn start(software: Software) -> Self {
+        let (place, address) = (Place::new(), free_address());
         place.write(
             "example.org.zone",
             "$ORIGIN example.org.\n$TTL 1\n@ SOA ns hostmaster 1 3600 600 86400 1\n@ NS ns\nns A 127.0.0.1\n",
         );
-        let file = place.write(
-            "knot.conf",
-            format!(
-                "server:\n  listen: {}@{}\n  rundir: {directory}\n\
-                 database:\n  storage: {directory}\n\
-                 log:\n  - target: stderr\n    any: info\n\
-                 key:\n  - id: ringpost.example.org\n    algorithm: hmac-sha256\n    secret: {SECRET}\n\
-                 acl:\n  - id: update\n    key: ringpost.example.org\n    action: update\n\
-                 zone:\n  - domain: example.org\n    storage: {directory}\n    file: example.org.zone\n    acl: update\n",
-                address.ip(),
-                address.port()
-            ),
-        );
-        let mut command = Command::new(tool("knotd"));
-        command.arg("-c").arg(file);
-        let program = Program::start("knotd", &mut command);
-        program.wait_for("it runs", |line| line.contains("server started").then_some(()));
+        let program = software.start(&place, address);
         Self { _program: program, place, address }
     }
 
@@ -93,21 +134,21 @@ impl Knot {
         )
     }
 
-    /// The same, and Knot is told by the server itself.
+    /// The same, and the name server is told by the server itself.
     fn publishing(&self, server: &Server, entry: &str) -> String {
         secret(server, SECRET);
         let provider = format!(
-            "[[dns-provider]]\nname = \"knot\"\nserver = \"{}\"\ntsig-name = \"ringpost.example.org\"\n\
+            "[[dns-provider]]\nname = \"primary\"\nserver = \"{}\"\ntsig-name = \"ringpost.example.org\"\n\
              secret-file = \"{}\"\nttl = \"1s\"\n",
             self.address,
-            server.place().join("knot.secret").display()
+            server.place().join("update.secret").display()
         );
-        self.rotation(&format!("publish = \"knot\"\n{entry}")) + &provider
+        self.rotation(&format!("publish = \"primary\"\n{entry}")) + &provider
     }
 }
 
 fn secret(server: &Server, secret: &str) {
-    let file = server.place().write("knot.secret", format!("{secret}\n"));
+    let file = server.place().write("update.secret", format!("{secret}\n"));
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
@@ -150,18 +191,18 @@ fn signing(server: &Server, count: usize, before: &[String]) -> Vec<String> {
 }
 
 /// Sends a message and says what dkimpy makes of its signatures, by what the zone has now.
-fn said(server: &Server, sink: &Sink, knot: &Knot) -> (String, String) {
+fn said(server: &Server, sink: &Sink, zone: &Primary) -> (String, String) {
     server.client().send("ann@example.org", &["bob@example.net"], MESSAGE);
     let content = sink.mail().content;
-    (judged(&content, knot), content)
+    (judged(&content, zone), content)
 }
 
-fn judged(content: &str, knot: &Knot) -> String {
+fn judged(content: &str, zone: &Primary) -> String {
     // Of all selectors in it.
     let named = content.split("; s=").skip(1).filter_map(|rest| rest.split(';').next());
     let records: BTreeMap<String, String> = named
         .map(|selector| format!("{selector}._domainkey.example.org"))
-        .filter_map(|name| Some((name.clone(), knot.texts(&name).pop()?)))
+        .filter_map(|name| Some((name.clone(), zone.texts(&name).pop()?)))
         .collect();
     let records: Vec<_> = records.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     verified(content, &records)
@@ -175,11 +216,21 @@ fn all_good(said: &str, selectors: &[String]) -> bool {
 }
 
 #[test]
-fn keys_are_made_published_switched_and_retired() {
-    let (knot, sink) = (Knot::start(), Sink::start());
+fn keys_are_made_published_switched_and_retired_with_knot() {
+    keys_are_made_published_switched_and_retired(Software::Knot);
+}
+
+/// Whose key may change what is below `_domainkey`, and nothing else.
+#[test]
+fn keys_are_made_published_switched_and_retired_with_bind() {
+    keys_are_made_published_switched_and_retired(Software::Bind);
+}
+
+fn keys_are_made_published_switched_and_retired(software: Software) {
+    let (zone, sink) = (Primary::start(software), Sink::start());
     let mut server = Server::prepare("");
     let entry = "rotate = \"30d\"\nalgorithms = [\"rsa2048\", \"ed25519\"]\n";
-    let configuration = format!("{}{}", knot.publishing(&server, entry), sink.route());
+    let configuration = format!("{}{}", zone.publishing(&server, entry), sink.route());
     server.configure(&configuration);
     server.resume();
     // Before the DNS has shown a key, nothing is signed with it: here it cannot.
@@ -187,7 +238,7 @@ fn keys_are_made_published_switched_and_retired() {
     for event in server.events("dkim_key") {
         assert_eq!((&event["key"], &event["domain"]), (&json!("org"), &json!("example.org")), "{event}");
     }
-    let (said_first, content) = said(&server, &sink, &knot);
+    let (said_first, content) = said(&server, &sink, &zone);
     assert!(all_good(&said_first, &first), "{said_first} {first:?}");
 
     // Another server of ours takes it, as from a stranger, and believes it.
@@ -195,7 +246,7 @@ fn keys_are_made_published_switched_and_retired() {
     let receiver = Server::start(&format!(
         "[dns]\nservers = [\"{}\"]\n[authentication]\nverify = true\n[relay]\nnetworks = [\"192.0.2.0/24\"]\n\
          [[domain]]\nname = \"example.net\"\n{}",
-        knot.address,
+        zone.address,
         taker.route()
     ));
     receiver.client().send("ann@example.org", &["bob@example.net"], &content);
@@ -216,12 +267,12 @@ fn keys_are_made_published_switched_and_retired() {
     // A new key before its time. Until it signs the old one does, and its record stays for a while.
     dkim(&server, &["rotate", "org"]).good();
     let second = signing(&server, 2, &first);
-    let (said_second, _) = said(&server, &sink, &knot);
+    let (said_second, _) = said(&server, &sink, &zone);
     assert!(all_good(&said_second, &second), "{said_second} {second:?}");
-    assert!(all_good(&judged(&content, &knot), &first), "what is under way can be verified");
+    assert!(all_good(&judged(&content, &zone), &first), "what is under way can be verified");
     let old = format!("{}._domainkey.example.org", first[0]);
-    until("it is revoked", || (knot.texts(&old) == ["v=DKIM1; p="]).then_some(()));
-    until("it is gone", || knot.texts(&old).is_empty().then_some(()));
+    until("it is revoked", || (zone.texts(&old) == ["v=DKIM1; p="]).then_some(()));
+    until("it is gone", || zone.texts(&old).is_empty().then_some(()));
     until("all of it is forgotten", || (keys(&server).len() == 2).then_some(()));
     assert_eq!(files().len(), 2);
     assert_eq!(server.metric("ringpost_dkim_keys", &["key=\"org\"", "state=\"signing\""]), 2.0);
@@ -238,18 +289,18 @@ fn keys_are_made_published_switched_and_retired() {
 
     // A record that somebody takes away is told of, and published again.
     let missing = format!("{}._domainkey.example.org", second[0]);
-    knot.remove(&missing);
+    zone.remove(&missing);
     let event = server.event("dkim_key_unpublished", |_| true);
     assert_eq!((&event["name"], &event["level"]), (&json!(missing), &json!("error")), "{event}");
-    until("it is there again", || (knot.texts(&missing).len() == 1).then_some(()));
+    until("it is there again", || (zone.texts(&missing).len() == 1).then_some(()));
     until("it is seen", || (server.metric("ringpost_dkim_key_published", &[]) == 1.0).then_some(()));
     // What somebody else puts in its place is left there.
-    knot.remove(&missing);
-    knot.add(&missing, "v=DKIM1; p=abcd");
+    zone.remove(&missing);
+    zone.add(&missing, "v=DKIM1; p=abcd");
     let event = server.event("dkim_key_unpublished", |event| event["found"].is_string());
     assert_eq!(event["found"], "v=DKIM1; p=abcd");
     assert_eq!(server.metric("ringpost_dkim_key_published", &[]), 0.0);
-    assert_eq!(knot.texts(&missing), ["v=DKIM1; p=abcd"]);
+    assert_eq!(zone.texts(&missing), ["v=DKIM1; p=abcd"]);
 
     // Without the secret nothing goes on, and mail is signed as before; with it, it goes on.
     secret(&server, "d3Jvbmc=");
@@ -259,17 +310,47 @@ fn keys_are_made_published_switched_and_retired() {
     assert_eq!(selectors(&server, "signing"), second);
     let refused = dkim(&server, &["rotate", "nobody"]);
     assert!(refused.stderr.contains("no [[dkim]] with `rotate` is called"), "{refused:?}");
+    let troubled = dkim(&server, &["status"]).good().stdout;
+    assert!(troubled.contains("failed, and is tried again: publish: primary: "), "{troubled}");
     secret(&server, SECRET);
-    signing(&server, 2, &second);
+    let third = signing(&server, 2, &second);
+    assert!(server.events("dkim_rotation_failed").len() <= 4, "once for each key, and once for each reason");
+
+    // Without its private key one would not sign after the next start: another takes its place before that.
+    let lost = std::fs::read_dir(server.place().join("data/dkim")).unwrap();
+    let lost = lost.map(|file| file.unwrap().path()).filter(|file| {
+        third
+            .iter()
+            .any(|selector| file.file_name().unwrap().to_str().unwrap().starts_with(&format!("{selector}.")))
+    });
+    let lost: Vec<_> = lost.collect();
+    assert_eq!(lost.len(), 2);
+    lost.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    let check = || {
+        let config = server.place().join("ringpost.toml");
+        run(&built("ringpost"), &["check", "--config", config.to_str().unwrap()], "")
+    };
+    let checked = check();
+    assert!(
+        checked.stderr.contains("dkim.org.rotate") && checked.stderr.contains("restore it"),
+        "{checked:?}"
+    );
+    let event = server.event("dkim_rotation_failed", |event| event["task"] == "sign");
+    assert!(event["error"].as_str().unwrap().contains("a new one is made"), "{event}");
+    let fourth = signing(&server, 2, &third);
+    let (good, _) = said(&server, &sink, &zone);
+    assert!(all_good(&good, &fourth), "{good} {fourth:?}");
+    let checked = check();
+    assert!(!checked.stderr.contains("dkim"), "{checked:?}");
 }
 
 /// Somebody else has the zone: he is told what to publish, and it goes on when it is seen. The server is killed in each state.
 #[test]
 fn by_hand_and_killed_in_each_state() {
-    let (knot, sink) = (Knot::start(), Sink::start());
+    let (zone, sink) = (Primary::start(Software::Knot), Sink::start());
     let mut server = Server::prepare("");
     let entry = "rotate = \"30d\"\nalgorithms = [\"ed25519\"]\n";
-    server.configure(&format!("{}{}", knot.rotation(entry), sink.route()));
+    server.configure(&format!("{}{}", zone.rotation(entry), sink.route()));
     server.resume();
     let wanted = server.event("dkim_by_hand", |_| true);
     assert_eq!((&wanted["task"], &wanted["key"]), (&json!("publish"), &json!("org")), "{wanted}");
@@ -278,7 +359,7 @@ fn by_hand_and_killed_in_each_state() {
     assert!(shown.contains(&record) && shown.contains("to publish by hand"), "{shown}");
     assert_eq!(server.metric("ringpost_dkim_records_by_hand", &["key=\"org\""]), 1.0);
     // What the DNS does not show signs nothing.
-    let (unsigned, _) = said(&server, &sink, &knot);
+    let (unsigned, _) = said(&server, &sink, &zone);
     assert_eq!(unsigned, "");
 
     server.kill();
@@ -286,7 +367,7 @@ fn by_hand_and_killed_in_each_state() {
     // The same key goes on.
     let again = server.event("dkim_by_hand", |_| true);
     assert_eq!(again["record"], *record);
-    knot.add(&name, &record);
+    zone.add(&name, &record);
     server.event("dkim_key", |event| event["state"] == "shown");
     server.kill();
     server.resume();
@@ -295,27 +376,27 @@ fn by_hand_and_killed_in_each_state() {
     server.kill();
     server.resume();
     // It signs from the first message on.
-    let (good, content) = said(&server, &sink, &knot);
+    let (good, content) = said(&server, &sink, &zone);
     assert!(all_good(&good, &first), "{good}");
 
     dkim(&server, &["rotate", "org"]).good();
     let wanted = server.event("dkim_by_hand", |event| event["record"] != *record);
     server.kill();
     server.resume();
-    knot.add(&text(&wanted, "name"), &text(&wanted, "record"));
+    zone.add(&text(&wanted, "name"), &text(&wanted, "record"));
     let second = signing(&server, 1, &first);
     server.kill();
     server.resume();
-    let (good, _) = said(&server, &sink, &knot);
+    let (good, _) = said(&server, &sink, &zone);
     assert!(all_good(&good, &second), "{good}");
-    assert!(all_good(&judged(&content, &knot), &first), "the old record is for a man to take away");
+    assert!(all_good(&judged(&content, &zone), &first), "the old record is for a man to take away");
     server.event("dkim_by_hand", |event| event["record"] == "v=DKIM1; p=" && event["name"] == *name);
     server.kill();
     server.resume();
     let remove = server.event("dkim_by_hand", |event| event["task"] == "remove");
     assert_eq!(remove["name"], *name);
     assert_eq!(std::fs::read_dir(server.place().join("data/dkim")).unwrap().count(), 1);
-    knot.remove(&name);
+    zone.remove(&name);
     server.event("dkim_key", |event| event["state"] == "forgotten");
     assert_eq!(keys(&server).len(), 1);
 }
@@ -323,10 +404,10 @@ fn by_hand_and_killed_in_each_state() {
 /// Killed at moments drawn by chance, with a new key every few seconds: no mail is ever signed with a key that the DNS does not show.
 #[test]
 fn killed_at_any_moment() {
-    let (knot, sink) = (Knot::start(), Sink::start());
+    let (zone, sink) = (Primary::start(Software::Knot), Sink::start());
     let mut server = Server::prepare("");
     let entry = "rotate = \"2s\"\nalgorithms = [\"ed25519\"]\n";
-    server.configure(&format!("{}{}", knot.publishing(&server, entry), sink.route()));
+    server.configure(&format!("{}{}", zone.publishing(&server, entry), sink.route()));
     server.resume();
     signing(&server, 1, &[]);
     let mut random = u64::from(std::process::id());
@@ -338,7 +419,7 @@ fn killed_at_any_moment() {
         thread::sleep(Duration::from_millis((random >> 33) % 3_000));
         server.kill();
         server.resume();
-        let (good, content) = said(&server, &sink, &knot);
+        let (good, content) = said(&server, &sink, &zone);
         assert!(good.lines().count() == 1 && good.ends_with("True\n"), "{good}{content}");
         signed.insert(good);
     }
@@ -352,11 +433,11 @@ fn killed_at_any_moment() {
 /// Two processes in an upgrade: one renews, both sign with what it has.
 #[test]
 fn over_an_upgrade_one_process_renews() {
-    let (knot, sink) = (Knot::start(), Sink::start());
+    let (zone, sink) = (Primary::start(Software::Knot), Sink::start());
     let mut server = Server::prepare("");
     let entry = "rotate = \"30d\"\nalgorithms = [\"ed25519\"]\n";
     let journals = "[journal]\nshards = 8\n";
-    server.configure(&format!("{journals}{}{}", knot.publishing(&server, entry), sink.route()));
+    server.configure(&format!("{journals}{}{}", zone.publishing(&server, entry), sink.route()));
     server.resume();
     let first = signing(&server, 1, &[]);
     // Two sessions, one on each core: so the old program stays whole.
@@ -369,12 +450,12 @@ fn over_an_upgrade_one_process_renews() {
     });
     assert!(good.stdout.contains("a new key is begun"), "{good:?}");
     let second = signing(&server, 1, &first);
-    let (said_new, _) = said(&server, &sink, &knot);
+    let (said_new, _) = said(&server, &sink, &zone);
     assert!(all_good(&said_new, &second), "{said_new} {second:?}");
     // The old one has followed, or is about to.
     until("the old one signs with it", || {
         old[0].send("ann@example.org", &["bob@example.net"], MESSAGE);
-        let said_old = judged(&sink.mail().content, &knot);
+        let said_old = judged(&sink.mail().content, &zone);
         assert!(said_old.ends_with("True\n"), "{said_old}");
         all_good(&said_old, &second).then_some(())
     });
@@ -396,27 +477,47 @@ fn over_an_upgrade_one_process_renews() {
 struct Api {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
+    /// Says that it has published, and has not.
+    lies: Arc<AtomicBool>,
 }
 
 impl Api {
-    fn start(knot: &Arc<Knot>) -> Self {
+    fn start(zone: &Arc<Primary>) -> Self {
         let listener = TcpListener::bind(free_address()).unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+        let lies = Arc::new(AtomicBool::new(false));
+        let lying = lies.clone();
         // The thread does not end: it is not to keep Knot from ending with the test.
-        let (log, knot) = (asked.clone(), Arc::downgrade(knot));
+        let (log, zone) = (asked.clone(), Arc::downgrade(zone));
         thread::spawn(move || {
             let mut records: BTreeMap<String, (String, String)> = BTreeMap::new();
             for stream in listener.incoming() {
-                let (mut stream, Some(knot)) = (stream.unwrap(), knot.upgrade()) else { return };
+                let (mut stream, Some(zone)) = (stream.unwrap(), zone.upgrade()) else { return };
                 let (line, body) = request(&mut stream);
                 log.lock().unwrap().push(line.clone());
-                let answer = answer(&line, &body, &mut records, &knot);
+                let answer = match lying.load(Ordering::Relaxed) && line.starts_with("POST") {
+                    true => json!({"success": true, "errors": [], "result": {}}),
+                    false => answer(&line, &body, &mut records, &zone),
+                };
                 let text = answer.to_string();
                 let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
                 let _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{text}", text.len());
             }
         });
-        Self { address, asked }
+        Self { address, asked, lies }
+    }
+
+    /// What a server has in its configuration to publish by it.
+    fn publishing(&self, server: &Server, zone: &Primary, entry: &str) -> String {
+        let token = server.place().write("token", "token-of-the-test\n");
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let provider = format!(
+            "[[dns-provider]]\nname = \"cf\"\nkind = \"cloudflare\"\nurl = \"http://{}/client/v4\"\nsecret-file = \"{}\"\n\
+             ttl = \"60s\"\n",
+            self.address,
+            token.display()
+        );
+        zone.rotation(&format!("publish = \"cf\"\n{entry}")) + &provider
     }
 }
 
@@ -445,7 +546,12 @@ fn request(stream: &mut impl std::io::Read) -> (String, Value) {
     (first.trim_end().to_owned(), serde_json::from_slice(&body).unwrap_or_default())
 }
 
-fn answer(line: &str, body: &Value, records: &mut BTreeMap<String, (String, String)>, knot: &Knot) -> Value {
+fn answer(
+    line: &str,
+    body: &Value,
+    records: &mut BTreeMap<String, (String, String)>,
+    zone: &Primary,
+) -> Value {
     let [method, path, _] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
     let path = path.strip_prefix("/client/v4").unwrap();
     let good = |result: Value| json!({"success": true, "errors": [], "result": result});
@@ -463,20 +569,20 @@ fn answer(line: &str, body: &Value, records: &mut BTreeMap<String, (String, Stri
         ("POST", "/zones/zone-1/dns_records") => {
             assert_eq!((&body["type"], &body["ttl"]), (&json!("TXT"), &json!(60)), "{body}");
             let (name, text) = (body["name"].as_str().unwrap().to_owned(), content());
-            knot.add(&name, &text);
+            zone.add(&name, &text);
             records.insert(format!("record-{}", records.len()), (name, text));
             good(json!({}))
         }
         ("PUT", path) => {
             let record = records.get_mut(path.rsplit('/').next().unwrap()).unwrap();
             record.1 = content();
-            knot.remove(&record.0);
-            knot.add(&record.0, &record.1);
+            zone.remove(&record.0);
+            zone.add(&record.0, &record.1);
             good(json!({}))
         }
         ("DELETE", path) => {
             let (name, _) = records.remove(path.rsplit('/').next().unwrap()).unwrap();
-            knot.remove(&name);
+            zone.remove(&name);
             good(json!({}))
         }
         other => json!({"success": false, "errors": [{"message": format!("no {other:?}")}], "result": null}),
@@ -485,31 +591,60 @@ fn answer(line: &str, body: &Value, records: &mut BTreeMap<String, (String, Stri
 
 #[test]
 fn by_the_api_of_cloudflare() {
-    let (knot, sink) = (Arc::new(Knot::start()), Sink::start());
-    let api = Api::start(&knot);
+    let (zone, sink) = (Arc::new(Primary::start(Software::Knot)), Sink::start());
+    let api = Api::start(&zone);
     let mut server = Server::prepare("");
-    let token = server.place().write("token", "token-of-the-test\n");
-    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let provider = format!(
-        "[[dns-provider]]\nname = \"cf\"\nkind = \"cloudflare\"\nurl = \"http://{}/client/v4\"\nsecret-file = \"{}\"\n\
-         ttl = \"60s\"\n",
-        api.address,
-        token.display()
-    );
-    let entry = "publish = \"cf\"\nrotate = \"30d\"\nalgorithms = [\"rsa2048\"]\n";
-    server.configure(&format!("{}{provider}{}", knot.rotation(entry), sink.route()));
+    let entry = "rotate = \"30d\"\nalgorithms = [\"rsa2048\"]\n";
+    server.configure(&format!("{}{}", api.publishing(&server, &zone, entry), sink.route()));
     server.resume();
     let first = signing(&server, 1, &[]);
-    let (good, _) = said(&server, &sink, &knot);
+    let (good, _) = said(&server, &sink, &zone);
     assert!(all_good(&good, &first), "{good}");
     dkim(&server, &["rotate", "org"]).good();
     let second = signing(&server, 1, &first);
     until("the old one is forgotten", || (keys(&server).len() == 1).then_some(()));
-    assert!(knot.texts(&format!("{}._domainkey.example.org", first[0])).is_empty());
-    let (good, _) = said(&server, &sink, &knot);
+    assert!(zone.texts(&format!("{}._domainkey.example.org", first[0])).is_empty());
+    let (good, _) = said(&server, &sink, &zone);
     assert!(all_good(&good, &second), "{good}");
     let asked = api.asked.lock().unwrap();
     let count = |method: &str| asked.iter().filter(|line| line.starts_with(method)).count();
     assert_eq!((count("POST"), count("PUT"), count("DELETE")), (2, 1, 1), "{asked:?}");
-    assert!(knot.place.path().exists());
+    assert!(zone.place.path().exists());
+}
+
+/// A provider that says that all is well, and a record that never comes: told, with what to look at, and signed as before meanwhile.
+#[test]
+fn a_record_that_is_published_and_not_seen() {
+    let (zone, sink) = (Arc::new(Primary::start(Software::Knot)), Sink::start());
+    let api = Api::start(&zone);
+    let mut server = Server::prepare("");
+    let entry = "rotate = \"30d\"\nalgorithms = [\"ed25519\"]\n";
+    let configuration =
+        api.publishing(&server, &zone, entry).replace("revoke =", "overdue = \"3s\"\nrevoke =");
+    server.configure(&format!("{configuration}{}", sink.route()));
+    server.resume();
+    let first = signing(&server, 1, &[]);
+    api.lies.store(true, Ordering::Relaxed);
+    dkim(&server, &["rotate", "org"]).good();
+    let event = server.event("dkim_record_overdue", |_| true);
+    assert_eq!(
+        (&event["key"], &event["by"], &event["level"]),
+        (&json!("org"), &json!("cf"), &json!("error")),
+        "{event}"
+    );
+    assert!(event["remedy"].as_str().unwrap().contains("dig TXT") && event["found"].is_null(), "{event}");
+    let metric = || server.metric("ringpost_dkim_records_overdue", &["key=\"org\""]);
+    until("the metric says so", || (metric() == 1.0).then_some(()));
+    let shown = dkim(&server, &["status"]).good().stdout;
+    assert!(shown.contains("overdue: the DNS has not shown it for "), "{shown}");
+    let (good, _) = said(&server, &sink, &zone);
+    assert!(all_good(&good, &first), "{good}");
+    api.lies.store(false, Ordering::Relaxed);
+    let second = signing(&server, 1, &first);
+    assert!(
+        event["name"].as_str().unwrap().starts_with(&second[0]),
+        "the same one, published again: {event}"
+    );
+    until("and not any more", || (metric() == 0.0).then_some(()));
+    assert_eq!(server.events("dkim_record_overdue").len(), 1);
 }
