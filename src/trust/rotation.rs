@@ -73,6 +73,10 @@ pub struct Rotation {
     pub(crate) next: Option<(u32, u32)>,
     /// A selector that was to be next and has the record of another key. Not kept.
     pub(crate) taken: Option<Box<str>>,
+    /// For how long nobody could say what is at the next selector. Not kept.
+    pub(crate) dark: Duration,
+    /// That selector, when it is for too long. Not kept.
+    pub(crate) unknown: Option<Box<str>>,
 }
 
 /// A key of a rotation.
@@ -205,6 +209,8 @@ pub enum Concern<'a> {
     InTheWay(&'a RotatedKey),
     /// A selector that was to be next has another's key; the one after it is tried.
     Taken(&'a str),
+    /// The DNS has not said for long what is at the next selector, and without that no key is begun.
+    Unknown(&'a str),
 }
 
 /// The record of a key that must not be used any more (RFC 6376 §3.6.1: "An empty value means that this public key has been
@@ -456,6 +462,7 @@ impl Rotation {
     /// The same for a rotation that the configuration has no more: its keys go.
     pub fn on_round_of_the_end(&mut self, rules: &RotationRules, round: &Round<'_>, ending: Ending) {
         (self.next, self.taken, self.wished) = (None, None, false);
+        (self.dark, self.unknown) = (Duration::ZERO, None);
         for key in &mut self.keys {
             if key.phase.is_coming() {
                 key.go(KeyPhase::Leaving, round.now);
@@ -543,10 +550,17 @@ impl Rotation {
     }
 
     fn begin(&mut self, rules: &RotationRules, round: &Round<'_>, name: impl Fn(u32, u32) -> Box<str>) {
-        let Some((day, number)) = self.next.filter(|_| self.is_due(rules, round.now)) else { return };
+        let Some((day, number)) = self.next.filter(|_| self.is_due(rules, round.now)) else {
+            (self.dark, self.unknown) = (Duration::ZERO, None);
+            return;
+        };
         let selector = name(day, number);
         let absence = match round.looks.get(&selector) {
-            None | Some(Look::Unknown) => return,
+            None | Some(Look::Unknown) => {
+                self.dark += round.elapsed;
+                self.unknown = (self.dark > rules.overdue).then_some(selector);
+                return;
+            }
             Some(Look::Absent(ttl)) => (*ttl).min(ABSENCE_MAX),
             // Such as a record of `*._domainkey` that says that there are no other keys.
             Some(Look::Texts(texts)) if !texts.iter().any(|text| is_key(text)) => Duration::ZERO,
@@ -557,6 +571,7 @@ impl Rotation {
             }
         };
         (self.last, self.next, self.taken, self.wished) = ((day, number), None, None, false);
+        (self.dark, self.unknown) = (Duration::ZERO, None);
         self.keys.push(RotatedKey { absence, ..RotatedKey::new(selector, round.now) });
     }
 
@@ -667,6 +682,7 @@ impl Rotation {
             .collect();
         concerns.extend(self.keys.iter().filter(|key| key.overdue).map(Concern::Overdue));
         concerns.extend(self.taken.as_deref().map(Concern::Taken));
+        concerns.extend(self.unknown.as_deref().map(Concern::Unknown));
         concerns
     }
 }

@@ -279,7 +279,11 @@ impl World {
                 Concern::Publish(key) => wanted.push((key.selector.clone(), Some(key.record.to_string()))),
                 Concern::Revoke(key) => wanted.push((key.selector.clone(), Some(REVOKED.to_owned()))),
                 Concern::Withdraw(key) => wanted.push((key.selector.clone(), None)),
-                Concern::Unpublished(_) | Concern::Overdue(_) | Concern::InTheWay(_) | Concern::Taken(_) => {}
+                Concern::Unpublished(_)
+                | Concern::Overdue(_)
+                | Concern::InTheWay(_)
+                | Concern::Taken(_)
+                | Concern::Unknown(_) => {}
             }
         }
         // Who has waited with it looks once more whether it is still to be done.
@@ -661,6 +665,22 @@ fn a_record_that_is_not_seen_for_long() {
     assert_eq!(desk.rotation.concerns(Publishing::Provider), []);
     desk.round(5 * HOUR);
     assert!(matches!(desk.rotation.concerns(Publishing::Provider)[..], [Concern::Overdue(_)]));
+}
+
+/// Without an answer no key is begun, which would go on unseen for ever.
+#[test]
+fn a_dns_that_says_nothing() {
+    let mut desk = Desk::new(Publishing::Provider);
+    desk.shows.insert("rp-20241004-1".into(), Look::Unknown);
+    desk.round(0);
+    desk.round(6 * HOUR);
+    assert_eq!(desk.rotation.concerns(Publishing::Provider), []);
+    desk.round(HOUR);
+    assert_eq!(desk.rotation.concerns(Publishing::Provider), [Concern::Unknown("rp-20241004-1")]);
+    desk.shows.clear();
+    desk.round(HOUR);
+    assert_eq!(desk.rotation.concerns(Publishing::Provider), []);
+    assert_eq!(desk.phases(), [KeyPhase::Made]);
 }
 
 /// A host without a clock of its own starts in 1970, each time: that is no reason for a new key. A time that has not come yet was not

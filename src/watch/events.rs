@@ -375,7 +375,7 @@ events! {
         key: &'a str,
         /// Where it is published.
         name: &'a str,
-        /// What was to be done: make, publish, revoke, remove, erase or sign.
+        /// What was to be done: look, make, publish, revoke, remove, erase or sign.
         task: &'a str,
         /// Why it could not be.
         error: &'a str,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::fs::PermissionsExt as _,
     process::Command,
     sync::{
@@ -36,6 +36,20 @@ struct Primary {
 }
 
 impl Software {
+    /// Where it can listen. BIND does only at addresses that an interface has, and so not at one of the test's own.
+    fn address(self) -> SocketAddr {
+        match self {
+            Self::Knot => free_address(),
+            Self::Bind => {
+                // Below those of connections on their way out; both tests and servers of other processes begin elsewhere.
+                let first = 10_000 + (std::process::id() % 9_000) as u16;
+                let mut addresses = (first..20_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+                let is_free = |at: &SocketAddr| TcpListener::bind(at).is_ok() && UdpSocket::bind(at).is_ok();
+                addresses.find(is_free).expect("a port is free")
+            }
+        }
+    }
+
     fn start(self, place: &Place, address: SocketAddr) -> Program {
         let directory = place.path().display();
         let (ip, port) = (address.ip(), address.port());
@@ -85,7 +99,7 @@ impl Software {
 
 impl Primary {
     fn start(software: Software) -> Self {
-        let (place, address) = (Place::new(), free_address());
+        let (place, address) = (Place::new(), software.address());
         place.write(
             "example.org.zone",
             "$ORIGIN example.org.\n$TTL 1\n@ SOA ns hostmaster 1 3600 600 86400 1\n@ NS ns\nns A 127.0.0.1\n",

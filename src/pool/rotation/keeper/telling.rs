@@ -6,13 +6,18 @@ use admin::{KeyView, RotationView, left};
 use deliverability::Record;
 use mail::Timestamp;
 use trust::{Concern, KeyPhase, REVOKED, RotatedKey, RotationId, RotationRules, Seen};
-use watch::events::{DkimByHand, DkimInTheWay, DkimKey, DkimKeyUnpublished, DkimRecordOverdue};
+use watch::events::{
+    DkimByHand, DkimInTheWay, DkimKey, DkimKeyUnpublished, DkimRecordOverdue, DkimRotationFailed,
+};
 
 use super::{Keeper, Plan, RotationSettings, publishes, publishing, rules};
 
 /// What to look at when a provider has published a record that is not seen.
 const OVERDUE_BY_PROVIDER: &str = "ask each name server of the zone for it (dig TXT NAME @SERVER): one that does not get the zone from the \
     primary, or a primary whose zone is not the one that is served, does not have it";
+/// What to look at when nobody says what is there.
+const UNKNOWN: &str = "the DNS has not said for long what is there, and no key is begun: ask the servers of `dns.servers` for it (dig TXT \
+    NAME @SERVER)";
 /// What to look at when it is published by hand.
 const OVERDUE_BY_HAND: &str = "publish it; if that was done, look whether it stands at another name (with the zone in it twice), and ask \
     each name server of the zone for it (dig TXT NAME @SERVER)";
@@ -43,7 +48,8 @@ impl Keeper {
             for concern in concerns {
                 let (word, selector) = words_of(&concern);
                 // Where a wildcard has a key, that is so with one name after the other.
-                let about = if matches!(concern, Concern::Taken(_)) { &id.entry } else { selector };
+                let of_many = matches!(concern, Concern::Taken(_) | Concern::Unknown(_));
+                let about = if of_many { &id.entry } else { selector };
                 news.push((format!("{word} {about} {}", id.domain), id.clone(), selector.to_owned(), word));
             }
             for key in rotation.keys().iter().filter(|key| key.seen == Seen::Right) {
@@ -78,6 +84,7 @@ impl Keeper {
                     let remedy = if by.is_some() { OVERDUE_BY_PROVIDER } else { OVERDUE_BY_HAND };
                     DkimRecordOverdue { key: entry, name, by, seconds, found, record, remedy }.emit(at);
                 }
+                "unknown" => DkimRotationFailed { key: entry, name, task: "look", error: UNKNOWN }.emit(at),
                 "in-the-way" => DkimInTheWay { key: entry, name, found }.emit(at),
                 "revoke" => DkimByHand { key: entry, task: "publish", name, record: REVOKED }.emit(at),
                 task => DkimByHand { key: entry, task, name, record }.emit(at),
@@ -142,6 +149,7 @@ fn words_of<'a>(concern: &Concern<'a>) -> (&'static str, &'a str) {
         Concern::Overdue(key) => ("overdue", &key.selector),
         Concern::InTheWay(key) => ("in-the-way", &key.selector),
         Concern::Taken(selector) => ("in-the-way", selector),
+        Concern::Unknown(selector) => ("unknown", selector),
     }
 }
 
