@@ -388,6 +388,7 @@ impl Keeper {
                 }
                 // What is there is read anew, and not at once: a disk that is full now is full in a second.
                 (self.lock, self.resting) = (None, Some(Instant::now() + settings.rotation.interval));
+                self.written.clear();
                 false
             }
             Err(_) => false,
