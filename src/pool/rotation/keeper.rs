@@ -349,9 +349,10 @@ impl Keeper {
         });
         let mut blind = Vec::new();
         for (id, selector, phase, flaw, file) in flawed {
-            let why = match phase {
-                KeyPhase::Signing => "it signs until the next start, and a new one is made to take its place",
-                _ => "it signs nothing",
+            let why = if phase == KeyPhase::Signing {
+                "it signs until the next start, and a new one is made to take its place"
+            } else {
+                "it signs nothing"
             };
             self.failed(settings, &id, &selector, "sign", &format!("{}: {flaw}: {why}", file.display()));
             if flaw.is_lost() {
