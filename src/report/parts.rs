@@ -87,7 +87,7 @@ impl Fields {
     /// Up to the empty line; what follows is the body.
     pub(crate) fn read(octets: &[u8]) -> (Self, &[u8]) {
         let mut fields: Vec<(String, String)> = Vec::new();
-        let mut rest = octets;
+        let (mut rest, mut is_cut) = (octets, false);
         while !rest.is_empty() {
             let (line, behind) = line(rest);
             rest = behind;
@@ -96,16 +96,21 @@ impl Fields {
             }
             let text = String::from_utf8_lossy(line);
             if text.starts_with([' ', '\t']) {
-                if let Some((_, value)) = fields.last_mut()
-                    && value.len() + text.len() < VALUE_MAX
-                {
+                // What is behind a line that had no room would say something else without it.
+                is_cut |= fields.last().is_none_or(|(_, value)| value.len() + text.len() >= VALUE_MAX);
+                if let Some((_, value)) = fields.last_mut().filter(|_| !is_cut) {
                     value.push(' ');
                     value.push_str(text.trim());
                 }
-            } else if let Some((name, value)) = text.split_once(':')
+                continue;
+            }
+            // A line that is no field, or one too many, has its lines behind it as well.
+            is_cut = true;
+            if let Some((name, value)) = text.split_once(':')
                 && fields.len() < FIELDS_MAX
             {
                 let value = value.trim();
+                is_cut = value.len() > VALUE_MAX;
                 let value = &value[..value.floor_char_boundary(VALUE_MAX)];
                 fields.push((name.trim_end().to_ascii_lowercase(), value.to_owned()));
             }
@@ -279,5 +284,10 @@ mod test {
         assert_eq!(body, b"body");
         let long = format!("A: {}\n {}\n", "é".repeat(5000), "x".repeat(5000));
         assert!(Fields::read(long.as_bytes()).0.get("a").unwrap().len() <= VALUE_MAX);
+        // What is cut ends there: no later line comes behind one that it does not belong to.
+        let long = format!("A: {}\n b\n {}\n c\n", "x".repeat(4000), "y".repeat(200));
+        assert!(Fields::read(long.as_bytes()).0.get("a").unwrap().ends_with("x b"));
+        let many = format!("{}B: 1\n 2\nno field\n 3\n", "A: 1\n".repeat(FIELDS_MAX));
+        assert_eq!(Fields::read(many.as_bytes()).0.in_order().last(), Some(("a", "1")));
     }
 }

@@ -143,4 +143,22 @@ mod test {
         );
         assert_eq!(proven(b"", "mx.example"), none);
     }
+
+    /// A field of ours that is longer than what is read of it: were its long lines left out alone, the first half of one result stood
+    /// beside the second half of another, and whoever signs as himself were proven to be somebody else.
+    #[test]
+    fn halves_of_two_results_prove_nothing() {
+        let failed = format!("\tdkim=fail reason=\"no key\"\r\n\theader.d={}.example;\r\n", "x".repeat(60));
+        let (mut ours, at) = ("Authentication-Results: mx.example;\r\n".to_owned(), 4040);
+        while ours.len() < at - failed.len() {
+            ours.push_str(&failed);
+        }
+        for pad in 0..120 {
+            let padding = format!("\tdkim=none ({});\r\n", "p".repeat(pad));
+            let own = format!("\tdkim=pass\r\n\theader.d={}.evil.example;\r\n", "y".repeat(200));
+            let other = "\tdkim=fail reason=\"the key is not there, or revoked\"\r\n\theader.d=google.com\r\n";
+            let (domain, _) = proven(format!("{ours}{padding}{own}{other}").as_bytes(), "mx.example");
+            assert_ne!(&*domain, "google.com", "{pad}");
+        }
+    }
 }
