@@ -31,6 +31,8 @@ use crate::disk;
 #[derive(Debug)]
 pub(super) struct Shelf {
     directory: PathBuf,
+    /// Octets that a summary unpacks.
+    summed_max: usize,
     known: Mutex<Known>,
 }
 
@@ -61,29 +63,25 @@ const HEAD_MAX: u64 = 64 << 10;
 const FILE_MAX: u64 = 2 << 30;
 /// One that is being written is left over from a process that has died, when it is that old.
 const LEFT_OVER: Duration = Duration::from_secs(3_600);
+/// Octets that one summary unpacks: reports that say the same over and over are packed to a thousandth, and would be read for hours.
+const SUMMED_MAX: usize = 1 << 30;
 /// For what a file takes beside its octets.
 const BLOCK: u64 = 4096;
 
 impl Shelf {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, known: Mutex::default() }
+        Self { directory, summed_max: SUMMED_MAX, known: Mutex::default() }
     }
 
     /// Keeps a report. When this is done it is on the disk.
     pub(super) fn put(&self, head: &Head, told: &[u8]) -> io::Result<Kept> {
         let day = self.directory.join(day_of(&head.end));
-        if !day.is_dir() {
-            fs::create_dir_all(&day)?;
-            disk::sync_directory(&self.directory)?;
-            if let Some(parent) = self.directory.parent() {
-                disk::sync_directory(parent)?;
-            }
-        }
+        fs::create_dir_all(&day)?;
         let name = format!("{}-{}-{}.gz", head.kind, share_of(&head.reporter), head.key);
         let path = day.join(&name);
         if path.exists() {
             // Another process may have linked it, and not have synced it yet.
-            disk::sync_directory(&day)?;
+            self.sync(&day)?;
             return Ok(Kept::Before);
         }
         let new = day.join(format!(".{}-{}.new", std::process::id(), self.number()));
@@ -100,12 +98,19 @@ impl Shelf {
         let removed = fs::remove_file(&new);
         let kept = written?;
         removed?;
-        disk::sync_directory(&day)?;
+        self.sync(&day)?;
         if kept == Kept::New {
             let place = format!("{}/{name}", day_of(&head.end));
             self.known()?.add(place.into(), octets.len() as u64);
         }
         Ok(kept)
+    }
+
+    /// Its directory is found after a crash, and what is in it. Whoever has made the directories may have died before he did this, or
+    /// may be about to: a sync of what has not changed costs next to nothing.
+    fn sync(&self, day: &Path) -> io::Result<()> {
+        let above = self.directory.parent();
+        [Some(day), Some(&*self.directory), above].into_iter().flatten().try_for_each(disk::sync_directory)
     }
 
     /// Removes what there is no room for: the oldest of whoever has most. Says how many.
@@ -200,13 +205,14 @@ impl Shelf {
     /// Reports put together.
     pub(super) fn summary(&self, query: &ReportQuery, grouping: Grouping) -> io::Result<Summary> {
         let mut summing = Summing::new(grouping, SummaryLimits::default());
-        let mut cut = false;
+        let (mut cut, mut left) = (false, self.summed_max);
         for (looked, place) in self.places(query)?.into_iter().enumerate() {
-            if looked >= LOOKED_MAX {
+            if looked >= LOOKED_MAX || left == 0 {
                 cut = true;
                 break;
             }
             let Some((head, rest)) = self.read(&place, FILE_MAX)? else { continue };
+            left = left.saturating_sub(rest.len());
             let is_whole = query.matches(&head);
             if head.kind == Kind::Unread || !is_whole && !query.is_partly(&head) {
                 continue;
@@ -366,12 +372,21 @@ fn share_in(place: &str) -> &str {
     name.split('-').nth(1).unwrap_or_default()
 }
 
+/// Below a country's label: those that nobody has for himself, and who asks gets a name below. Another short one is somebody's, who
+/// has as many names below it as he likes.
+const SHARED: [&str; 31] = [
+    "ac", "ad", "co", "com", "ed", "edu", "firm", "gen", "go", "gob", "gouv", "gov", "govt", "gv", "id", "ind", "info",
+    "ltd", "me", "mil", "ne", "net", "nhs", "nic", "nom", "or", "org", "plc", "sch", "web", "gr",
+];
+
 /// Whose part of the disk a report takes. Whoever has a domain has as many below it as he likes, so they count as
 /// one: two labels, or three where the second is one such as `co` in `co.uk`.
 fn share_of(reporter: &str) -> Box<str> {
     let labels: Vec<&str> = reporter.rsplitn(4, '.').collect();
     let whole = match labels[..] {
-        [top, second, third, ..] if top.len() == 2 && second.len() <= 3 => format!("{third}.{second}.{top}"),
+        [top, second, third, ..] if top.len() == 2 && SHARED.contains(&second) => {
+            format!("{third}.{second}.{top}")
+        }
         [top, second, ..] => format!("{second}.{top}"),
         _ => reporter.to_owned(),
     };
@@ -397,8 +412,11 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
+/// Writes a file that nobody else has: one that is left over from a process of the same number may be a report as well, by its other
+/// name, and would be overwritten.
 fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let file = disk::open(path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
+    gone(fs::remove_file(path))?;
+    let file = disk::open(path, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
     disk::write_at(&file, octets, 0)?;
     Ok(rustix::fs::fsync(&file)?)
 }

@@ -114,6 +114,53 @@ fn who_sends_most_loses_first() {
     assert_eq!(later.size(), (2, 2 * BLOCK));
 }
 
+/// Whoever has a short domain of a country has as many names below it as he likes: they are one sender all the same.
+#[test]
+fn names_below_one_domain_are_one_sender() {
+    for (one, other, is_one) in [
+        ("a.qzx.io", "b.qzx.io", true),
+        ("a.example.co.uk", "b.c.example.co.uk", true),
+        ("a.co.uk", "b.co.uk", false),
+        ("google.com", "mail.google.com", true),
+        ("a.example", "b.example", false),
+    ] {
+        assert_eq!(share_of(one) == share_of(other), is_one, "{one} {other}");
+    }
+}
+
+/// A process was killed when its report had its name, and not yet lost the one that it was written under; the next one has its number, as
+/// in a container.
+#[test]
+fn what_a_killed_process_has_left_is_not_written_into() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("reports-in");
+    let one = head("aa", "example.org", "google.com", "2026-11-27");
+    Shelf::new(path.clone()).put(&one, &told(2)).unwrap();
+    let day = path.join("2026-11-27");
+    let name = names(&day).unwrap().remove(0);
+    fs::hard_link(day.join(name), day.join(format!(".{}-1.new", std::process::id()))).unwrap();
+    let shelf = Shelf::new(path);
+    assert_eq!(shelf.put(&head("bb", "example.net", "", "2026-11-27"), &told(7)).unwrap(), Kept::New);
+    assert_eq!(shelf.show("aa").unwrap().unwrap().head, one);
+    assert_eq!(&*shelf.show("bb").unwrap().unwrap().head.domain, "example.net");
+}
+
+#[test]
+fn a_summary_reads_so_much_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut shelf = Shelf::new(directory.path().join("reports-in"));
+    for day in ["2026-11-26", "2026-11-27", "2026-11-28"] {
+        shelf.put(&head(&day.replace('-', ""), "example.org", "", day), &told(1)).unwrap();
+    }
+    let of = |shelf: &Shelf| {
+        let summary = shelf.summary(&all(), Grouping::Address).unwrap();
+        (summary.reports, summary.cut)
+    };
+    assert_eq!(of(&shelf), (3, false));
+    shelf.summed_max = told(1).len() + 1;
+    assert_eq!(of(&shelf), (2, true));
+}
+
 #[test]
 fn what_is_too_old_goes() {
     let directory = tempfile::tempdir().unwrap();
