@@ -380,11 +380,10 @@ impl fmt::Display for Kind {
 }
 
 impl Report {
-    /// As it is to be kept that has come at that time: one that does not say when the message came that it is
-    /// about, says this.
+    /// As it is to be kept that has come at that time: one on a failure that does not say when the message came says this.
     #[must_use]
     pub fn came(mut self, at: Timestamp) -> Self {
-        if self.end == Timestamp(0) {
+        if self.end == Timestamp(0) && self.told.kind() == Kind::Failure {
             (self.begin, self.end) = (at, at);
         }
         self

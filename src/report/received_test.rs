@@ -233,6 +233,9 @@ fn a_report_may_be_stored_bare_or_packed_twice() {
     assert_eq!(one(&mail_of("text/plain", GOOGLE.as_bytes())).unwrap(), expected);
     let thrice = gzip(&gzip(&gzip(GOOGLE.as_bytes())));
     assert_eq!(one(&mail_of("application/gzip", &thrice)).unwrap_err().label(), "archive");
+    // Members that hold nothing come out of no budget, and take their time.
+    let empty = gzip(b"").repeat(20_000);
+    assert_eq!(one(&mail_of("application/gzip", &empty)).unwrap_err().label(), "archive");
 }
 
 #[test]
@@ -274,6 +277,9 @@ fn a_failure_report_as_the_rfc_has_it() {
     // It does not say when the message came: then it is when the report did.
     let undated = FAILURE.replace("Arrival-Date: Fri, 30 Nov 2012 09:17:42 +0100", "X: y");
     assert_eq!(one(&[undated.into()]).unwrap().came(Timestamp(7)).end, Timestamp(7));
+    // A day that was never is no time of anything, and is not taken for the one on which the report came.
+    let never = GOOGLE.replace("1764288000", "0").replace("1764374399", "0");
+    assert_eq!(one(&mail_of("text/xml", never.as_bytes())).unwrap().came(Timestamp(7)).end, Timestamp(0));
     // A complaint is no such report, and says nothing of who a message is from.
     let complaint = FAILURE.replace("auth-failure", "abuse");
     assert_eq!(one(&[complaint.into()]), Err(Unread::NoReport));
@@ -528,6 +534,17 @@ fn who_sends_is_put_together() {
     assert_eq!((&*summary.sources[0].source, summary.others, summary.messages), ("192.0.2.0/24", 3, 15));
     let text = serde_json::to_string(&summary).unwrap();
     assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);
+    // As many signers as a row has room for, with names as long as there are: a line names a few.
+    let Told::Dmarc(mut many) = google else { panic!() };
+    let signature = |number: u8| Signature {
+        domain: format!("{number}{}", ".x".repeat(120)).into(),
+        result: "pass".into(),
+        ..Signature::default()
+    };
+    many.rows[0].signatures = (10..30).map(signature).collect();
+    let mut summing = Summing::new(Grouping::Address, SummaryLimits::default());
+    summing.add(&head(Kind::Dmarc, "o", "", (1, 0)), &Told::Dmarc(many));
+    assert_eq!(summing.end(1).sources[0].dkim.split(',').count(), 5);
 }
 
 /// Whatever is flipped or cut, it is a report or says why not.

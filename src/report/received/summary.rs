@@ -51,7 +51,7 @@ pub struct SourceLine {
     pub source: String,
     /// The author's domain.
     pub header_from: Box<str>,
-    /// Domains of its signatures that are good, with commas between.
+    /// Domains of its signatures that are good, with commas between; five at most.
     pub dkim: Box<str>,
     /// The domain that SPF was asked of, where it passed.
     pub spf: Box<str>,
@@ -156,6 +156,8 @@ impl Default for SummaryLimits {
     }
 }
 
+/// Domains of signatures that a line names: the first ones by name. Twenty may be as long as a report has room for.
+const SIGNERS_MAX: usize = 5;
 /// Who has seen a source: reporters by number.
 const SEEN_MAX: usize = 64;
 
@@ -238,6 +240,7 @@ impl Summing {
                 row.signatures.iter().filter(|one| &*one.result == "pass").map(|one| &*one.domain).collect();
             signers.sort_unstable();
             signers.dedup();
+            signers.truncate(SIGNERS_MAX);
             let sender = row.senders.iter().find(|one| &*one.result == "pass").map_or("", |one| &*one.domain);
             let source = self.grouping.of(row.source);
             let key: SourceKey = (source, row.header_from.clone(), signers.join(",").into(), sender.into());

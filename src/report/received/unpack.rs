@@ -10,6 +10,8 @@ use super::Unread;
 
 /// Files in an archive that are looked at.
 const FILES_MAX: usize = 16;
+/// Members of a gzip file: programs that pack in blocks begin one for every 64 KiB. Each costs time, though nothing be in it.
+const MEMBERS_MAX: usize = 4096;
 /// One is packed within the other: a report in gzip in a zip is seen now and then, and nothing deeper.
 const DEPTH_MAX: usize = 2;
 
@@ -37,8 +39,12 @@ pub(super) fn unpack(octets: Vec<u8>, budget: &mut usize) -> Result<Vec<Vec<u8>>
 
 /// Members follow each other (RFC 1952 §2.2); what is behind them is passed over.
 fn gzip(octets: &[u8], budget: &mut usize) -> Result<Vec<u8>, Unread> {
-    let (mut rest, mut unpacked) = (octets, Vec::new());
+    let (mut rest, mut unpacked, mut members) = (octets, Vec::new(), 0);
     while rest.starts_with(&[0x1f, 0x8b]) {
+        members += 1;
+        if members > MEMBERS_MAX {
+            return Err(Unread::Archive("it has too many members"));
+        }
         let mut decoder = GzDecoder::new(rest);
         inflate(&mut decoder, &mut unpacked, budget)?;
         rest = decoder.into_inner();
