@@ -9,7 +9,7 @@ use bridge::Door;
 use dns::Name;
 use mail::{Address, Timestamp};
 use report::dmarc::{Destination, DomainTally, Feedback, Tally};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use trust::{Consent, DestinationCase, Judged, ReportAddress, ReportKind};
 use watch::events::{DmarcReportFailed, DmarcReportSent};
 
@@ -38,6 +38,9 @@ pub struct DmarcReporting {
     pub days_max: usize,
 }
 
+/// Domains that are told at once. Each has its own servers, which may take their time over whether a report is wanted: whoever has many names
+/// with such servers must not keep others from being told.
+const AT_ONCE: usize = 64;
 /// The addresses of a domain that are looked at (RFC 9990 §3.5: "up to the Receiver's limits on supported URIs").
 pub(crate) const ADDRESSES_MAX: usize = 5;
 
@@ -71,11 +74,19 @@ impl Telling for DmarcReporting {
             tally.into_domains().into_iter().map(|(domain, tally)| (drawn(within), domain, tally)).collect();
         turns.sort_by_key(|(pause, ..)| *pause);
         let began = Instant::now();
+        let (room, mut under_way) = (Arc::new(Semaphore::new(AT_ONCE)), JoinSet::new());
         for (pause, domain, tally) in turns {
             tokio::time::sleep_until(began + pause).await;
-            self.tell_domain(&door, &counts, period, &domain, &tally).await;
-            counts.told(number, |tally| tally.remove(&domain)).await;
+            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let (settings, door, counts) = (self.clone(), door.clone(), counts.clone());
+            under_way.spawn(async move {
+                settings.tell_domain(&door, &counts, period, &domain, &tally).await;
+                counts.told(number, |tally| tally.remove(&domain)).await;
+                drop(place);
+            });
+            while under_way.try_join_next().is_some() {}
         }
+        while under_way.join_next().await.is_some() {}
         counts.forget(number).await;
     }
 }
@@ -184,5 +195,73 @@ async fn consent(door: &Door, domain: Name, host: Name, kind: ReportKind) -> Con
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use bridge::Limits;
+    use report::dmarc::{AuthResult, Disposition, Mode, Policy, Published, Row, Spf};
+
+    use super::*;
+
+    /// Three domains whose reports go elsewhere, so that the DNS is asked whether they are wanted there.
+    fn tally() -> Tally {
+        let mut tally = Tally::default();
+        for domain in ["a.test", "b.test", "c.test"] {
+            let to = Destination { address: format!("r@reports-of-{domain}"), size_max: None };
+            let published = Published {
+                policy: Policy::None,
+                subdomains: Policy::None,
+                nonexistent: Policy::None,
+                dkim_mode: Mode::Relaxed,
+                spf_mode: Mode::Relaxed,
+                testing: false,
+                failure_options: "0".into(),
+                to: vec![to],
+            };
+            let row = Row {
+                source: [192, 0, 2, 1].into(),
+                disposition: Disposition::None,
+                dkim_aligned: false,
+                spf_aligned: false,
+                reasons: Vec::new(),
+                header_from: domain.into(),
+                envelope_from: domain.into(),
+                dkim: Vec::new(),
+                spf: Spf { domain: domain.into(), result: AuthResult::None, reason: None },
+            };
+            tally.count(domain, &published, row);
+        }
+        tally
+    }
+
+    /// Servers of a domain that do not answer keep nobody else from being told.
+    #[tokio::test(start_paused = true)]
+    async fn domains_do_not_wait_for_one_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let patience = Duration::from_secs(10);
+        let limits = Limits { requests_max: 16, answer_max: patience, inject_max: patience, steps_max: 1 };
+        let (door, mut hatches) = Door::new(1, limits);
+        let settings = Arc::new(DmarcReporting {
+            enabled: true,
+            contact: "dmarc@mx.test".parse().unwrap(),
+            organization: "O".into(),
+            hostname: "mx.test".into(),
+            generator: "ringpost".into(),
+            jitter: Duration::ZERO,
+            days_max: 2,
+        });
+        let counts = DmarcCounts::new(directory.path(), || Timestamp(7));
+        let day = Day { from: Timestamp(1), to: Some(Timestamp(2)), tally: tally() };
+        let telling = tokio::spawn(settings.tell(door, counts, (0, day), Duration::ZERO));
+        let mut asked = Vec::new();
+        for _ in 0..3 {
+            let request = tokio::time::timeout(patience / 2, hatches[0].recv()).await;
+            // Kept, so that none of them is answered.
+            asked.push(request.expect("each domain asks, whatever becomes of the others").unwrap());
+        }
+        drop((asked, hatches));
+        telling.await.unwrap();
     }
 }
