@@ -217,7 +217,10 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Characters that turn the direction of what follows, or end the line for some terminals.
 const fn is_turning(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 #[cfg(test)]
@@ -237,5 +240,6 @@ mod test {
     #[test]
     fn a_reply_cannot_move_the_cursor() {
         assert_eq!(printable("\u{1b}[2Jé\r\n\u{202e}x"), "?[2Jé???x");
+        assert_eq!(printable("a\u{61c}b\u{200f}c\u{200e}"), "a?b?c?");
     }
 }
