@@ -153,6 +153,10 @@ impl Redactor {
                 self.addresses(value)
             } else if is(&["dkim-signature", "arc-message-signature"]) {
                 self.text(&without_copies(value))
+            } else if is(&["received"]) {
+                self.text(&self.trace(value))
+            } else if is(&["authentication-results", "arc-authentication-results"]) {
+                self.text(&self.logins(value))
             } else if is(&TRACES) {
                 self.text(value)
             } else if is(&IDS) {
@@ -174,6 +178,73 @@ impl Redactor {
                 break;
             }
         }
+        out
+    }
+}
+
+impl Redactor {
+    /// How a message came, without what hosts write of people who have no domain: of comments there are names and addresses of
+    /// clients left ("(Authenticated sender: ann)", "ident=ann"), and a local recipient is a hash ("for ann").
+    fn trace(&self, value: &[u8]) -> Vec<u8> {
+        let (mut out, mut comment, mut depth, mut quoted, mut escaped) =
+            (Vec::new(), Vec::new(), 0, false, false);
+        for octet in value {
+            let was_escaped = escaped;
+            escaped = *octet == b'\\' && !was_escaped;
+            match octet {
+                b'"' if depth == 0 && !was_escaped => quoted = !quoted,
+                b'(' if !quoted && !was_escaped => {
+                    depth += 1;
+                    comment.push(b' ');
+                    continue;
+                }
+                b')' if depth > 0 && !was_escaped => {
+                    depth -= 1;
+                    comment.push(b' ');
+                    if depth == 0 {
+                        clients(&comment, &mut out);
+                        comment.clear();
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            if depth > 0 { comment.push(*octet) } else { out.push(*octet) }
+        }
+        let (mut told, mut is_for) = (Vec::new(), false);
+        for word in out.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+            told.push(b' ');
+            if is_for && !word.contains(&b'@') {
+                let name = word.split(|octet| b"<>;".contains(octet)).find(|name| !name.is_empty());
+                let end: &[u8] = if word.ends_with(b";") { b">;" } else { b">" };
+                told.extend([b"<", self.local_part(name.unwrap_or_default()).as_bytes(), end].concat());
+            } else {
+                told.extend(word);
+            }
+            is_for = word.eq_ignore_ascii_case(b"for");
+        }
+        told
+    }
+
+    /// Results with a hash for a login that has no domain (`smtp.auth=ann`).
+    fn logins(&self, value: &[u8]) -> Vec<u8> {
+        const NAME: &[u8] = b"smtp.auth=";
+        let (mut out, mut rest) = (Vec::new(), value);
+        while let Some(at) = rest.windows(NAME.len()).position(|some| some.eq_ignore_ascii_case(NAME)) {
+            let (before, behind) = rest.split_at(at + NAME.len());
+            out.extend(before);
+            let end = match behind.strip_prefix(b"\"") {
+                Some(inner) => inner.iter().position(|octet| *octet == b'"').map(|end| end + 2),
+                None => behind.iter().position(|octet| octet.is_ascii_whitespace() || *octet == b';'),
+            };
+            let (login, behind) = behind.split_at(end.unwrap_or(behind.len()));
+            match login.contains(&b'@') || login.is_empty() {
+                true => out.extend(login),
+                false => out.extend(self.local_part(login).as_bytes()),
+            }
+            rest = behind;
+        }
+        out.extend(rest);
         out
     }
 }
@@ -202,6 +273,20 @@ pub(crate) fn folded(out: &mut String, name: &str, value: &str) {
         }
     }
     out.push_str("\r\n");
+}
+
+/// Of a comment what says which client it was, where that is what it is for: names of hosts, addresses.
+fn clients(comment: &[u8], out: &mut Vec<u8>) {
+    if !comment.contains(&b'[') {
+        return;
+    }
+    let words = comment.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).enumerate();
+    let is_host = |(place, word): &(usize, &[u8])| {
+        let is_name = *place == 0 && word.contains(&b'.') && !word.contains(&b'=');
+        is_name || word.starts_with(b"helo=") || word.iter().any(|octet| b"[]@".contains(octet))
+    };
+    let words: Vec<_> = words.filter(is_host).map(|(_, word)| word).collect();
+    out.extend([b" (", &*words.join(&b' '), b") "].concat());
 }
 
 /// Where the local-part before an `@` begins, not before `from`: dot-atoms and quoted strings, as they follow one another.
@@ -361,6 +446,45 @@ mod test {
         assert_eq!(names, named.map(str::as_bytes));
         let with_subject = redactor.header(HEADER.as_bytes(), Shown { subject: true, ..ALL });
         assert!(with_subject.contains("\r\nSubject: For secret.person\r\n"), "{with_subject}");
+    }
+
+    /// Names of people stand beside addresses too: as those who logged in, who own a process, or have no domain.
+    #[test]
+    fn names_without_a_domain_are_not_shown() {
+        let redactor = redactor();
+        let hash = redactor.local_part(b"secret.person");
+        let quoted = redactor.local_part(b"\"secret.person\"");
+        for (field, expected) in [
+            (
+                "Received: from a.example (b.example [192.0.2.1]) (Authenticated sender: secret.person) by x (Postfix) with ESMTPSA",
+                "Received: from a.example (b.example [192.0.2.1]) by x with ESMTPSA".to_owned(),
+            ),
+            (
+                "Received: from x ([192.0.2.1] helo=a.example ident=secret.person) by y for secret.person; now",
+                format!("Received: from x ([192.0.2.1] helo=a.example) by y for <{hash}>; now"),
+            ),
+            (
+                "Received: by x (from secret.person (uid 1000\\)) []) id 1 for <Secret.Person> (secret); now",
+                format!("Received: by x ([]) id 1 for <{hash}> ; now"),
+            ),
+            (
+                "Received: from x (secret.person@[192.0.2.1]) for <secret.person@example.net>; now",
+                format!("Received: from x ({hash}@[192.0.2.1]) for <{hash}@example.net>; now"),
+            ),
+            (
+                "Authentication-Results: x; auth=pass smtp.auth=secret.person; auth=pass SMTP.Auth=\"secret.person\" x",
+                format!(
+                    "Authentication-Results: x; auth=pass smtp.auth={hash}; auth=pass SMTP.Auth={quoted} x"
+                ),
+            ),
+            (
+                "Authentication-Results: x; auth=pass smtp.auth=secret.person@a.example",
+                format!("Authentication-Results: x; auth=pass smtp.auth={hash}@a.example"),
+            ),
+        ] {
+            let shown = redactor.header(format!("{field}\r\n").as_bytes(), ALL);
+            assert_eq!(shown.replace("\r\n ", " ").trim_end(), expected, "{field}");
+        }
     }
 
     #[test]
