@@ -234,7 +234,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
     let (failures, to_tell) = Failures::new(FAILURES_WAITING_MAX);
     let (told, door_of_told) = (failure_reporting.clone(), door.clone());
-    pool.report_failures(to_tell, door_of_told, told, registry.dmarc_failures(), clock);
+    let place = (&*config.data_directory, clock as fn() -> Timestamp);
+    pool.report_failures(to_tell, door_of_told, told, registry.dmarc_failures(), place);
     let counted = registry.reports_in(pool::UNREAD_REASONS);
     let reports_in = Arc::new(ArcSwap::from_pointee(ours.reports_in.clone()));
     let reports = ReportsIn::new(&config.data_directory, door.clone(), counted, reports_in.clone(), clock);

@@ -5,6 +5,7 @@ use std::{collections::HashMap, hash::Hash, net::IpAddr, time::Duration};
 
 use mail::Timestamp;
 use report::dmarc::{Failure, FailureKind, Unaligned};
+use serde::{Deserialize, Serialize};
 
 /// So many within an hour, and within a day of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,18 @@ pub(crate) struct Allowance {
     domains: HashMap<Box<str>, Used>,
     destinations: HashMap<Box<str>, Used>,
     alike: HashMap<Alike, Told>,
+}
+
+/// A report that goes out, as it is remembered over a restart, and by another process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sent {
+    /// When, in microseconds since 1970.
+    pub(crate) at: u64,
+    /// On a message of which domain; none with further reports on the same.
+    pub(crate) domain: Option<Box<str>>,
+    /// To which domain.
+    pub(crate) to: Box<str>,
 }
 
 /// What messages have in common that are one incident.
@@ -105,6 +118,19 @@ impl Used {
         is_within
     }
 
+    /// One more, at some time that may be before others.
+    const fn note(&mut self, at: Timestamp) {
+        let (hour, day) = (at.0 / HOUR, at.0 / DAY);
+        if hour > self.hour {
+            (self.hour, self.in_hour) = (hour, 0);
+        }
+        if day > self.day {
+            (self.day, self.in_day) = (day, 0);
+        }
+        self.in_hour = self.in_hour.saturating_add((hour == self.hour) as u32);
+        self.in_day = self.in_day.saturating_add((day == self.day) as u32);
+    }
+
     const fn is_over(&self, now: Timestamp) -> bool {
         self.day != now.0 / DAY
     }
@@ -147,6 +173,24 @@ impl Allowance {
         self.all.at(now).is_within(rates.all)
             && take(&mut self.destinations, destination, rates.destination, rates.tracked_max, now)
             && self.all.take(rates.all, now)
+    }
+
+    /// Somebody else has sent a report: a process before this one, or one beside it.
+    pub(crate) fn note(&mut self, rates: &FailureRates, sent: &Sent) {
+        let at = Timestamp(sent.at);
+        self.all.note(at);
+        for (used, name) in
+            [(&mut self.domains, sent.domain.as_ref()), (&mut self.destinations, Some(&sent.to))]
+        {
+            let Some(name) = name else { continue };
+            if !used.contains_key(name) {
+                make_room(used, rates.tracked_max, |used| used.is_over(at));
+            }
+            // Where there is no room, nobody who is not known gets any.
+            if used.len() < rates.tracked_max || used.contains_key(name) {
+                used.entry(name.clone()).or_default().note(at);
+            }
+        }
     }
 
     /// Until when there are none at all, where there were so many.

@@ -1,10 +1,7 @@
 //! Messages that failed are told to the domains that ask for it (RFC 9991): one by one, within bounds, and to nobody who has not said that
 //! he wants it.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use bridge::{Door, FailureDesk, Quiet};
@@ -14,7 +11,11 @@ use report::{
     Redactor, Shown,
     dmarc::{Destination, Failure, FailureReport},
 };
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
 use trust::ReportKind;
 use watch::{
     DmarcFailure, DmarcFailureMetrics,
@@ -22,10 +23,10 @@ use watch::{
 };
 
 use crate::{
-    allowance::{Admission, Allowance, FailureRates},
+    allowance::{Admission, Allowance, FailureRates, Sent},
     daily::{date, queue},
     dmarc_reports::{ADDRESSES_MAX, Unwanted, places},
-    lock,
+    failure_ledger::Ledger,
 };
 
 /// How it is told: exchanged at a reload.
@@ -49,6 +50,8 @@ pub struct FailureReporting {
 
 /// Look-ups for so many at once: a domain whose servers do not answer must not keep others from being told.
 const AT_ONCE: usize = 16;
+/// So often it is looked what other processes have sent.
+const LOOK_AT_OTHERS_EVERY: Duration = Duration::from_secs(1);
 /// So often it is looked whether there may be more again.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -58,9 +61,12 @@ pub(crate) async fn run(
     door: Door,
     reporting: Arc<ArcSwap<FailureReporting>>,
     metrics: DmarcFailureMetrics,
-    clock: fn() -> Timestamp,
+    (data_directory, clock): (PathBuf, fn() -> Timestamp),
 ) {
-    let teller = Arc::new(Teller { door, metrics, clock, quiet: desk.quiet(), used: Mutex::default() });
+    let books = Books { used: Allowance::default(), ledger: Ledger::new(&data_directory) };
+    let books = Arc::new(Mutex::new(books));
+    let teller = Arc::new(Teller { door, metrics, clock, quiet: desk.quiet(), books });
+    let mut looked = Timestamp(0);
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut under_way = JoinSet::new();
     loop {
@@ -68,7 +74,7 @@ pub(crate) async fn run(
         let settings = reporting.load_full();
         let Ok(next) = next else {
             // A reload may allow more than there were.
-            teller.open(&settings.rates, clock());
+            teller.open(&settings.rates, clock()).await;
             continue;
         };
         let Some(failure) = next else { return };
@@ -76,8 +82,12 @@ pub(crate) async fn run(
             continue;
         }
         let now = clock();
+        if now.saturating_since(looked) >= LOOK_AT_OTHERS_EVERY {
+            looked = now;
+            teller.look(settings.rates, now).await;
+        }
         // The lock is let go before anything else is done.
-        let admission = lock(&teller.used).admit(&settings.rates, &failure, now);
+        let admission = teller.books.lock().await.used.admit(&settings.rates, &failure, now);
         let incidents = match admission {
             Admission::Report(incidents) => incidents,
             Admission::Alike => {
@@ -86,7 +96,7 @@ pub(crate) async fn run(
             }
             Admission::TooMany => {
                 teller.metrics.of(DmarcFailure::TooMany);
-                teller.close(&settings.rates, now);
+                teller.close(&settings.rates, now).await;
                 continue;
             }
         };
@@ -100,25 +110,54 @@ pub(crate) async fn run(
     }
 }
 
+/// What was sent, as it is known here and on the disk.
+struct Books {
+    used: Allowance,
+    ledger: Ledger,
+}
+
 struct Teller {
     door: Door,
     metrics: DmarcFailureMetrics,
     clock: fn() -> Timestamp,
     quiet: Quiet,
-    used: Mutex<Allowance>,
+    books: Arc<Mutex<Books>>,
 }
 
 impl Teller {
     /// Has shards hand over nothing as long as there would be no report on it.
-    fn close(&self, rates: &FailureRates, now: Timestamp) {
-        if let Some(then) = lock(&self.used).closed_until(rates, now) {
+    async fn close(&self, rates: &FailureRates, now: Timestamp) {
+        if let Some(then) = self.books.lock().await.used.closed_until(rates, now) {
             self.quiet.until(then);
         }
     }
 
     /// Has them hand over again what there may be a report on.
-    fn open(&self, rates: &FailureRates, now: Timestamp) {
-        self.quiet.until(lock(&self.used).closed_until(rates, now).unwrap_or(Timestamp(0)));
+    async fn open(&self, rates: &FailureRates, now: Timestamp) {
+        let closed = self.books.lock().await.used.closed_until(rates, now);
+        self.quiet.until(closed.unwrap_or(Timestamp(0)));
+    }
+
+    /// What another process has sent, or this one's predecessor, counts as well.
+    async fn look(&self, rates: FailureRates, now: Timestamp) {
+        let books = self.books.clone();
+        let looked = spawn_blocking(move || {
+            let Books { used, ledger } = &mut *books.blocking_lock();
+            ledger.look(&rates, used, now)
+        });
+        if let Ok(Err(error)) = looked.await {
+            tracing::warn!("what was reported of failures today cannot be read: {error}");
+        }
+    }
+
+    /// Whether a report may go out; if so, it is taken down.
+    async fn count(&self, rates: FailureRates, sent: Sent) -> io::Result<bool> {
+        let books = self.books.clone();
+        let counted = spawn_blocking(move || {
+            let Books { used, ledger } = &mut *books.blocking_lock();
+            ledger.send(&rates, used, &sent)
+        });
+        counted.await.map_err(io::Error::other)?
     }
 
     async fn tell(&self, settings: &FailureReporting, failure: &Failure, incidents: u32) {
@@ -137,6 +176,7 @@ impl Teller {
             incidents,
         };
         let id = report.id();
+        let mut is_first = true;
         for place in failure.to.iter().take(ADDRESSES_MAX) {
             let wanted = match places(&self.door, &domain, place, ReportKind::Failure).await {
                 Ok(places) => places,
@@ -146,7 +186,7 @@ impl Teller {
                 }
             };
             for Destination { address, size_max } in wanted {
-                self.send(settings, &report, &id, &address, size_max).await;
+                self.send(settings, (&report, &id), &address, size_max, &mut is_first).await;
             }
         }
     }
@@ -154,10 +194,10 @@ impl Teller {
     async fn send(
         &self,
         settings: &FailureReporting,
-        report: &FailureReport<'_>,
-        id: &str,
+        (report, id): (&FailureReport<'_>, &str),
         address: &str,
         size_max: Option<u64>,
+        is_first: &mut bool,
     ) {
         let (failure, now) = (report.failure, (self.clock)());
         let Ok(to) = Address::parse(address.as_bytes()) else {
@@ -181,9 +221,21 @@ impl Teller {
             let why = format!("it has {} octets, and {most} are wanted", content.len());
             return self.unsent(failure, address, DmarcFailure::Failed, &why);
         }
-        if !lock(&self.used).send(&settings.rates, &to.domain_str().to_ascii_lowercase(), now) {
-            self.close(&settings.rates, now);
-            return self.unsent(failure, address, DmarcFailure::TooMany, "there were too many");
+        let sent = Sent {
+            at: now.0,
+            domain: is_first.then(|| failure.domain.clone()),
+            to: to.domain_str().to_ascii_lowercase().into(),
+        };
+        match self.count(settings.rates, sent).await {
+            Ok(true) => *is_first = false,
+            Ok(false) => {
+                self.close(&settings.rates, now).await;
+                return self.unsent(failure, address, DmarcFailure::TooMany, "there were too many");
+            }
+            Err(error) => {
+                let why = format!("it cannot be counted: {error}");
+                return self.unsent(failure, address, DmarcFailure::Failed, &why);
+            }
         }
         match queue(&self.door, "dmarc-failures", &to, content).await {
             Ok(()) => {
@@ -194,7 +246,7 @@ impl Teller {
             }
             Err(why) => self.unsent(failure, address, DmarcFailure::Failed, &why),
         }
-        self.close(&settings.rates, now);
+        self.close(&settings.rates, now).await;
     }
 
     fn unsent(&self, failure: &Failure, to: &str, result: DmarcFailure, error: &str) {

@@ -13,6 +13,7 @@ mod dmarc_counts;
 mod dmarc_reports;
 mod durably;
 mod egress;
+mod failure_ledger;
 mod failure_reports;
 mod http;
 mod https;
@@ -36,7 +37,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
@@ -397,16 +398,18 @@ impl Handle {
         self.runtime.spawn(daily::run(door, reporting, now, counts));
     }
 
-    /// Reports on messages that failed, which shards hand over, as `reporting` says at the time.
+    /// Reports on messages that failed, which shards hand over, as `reporting` says at the time. How many there were is kept in the
+    /// data directory.
     pub fn report_failures(
         &self,
         desk: FailureDesk,
         door: Door,
         reporting: Arc<ArcSwap<FailureReporting>>,
         metrics: DmarcFailureMetrics,
-        clock: fn() -> Timestamp,
+        (data_directory, clock): (&Path, fn() -> Timestamp),
     ) {
-        self.runtime.spawn(failure_reports::run(desk, door, reporting, metrics, clock));
+        let directory = data_directory.to_owned();
+        self.runtime.spawn(failure_reports::run(desk, door, reporting, metrics, (directory, clock)));
     }
 
     /// Renews keys for DKIM; `signing` sees to it that all cores sign with them.
