@@ -23,13 +23,16 @@ fuzz_target!(|input: &[u8]| {
     let packed = encoder.finish().expect("memory");
     let failure = "Content-Type: multipart/report; boundary=x\r\n\r\n--x\r\n\
     Content-Type: message/feedback-report\r\n\r\nFeedback-Type: auth-failure\r\n";
-    for message in [
+    let posted = [input, &packed].map(|octets| received::read_posted(octets.to_vec(), &limits));
+    let messages = [
         mail("application/octet-stream", input),
         mail("application/gzip", &packed),
         [Bytes::new(), Bytes::copy_from_slice(input)],
         [failure.into(), Bytes::copy_from_slice(input)],
-    ] {
-        let Ok(reports) = received::read(&message, &limits) else { continue };
+    ];
+    let mailed = messages.map(|message| received::read(&message, &limits));
+    for reports in posted.into_iter().chain(mailed) {
+        let Ok(reports) = reports else { continue };
         assert!(!reports.is_empty());
         for report in reports {
             assert!(report.begin <= report.end && !report.domain.is_empty());

@@ -57,7 +57,8 @@ pub(crate) fn report(out: &mut dyn Write, shown: &ShownReport) -> io::Result<()>
     pair("by", &who(head))?;
     pair("contact", &head.contact)?;
     pair("id", &head.id)?;
-    pair("came", &format!("{} as {}", head.received, head.mail))?;
+    let by = if head.mail.is_empty() { "by HTTPS".to_owned() } else { format!("as {}", head.mail) };
+    pair("came", &format!("{} {by}", head.received))?;
     pair("why not", &head.reason)?;
     if head.kind != Kind::Unread {
         pair("messages", &format!("{}, {} of them did not pass", head.messages, head.failed))?;

@@ -257,6 +257,12 @@ impl Config {
                 reader.conflict(&["unsubscribe.address"], problem, "give it another address or port");
             }
         }
+        for address in self.reports_in.http_address.iter().filter(|address| address.port() != 0) {
+            if let Some(other) = taken.insert(address.to_string(), "reports-in.http-address".to_owned()) {
+                let problem = format!("{address} is already taken by {other}");
+                reader.conflict(&["reports-in.http-address"], problem, "give it another address or port");
+            }
+        }
         for listener in &self.listeners {
             let key = format!("listener.{}", listener.name.to_ascii_lowercase());
             if listener.address.is_empty() {

@@ -1,12 +1,12 @@
-//! Reports of others that come to us by mail: at which addresses, about whom, and how much of them is kept.
+//! Reports of others that come to us by mail and HTTPS: at which addresses, about whom, and how much of them is kept.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use mail::{Address, Domain};
 
 use crate::{
     Config, DomainPattern,
-    notation::{List, Literal, Maybe, Size, Time, Whole, Word},
+    notation::{List, Literal, Maybe, Size, Time, Whole, Word, YesNo},
     reader::Reader,
     schema::{choice, section},
 };
@@ -53,6 +53,14 @@ section! {
         expanded_max: u64 [Size<{ 64 << 10 }, { 1 << 30 }>] = 32 << 20;
         /// Rows of a report that are kept one by one; what is beyond is counted.
         rows_max: u32 [Whole<100, 10_000_000>] = 100_000;
+        /// Whether reports on TLS are taken by HTTPS as well (RFC 8460 §3), at /v1/tlsrpt: `rua=https://…/v1/tlsrpt`.
+        /// Anybody may post there, and nothing proves who it is: say `domains`.
+        https: bool [YesNo] = false;
+        /// Posts in a second, all together. More get 429, and come again.
+        posts_max: u32 [Whole<1, 1_000_000>] = 10;
+        /// Where they are taken, and nothing else is answered. HTTP without TLS: put it behind something that has it.
+        /// They are taken on `http.address` and `http.mail-address` anyway.
+        http_address: Vec<SocketAddr> [List<Literal>; Restart] = Vec::new();
     }
 }
 

@@ -459,6 +459,8 @@ fn reports_in(config: &Config) -> ReportsInOptions {
             expanded_max: size(reports.expanded_max),
             rows_max: reports.rows_max as usize,
         },
+        https: reports.https,
+        posts_max: reports.posts_max,
     }
 }
 

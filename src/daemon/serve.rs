@@ -209,7 +209,11 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let unsubscribing = Arc::new(ArcSwap::from_pointee(ours.unsubscribing.clone()));
     let unsubscribe =
         pool::unsubscribe(tenancy.known(), unsubscribing.clone(), registry.unsubscribe(), clock);
-    let services = (&operations, &injections, unsubscribe);
+    let counted = registry.reports_in(pool::UNREAD_REASONS);
+    let reports_in = Arc::new(ArcSwap::from_pointee(ours.reports_in.clone()));
+    let reports = ReportsIn::new(&config.data_directory, door.clone(), counted, reports_in.clone(), clock);
+    operations.set_reports(reports.shelf());
+    let services = (&operations, &injections, unsubscribe, reports.posts());
     let mut pool = start_pool(&config, http, services, &registry, &process)
         .map_err(|error| misplaced(&loaded, error))?;
     let holding = hold(&config, shards, predecessor.as_deref(), &notify)?;
@@ -236,10 +240,6 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let (told, door_of_told) = (failure_reporting.clone(), door.clone());
     let place = (&*config.data_directory, clock as fn() -> Timestamp);
     pool.report_failures(to_tell, door_of_told, told, registry.dmarc_failures(), place);
-    let counted = registry.reports_in(pool::UNREAD_REASONS);
-    let reports_in = Arc::new(ArcSwap::from_pointee(ours.reports_in.clone()));
-    let reports = ReportsIn::new(&config.data_directory, door.clone(), counted, reports_in.clone(), clock);
-    operations.set_reports(reports.shelf());
     pool.deliver(to_deliver, runs_programs, fetching.clone(), reports);
     let (tenancy, keeper) = tenancy.keep(clock)?;
     let strangers_keeper = pool::keep_strangers(&config.data_directory, known.clone(), clock)
@@ -687,7 +687,7 @@ fn operations(
 fn start_pool(
     config: &Config,
     listening: Vec<OwnedFd>,
-    (operations, injections, unsubscribe): (&Operations, &Injections, pool::Router),
+    (operations, injections, unsubscribe, posts): (&Operations, &Injections, pool::Router, pool::Router),
     registry: &Arc<Registry>,
     process: &Arc<ProcessMetrics>,
 ) -> Result<pool::Handle, pool::StartError> {
@@ -696,14 +696,20 @@ fn start_pool(
         http: config.http.address.clone(),
         mail: config.http.mail_address.clone(),
         unsubscribe: config.unsubscribe.address.clone(),
+        reports: config.reports_in.http_address.clone(),
         control_socket: config.data_directory.join(admin::CONTROL_SOCKET),
         listening,
         limits: pool::Limits::default(),
     };
     let services = pool::Services {
-        guarded: operations.guarded().merge(injections.router()).merge(unsubscribe.clone()),
-        mail: injections.alone().merge(unsubscribe.clone()),
+        guarded: operations
+            .guarded()
+            .merge(injections.router())
+            .merge(unsubscribe.clone())
+            .merge(posts.clone()),
+        mail: injections.alone().merge(unsubscribe.clone()).merge(posts.clone()),
         unsubscribe,
+        reports: posts,
         everything: operations.everything(),
         registry: registry.clone(),
         process: process.clone(),
@@ -734,6 +740,7 @@ fn misplaced(loaded: &Loaded, error: pool::StartError) -> anyhow::Error {
         pool::StartError::Listen(_) => "http.address",
         pool::StartError::ListenForMail(_) => "http.mail-address",
         pool::StartError::ListenForUnsubscribe(_) => "unsubscribe.address",
+        pool::StartError::ListenForReports(_) => "reports-in.http-address",
         pool::StartError::Runtime(_) => return error.into(),
     };
     anyhow::Error::from(error).context(loaded.places.name(key))

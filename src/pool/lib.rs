@@ -97,6 +97,8 @@ pub struct Options {
     pub mail: Vec<SocketAddr>,
     /// Where recipients leave lists, and nothing else is served.
     pub unsubscribe: Vec<SocketAddr>,
+    /// Where reports on TLS are posted, and nothing else is served.
+    pub reports: Vec<SocketAddr>,
     /// Where everything is served to our own user.
     pub control_socket: PathBuf,
     /// Sockets that listen already: one that has an address of those above is taken in place of a new one.
@@ -125,6 +127,8 @@ pub struct Services {
     pub mail: Router,
     /// For the ports at which recipients leave lists.
     pub unsubscribe: Router,
+    /// For the ports at which reports on TLS are posted.
+    pub reports: Router,
     /// For the control socket.
     pub everything: Router,
     /// The metrics, which want upkeep.
@@ -145,6 +149,9 @@ pub enum StartError {
     /// A listener for those who leave lists.
     #[error(transparent)]
     ListenForUnsubscribe(ListenError),
+    /// A listener for reports on TLS.
+    #[error(transparent)]
+    ListenForReports(ListenError),
     /// The control socket.
     #[error(transparent)]
     Control(ListenError),
@@ -239,6 +246,7 @@ pub fn start(options: Options, services: Services) -> Result<Handle, StartError>
     let http = bind(options.http, &services.guarded)?;
     let mail = bind(options.mail, &services.mail).map_err(StartError::ListenForMail)?;
     bind(options.unsubscribe, &services.unsubscribe).map_err(StartError::ListenForUnsubscribe)?;
+    bind(options.reports, &services.reports).map_err(StartError::ListenForReports)?;
     runtime.spawn(upkeep(services.registry, services.process));
     drop(entered);
     Ok(Handle {

@@ -12,6 +12,7 @@ fn pool(control_socket: PathBuf) -> Handle {
     let scraped = Arc::clone(&registry);
     let services = Services {
         unsubscribe: Router::new(),
+        reports: Router::new(),
         guarded: Router::new().route("/", get(|| async { "guarded" })),
         mail: Router::new().route("/", get(client)),
         everything: Router::new()
@@ -24,8 +25,16 @@ fn pool(control_socket: PathBuf) -> Handle {
     let http = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
     let mail = http.clone();
     let (listening, limits) = (Vec::new(), Limits::default());
-    let options =
-        Options { worker_threads: 1, http, mail, unsubscribe: Vec::new(), control_socket, listening, limits };
+    let options = Options {
+        worker_threads: 1,
+        http,
+        mail,
+        unsubscribe: Vec::new(),
+        reports: Vec::new(),
+        control_socket,
+        listening,
+        limits,
+    };
     let mut pool = start(options, services).unwrap();
     pool.listen().unwrap();
     pool.open();
@@ -86,6 +95,7 @@ fn ports_change_hands_and_the_control_socket_with_them() {
     let registry = Arc::new(Registry::new());
     let services = Services {
         unsubscribe: Router::new(),
+        reports: Router::new(),
         guarded: Router::new().route("/", get(|| async { "new" })),
         mail: Router::new(),
         everything: Router::new().route("/", get(|| async { "everything new" })),
@@ -94,6 +104,7 @@ fn ports_change_hands_and_the_control_socket_with_them() {
     };
     let options = Options {
         unsubscribe: Vec::new(),
+        reports: Vec::new(),
         worker_threads: 1,
         http: old.http_addresses().to_vec(),
         mail: Vec::new(),
@@ -165,6 +176,7 @@ fn a_failed_start_names_the_address() {
     let process = Arc::new(registry.process("0.1.0", 0));
     let services = Services {
         unsubscribe: Router::new(),
+        reports: Router::new(),
         guarded: Router::new(),
         mail: Router::new(),
         everything: Router::new(),
@@ -174,6 +186,7 @@ fn a_failed_start_names_the_address() {
     let control_socket = dir.path().join("other.sock");
     let options = Options {
         unsubscribe: Vec::new(),
+        reports: Vec::new(),
         worker_threads: 1,
         http: vec![address],
         mail: Vec::new(),

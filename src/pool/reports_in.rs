@@ -4,6 +4,7 @@
 //! report is on the disk. Whatever dies in between, it is handed over again, and known again by the name of its
 //! file ([`shelf`]).
 
+pub(crate) mod posts;
 mod shelf;
 
 use std::{fmt, io, path::Path, sync::Arc, time::Duration};
@@ -44,6 +45,10 @@ pub struct ReportsInOptions {
     pub reports_max: u32,
     /// What is read.
     pub limits: Limits,
+    /// Whether reports on TLS are taken by HTTPS.
+    pub https: bool,
+    /// Posts of such in a second.
+    pub posts_max: u32,
 }
 
 /// Whoever keeps reports. Clones are the same.
@@ -90,8 +95,10 @@ struct Taken {
 
 /// What is known of a message beside what is in it.
 struct Mail<'a> {
-    id: QueueId,
-    from: &'a str,
+    id: Option<QueueId>,
+    from: Option<&'a str>,
+    /// Who posted it, where it is no mail.
+    client: Option<&'a str>,
     received: Timestamp,
     author: Box<str>,
     reporter: Box<str>,
@@ -201,14 +208,14 @@ impl Inner {
         let header = content::gather(message, 0..HEADER_MAX);
         let (reporter, proof) = received::proven(&header, &options.hostname);
         let author = received::author(&header);
-        let mail = Mail { id, from, received, author, reporter, proof };
+        let mail = Mail { id: Some(id), from: Some(from), client: None, received, author, reporter, proof };
         let (mut texts, mut wrong) = (Vec::new(), None);
         match received::read(message, &options.limits) {
             Ok(reports) => {
                 for report in reports {
                     let report = report.came(received);
                     match self.is_wanted(&report, &options) {
-                        Ok(()) => texts.push(self.keep(&report, &mail)?),
+                        Ok(()) => texts.push(self.keep(&report, &mail)?.1),
                         Err(unread) => wrong = Some(unread),
                     }
                 }
@@ -238,7 +245,7 @@ impl Inner {
     }
 
     /// Keeps a report, and tells of it; says what came of it.
-    fn keep(&self, report: &Report, mail: &Mail<'_>) -> io::Result<String> {
+    fn keep(&self, report: &Report, mail: &Mail<'_>) -> io::Result<(Kept, String)> {
         let (messages, failed) = report.told.counts();
         let mut head = Head {
             key: "".into(),
@@ -269,14 +276,16 @@ impl Inner {
             messages,
             failed,
             known: if kept == Kept::New { "no" } else { "yes" },
-            id: &mail.id,
+            id: mail.id.map(|id| id.to_string()).as_deref(),
+            client: mail.client,
         }
         .emit((self.clock)().0);
         self.count(&report.told, kept);
-        Ok(match kept {
+        let text = match kept {
             Kept::New => format!("{} report {} kept", head.kind, head.key),
             Kept::Before => format!("{} report {} is known", head.kind, head.key),
-        })
+        };
+        Ok((kept, text))
     }
 
     fn count(&self, told: &Told, kept: Kept) {
@@ -335,15 +344,20 @@ impl Inner {
         if kept == Kept::New {
             self.metrics.unread(unread.label());
         }
+        self.refused(unread, mail);
+        Ok(format!("no report ({unread}); kept as {}", head.key))
+    }
+
+    fn refused(&self, unread: &Unread, mail: &Mail<'_>) {
         ReportRefused {
-            id: &mail.id,
+            id: mail.id.map(|id| id.to_string()).as_deref(),
             from: mail.from,
+            client: mail.client,
             reporter: Some(&*mail.reporter).filter(|reporter| !reporter.is_empty()),
             reason: unread.label(),
             error: &unread.to_string(),
         }
         .emit((self.clock)().0);
-        Ok(format!("no report ({unread}); kept as {}", head.key))
     }
 
     fn tidy(&self) {
@@ -397,7 +411,7 @@ impl Mail<'_> {
             proof: self.proof,
             from: self.author.clone(),
             received: self.received.to_rfc3339().into(),
-            mail: self.id.to_string().into(),
+            mail: self.id.map(|id| id.to_string()).unwrap_or_default().into(),
             reason: "".into(),
         }
     }
@@ -451,8 +465,9 @@ mod test {
     #[test]
     fn nobody_stands_in_the_place_of_another() {
         let mail = |reporter: &str| Mail {
-            id: QueueId::from_bits(7),
-            from: "",
+            id: Some(QueueId::from_bits(7)),
+            from: None,
+            client: None,
             received: Timestamp(7),
             author: "".into(),
             reporter: reporter.into(),

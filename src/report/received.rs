@@ -287,7 +287,7 @@ pub struct Head {
     pub from: Box<str>,
     /// When it came.
     pub received: Box<str>,
-    /// The queue id that it came by.
+    /// The queue id that it came by; empty where it came by HTTPS.
     pub mail: Box<str>,
     /// Why it could not be read.
     #[serde(default, skip_serializing_if = "str::is_empty")]
@@ -474,6 +474,23 @@ pub fn read(message: &[Bytes], limits: &Limits) -> Result<Vec<Report>, Unread> {
         (false, _) => Ok(reports),
         (true, wrong) => Err(wrong.unwrap_or(Unread::NoReport)),
     }
+}
+
+/// The reports on TLS in what was posted by HTTPS (RFC 8460 §3): mostly one. It is JSON, packed or not.
+///
+/// # Errors
+/// Why there is none.
+pub fn read_posted(octets: Vec<u8>, limits: &Limits) -> Result<Vec<Report>, Unread> {
+    let mut budget = limits.expanded_max;
+    let mut reports = Vec::new();
+    for document in unpack::unpack(octets, &mut budget)? {
+        let text = unpack::text(document);
+        if text.trim_start().starts_with('{') {
+            reports.extend(smtp_tls::read(text.trim_start(), limits)?);
+            reports.truncate(REPORTS_MAX);
+        }
+    }
+    if reports.is_empty() { Err(Unread::NoReport) } else { Ok(reports) }
 }
 
 fn read_part(part: &Part<'_>, budget: &mut usize, limits: &Limits) -> Result<Vec<Report>, Unread> {

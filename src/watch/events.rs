@@ -842,15 +842,19 @@ events! {
         failed: u64,
         /// Whether it was there already: yes or no. Then nothing is counted of it.
         known: &'a str,
-        /// The queue id that it came by.
-        id: &'a dyn Display,
+        /// The queue id that it came by; none where it came by HTTPS.
+        id: Option<&'a str>,
+        /// Who posted it, where it came by HTTPS.
+        client: Option<&'a str>,
     }
-    /// Mail to an address for reports was none, or was not wanted. It is kept as it is: `ringpost reports list --kind unread`.
+    /// What came as a report was none, or was not wanted. Mail is kept as it is (`ringpost reports list --kind unread`); a post is not.
     Warn report report_refused = ReportRefused<'a> {
-        /// Its queue id.
-        id: &'a dyn Display,
-        /// The reverse-path.
-        from: &'a str,
+        /// Its queue id; none where it came by HTTPS.
+        id: Option<&'a str>,
+        /// The reverse-path; none where it came by HTTPS.
+        from: Option<&'a str>,
+        /// Who posted it, where it came by HTTPS.
+        client: Option<&'a str>,
         /// The domain whose mail it is, as far as that was proven.
         reporter: Option<&'a str>,
         /// no-report, too-large, archive, syntax, entities, content, foreign, period.

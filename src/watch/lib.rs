@@ -23,8 +23,8 @@ pub use metrics::{
     Aligned, AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Deception, Delivery,
     DmarcCounted, DmarcFailure, DmarcFailureMetrics, Dns, Dsn, Executor, Family, Greylisting, HttpMetrics,
     Inbound, Journal, JournalHealth, Levels, Outbound, PoolDeliveries, ProcessMetrics, ProcessUsage, Queue,
-    QueueAction, QueueState, Reload, ReportIn, ReportRead, ReportsInMetrics, RetryWait, SegmentState,
-    ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeCheck, UnsubscribeMetrics,
+    QueueAction, QueueState, Reload, ReportIn, ReportPost, ReportRead, ReportsInMetrics, RetryWait,
+    SegmentState, ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeCheck, UnsubscribeMetrics,
     UnsubscribeWay, Unsubscription, Verb, Verification,
 };
 pub use registry::Registry;

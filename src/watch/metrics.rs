@@ -344,6 +344,7 @@ pub struct ReportsInMetrics {
     pub(crate) kept: metrics::Gauge,
     pub(crate) bytes: metrics::Gauge,
     pub(crate) evicted: metrics::Counter,
+    pub(crate) posts: Vec<metrics::Counter>,
 }
 
 /// How much of the host the process uses.
@@ -459,6 +460,22 @@ labels! {
         /// Too many came in a second.
         TooMany => "too-many",
         /// It could not be written.
+        Failed => "failed",
+    }
+}
+
+labels! {
+    /// What became of a post of a report on TLS.
+    ReportPost {
+        /// It is kept.
+        Kept => "kept",
+        /// It was there already.
+        Known => "known",
+        /// It is none, or is not wanted.
+        Refused => "refused",
+        /// Too many came at once.
+        TooMany => "too-many",
+        /// It could not be kept.
         Failed => "failed",
     }
 }
@@ -1162,6 +1179,11 @@ impl ReportsInMetrics {
     pub fn set_kept(&self, reports: u64, bytes: u64) {
         self.kept.set(reports as f64);
         self.bytes.set(bytes as f64);
+    }
+
+    /// What became of a post.
+    pub fn post(&self, result: ReportPost) {
+        self.posts[result.index()].increment(1);
     }
 
     /// So many had to go before their time.

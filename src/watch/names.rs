@@ -326,6 +326,8 @@ list! {
         "Disk that they take";
     REPORTS_IN_EVICTED: "ringpost_reports_in_evicted_total", Kind::Counter, Count, [],
         "Reports that had to go before their time, since there was no room";
+    REPORTS_IN_POSTS: "ringpost_reports_in_posts_total", Kind::Counter, Count, ["result"],
+        "Posts of TLS reports by HTTPS: kept, known, refused, too many, failed";
     DUPLICATES_REMEMBERED: "ringpost_duplicates_remembered", Kind::Gauge, Count, [],
         "Recipients that are remembered, so that they are not sent the same message again";
     TENANT_RECIPIENTS: "ringpost_tenant_recipients", Kind::Gauge, Count, ["tenant", "period"],

@@ -19,8 +19,8 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, Prometheu
 
 use crate::{
     Aligned, Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram, HttpMetrics, Outcome,
-    ProcessMetrics, ReportIn, ReportsInMetrics, ShardMetrics, SiteTable, TenancyMetrics, UnsubscribeMetrics,
-    Unsubscription,
+    ProcessMetrics, ReportIn, ReportPost, ReportsInMetrics, ShardMetrics, SiteTable, TenancyMetrics,
+    UnsubscribeMetrics, Unsubscription,
     cell::{HistogramReader, Slab},
     metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},
@@ -163,6 +163,10 @@ impl Registry {
             kept: gauge(&names::REPORTS_IN_KEPT),
             bytes: gauge(&names::REPORTS_IN_BYTES),
             evicted: counter(&names::REPORTS_IN_EVICTED, &[]),
+            posts: ReportPost::ALL
+                .iter()
+                .map(|result| counter(&names::REPORTS_IN_POSTS, &[result.label()]))
+                .collect(),
         }
     }
 

@@ -375,8 +375,9 @@ fn share_in(place: &str) -> &str {
 /// Below a country's label: those that nobody has for himself, and who asks gets a name below. Another short one is somebody's, who
 /// has as many names below it as he likes.
 const SHARED: [&str; 31] = [
-    "ac", "ad", "co", "com", "ed", "edu", "firm", "gen", "go", "gob", "gouv", "gov", "govt", "gv", "id", "ind", "info",
-    "ltd", "me", "mil", "ne", "net", "nhs", "nic", "nom", "or", "org", "plc", "sch", "web", "gr",
+    "ac", "ad", "co", "com", "ed", "edu", "firm", "gen", "go", "gob", "gouv", "gov", "govt", "gv", "id",
+    "ind", "info", "ltd", "me", "mil", "ne", "net", "nhs", "nic", "nom", "or", "org", "plc", "sch", "web",
+    "gr",
 ];
 
 /// Whose part of the disk a report takes. Whoever has a domain has as many below it as he likes, so they count as

@@ -156,7 +156,8 @@ mod test {
         for pad in 0..120 {
             let padding = format!("\tdkim=none ({});\r\n", "p".repeat(pad));
             let own = format!("\tdkim=pass\r\n\theader.d={}.evil.example;\r\n", "y".repeat(200));
-            let other = "\tdkim=fail reason=\"the key is not there, or revoked\"\r\n\theader.d=google.com\r\n";
+            let other =
+                "\tdkim=fail reason=\"the key is not there, or revoked\"\r\n\theader.d=google.com\r\n";
             let (domain, _) = proven(format!("{ours}{padding}{own}{other}").as_bytes(), "mx.example");
             assert_ne!(&*domain, "google.com", "{pad}");
         }
