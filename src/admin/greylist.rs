@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{
         Query, State,
         rejection::{JsonRejection, QueryRejection},
@@ -24,6 +24,7 @@ use strangers::{GreyKey, Origin, Slot, State as GreyState};
 use crate::{
     CONTROL_SOCKET, ClientError, Operations, Problem,
     client::{Client, with_query},
+    paths::Paths,
     table,
 };
 
@@ -136,8 +137,8 @@ pub(crate) struct GreylistCleared {
 
 const PATH: &str = "/api/v1/greylist";
 
-pub(crate) fn routes() -> Router<Operations> {
-    Router::new()
+pub(crate) fn routes() -> Paths {
+    Paths::new()
         .route(PATH, get(status))
         .route("/api/v1/greylist/entries", get(show))
         .route("/api/v1/greylist/clear", post(clear))

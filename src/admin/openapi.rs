@@ -1,4 +1,6 @@
-//! What can be asked about the queue, in the words of machines: OpenAPI 3.1. Its test holds it against the router and the types.
+//! What can be asked and done over HTTP, in the words of machines: OpenAPI 3.1. Its tests hold it against the router and the types.
+
+mod more;
 
 use axum::Json;
 use bridge::Action;
@@ -52,13 +54,13 @@ const ACTIONS: [(Action, &str); 6] = [
     (Action::Count, "Change nothing: say how many are meant."),
 ];
 
-/// The answer of `/api/v1/queue/openapi.json`.
+/// The answer of `/api/v1/operations/openapi.json`.
 pub(crate) async fn answer() -> Json<Value> {
     Json(document())
 }
 
-/// The document.
-pub(crate) fn document() -> Value {
+/// The description of all paths but those at which mail is taken in, which have their own.
+pub fn document() -> Value {
     let page = reference("Page");
     let mut listed: Vec<_> =
         FILTER.iter().map(|(name, kind, doc)| query(name, doc, schema_of(kind))).collect();
@@ -68,7 +70,8 @@ pub(crate) fn document() -> Value {
         "Entries at most.",
         json!({"type": "integer", "minimum": 1, "maximum": 1000}),
     ));
-    let list = operation("listQueue", "Entries that match, page by page", listed, None, &[("200", page)]);
+    let list =
+        operation("listQueue", "Entries that match, page by page", listed, None, &[("200", page)], false);
     let subject = json!({"name": "subject", "in": "query", "required": true, "schema": {"type": "string"},
         "description": "A queue id, a site or a destination."});
     let why = operation(
@@ -77,10 +80,17 @@ pub(crate) fn document() -> Value {
         vec![subject],
         None,
         &[("200", json!({"type": "array", "items": {"type": "object"}})), ("404", Value::Null)],
+        false,
     );
     let summary = json!({"type": "object"});
-    let summary =
-        operation("summarize", "Counts, and the largest destinations", vec![], None, &[("200", summary)]);
+    let summary = operation(
+        "summarize",
+        "Counts, and the largest destinations",
+        vec![],
+        None,
+        &[("200", summary)],
+        false,
+    );
     let name = |doc: &str, schema: Value| json!({"name": "name", "in": "path", "required": true, "description": doc, "schema": schema});
     let show = operation(
         "showQueued",
@@ -88,6 +98,7 @@ pub(crate) fn document() -> Value {
         vec![name("Its queue id.", schema_of("id"))],
         None,
         &[("200", reference("Entry")), ("404", Value::Null)],
+        false,
     );
     let words: Vec<_> = ACTIONS.iter().map(|(action, _)| action.as_str()).collect();
     let change = operation(
@@ -96,6 +107,7 @@ pub(crate) fn document() -> Value {
         vec![name(&told(), json!({"type": "string", "enum": words}))],
         Some(reference("Change")),
         &[("200", reference("Progress")), ("400", Value::Null), ("422", Value::Null)],
+        false,
     );
     let tasks = json!({"type": "array", "items": reference("Task")});
     let tasks = operation(
@@ -104,6 +116,7 @@ pub(crate) fn document() -> Value {
         vec![],
         None,
         &[("200", tasks)],
+        false,
     );
     let begin = operation(
         "beginTask",
@@ -111,18 +124,20 @@ pub(crate) fn document() -> Value {
         vec![],
         Some(reference("TaskBegin")),
         &[("202", reference("Task")), ("400", Value::Null), ("429", Value::Null)],
+        false,
     );
     let number = || {
         vec![json!({"name": "id", "in": "path", "required": true, "description": "Its number.",
             "schema": {"type": "integer"}})]
     };
     let known = [("200", reference("Task")), ("404", Value::Null)];
-    let task = operation("showTask", "How far a task is", number(), None, &known);
-    let cancel = operation("cancelTask", "End a task; what it has done stays done", number(), None, &known);
-    json!({
+    let task = operation("showTask", "How far a task is", number(), None, &known, false);
+    let cancel =
+        operation("cancelTask", "End a task; what it has done stays done", number(), None, &known, false);
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "ringpost: the queue",
+            "title": "ringpost: operations",
             "version": env!("CARGO_PKG_VERSION"),
             "license": {"name": "MIT OR Apache-2.0"},
         },
@@ -142,7 +157,14 @@ pub(crate) fn document() -> Value {
             }},
             "schemas": schemas(),
         },
-    })
+    });
+    if let Some(paths) = document["paths"].as_object_mut() {
+        more::paths(paths);
+    }
+    if let Some(schemas) = document["components"]["schemas"].as_object_mut() {
+        more::schemas(schemas);
+    }
+    document
 }
 
 /// What each action does.
@@ -165,6 +187,7 @@ fn operation(
     parameters: Vec<Value>,
     body: Option<Value>,
     answers: &[(&str, Value)],
+    is_open: bool,
 ) -> Value {
     let mut responses = Map::new();
     for (status, schema) in answers {
@@ -177,11 +200,12 @@ fn operation(
         responses
             .insert((*status).into(), json!({"description": doc, "content": {kind: {"schema": schema}}}));
     }
-    for (status, doc) in [
+    let everywhere = [
         ("401", "Another token is wanted."),
         ("503", "The queue is coming back after a start, or a core is ending."),
         ("504", "A core has not answered in time."),
-    ] {
+    ];
+    for (status, doc) in everywhere.into_iter().filter(|_| !is_open) {
         let content = json!({"application/problem+json": {"schema": reference("Problem")}});
         responses.insert(status.into(), json!({"description": doc, "content": content}));
     }
@@ -390,6 +414,9 @@ mod test {
         // Each path and method is there, and each answer with a status that is told.
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
+                if !path.starts_with("/api/v1/queue") {
+                    continue;
+                }
                 let id = if method == "post" { "hold".to_owned() } else { entry().id.to_string() };
                 let path = path.replace("{name}", &id).replace("{id}", "1");
                 let body = if path.ends_with("tasks") {

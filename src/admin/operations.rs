@@ -30,8 +30,9 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::{
     Deliverability, Predecessor, Problem, ReloadRequest, ReportShelf, ReputationRules, Rotations,
-    UpgradeRequest, deliverability, greylist, openapi, reload, reports, reputation, rotation, sources,
-    suppression,
+    UpgradeRequest, deliverability, greylist, openapi,
+    paths::Paths,
+    reload, reports, reputation, rotation, sources, suppression,
     tasks::{self, Tasks},
     upgrade,
 };
@@ -202,21 +203,14 @@ impl Operations {
 
     /// Everything: for the control socket.
     pub fn everything(&self) -> Router {
-        self.serving(self.monitoring().merge(api()))
+        self.serving(all().into_router())
     }
 
     /// For a port: what monitoring needs; the rest for whoever shows the token.
     pub fn guarded(&self) -> Router {
         let operations = self.clone();
         let guard = middleware::from_fn(move |request, next| authorize(operations.token(), request, next));
-        self.serving(self.monitoring().merge(api().route_layer(guard)))
-    }
-
-    fn monitoring(&self) -> Router<Self> {
-        Router::new()
-            .route("/metrics", get(metrics))
-            .route("/healthz", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready))
+        self.serving(monitoring().into_router().merge(api().into_router().route_layer(guard)))
     }
 
     fn serving(&self, router: Router<Self>) -> Router {
@@ -237,7 +231,20 @@ const PAGE_MAX: usize = 1_000;
 /// Destinations of a summary.
 const DESTINATIONS: usize = 20;
 
-fn api() -> Router<Operations> {
+/// What monitoring needs.
+fn monitoring() -> Paths {
+    Paths::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+}
+
+/// All there is.
+pub(crate) fn all() -> Paths {
+    monitoring().merge(api())
+}
+
+fn api() -> Paths {
     suppression::routes()
         .merge(greylist::routes())
         .merge(reports::routes())
@@ -256,6 +263,7 @@ fn api() -> Router<Operations> {
         // An id to look at or an action to do: both are one path segment.
         .route("/api/v1/queue/why", get(why))
         .route("/api/v1/queue/openapi.json", get(openapi::answer))
+        .route("/api/v1/operations/openapi.json", get(openapi::answer))
         .route("/api/v1/queue/tasks", get(tasks::list).post(tasks::begin))
         .route("/api/v1/queue/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/api/v1/queue/{name}", get(show).post(change))

@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path as UrlPath, Query, State, rejection::QueryRejection},
     routing::get,
 };
@@ -24,6 +24,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use crate::{
     CONTROL_SOCKET, ClientError, Operations, Problem,
     client::{Client, with_query},
+    paths::Paths,
     reports_table,
 };
 
@@ -135,11 +136,11 @@ const PATH: &str = "/api/v1/reports";
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 10_000;
 
-pub(crate) fn routes() -> Router<Operations> {
+pub(crate) fn routes() -> Paths {
     // Questions at once.
     let turns = Arc::new(Semaphore::new(2));
     let (listing, showing, summing) = (turns.clone(), turns.clone(), turns);
-    Router::new()
+    Paths::new()
         .route(PATH, get(move |operations, query| list(operations, query, listing)))
         .route("/api/v1/reports/summary", get(move |operations, query| summary(operations, query, summing)))
         .route("/api/v1/reports/{key}", get(move |operations, key| show(operations, key, showing)))

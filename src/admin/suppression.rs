@@ -1,7 +1,7 @@
 //! Suppression lists over HTTP: a page of them, one entry, entries put on and taken off.
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{
         DefaultBodyLimit, Path, Query, State,
         rejection::{JsonRejection, QueryRejection},
@@ -13,7 +13,7 @@ use mail::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenancy::{Change, Entry, Reason, Scope, Whom, clean_note};
 
-use crate::{Operations, Problem};
+use crate::{Operations, Problem, paths::Paths};
 
 /// An entry, as requests and answers have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,8 +84,8 @@ const BODY_MAX: usize = 4 << 20;
 const PAGE: usize = 50;
 const PAGE_MAX: usize = 1_000;
 
-pub(crate) fn routes() -> Router<Operations> {
-    Router::new()
+pub(crate) fn routes() -> Paths {
+    Paths::new()
         .route("/api/v1/suppressions", get(list))
         .route("/api/v1/suppressions/{action}", post(change).layer(DefaultBodyLimit::max(BODY_MAX)))
 }

@@ -198,3 +198,15 @@ fn a_failed_start_names_the_address() {
     assert!(error.contains(&address.to_string()) && error.contains("another program"), "{error}");
     first.stop(Duration::ZERO);
 }
+
+/// What strangers are answered at is described with the rest.
+#[test]
+fn paths_of_the_pool_are_described() {
+    let document = admin::api_document();
+    for (path, methods) in
+        [(crate::unsubscribe::PATH, &["get", "post"][..]), (crate::reports_in::posts::PATH, &["post"])]
+    {
+        let described: Vec<_> = document["paths"][path].as_object().unwrap().keys().collect();
+        assert_eq!(described, methods, "{path}");
+    }
+}

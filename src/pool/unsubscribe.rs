@@ -44,6 +44,8 @@ struct Desk {
     rate: Arc<Mutex<(u64, u32)>>,
 }
 
+/// Where links lead.
+pub(crate) const PATH: &str = "/u/{token}";
 /// What RFC 8058 wants is some 30 octets; in parts of a form some hundred more.
 const BODY_MAX: usize = 8 << 10;
 
@@ -55,10 +57,7 @@ pub fn unsubscribe(
     clock: fn() -> Timestamp,
 ) -> Router {
     let desk = Desk { tenancy, settings, metrics: Arc::new(metrics), clock, rate: Arc::default() };
-    Router::new()
-        .route("/u/{token}", get(show).post(leave))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(desk)
+    Router::new().route(PATH, get(show).post(leave)).layer(DefaultBodyLimit::max(BODY_MAX)).with_state(desk)
 }
 
 /// A page with a button, for whoever follows the link.
