@@ -1,7 +1,7 @@
 //! Mail from and to the programs that others use: Postfix, Exim, Dovecot, HAProxy, swaks, openssl, curl, Python, unbound, ldns, dkimpy,
-//! OpenDKIM, OpenDMARC, pyspf.
+//! OpenDKIM, OpenDMARC, pyspf, parsedmarc.
 //!
-//! They are Debian's; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
+//! They are Debian's, but for parsedmarc; tests/setup.sh installs them. Each is started here with its own configuration, in a directory of
 //! its own, on loopback.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
@@ -44,6 +44,8 @@ mod mailboxes;
 mod names;
 #[path = "peers/outbound_tls.rs"]
 mod outbound_tls;
+#[path = "peers/parsedmarc.rs"]
+mod parsedmarc;
 #[path = "peers/postfix.rs"]
 mod postfix;
 #[path = "peers/queue.rs"]

@@ -37,7 +37,20 @@ if ! [ -x "$exim" ] || ldd "$exim" | grep -q 'not found'; then
     packages+=(libdb5.3 libgnutls-dane0 libidn12 libnsl2 libpcre2-8-0)
 fi
 getent passwd Debian-exim >/dev/null || packages+=(passwd)
-[ ${#packages[@]} -gt 0 ] || exit 0
+# Another reader of reports, which Debian does not have: in an environment of its own, each package of it with its version.
+parsedmarc=$unpacked/parsedmarc
+read_reports() { [ -x "$parsedmarc/bin/python" ] && "$parsedmarc/bin/python" -c 'import parsedmarc' 2>/dev/null; }
+read_reports || /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
+make_parsedmarc() {
+    read_reports && return
+    echo "installing parsedmarc"
+    rm -rf "$parsedmarc"
+    /usr/bin/python3 -m venv "$parsedmarc"
+    "$parsedmarc/bin/pip" install -q --disable-pip-version-check -r "$(dirname "$0")/peers/parsedmarc.txt" 2>&1 |
+        grep -v DEPRECATION || true
+    read_reports
+}
+[ ${#packages[@]} -gt 0 ] || { make_parsedmarc; exit; }
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 
 if ! command -v apt-get >/dev/null; then
@@ -87,3 +100,4 @@ fi
 # It is built for a user of that name, and does not start without.
 getent passwd Debian-exim >/dev/null ||
     "${as_root[@]}" useradd --badname -r -M -d /nonexistent -s /usr/sbin/nologin -U Debian-exim
+make_parsedmarc

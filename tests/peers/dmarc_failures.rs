@@ -4,6 +4,7 @@ use end_to_end::{Mail, run, tool, until};
 use serde_json::Value;
 
 use crate::authenticity::{House, MESSAGE, new_key, signed, text_record, verified};
+use crate::parsedmarc::parsed;
 
 /// Reads a mail as anybody would, and prints what is in it.
 const READ: &str = "
@@ -117,6 +118,20 @@ fn domains_are_told_of_mail_that_fails() {
     for private in ["Ann", "ann@", "bob@", "secret", "folded", "another"] {
         assert!(!mail.content.contains(private), "{private}: {}", mail.content);
     }
+    // Another reader.
+    let seen = parsed(&mail, "failure");
+    assert_eq!(
+        ["feedback_type", "delivery_result", "reported_domain", "reporting_mta"].map(|name| &seen[name]),
+        ["auth-failure", "reject", "example.org", "dns; mx.ringpost.test"]
+    );
+    assert_eq!(seen["auth_failure"], serde_json::json!(["dmarc"]), "{seen}");
+    assert_eq!(seen["authentication_mechanisms"], serde_json::json!(["dkim", "spf"]), "{seen}");
+    assert_eq!(seen["source"]["ip_address"], "192.0.2.66", "{seen}");
+    assert_eq!(
+        (&seen["sample_headers_only"], &seen["parsed_sample"]["has_defects"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(seen["parsed_sample"]["from"]["domain"], "example.org", "{seen}");
     house.server.event("dmarc_failure_sent", |event| event["to"] == "ruf@reports.example");
     let unsent =
         |to: &str| house.server.event("dmarc_failure_unsent", |event| event["to"] == to)["error"].to_string();

@@ -6,6 +6,7 @@ use end_to_end::{Mail, Place, run, tool, until};
 use serde_json::{Value, json};
 
 use crate::authenticity::{House, MESSAGE, new_key, signed, text_record, verified};
+use crate::parsedmarc::parsed;
 
 /// Reads a mail as anybody would, prints what the report in it says, and writes the attachment where it is told.
 const READ: &str = "
@@ -219,12 +220,51 @@ fn domains_are_told_of_their_mail() {
         assert!(table.iter().any(|other| other == line), "{line}: {table:?}");
     }
 
+    // And another, which many put such reports into their databases with.
+    let seen = parsed(&mails[0], "aggregate");
+    let told = |record: &Value| {
+        let (evaluated, source) = (&record["policy_evaluated"], &record["source"]["ip_address"]);
+        let from = &record["identifiers"]["header_from"];
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        [source, from, &record["count"], &evaluated["dkim"], &evaluated["spf"]].map(text).join(" ")
+    };
+    let mut records: Vec<_> = seen["records"].as_array().unwrap().iter().map(told).collect();
+    records.sort();
+    assert_eq!(
+        records,
+        [
+            "192.0.2.1 example.org 2 pass pass",
+            "192.0.2.66 example.org 1 pass fail",
+            "192.0.2.66 example.org 3 fail fail",
+            "192.0.2.66 sub.example.org 1 fail fail",
+        ]
+    );
+    assert_eq!(
+        [
+            &seen["report_metadata"]["org_name"],
+            &seen["report_metadata"]["report_id"],
+            &seen["policy_published"]["sp"]
+        ],
+        ["Ringpost & Co", id, "quarantine"]
+    );
+    assert_eq!(seen["report_metadata"]["errors"], json!([]), "{seen}");
+    let null = parsed(&mails[1], "aggregate");
+    assert_eq!(
+        (&null["records"][0]["count"], null["records"].as_array().unwrap().len()),
+        (&json!(1), 1),
+        "{null}"
+    );
+
     assert_eq!(rows(&other.feedback), ["192.0.2.66 other.example 1 none fail fail -"]);
     let identifiers = &other.feedback["record"][0]["identifiers"];
     assert_eq!(*identifiers, json!({ "header_from": "other.example", "envelope_from": "" }));
 
-    // In the order of names and addresses.
-    let failed = |to: &str| house.server.event("dmarc_report_failed", |event| event["to"] == to);
+    // Domains are told beside one another, in whichever order.
+    let failed = |to: &str| {
+        until("it is said", || {
+            house.server.events("dmarc_report_failed").into_iter().find(|event| event["to"] == to)
+        })
+    };
     let unwanted = "its domain does not say that it wants them";
     house.server.event("dmarc_report_sent", |event| event["to"] == "dmarc@reports.example");
     assert_eq!(failed("spy@victim.example")["error"], unwanted);

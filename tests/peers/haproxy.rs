@@ -5,14 +5,14 @@ use std::{net::SocketAddr, process::Command};
 use end_to_end::{Place, Program, Server, Signal, Sink, free_address, listens, run, tool, until};
 
 /// An HAProxy with these proxies, in the foreground. Nothing of it lies outside its own directory.
-struct Haproxy {
+pub(crate) struct Haproxy {
     program: Program,
     _place: Place,
 }
 
 impl Haproxy {
     /// Starts it and waits until it listens there.
-    fn start(address: SocketAddr, proxies: &str) -> Self {
+    pub(crate) fn start(address: SocketAddr, proxies: &str) -> Self {
         let place = Place::new();
         let defaults =
             "defaults\n    mode tcp\n    timeout connect 10s\n    timeout client 1m\n    timeout server 1m\n";
@@ -54,6 +54,15 @@ fn out(address: SocketAddr) -> String {
 /// In front of a listener of ours.
 fn front(address: SocketAddr, listener: SocketAddr, how: &str) -> String {
     format!("listen front\n    bind {address}\n    server own {listener} {how}\n")
+}
+
+/// In front of HTTP of ours, with TLS: key and certificates are in that file.
+pub(crate) fn front_with_tls(address: SocketAddr, papers: &std::path::Path, http: SocketAddr) -> String {
+    format!(
+        "frontend tls\n    mode http\n    bind {address} ssl crt {}\n    default_backend own\n\
+         backend own\n    mode http\n    server own {http}\n",
+        papers.display()
+    )
 }
 
 /// Addresses of loopback that no other test has.

@@ -3,10 +3,14 @@
 
 use std::path::Path;
 
-use end_to_end::{Server, built, run, tool};
+use end_to_end::{Server, built, free_address, run, tool, until};
 use serde_json::{Value, json};
 
-use crate::authenticity::{House, MESSAGE, signed, text_record};
+use crate::{
+    authenticity::{House, MESSAGE, signed, text_record},
+    haproxy::{Haproxy, front_with_tls},
+    outbound_tls::Authority,
+};
 
 /// Prints noon of yesterday in seconds, and writes a DMARC report in gzip and in zip, and one on TLS in gzip, to
 /// the directory it is told.
@@ -96,6 +100,85 @@ fn swaks_brings_reports_as_providers_pack_them() {
         (&json!("tlsa"), &json!(9), &json!("mx.example.org"))
     );
     assert_eq!(server.metric("ringpost_reports_in_sessions_total", &["result=\"failed\""]), 1.0);
+}
+
+/// Posted by HTTPS, with curl through HAProxy: each answer says whether it need come again.
+#[test]
+fn curl_posts_reports_on_tls() {
+    let authority = Authority::new(&["reports.test"]);
+    let front = free_address();
+    let more = "[reports-in]\ndomains = [\"example.org\"]\n";
+    let server = Server::start(more);
+    let _proxy = Haproxy::start(front, &front_with_tls(front, &authority.chain(), server.http()));
+    let place = server.place().path().to_str().unwrap();
+    run(&tool("python3"), &["-c", PACK, place], "").good();
+    let url = format!("https://reports.test:{}/v1/tlsrpt", front.port());
+    let (authority, named) = (
+        authority.certificate().display().to_string(),
+        format!("reports.test:{}:{}", front.port(), front.ip()),
+    );
+    // The status, and what is said.
+    let post = |kind: &str, file: &str, more: &[&str]| {
+        let (kind, data) =
+            (format!("Content-Type: {kind}"), format!("@{}", server.place().join(file).display()));
+        let arguments = [
+            &["-sS", "--cacert", &authority, "--resolve", &named, "-H", &kind, "--data-binary", &data][..],
+            &["-w", "\\n%{http_code}", &url],
+            more,
+        ];
+        let said = run(&tool("curl"), &arguments.concat(), "").good().stdout;
+        let (text, status) = said.rsplit_once('\n').unwrap();
+        (status.parse::<u16>().unwrap(), text.trim().to_owned())
+    };
+    const GZIP: &str = "application/tlsrpt+gzip";
+    const JSON: &str = "application/tlsrpt+json";
+    assert_eq!(post(GZIP, "tls.json.gz", &[]).0, 404, "nobody has asked for it");
+    server.configure(&format!("{more}https = true\nposts-max = 1000\n"));
+    assert_eq!(server.reload()["event"], "reloaded");
+    let (status, said) = post(GZIP, "tls.json.gz", &[]);
+    assert_eq!(status, 201, "{said}");
+    let came = server.event("report_in", |_| true);
+    assert_eq!([&came["domain"], &came["org"], &came["proof"]], ["example.org", "TLS & Co", "none"]);
+    assert!(came.get("id").is_none() && came["client"].is_string(), "{came}");
+    // Whoever comes again, packed otherwise, is known.
+    let text =
+        run(&tool("gzip"), &["-dc", server.place().join("tls.json.gz").to_str().unwrap()], "").good().stdout;
+    server.place().write("tls.json", &text);
+    assert_eq!(post("application/tlsrpt+json; charset=utf-8", "tls.json", &[]).0, 200);
+    server.place().write("foreign", text.replace("example.org\"}", "example.com\"}"));
+    server.place().write("nothing", "{}");
+    server.place().write("large", "x".repeat(2 << 20));
+    for (kind, file, status, part) in [
+        ("application/json", "tls.json", 415, "application/tlsrpt+gzip"),
+        (JSON, "foreign", 422, "example.com"),
+        (JSON, "nothing", 400, "no report"),
+        (GZIP, "google.xml.gz", 400, "no report"),
+        (GZIP, "outlook.zip", 400, "no report"),
+        (GZIP, "large", 413, "octets at most"),
+    ] {
+        let (got, said) = post(kind, file, &[]);
+        assert!(got == status && said.contains(part), "{file}: {got} {said}");
+    }
+    assert_eq!(post(GZIP, "tls.json.gz", &["-X", "GET"]).0, 405);
+    assert_eq!(server.event("report_refused", |event| event["reason"] == "foreign").get("id"), None);
+    // What is refused is not kept: nobody fills a disk with it.
+    assert_eq!(reports(&server, &["list"]).len(), 1);
+    let [summary] = &reports(&server, &["summary"])[..] else { panic!("one line") };
+    assert_eq!((&summary["sessions"], &summary["failed_sessions"]), (&json!(10), &json!(1)));
+    let posts =
+        |result: &str| server.metric("ringpost_reports_in_posts_total", &[&format!("result=\"{result}\"")]);
+    assert_eq!(["kept", "known", "refused"].map(posts), [1.0, 1.0, 6.0]);
+    // A disk that does not take it: whoever posts comes again.
+    let data = server.place().join("data/reports-in");
+    std::fs::rename(&data, server.place().join("away")).unwrap();
+    std::fs::write(&data, "in the way").unwrap();
+    assert_eq!(post(GZIP, "tls.json.gz", &[]).0, 503);
+    std::fs::remove_file(&data).unwrap();
+    assert_eq!(post(GZIP, "tls.json.gz", &[]).0, 201);
+    // More than there may be in a second.
+    server.configure(&format!("{more}https = true\nposts-max = 1\n"));
+    assert_eq!(server.reload()["event"], "reloaded");
+    until("too many come in a second", || (post(GZIP, "tls.json.gz", &[]).0 == 429).then_some(()));
 }
 
 /// What we report ourselves, we read; and who has sent a report is what our verification has found.

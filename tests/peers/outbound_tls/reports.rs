@@ -1,7 +1,12 @@
 //! What domains are told of the TLS of their hosts (RFC 8460), by mail and by HTTPS.
 
-use end_to_end::{Server, Sink, run, tool, until};
+use end_to_end::{Server, Sink, built, free_address, run, tool, until};
 use serde_json::{Value, json};
+
+use crate::{
+    haproxy::{Haproxy, front_with_tls},
+    parsedmarc::parsed,
+};
 
 use super::{Host, authority::Authority, check, policy_host::PolicyHost, zones::Zones};
 
@@ -124,6 +129,17 @@ fn domains_are_told() {
     let failure = &dane["failure-details"][0];
     assert_eq!(failure["result-type"], "validation-failure", "{bad}");
     assert_eq!(failure["receiving-ip"], here.to_string(), "{bad}");
+    // Another reader.
+    let seen = parsed(&reports[1], "smtp_tls");
+    let policy = &seen["policies"][0];
+    assert_eq!([&policy["policy_domain"], &policy["policy_type"]], ["wrong.signed.test", "tlsa"], "{seen}");
+    assert_eq!(
+        (&policy["successful_session_count"], &policy["failed_session_count"]),
+        (&json!(0), &json!(1))
+    );
+    assert_eq!(policy["failure_details"][0]["result_type"], "validation-failure", "{seen}");
+    let seen = parsed(&reports[0], "smtp_tls");
+    assert_eq!(seen["policies"][0]["successful_session_count"], 2, "{seen}");
     server.event("tls_report_sent", |event| event["domain"] == "wrong.signed.test");
     // All are told, and nothing is left to be told again.
     let left =
@@ -131,4 +147,96 @@ fn domains_are_told() {
     until("no counts are left", || {
         left().all(|name| !name.to_string_lossy().starts_with("tls-results")).then_some(())
     });
+}
+
+/// `ringpost reports … --json` of a server that takes reports in.
+fn taken_in(server: &Server, arguments: &[&str]) -> Vec<Value> {
+    let config = server.place().join("ringpost.toml");
+    let all = [&["reports", "--json", "--config", config.to_str().unwrap()], arguments].concat();
+    let text = run(&built("ringpost"), &all, "").good().stdout;
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The whole way: one ringpost tells how TLS went, by mail and by HTTPS through a proxy, and another reads it.
+#[test]
+fn what_one_tells_another_reads() {
+    let authority = Authority::new(&["reports.plain.test"]);
+    let (host, front) = (Host::start(&authority, ""), free_address());
+    let domains = "domains = [\"signed.test\", \"*.signed.test\"]\n";
+    let reader =
+        Server::start(&format!("[reports-in]\naddresses = [\"tls@mailbox.test\"]\nhttps = true\n{domains}"));
+    let _proxy = Haproxy::start(front, &front_with_tls(front, &authority.chain(), reader.http()));
+    let (port, here) = (host.address().port(), host.address().ip());
+    let (key, wrong) = (authority.key_digest("host"), "7".repeat(64));
+    let signed = [
+        format!("ee MX 10 ee\nee MX 20 wrong\nee A {here}\n_{port}._tcp.ee TLSA 3 1 1 {key}"),
+        format!("wrong MX 10 wrong\nwrong A {here}\n_{port}._tcp.wrong TLSA 3 1 1 {wrong}"),
+        format!(
+            "_smtp._tls.ee TXT \"v=TLSRPTv1; rua=mailto:tls@mailbox.test,https://reports.plain.test:{}/v1/tlsrpt\"",
+            front.port()
+        ),
+        "_smtp._tls.wrong TXT \"v=TLSRPTv1;rua=mailto:tls@mailbox.test\"".to_owned(),
+    ];
+    let zones = Zones::start(&signed, &[format!("reports A {}", front.ip())], port);
+    let writer = Server::start(&format!(
+        "[dns]\nservers = [\"{}\"]\n[queue]\ndestination-retry-min = \"1s\"\n\
+         [outbound-tls]\npublic-authorities = false\nauthorities = [\"{}\"]\n\
+         [tls-reports]\nenabled = true\ncontact = \"tls@ringpost.test\"\norganization = \"Writer\"\n\
+         [[route]]\nname = \"mx\"\ndomains = [\"*\"]\nvia = \"mx\"\nport = {port}\nidle = \"0s\"\n\
+         [[route]]\nname = \"mailbox\"\ndomains = [\"mailbox.test\"]\nvia = \"hop\"\nhosts = [\"{}\"]\n",
+        zones.address(),
+        authority.certificate().display(),
+        reader.smtp(),
+    ));
+    for _ in 0..2 {
+        check(&writer, "ee.signed.test", "delivered", "dane", "");
+    }
+    check(&writer, "wrong.signed.test", "deferred", "dane", "");
+    let socket = writer.place().join("data/control.sock");
+    let url = "http://localhost/api/v1/tls-reports";
+    let arguments = ["-sS", "--fail", "--unix-socket", socket.to_str().unwrap(), "-X", "POST", url];
+    run(&tool("curl"), &arguments, "").good();
+
+    // By mail and by HTTPS, in whichever order: it is one report.
+    let came = |domain: &str, known: &str| {
+        let is_it = |event: &Value| event["domain"] == domain && event["known"] == known;
+        until("it comes", || reader.events("report_in").into_iter().find(is_it))
+    };
+    let both = [came("ee.signed.test", "no"), came("ee.signed.test", "yes")];
+    assert_eq!(both.iter().filter(|event| event.get("client").is_some()).count(), 1, "{both:?}");
+    assert_eq!(both.iter().filter(|event| event.get("id").is_some()).count(), 1, "{both:?}");
+    let failed = came("wrong.signed.test", "no");
+    assert_eq!(
+        (&failed["org"], &failed["messages"], &failed["failed"]),
+        (&json!("Writer"), &json!(1), &json!(1))
+    );
+    writer.event("tls_report_sent", |event| event["to"].as_str().unwrap().starts_with("https:"));
+
+    let [summary] = &taken_in(&reader, &["summary", "--domain", "signed.test"])[..] else {
+        panic!("one line")
+    };
+    assert_eq!(
+        ["reports", "sessions", "failed_sessions"].map(|name| &summary[name]),
+        [&json!(2), &json!(3), &json!(1)],
+        "{summary}"
+    );
+    let policy = |domain: &str| {
+        let mut policies = summary["policies"].as_array().unwrap().iter();
+        policies.find(|policy| policy["domain"] == domain).unwrap()
+    };
+    let good = policy("ee.signed.test");
+    assert_eq!(
+        (&good["kind"], &good["successes"], &good["failures"]),
+        (&json!("tlsa"), &json!(2), &json!(0))
+    );
+    let bad = policy("wrong.signed.test");
+    assert_eq!((&bad["successes"], &bad["failures"]), (&json!(0), &json!(1)));
+    let why = &bad["details"][0];
+    assert_eq!(
+        [&why["result"], &why["host"], &why["to"]],
+        ["validation-failure", "wrong.signed.test", &here.to_string()]
+    );
+    let metric =
+        |result: &str| reader.metric("ringpost_reports_in_posts_total", &[&format!("result=\"{result}\"")]);
+    assert_eq!(metric("kept") + metric("known"), 1.0);
 }
