@@ -10,7 +10,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use ring::{Permit, Semaphore};
 
 /// So long is signed before others have their turn.
-const TURN: Duration = Duration::from_micros(200);
+const TURN: Duration = Duration::from_micros(500);
 
 /// The line of a shard.
 #[derive(Debug)]
