@@ -62,18 +62,18 @@ fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec
         );
     }
     match record {
-        BimiRecord { location: None, .. } => {
+        BimiRecord { location: None, evidence: _, preference: _ } => {
             findings.push(finding(Severity::Pass, "the domain says that it has no picture".to_owned()));
         }
-        BimiRecord { location: Some(location), evidence: None } => findings.push(
+        BimiRecord { location: Some(location), evidence: None, preference: _ } => findings.push(
             finding(
                 Severity::Note,
-                format!("the picture is {}, and no certificate says whose it is", shown(&location)),
+                format!("the picture is {}, and no certificate says whose it is", shown(location.as_str())),
             )
             .remedy("large providers show no picture without one (VMC or CMC): name it by a="),
         ),
-        BimiRecord { location: Some(location), evidence: Some(_) } => {
-            findings.push(finding(Severity::Pass, format!("the picture is {}", shown(&location))));
+        BimiRecord { location: Some(location), evidence: Some(_), preference: _ } => {
+            findings.push(finding(Severity::Pass, format!("the picture is {}", shown(location.as_str()))));
         }
     }
 }

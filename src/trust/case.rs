@@ -3,6 +3,7 @@
 //! ```text
 //!  open ─▶ judge_envelope ⇄ learn ─▶ iprev and SPF          (when the reverse-path is known)
 //!             └▶ judge_message ⇄ learn ─▶ DKIM, ARC, DMARC  (when the message has been read)
+//!                   └▶ judge_assertion ⇄ learn ─▶ BIMI      (where somebody wants to know)
 //! ```
 //!
 //! What was found once is not judged again.
@@ -13,8 +14,8 @@ use dns::{Answer, Question};
 use mail::{ReversePath, Timestamp};
 
 use crate::{
-    Alignment, ArcChain, Author, Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, SignerAligned, Spf,
-    SpfIdentity, Tricks, Unsubscribe, arc, deception, dkim, dmarc,
+    Alignment, ArcChain, Assertion, Author, Digest, Dkim, Dmarc, Iprev, Judge, Limits, Reason, SignerAligned,
+    Spf, SpfIdentity, Tricks, Unsubscribe, arc, assertion, deception, dkim, dmarc,
     facts::{Facts, Round},
     iprev, spf, unsubscribe,
 };
@@ -141,6 +142,19 @@ impl Case {
                     return Judged::Known(Verdict { envelope, dkim, arc, dmarc, flaw, tricks, unsubscribe });
                 }
                 (Round::Again | Round::Complete, ..) => {}
+            }
+        }
+    }
+
+    /// Looks for what the author's domain asserts of its picture (BIMI), once [`Case::judge_message`] has said this of the message:
+    /// by what is left of the same look-ups and the same time.
+    pub fn judge_assertion(&mut self, digest: &Digest, verdict: &Verdict, now: Duration) -> Judged<Assertion> {
+        loop {
+            let found = self.facts.attempt(|facts| assertion::discover(facts, digest, verdict));
+            match (self.facts.end_round(now), found) {
+                (Round::Ask(questions), _) => return Judged::Missing(questions),
+                (Round::Complete, Some(found)) => return Judged::Known(found),
+                (Round::Again | Round::Complete, _) => {}
             }
         }
     }

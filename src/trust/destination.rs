@@ -112,7 +112,7 @@ fn addresses(text: &[u8], kind: ReportKind) -> Option<Vec<ReportAddress>> {
 }
 
 /// The domain of the organization that a name is of (RFC 9989 §4.10.2).
-fn organization(facts: &Facts, name: &Name) -> Result<Name, Lack> {
+pub(crate) fn organization(facts: &Facts, name: &Name) -> Result<Name, Lack> {
     let (mut found, mut below) = (None, None);
     for step in dmarc::walk(name) {
         let texts = match dmarc::place(&step).map(|place| facts.texts(&place)) {

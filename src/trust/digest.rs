@@ -206,7 +206,8 @@ impl Digest {
     }
 
     /// The places of the fields that only we may write, and that somebody else wrote: `Authentication-Results` with
-    /// our name (RFC 8601 §5), `Received-SPF` that say we were the receiver, and our warnings.
+    /// our name (RFC 8601 §5), `Received-SPF` that say we were the receiver, our warnings, and all that show a picture of the author's
+    /// domain (BIMI).
     ///
     /// They are to be left out when the message is handed on, and stand where signatures may cover them: so first
     /// judge, then cut.

@@ -8,6 +8,7 @@
 //! mail-auth does the work on signatures, keys, canonical forms and DMARC, behind [`Judge`]: no other room knows it.
 
 mod arc;
+mod assertion;
 mod bimi;
 mod body;
 mod case;
@@ -20,6 +21,7 @@ mod encoded;
 mod facts;
 mod fields;
 mod hearing;
+mod indicator;
 mod iprev;
 mod judge;
 mod keys;
@@ -41,7 +43,8 @@ mod unsubscribe;
 mod zone;
 
 pub use arc::{ArcChain, ArcDmarc, ArcReason, ArcResult, ArcSet, AuthorSigned};
-pub use bimi::{BimiError, BimiRecord, bimi_record};
+pub use assertion::{Asserted, Assertion, Bimi, BimiAuthority, BimiResult, bimi_fields, covers};
+pub use bimi::{BimiError, BimiPlace, BimiRecord, LogoPreference, bimi_record};
 pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
 pub use deception::{Trick, TrickKind, Tricks};
 pub use destination::{Consent, DestinationCase, ReportKind, check as consent};
@@ -53,13 +56,17 @@ pub use dmarc::{
 };
 pub use facts::{Facts, Lack};
 pub use hearing::Hearing;
+pub use indicator::{IndicatorFlaw, IndicatorText, read_indicator, read_logotype};
 pub use iprev::{AddressCase, Iprev, IprevResult, check as iprev_of};
 pub use judge::Judge;
 pub use keys::{KeyKind, NoKey, RecordFlaw, new_key, record, record_flaw};
 pub use known::KnownDomains;
 pub use limits::{BodyLength, Limits, Sha1Signatures};
 pub use lists::{DnsList, ListFindings, ListHit, ListInquiry, ListSubject, ListWord, Sought, list_inquiries};
-pub use results::{UNSUBSCRIBE_RESULT, WARNING, authentication_results, received_spf, unsubscribe_result};
+pub use results::{
+    UNSUBSCRIBE_RESULT, WARNING, authentication_results, authentication_results_with, received_spf,
+    unsubscribe_result,
+};
 pub use rotation::{
     Concern, Ending, KeyPhase, Look, Order, Publishing, REVOKED, RotatedKey, Rotation, RotationId,
     RotationRules, Round, Seen,

@@ -6,8 +6,8 @@
 use dns::Name;
 
 use crate::{
-    Alignment, ArcChain, ArcResult, Author, Client, Dkim, Dmarc, DmarcResult, Iprev, KeyUse, SignerAligned,
-    Spf, SpfIdentity, SpfResult, Unsubscribe, Verdict, fields::Field,
+    Alignment, ArcChain, ArcResult, Author, Bimi, Client, Dkim, Dmarc, DmarcResult, Iprev, KeyUse,
+    SignerAligned, Spf, SpfIdentity, SpfResult, Unsubscribe, Verdict, fields::Field,
 };
 
 /// The field that says what speaks against a message, after our name.
@@ -23,7 +23,17 @@ const VALUE_LEN_MAX: usize = 255;
 
 /// Appends an `Authentication-Results` field.
 pub fn authentication_results(out: &mut Vec<u8>, authserv_id: &str, client: &Client, verdict: &Verdict) {
-    findings(Folded::new("Authentication-Results", authserv_id), out, client, verdict);
+    authentication_results_with(out, authserv_id, (client, verdict), None);
+}
+
+/// Likewise, with what was found of the domain's picture, where that was looked for.
+pub fn authentication_results_with(
+    out: &mut Vec<u8>,
+    authserv_id: &str,
+    (client, verdict): (&Client, &Verdict),
+    bimi: Option<&Bimi>,
+) {
+    findings(Folded::new("Authentication-Results", authserv_id), out, (client, verdict), bimi);
 }
 
 /// Appends the same as a part of the set with this number (RFC 8617 §4.1.1).
@@ -35,10 +45,15 @@ pub(crate) fn arc_authentication_results(
     verdict: &Verdict,
 ) {
     let first = format!("i={instance}; {authserv_id}");
-    findings(Folded::new("ARC-Authentication-Results", &first), out, client, verdict);
+    findings(Folded::new("ARC-Authentication-Results", &first), out, (client, verdict), None);
 }
 
-fn findings(mut field: Folded, out: &mut Vec<u8>, client: &Client, verdict: &Verdict) {
+fn findings(
+    mut field: Folded,
+    out: &mut Vec<u8>,
+    (client, verdict): (&Client, &Verdict),
+    asserted: Option<&Bimi>,
+) {
     iprev(&mut field, &verdict.envelope.iprev);
     spf(&mut field, &verdict.envelope.mail_from, client);
     spf(&mut field, &verdict.envelope.helo, client);
@@ -50,6 +65,9 @@ fn findings(mut field: Folded, out: &mut Vec<u8>, client: &Client, verdict: &Ver
     }
     arc(&mut field, &verdict.arc);
     dmarc(&mut field, &verdict.dmarc);
+    if let Some(asserted) = asserted {
+        bimi(&mut field, asserted);
+    }
     field.end(out);
 }
 
@@ -102,7 +120,7 @@ pub fn unsubscribe_result(out: &mut Vec<u8>, receiver: &str, found: &Unsubscribe
     field.end(out);
 }
 
-/// Whether a field claims to be written by us.
+/// Whether a field claims to be written by us, or says what only a receiver may say.
 pub(crate) fn is_ours(header: &[u8], field: &Field, authserv_id: &str) -> bool {
     let text = String::from_utf8_lossy(field.value(header));
     let plain = uncommented(&text);
@@ -123,7 +141,8 @@ pub(crate) fn is_ours(header: &[u8], field: &Field, authserv_id: &str) -> bool {
     } else if field.is(header, WARNING) {
         text.split_once(':').is_some_and(|(name, _)| is_us(name.trim()))
     } else {
-        false
+        // Whoever receives a message is the only one to write these, whatever he finds.
+        ["BIMI-Location", "BIMI-Indicator", "BIMI-Logo-Preference"].iter().any(|name| field.is(header, name))
     }
 }
 
@@ -210,6 +229,23 @@ fn dmarc(field: &mut Folded, dmarc: &Dmarc) {
     }
     if dmarc.published.is_some() {
         field.word(&format!("policy.dmarc={}", dmarc.policy.as_str()));
+    }
+}
+
+fn bimi(field: &mut Folded, bimi: &Bimi) {
+    field.result("bimi", bimi.result.as_str());
+    if let Some(reason) = &bimi.reason {
+        field.reason(reason);
+    }
+    if let Some((domain, selector)) = &bimi.at {
+        field.word(&format!("header.d={}", value(domain.as_str())));
+        field.word(&format!("header.selector={}", value(selector)));
+    }
+    if let Some(authority) = bimi.authority {
+        field.word(&format!("policy.authority={}", authority.as_str()));
+    }
+    if let Some(hash) = &bimi.hash {
+        field.word(&format!("policy.indicator-hash={}", value(hash)));
     }
 }
 
