@@ -3,7 +3,7 @@
 //! The pool holds a [`Door`], each shard a [`Hatch`]. A [`Request`] carries the way back for its answer,
 //! so an answer cannot have the wrong type. What crosses goes by value; neither side sees the other's
 //! memory, and a full door makes the pool wait, never the shard. Shards ask one another by [`Neighbours`].
-//! Things that shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]), to put somebody on a suppression list
+//! Things that shards ask of the pool: to fetch the policy of a domain ([`StsPolicies`]) or its picture ([`Indicators`]), to put somebody on a suppression list
 //! ([`Tenancy`]), to deliver mail by a program or to a service
 //! ([`Deliveries`]), and to tell domains of messages that failed ([`Failures`]). What they count of their sources it keeps ([`Egress`]).
 
@@ -13,6 +13,7 @@ mod door;
 mod egress;
 mod failures;
 mod filter;
+mod indicators;
 mod injection;
 mod policies;
 mod request;
@@ -34,6 +35,11 @@ pub use egress::{Egress, Paused, Seat, Ticket};
 pub use failures::{FailureDesk, Failures, Quiet};
 pub use filter::{
     Age, AgeError, Class, Filter, Pattern, PatternError, Selector, SubjectHash, SubjectHashError,
+};
+pub use indicators::{
+    Evidence, IndicatorAnswer, IndicatorDesk, IndicatorErrand, IndicatorFailure, IndicatorFlawed,
+    IndicatorFound, IndicatorKey, IndicatorLimits, IndicatorLook, IndicatorShelf, IndicatorSource,
+    IndicatorTicket, Indicators,
 };
 pub use injection::{Cause, Declined, Injected, Injection};
 pub use policies::{PolicyCounter, PolicyDesk, PolicyErrand, PolicyFound, StsPolicies};

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use mail::{Address, Domain};
 
 use crate::{
-    DkimAlgorithm, DomainPattern, SenderPattern,
+    BimiUse, DkimAlgorithm, DomainPattern, SenderPattern,
     notation::{FilePath, List, Literal, Maybe, Size, Text, Time, Whole, Word, YesNo},
     schema::{Entry, choice, entry_lines, section},
 };
@@ -118,6 +118,9 @@ section! {
         sha1: bool [YesNo] = false;
         /// Whether a signature of a part of the body (`l=`) counts where that part is all of it (RFC 6376 §8.2).
         body_length: bool [YesNo] = false;
+        /// What is done for the picture of the author's domain (BIMI), where DMARC passes and the domain holds all its mail to that. Fields of
+        /// others that show one are taken out whatever stands here.
+        bimi: BimiUse [Word] = BimiUse::Off;
     }
 }
 

@@ -27,6 +27,7 @@ impl Config {
         self.check_certificates(reader);
         self.check_tls(reader);
         self.check_dkim(reader);
+        self.check_bimi(reader);
         self.check_rotation(reader);
         self.check_relay(reader);
         self.check_routes(reader);

@@ -18,6 +18,7 @@ mod error;
 mod example;
 mod failures;
 mod greylist;
+mod indicators;
 mod load;
 mod machine;
 mod means;
@@ -64,6 +65,7 @@ pub use error::{ConfigError, Place, Places, Problem};
 pub use example::ExampleOptions;
 pub use failures::DmarcFailures;
 pub use greylist::{GreySpf, Greylist};
+pub use indicators::{Bimi, BimiUse};
 pub use load::{Loaded, Source};
 pub use machine::{Buffers, CoreCount, Cores, Descriptors, Index, Journal, Ring};
 pub use means::{Endpoint, EndpointBody, EndpointUrl, Program, ProgramLines};
@@ -138,6 +140,8 @@ section! {
         timeouts: Timeouts [Table] = Timeouts::default();
         /// Whether mail is from whom it says.
         authentication: Authentication [Table] = Authentication::default();
+        /// Pictures of domains.
+        bimi: Bimi [Table] = Bimi::default();
         /// What becomes of mail of some authors.
         author_rules "author-rule": Vec<AuthorRule> [Entries] = Vec::new();
         /// What is found out about strangers.

@@ -13,19 +13,19 @@ use std::{
 use admin::{Operations, Reloaded};
 use anyhow::{anyhow, bail};
 use arc_swap::ArcSwap;
-use bridge::{Door, Strangers, Systems, Tenancy};
+use bridge::{Door, IndicatorLimits, IndicatorShelf, Strangers, Systems, Tenancy};
 use config::{Change, Config, ListenerTls, Loaded, Secret};
 use mail::Address;
 use nix::unistd::{AccessFlags, access};
 use pool::{
-    Checking, DmarcReporting, FailureRates, FailureReporting, KeyRotation, PolicyFetching, Rate, Redactor,
-    ReportsInOptions, RotationSettings, Shown, TlsReporting, Unsubscribing,
+    Checking, DmarcReporting, FailureRates, FailureReporting, IndicatorFetching, KeyRotation, PolicyFetching,
+    Rate, Redactor, ReportsInOptions, RotationSettings, Shown, TlsReporting, Unsubscribing, WebServers,
 };
 use shard::{ClientTls, Crowd, DiskBudget, ServerTls, Snapshot, Speaking};
 use tenancy::Links;
 use tls::{
     Authorities, CertificateError, CertificateFiles, Certificates, ClientCertificates, Credentials, Identity,
-    Judge, Public, ServerOptions, SettingsError, Tickets,
+    Judge, MarkJudge, Public, ServerOptions, SettingsError, Tickets,
 };
 use watch::log;
 
@@ -51,6 +51,7 @@ pub(crate) struct Ours {
     identities: BTreeSet<(PathBuf, PathBuf)>,
     policy_timeout: Duration,
     policy_port: u16,
+    bimi: config::Bimi,
     tls_reports: config::TlsReports,
     dmarc_reports: config::DmarcReports,
     dmarc_failures: config::DmarcFailures,
@@ -101,6 +102,8 @@ pub(crate) struct Papers {
     authorities: Authorities,
     /// What is shown to them, by the file it is in.
     identities: BTreeMap<PathBuf, Identity>,
+    /// Whose word counts for pictures of domains.
+    marks: MarkJudge,
     /// Which certificates of clients are good for something.
     credentials: Arc<Credentials>,
     /// What signs mail of ours.
@@ -130,6 +133,10 @@ pub(crate) struct Reloader<'a> {
     pub(crate) programs: Option<Arc<Programs>>,
     /// How the policies of domains are fetched.
     pub(crate) policies: Arc<ArcSwap<PolicyFetching>>,
+    /// How their pictures are fetched,
+    pub(crate) indicators: Arc<ArcSwap<IndicatorFetching>>,
+    /// and where they are kept.
+    pub(crate) shelf: IndicatorShelf,
     /// How domains are told about TLS.
     pub(crate) tls_reporting: Arc<ArcSwap<TlsReporting>>,
     /// How domains are told of mail that bore their names.
@@ -179,6 +186,7 @@ impl Ours {
                 .collect(),
             policy_timeout: config.mta_sts.timeout,
             policy_port: config.mta_sts.port,
+            bimi: config.bimi.clone(),
             tls_reports: config.tls_reports.clone(),
             dmarc_reports: config.dmarc_reports.clone(),
             dmarc_failures: config.dmarc_failures.clone(),
@@ -247,7 +255,7 @@ impl Ours {
 
     /// Where the certificates of authorities lie.
     pub(crate) fn authority_files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.authorities.iter().chain(&self.client_authorities)
+        self.authorities.iter().chain(&self.client_authorities).chain(&self.bimi.authorities)
     }
 
     /// Where the certificates that next hops are shown lie, each with its key.
@@ -281,6 +289,7 @@ impl Ours {
     pub(crate) fn papers(&self, before: Option<&Papers>) -> Result<Papers, PapersError> {
         let authorities = self.authorities()?;
         let of_clients = Authorities::load(Public::Ignored, &self.client_authorities)?;
+        let marks = MarkJudge::new(Authorities::load(Public::Ignored, &self.bimi.authorities)?);
         let mut identities = BTreeMap::new();
         for (chain, key) in &self.identities {
             identities.insert(chain.clone(), Identity::load(chain, key)?);
@@ -289,7 +298,7 @@ impl Ours {
         let tickets = before.map_or_else(Tickets::new, |before| Ok(before.tickets.clone()))?;
         let certificates = self.certificates(before.and_then(|before| before.certificates.as_ref()))?;
         let (signers, credentials) = (signers::load(&self.rotation)?, Arc::new(credentials));
-        Ok(Papers { certificates, authorities, identities, credentials, signers, tickets })
+        Ok(Papers { certificates, authorities, identities, marks, credentials, signers, tickets })
     }
 
     /// Whose word counts for the certificates of next hops.
@@ -365,6 +374,25 @@ impl Ours {
             patience: self.policy_timeout,
             port: self.policy_port,
         })
+    }
+
+    /// How pictures of domains are fetched.
+    pub(crate) fn indicator_fetching(&self, fetching: &PolicyFetching, papers: &Papers) -> IndicatorFetching {
+        let bimi = &self.bimi;
+        let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
+        IndicatorFetching {
+            tls: fetching.tls.clone(),
+            marks: papers.marks.clone(),
+            patience: bimi.timeout,
+            size_max: size(bimi.size_max),
+            limits: IndicatorLimits {
+                kept_max: bimi.kept_max as usize,
+                octets_max: size(bimi.memory_max),
+                keep: bimi.keep,
+                retry: bimi.retry,
+            },
+            servers: if bimi.private_servers { WebServers::Any } else { WebServers::Open },
+        }
     }
 
     /// How domains are told about TLS.
@@ -565,6 +593,7 @@ impl Reloader<'_> {
         self.tls_reporting.store(Arc::new(reporting));
         self.dmarc_reporting.store(Arc::new(dmarc_reporting));
         self.failure_reporting.store(Arc::new(failure_reporting));
+        self.fetch_indicators(ours.indicator_fetching(&fetching, &papers));
         self.policies.store(Arc::new(fetching));
         self.checking.store(Arc::new(checking));
         self.log.set_levels(&ours.log_levels);
@@ -587,6 +616,15 @@ impl Reloader<'_> {
             tracing::warn!("{warning}");
         }
         Ok(Reloaded { pending, stranded, warnings })
+    }
+
+    /// Pictures are fetched so from now on. What was judged by others, or was too large then, is forgotten.
+    fn fetch_indicators(&self, fetching: IndicatorFetching) {
+        let before = self.indicators.swap(Arc::new(fetching.clone()));
+        let judges = |of: &IndicatorFetching| (of.size_max, of.servers);
+        if before.marks != fetching.marks || judges(&before) != judges(&fetching) {
+            self.shelf.forget();
+        }
     }
 
     /// Waits until a file of certificates, or the database of autonomous systems, is another than the one that was read, or was tried
@@ -640,6 +678,7 @@ impl Reloader<'_> {
         let fetching = self.ours.policy_fetching(&papers)?;
         self.checking.store(Arc::new(self.ours.checking_by(snapshot.config.clone(), &papers)?));
         self.tls_reporting.store(Arc::new(self.ours.tls_reporting(&fetching)?));
+        self.fetch_indicators(self.ours.indicator_fetching(&fetching, &papers));
         self.policies.store(Arc::new(fetching));
         self.snapshot.store(Arc::new(snapshot));
         self.papers = papers;

@@ -22,7 +22,8 @@ use admin::{Operations, ReloadRequest, UpgradeRequest};
 use anyhow::{Context, anyhow, bail};
 use arc_swap::ArcSwap;
 use bridge::{
-    Deliveries, Door, Egress, Failures, PoliciesLimits, SourceView, Strangers, StsPolicies, Tenancy,
+    Deliveries, Door, Egress, Failures, Indicators, PoliciesLimits, SourceView, Strangers, StsPolicies,
+    Tenancy,
 };
 use config::{Config, ListenerTls, Loaded, Places};
 use inject::Injections;
@@ -138,6 +139,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let fetching = Arc::new(ArcSwap::from_pointee(ours.policy_fetching(&papers)?));
+    let indicator_fetching =
+        Arc::new(ArcSwap::from_pointee(ours.indicator_fetching(&fetching.load(), &papers)));
     let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
     let dmarc_reporting = Arc::new(ArcSwap::from_pointee(ours.dmarc_reporting()?));
     let failure_reporting = Arc::new(ArcSwap::from_pointee(ours.failure_reporting()?));
@@ -234,6 +237,9 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         None => BTreeMap::new(),
     };
     let policies = policies(&config, &pool, &fetching);
+    let (indicators, to_fetch) = Indicators::new();
+    let shelf = indicators.shelf();
+    pool.fetch_indicators(to_fetch, indicator_fetching.clone(), registry.bimi_fetches(), clock);
     let (deliveries, to_deliver) = Deliveries::new(DELIVERIES_WAITING_MAX);
     let runs_programs = programs.clone().map(|programs| programs as Arc<dyn pool::Programs>);
     let (failures, to_tell) = Failures::new(FAILURES_WAITING_MAX);
@@ -301,6 +307,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
             balance: balance.remove(0),
             neighbours: door.neighbours(),
             policies: policies.clone(),
+            indicators: indicators.clone(),
             deliveries: deliveries.clone(),
             failures: failures.clone(),
             tenancy: tenancy.clone(),
@@ -316,7 +323,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         waiting.push(served);
     }
     // The errands end when no shard has any.
-    drop((ended, policies, deliveries, failures));
+    drop((ended, policies, indicators, deliveries, failures));
     let served = pool.runtime().block_on(async {
         for served in waiting {
             if served.await.is_err() {
@@ -378,6 +385,8 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
         snapshot,
         programs,
         policies: fetching,
+        indicators: indicator_fetching,
+        shelf,
         tls_reporting,
         dmarc_reporting,
         database_stamps,

@@ -72,9 +72,28 @@ pub(crate) struct Target {
 /// # Errors
 /// [`HttpsError`].
 pub(crate) async fn get_text(target: &Target, path: &str) -> Result<Vec<u8>, HttpsError> {
+    // So that nobody who may put a picture there puts a policy there (RFC 8461 §3.2).
+    let is_text = |kind: &[u8]| kind.eq_ignore_ascii_case(b"text/plain");
+    receive(target, path, "text/plain", is_text).await
+}
+
+/// Likewise, of whatever kind it says that it is: `kind` is what is asked for.
+///
+/// # Errors
+/// [`HttpsError`].
+pub(crate) async fn get(target: &Target, path: &str, kind: &str) -> Result<Vec<u8>, HttpsError> {
+    receive(target, path, kind, |_| true).await
+}
+
+async fn receive(
+    target: &Target,
+    path: &str,
+    accept: &str,
+    is_wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, HttpsError> {
     let request = Request::get(path)
         .header(header::HOST, host_header(target))
-        .header(header::ACCEPT, "text/plain")
+        .header(header::ACCEPT, accept)
         .header(header::USER_AGENT, "ringpost")
         .body(Pieces::default())
         .map_err(protocol)?;
@@ -84,10 +103,9 @@ pub(crate) async fn get_text(target: &Target, path: &str) -> Result<Vec<u8>, Htt
         if answer.status() != StatusCode::OK {
             return Err(HttpsError::Status(answer.status()));
         }
-        // So that nobody who may put a picture there puts a policy there (RFC 8461 §3.2).
         let kind = answer.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
         let kind = kind.and_then(|kind| kind.split(|byte| *byte == b';').next()).unwrap_or_default();
-        if !kind.trim_ascii().eq_ignore_ascii_case(b"text/plain") {
+        if !is_wanted(kind.trim_ascii()) {
             return Err(HttpsError::Kind);
         }
         match Limited::new(answer.into_body(), target.body_max).collect().await {

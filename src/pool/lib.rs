@@ -17,6 +17,7 @@ mod failure_ledger;
 mod failure_reports;
 mod http;
 mod https;
+mod indicators;
 mod listen;
 mod mail_host;
 mod policies;
@@ -51,7 +52,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use axum::Router;
-use bridge::{Door, FailureDesk, PolicyDesk, PoolErrand};
+use bridge::{Door, FailureDesk, IndicatorDesk, PolicyDesk, PoolErrand};
 use mail::Timestamp;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -62,7 +63,7 @@ use tokio::{
     },
     task::JoinSet,
 };
-use watch::{DmarcFailureMetrics, ProcessMetrics, Registry};
+use watch::{BimiFetchMetrics, DmarcFailureMetrics, ProcessMetrics, Registry};
 
 pub use allowance::{FailureRates, Rate};
 pub use counts::AllCounts;
@@ -71,6 +72,7 @@ pub use dmarc_counts::DmarcCounts;
 pub use dmarc_reports::DmarcReporting;
 pub use egress::{read_warm_ups, take_over_warm_ups, warm_up_file, write_warm_ups};
 pub use failure_reports::FailureReporting;
+pub use indicators::{IndicatorFetching, WebServers};
 pub use listen::ListenError;
 pub use policies::{PolicyFetching, policy_file, read_policies};
 pub use programs::{ProgramEnd, ProgramRun, Programs};
@@ -359,6 +361,17 @@ impl Handle {
         clock: fn() -> Timestamp,
     ) {
         self.runtime.spawn(policies::run(desk, fetching, file, clock));
+    }
+
+    /// Fetches pictures of domains for the shards, as `fetching` says at the time.
+    pub fn fetch_indicators(
+        &self,
+        desk: IndicatorDesk,
+        fetching: Arc<ArcSwap<IndicatorFetching>>,
+        metrics: BimiFetchMetrics,
+        clock: fn() -> Timestamp,
+    ) {
+        self.runtime.spawn(indicators::run(desk, fetching, metrics, clock));
     }
 
     /// Delivers what shards hand over: by programs, which somebody runs for us, and to services, with the authorities of

@@ -12,8 +12,8 @@ use policy::{Against, Listing, Signable, Standing, Treatment, trick_action};
 use smtp::{Refusal, Role};
 use trust::{
     ArcResult, Author, BodyLength, Case, Client, Digest, Digester, DkimResult, DmarcResult, Judged, Limits,
-    Sha1Signatures, Signer, SpfResult, Trick, TrickKind, Tricks, Verdict, WARNING, authentication_results,
-    received_spf, unsubscribe_result,
+    Sha1Signatures, Signer, SpfResult, Trick, TrickKind, Tricks, Verdict, WARNING,
+    authentication_results_with, received_spf, unsubscribe_result,
 };
 use watch::{
     AuthResult, AuthTreatment, Counted as _, Deception, UnsubscribeWay,
@@ -21,7 +21,7 @@ use watch::{
 };
 
 use crate::{
-    bulk, dmarc_failures, dmarc_rows, facts,
+    bulk, dmarc_failures, dmarc_rows, facts, indicators,
     receiving::header_limits,
     settings::{Door, Settings},
     shard::{Hold, Shard},
@@ -194,7 +194,10 @@ async fn verify(
     if let Some(refusal) = treatment.refusal() {
         return Err(refusal);
     }
-    let mut fields = Vec::with_capacity(1024);
+    let (bimi, shown) =
+        indicators::of_message(shard, rules, &mut case, digest, (&verdict, tricks)).await.unzip();
+    let shown = shown.unwrap_or_default();
+    let mut fields = Vec::with_capacity(1024 + shown.len());
     if let AuthAction::Tag | AuthAction::Quarantine = treatment.action {
         warn(&mut fields, receiver, treatment, tricks, rules);
     }
@@ -211,13 +214,14 @@ async fn verify(
             }
         }
     }
-    authentication_results(&mut fields, receiver, case.client(), &verdict);
+    authentication_results_with(&mut fields, receiver, (case.client(), &verdict), bimi.as_ref());
     if rules.received_spf {
         received_spf(&mut fields, receiver, case.client(), &verdict.envelope.mail_from);
     }
     if let (true, Some(found)) = (rules.unsubscribe_result, &verdict.unsubscribe) {
         unsubscribe_result(&mut fields, receiver, found);
     }
+    fields.extend_from_slice(&shown);
     let hold = if treatment.action == AuthAction::Quarantine { Hold::Yes } else { Hold::No };
     let cut = digest.forged_results(receiver);
     let author = match &verdict.dmarc.author {

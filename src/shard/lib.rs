@@ -47,6 +47,7 @@ mod fetch;
 mod greylist;
 mod health;
 mod hops;
+mod indicators;
 mod inject;
 mod intake;
 mod journals;
@@ -91,7 +92,7 @@ mod why;
 use std::{path::PathBuf, rc::Rc, sync::Arc};
 
 use arc_swap::ArcSwap;
-use bridge::{Deliveries, Failures, Hatch, Neighbours, Strangers, StsPolicies, Tenancy};
+use bridge::{Deliveries, Failures, Hatch, Indicators, Neighbours, Strangers, StsPolicies, Tenancy};
 use index::Loaded;
 use journal::Opened;
 use mail::JournalShard;
@@ -144,6 +145,8 @@ pub struct Setup {
     pub neighbours: Neighbours,
     /// What domains say of the TLS of their hosts.
     pub policies: StsPolicies,
+    /// What is known of their pictures.
+    pub indicators: Indicators,
     /// Where the pool delivers for us.
     pub deliveries: Deliveries,
     /// Where the pool tells domains of messages that failed.
@@ -212,6 +215,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         balance,
         neighbours,
         policies,
+        indicators,
         deliveries,
         failures,
         tenancy,
@@ -263,6 +267,7 @@ pub async fn run(setup: Setup, serving: oneshot::Sender<()>) -> Result<(), Recov
         balance,
         neighbours,
         policies,
+        indicators,
         deliveries,
         failures,
         tenancy,

@@ -160,6 +160,8 @@ pub(crate) struct Settings {
     pub(crate) dmarc_reports: Option<report::dmarc::Limits>,
     /// How much of a message's header section is handed over to tell its domain that it failed, where any is.
     pub(crate) dmarc_failures: Option<usize>,
+    /// Whether anybody is believed about certificates of pictures.
+    pub(crate) judges_marks: bool,
     doors: BTreeMap<String, Rc<Door>>,
     /// For mail that comes by HTTP.
     pub(crate) http_door: Rc<Door>,
@@ -312,6 +314,7 @@ impl Settings {
             tls_reports: config.tls_reports.enabled,
             dmarc_reports: dmarc_rows::limits(&config.dmarc_reports),
             dmarc_failures: config.dmarc_failures.enabled.then(|| to_usize(config.dmarc_failures.header_max)),
+            judges_marks: !config.bimi.authorities.is_empty(),
             doors: config.listeners.iter().map(door).collect(),
             http_door: Rc::new(Door::new(config, &http_listener(config), None)),
         }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use bridge::{Deliveries, Failures, Neighbours, Strangers, StsPolicies, Tenancy};
+use bridge::{Deliveries, Failures, Indicators, Neighbours, Strangers, StsPolicies, Tenancy};
 use bytes::Bytes;
 use delivery::{Via, tally::Tally};
 use journal::{Draft, Last, Phase, RecipientState};
@@ -66,6 +66,8 @@ pub(crate) struct Shard {
     pub(crate) neighbours: Neighbours,
     /// What domains say of the TLS of their hosts.
     pub(crate) policies: StsPolicies,
+    /// Their pictures.
+    pub(crate) indicators: Indicators,
     pub(crate) deliveries: Deliveries,
     pub(crate) failures: Failures,
     /// Whom tenants send nothing to, and how much they have sent.
@@ -174,6 +176,7 @@ pub(crate) struct Parts {
     pub(crate) balance: Balance,
     pub(crate) neighbours: Neighbours,
     pub(crate) policies: StsPolicies,
+    pub(crate) indicators: Indicators,
     pub(crate) deliveries: Deliveries,
     pub(crate) failures: Failures,
     pub(crate) tenancy: Tenancy,
@@ -202,6 +205,7 @@ impl Shard {
             balance,
             neighbours,
             policies,
+            indicators,
             deliveries,
             failures,
             tenancy,
@@ -230,6 +234,7 @@ impl Shard {
             balance,
             neighbours,
             policies,
+            indicators,
             deliveries,
             failures,
             tenancy,

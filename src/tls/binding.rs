@@ -10,6 +10,8 @@ use std::cell::Cell;
 use aws_lc_rs::{digest, hkdf};
 use rustls::KeyLog;
 
+use crate::der::{CONTEXT_0, OBJECT_IDENTIFIER, SEQUENCE, element};
+
 /// What a connection is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Binding {
@@ -115,10 +117,6 @@ fn hash_of(certificate: &[u8]) -> Option<&'static digest::Algorithm> {
     SIGNATURES.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
 }
 
-const SEQUENCE: u8 = 0x30;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const CONTEXT_0: u8 = 0xa0;
-
 /// 1.2.840.113549.1.1.10.
 const RSASSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
 
@@ -149,26 +147,6 @@ static HASHES: [(&[u8], &digest::Algorithm); 5] = [
     (&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03], &digest::SHA512),
     (&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x04], &digest::SHA224),
 ];
-
-/// The contents of the element that comes first, if it is of this kind, and what stands behind it (DER).
-fn element(bytes: &[u8], kind: u8) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = bytes.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    if found != kind {
-        return None;
-    }
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        // So many octets of the length follow.
-        let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        if octets.is_empty() || octets.len() > 4 {
-            return None;
-        }
-        (octets.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)), rest)
-    };
-    rest.split_at_checked(length)
-}
 
 #[cfg(test)]
 #[path = "binding_test.rs"]

@@ -10,7 +10,9 @@ mod certificates;
 mod channel;
 mod credentials;
 mod dane;
+mod der;
 mod judge;
+mod mark;
 mod settings;
 
 pub use authorities::{Authorities, Public};
@@ -20,6 +22,7 @@ pub use channel::{Channel, Flaw, Progress, Session, TlsError};
 pub use credentials::{ClientCertificates, Credentials, Fingerprint, Shown};
 pub use dane::{Association, Dane, Form, Holder, Part, key_digest};
 pub use judge::Judge;
+pub use mark::{Mark, MarkError, MarkJudge};
 pub use rustls::{ClientConfig, ServerConfig};
 pub use settings::{
     Authentication, ServerOptions, SettingsError, Tickets, Version, client_config, client_config_as,

@@ -7,8 +7,8 @@
 use dns::{Kind, Name};
 
 use crate::{
-    Alignment, Author, BimiError, BimiRecord, Digest, DkimResult, DmarcPolicy, DmarcResult, TrickKind,
-    Verdict, bimi_record,
+    Alignment, Author, BimiError, BimiPlace, BimiRecord, Digest, DkimResult, DmarcPolicy, DmarcResult,
+    TrickKind, Verdict, bimi_record,
     destination::organization,
     dmarc::{self, AlignmentMode},
     facts::{Facts, Lack},
@@ -176,10 +176,14 @@ pub(crate) fn discover(facts: &Facts, digest: &Digest, verdict: &Verdict) -> Ass
             Err(error @ (BimiError::Several | BimiError::Malformed | BimiError::NotHttps)) => {
                 Bimi { reason: Some(error.to_string().into()), at, ..Bimi::of(BimiResult::Fail) }.into()
             }
-            Ok(Some(record)) if record.is_declination() => Bimi { at, ..Bimi::of(BimiResult::Declined) }.into(),
-            Ok(Some(record)) => {
-                Assertion::Found(Box::new(Asserted { domain: domain.clone(), selector: selector.into(), record }))
+            Ok(Some(record)) if record.is_declination() => {
+                Bimi { at, ..Bimi::of(BimiResult::Declined) }.into()
             }
+            Ok(Some(record)) => Assertion::Found(Box::new(Asserted {
+                domain: domain.clone(),
+                selector: selector.into(),
+                record,
+            })),
         };
     }
     Bimi::of(BimiResult::None).into()
@@ -222,7 +226,8 @@ fn qualified(facts: &Facts, digest: &Digest, verdict: &Verdict) -> Result<(Name,
     if dmarc.dkim != Alignment::Aligned && by_spf_of_all {
         return skip("SPF lets everybody send, and the author's domain has not signed");
     }
-    let passed = verdict.dkim.iter().zip(digest.signatures()).filter(|(dkim, _)| dkim.result == DkimResult::Pass);
+    let passed =
+        verdict.dkim.iter().zip(digest.signatures()).filter(|(dkim, _)| dkim.result == DkimResult::Pass);
     let mut signed = passed.filter_map(|(_, field)| field.signed()).flatten();
     // "MUST NOT be DKIM signed" (§6.5): what we write or take away would break the signature for whoever comes behind us.
     let ours = ["BIMI-Location", "BIMI-Indicator", "BIMI-Logo-Preference"];
@@ -300,24 +305,20 @@ fn asked_for(digest: &Digest) -> Option<String> {
 /// Whether a certificate with these names is for a record (draft-fetch-validation-vmc-wchuang §4.2).
 pub fn covers<'a>(names: impl IntoIterator<Item = &'a str>, asserted: &Asserted) -> bool {
     let place = format!("{}._bimi.{}", asserted.selector, asserted.domain);
-    names.into_iter().any(|name| {
-        name.eq_ignore_ascii_case(asserted.domain.as_str()) || name.eq_ignore_ascii_case(&place)
-    })
+    names
+        .into_iter()
+        .any(|name| name.eq_ignore_ascii_case(asserted.domain.as_str()) || name.eq_ignore_ascii_case(&place))
 }
 
-/// Appends the fields that tell readers of a picture (§6.2 to §6.4), the place of its certificate only where that counts.
+/// Appends the fields that tell readers of a picture (§6.2 to §6.4). The place of its certificate is told where that counts.
 pub fn bimi_fields(
     out: &mut Vec<u8>,
     asserted: &Asserted,
-    authority: BimiAuthority,
+    evidence: Option<&BimiPlace>,
     indicator: Option<&str>,
 ) {
     let record = &asserted.record;
     out.extend_from_slice(b"BIMI-Location: v=BIMI1;");
-    let evidence = match authority {
-        BimiAuthority::Pass => record.evidence.as_ref(),
-        BimiAuthority::Fail | BimiAuthority::None => None,
-    };
     for (tag, place) in [("l", record.location.as_ref()), ("a", evidence)] {
         if let Some(place) = place {
             out.extend_from_slice(format!("\r\n\t{tag}={place};").as_bytes());

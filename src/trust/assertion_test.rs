@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    ArcChain, ArcResult, Digester, Dkim, Dmarc, EnvelopeVerdict, Iprev, IprevResult, KeyUse, Limits, Published,
-    Spf, SpfIdentity, SpfResult, Testing, Tricks, zone::Zone,
+    ArcChain, ArcResult, Digester, Dkim, Dmarc, EnvelopeVerdict, Iprev, IprevResult, KeyUse, Limits,
+    Published, Spf, SpfIdentity, SpfResult, Testing, Tricks, zone::Zone,
 };
 
 const DMARC: &str = "_dmarc.example.org TXT v=DMARC1; p=reject\n";
@@ -109,17 +109,30 @@ fn which_record_is_for_a_message() {
         // A selector that there is not is not the default one.
         (vec![&default, &below], selecting("sub.example.org"), "none"),
         // One that is not signed is nobody's, nor is one that makes no sense, nor are two.
-        (vec![&default, &chosen], message("example.org", "from", "BIMI-Selector: v=BIMI1; s=brand\r\n"),
-            "found example.org default"),
-        (vec![&default, &chosen], message("example.org", "from:bimi-selector", "BIMI-Selector: s=brand\r\n"),
-            "found example.org default"),
-        (vec![&default, &chosen],
+        (
+            vec![&default, &chosen],
+            message("example.org", "from", "BIMI-Selector: v=BIMI1; s=brand\r\n"),
+            "found example.org default",
+        ),
+        (
+            vec![&default, &chosen],
+            message("example.org", "from:bimi-selector", "BIMI-Selector: s=brand\r\n"),
+            "found example.org default",
+        ),
+        (
+            vec![&default, &chosen],
             message("example.org", "from:bimi-selector", "BIMI-Selector: v=BIMI1; s=-brand\r\n"),
-            "found example.org default"),
-        (vec![&default, &chosen],
-            message("example.org", "from:bimi-selector:bimi-selector",
-                "BIMI-Selector: v=BIMI1; s=brand\r\nBIMI-Selector: v=BIMI1; s=brand\r\n"),
-            "found example.org default"),
+            "found example.org default",
+        ),
+        (
+            vec![&default, &chosen],
+            message(
+                "example.org",
+                "from:bimi-selector:bimi-selector",
+                "BIMI-Selector: v=BIMI1; s=brand\r\nBIMI-Selector: v=BIMI1; s=brand\r\n",
+            ),
+            "found example.org default",
+        ),
     ] {
         let records: Vec<&str> = records.into_iter().map(String::as_str).collect();
         assert_eq!(told(&zone(&records), &message), expected, "{records:?}");
@@ -143,7 +156,10 @@ fn records_that_name_no_picture() {
         ("TXT v=BIMI1; l=; a=;", "declined example.org default"),
         ("TXT v=BIMI1; l=", "declined example.org default"),
         ("TXT v=BIMI1", "fail example.org default: the BIMI record is malformed"),
-        ("TXT v=BIMI1; l=http://example.org/x", "fail example.org default: a place in the BIMI record is no https:// URL"),
+        (
+            "TXT v=BIMI1; l=http://example.org/x",
+            "fail example.org default: a place in the BIMI record is no https:// URL",
+        ),
         ("TXT v=BIMI2; l=https://example.org/x", "none"),
         ("TXT something else", "none"),
         ("TIMEOUT", "temperror"),
@@ -152,11 +168,18 @@ fn records_that_name_no_picture() {
         let zone = format!("{DMARC}default._bimi.example.org {record}");
         assert_eq!(told(&zone, &plain("example.org")), expected, "{record}");
     }
-    let two = format!("{DMARC}default._bimi.example.org TXT {RECORD}\ndefault._bimi.example.org TXT {RECORD}");
-    assert_eq!(told(&two, &plain("example.org")), "fail example.org default: there is more than one BIMI record");
+    let two =
+        format!("{DMARC}default._bimi.example.org TXT {RECORD}\ndefault._bimi.example.org TXT {RECORD}");
+    assert_eq!(
+        told(&two, &plain("example.org")),
+        "fail example.org default: there is more than one BIMI record"
+    );
     // The organization is not asked where the subdomain has declined, or does not answer.
-    for (record, expected) in [("TXT v=BIMI1; l=", "declined sub.example.org default"), ("TIMEOUT", "temperror")] {
-        let zone = format!("{DMARC}default._bimi.example.org TXT {RECORD}\ndefault._bimi.sub.example.org {record}");
+    for (record, expected) in
+        [("TXT v=BIMI1; l=", "declined sub.example.org default"), ("TIMEOUT", "temperror")]
+    {
+        let zone =
+            format!("{DMARC}default._bimi.example.org TXT {RECORD}\ndefault._bimi.sub.example.org {record}");
         assert_eq!(told(&zone, &plain("sub.example.org")), expected);
     }
     // A certificate alone is enough: it has the picture.
@@ -173,11 +196,23 @@ fn what_is_in_doubt_has_no_picture() {
         ("p=reject; pct=1", "example.org", "found"),
         ("p=quarantine", "example.org", "found"),
         ("p=quarantine; pct=100", "example.org", "found"),
-        ("p=quarantine; pct=99", "example.org", "skipped: the DMARC policy of example.org is not for all mail"),
+        (
+            "p=quarantine; pct=99",
+            "example.org",
+            "skipped: the DMARC policy of example.org is not for all mail",
+        ),
         ("p=reject; t=y", "example.org", "skipped: the DMARC policy of example.org is there to be tried out"),
         ("p=none", "example.org", "skipped: the DMARC policy of example.org asks for nothing"),
-        ("p=reject; sp=none", "sub.example.org", "skipped: the DMARC policy of example.org asks for nothing of subdomains"),
-        ("p=reject; sp=none", "example.org", "skipped: the DMARC policy of example.org asks for nothing of subdomains"),
+        (
+            "p=reject; sp=none",
+            "sub.example.org",
+            "skipped: the DMARC policy of example.org asks for nothing of subdomains",
+        ),
+        (
+            "p=reject; sp=none",
+            "example.org",
+            "skipped: the DMARC policy of example.org asks for nothing of subdomains",
+        ),
         ("p=reject; sp=quarantine", "sub.example.org", "found"),
     ] {
         let zone = format!("{record}_dmarc.example.org TXT v=DMARC1; {dmarc}");
@@ -185,8 +220,13 @@ fn what_is_in_doubt_has_no_picture() {
         assert!(told.starts_with(expected), "{dmarc}: {told}");
     }
     // The subdomain's own record does not help where that of the organization is weak.
-    let zone = format!("{record}_dmarc.example.org TXT v=DMARC1; p=none\n_dmarc.sub.example.org TXT v=DMARC1; p=reject");
-    assert_eq!(told(&zone, &plain("sub.example.org")), "skipped: the DMARC policy of example.org asks for nothing");
+    let zone = format!(
+        "{record}_dmarc.example.org TXT v=DMARC1; p=none\n_dmarc.sub.example.org TXT v=DMARC1; p=reject"
+    );
+    assert_eq!(
+        told(&zone, &plain("sub.example.org")),
+        "skipped: the DMARC policy of example.org asks for nothing"
+    );
     let zone = format!("{record}{DMARC}");
     let with = |change: fn(&mut Verdict)| {
         let mut message = plain("example.org");
@@ -234,18 +274,18 @@ fn what_is_not_known_is_told_as_such() {
 fn what_readers_are_told() {
     let zone = format!("{DMARC}default._bimi.example.org TXT {RECORD}; avp=personal");
     let Assertion::Found(asserted) = found(&zone, &plain("example.org")) else { panic!() };
-    let fields = |authority, indicator| {
+    let fields = |evidence, indicator| {
         let mut out = Vec::new();
-        bimi_fields(&mut out, &asserted, authority, indicator);
+        bimi_fields(&mut out, &asserted, evidence, indicator);
         String::from_utf8(out).unwrap()
     };
     assert_eq!(
-        fields(BimiAuthority::Pass, Some("BIMI-Indicator: eA==\r\n")),
+        fields(asserted.record.evidence.as_ref(), Some("BIMI-Indicator: eA==\r\n")),
         "BIMI-Location: v=BIMI1;\r\n\tl=https://example.org/l.svg;\r\n\ta=https://example.org/c.pem;\r\n\
          BIMI-Indicator: eA==\r\nBIMI-Logo-Preference: avp=personal;\r\n"
     );
     assert_eq!(
-        fields(BimiAuthority::None, None),
+        fields(None, None),
         "BIMI-Location: v=BIMI1;\r\n\tl=https://example.org/l.svg;\r\nBIMI-Logo-Preference: avp=personal;\r\n"
     );
     for (names, expected) in [

@@ -146,7 +146,9 @@ impl BimiPlace {
             !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         };
         let top = host.rsplit('.').next()?;
-        let named = host.contains('.') && host.split('.').all(label) && !top.starts_with(|c: char| c.is_ascii_digit());
+        let named = host.contains('.')
+            && host.split('.').all(label)
+            && !top.starts_with(|c: char| c.is_ascii_digit());
         let host = Name::parse(host).ok().filter(|_| named)?;
         let slash = if path.starts_with('/') { "" } else { "/" };
         let target = format!("{slash}{path}").into();

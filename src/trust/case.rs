@@ -148,7 +148,12 @@ impl Case {
 
     /// Looks for what the author's domain asserts of its picture (BIMI), once [`Case::judge_message`] has said this of the message:
     /// by what is left of the same look-ups and the same time.
-    pub fn judge_assertion(&mut self, digest: &Digest, verdict: &Verdict, now: Duration) -> Judged<Assertion> {
+    pub fn judge_assertion(
+        &mut self,
+        digest: &Digest,
+        verdict: &Verdict,
+        now: Duration,
+    ) -> Judged<Assertion> {
         loop {
             let found = self.facts.attempt(|facts| assertion::discover(facts, digest, verdict));
             match (self.facts.end_round(now), found) {

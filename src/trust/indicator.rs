@@ -86,8 +86,27 @@ pub struct IndicatorText {
 const SVG: &str = "http://www.w3.org/2000/svg";
 /// The elements of the profile's schema, and what text has within it in SVG Tiny 1.2.
 const ELEMENTS: [&str; 21] = [
-    "circle", "defs", "desc", "ellipse", "g", "line", "linearGradient", "path", "polygon", "polyline",
-    "radialGradient", "rect", "solidColor", "stop", "svg", "tbreak", "text", "textArea", "title", "tspan", "use",
+    "circle",
+    "defs",
+    "desc",
+    "ellipse",
+    "g",
+    "line",
+    "linearGradient",
+    "path",
+    "polygon",
+    "polyline",
+    "radialGradient",
+    "rect",
+    "solidColor",
+    "stop",
+    "svg",
+    "tbreak",
+    "text",
+    "textArea",
+    "title",
+    "tspan",
+    "use",
 ];
 /// Elements within each other.
 const DEPTH_MAX: usize = 64;
@@ -217,7 +236,8 @@ impl Picture {
                     picture.text("&")?;
                 }
                 Event::Decl(declaration) => {
-                    let encoding = declaration.encoding().transpose().map_err(|_| syntax("its declaration"))?;
+                    let encoding =
+                        declaration.encoding().transpose().map_err(|_| syntax("its declaration"))?;
                     if !encoding.is_none_or(|name| {
                         name.eq_ignore_ascii_case("utf-8") || name.eq_ignore_ascii_case("us-ascii")
                     }) {
@@ -258,7 +278,8 @@ impl Picture {
         let (mut id, mut uses): (Option<Box<str>>, Option<Box<str>>) = (None, None);
         for attribute in start.attributes() {
             let attribute = attribute.map_err(|error| syntax(&error.to_string()))?;
-            let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| IndicatorFlaw::Entity)?;
+            let value =
+                attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|_| IndicatorFlaw::Entity)?;
             let key = attribute.key.into_inner();
             let refused = || Err(IndicatorFlaw::Attribute(word(key)));
             match key {

@@ -5,7 +5,8 @@ use flate2::{Compression, write::GzEncoder};
 use super::*;
 
 const MAX: usize = 32 << 10;
-const HEAD: &str = r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 8 8">"#;
+const HEAD: &str =
+    r#"<svg xmlns="http://www.w3.org/2000/svg" version="1.2" baseProfile="tiny-ps" viewBox="0 0 8 8">"#;
 
 /// A picture with this within it.
 fn with(within: &str) -> String {
@@ -64,7 +65,10 @@ fn each_thing_that_is_refused_has_its_reason() {
         ("<g xml:base='https://evil.example/'/>", "it has an attribute that is not allowed: xml:base"),
         ("<g z:href='#x' xmlns:z='x'/>", "it has an attribute that is not allowed: z:href"),
         ("<g xmlns='http://www.w3.org/1999/xhtml'/>", "its namespace"),
-        ("<use href='https://evil.example/x.svg#a'/>", "it refers to what is not within it: https://evil.example"),
+        (
+            "<use href='https://evil.example/x.svg#a'/>",
+            "it refers to what is not within it: https://evil.example",
+        ),
         ("<use xlink:href='data:image/svg+xml,x'/>", "it refers to what is not within it: data:"),
         ("<path fill='url(https://evil.example/)'/>", "it refers to what is not within it"),
         ("<path fill='url(#a) URL( \"//evil.example\")'/>", "it refers to what is not within it"),
@@ -107,7 +111,10 @@ fn each_thing_that_is_refused_has_its_reason() {
     refused("", "it is no SVG");
     refused("<html/>", "it is no SVG");
     assert_eq!(read_indicator(b"<svg>\xff</svg>", MAX), Err(IndicatorFlaw::Encoding));
-    refused(&with(&format!("{}{}", "<g>".repeat(DEPTH_MAX), "</g>".repeat(DEPTH_MAX))), "its elements are too deep");
+    refused(
+        &with(&format!("{}{}", "<g>".repeat(DEPTH_MAX), "</g>".repeat(DEPTH_MAX))),
+        "its elements are too deep",
+    );
 }
 
 #[test]
@@ -150,10 +157,9 @@ fn size_counts_packed_and_unpacked() {
 fn pictures_of_certificates() {
     let svg = with("");
     let encoded = STANDARD.encode(packed(svg.as_bytes()));
-    for url in [
-        format!("data:image/svg+xml;base64,{encoded}"),
-        format!("DATA:image/svg+xml+gzip;base64,{encoded}"),
-    ] {
+    for url in
+        [format!("data:image/svg+xml;base64,{encoded}"), format!("DATA:image/svg+xml+gzip;base64,{encoded}")]
+    {
         assert_eq!(read_logotype(&url, MAX), Ok(svg.clone().into_bytes()));
     }
     for url in [

@@ -818,6 +818,28 @@ events! {
         /// Why.
         error: &'a str,
     }
+    /// The picture of a domain was fetched, and is as it should be (BIMI).
+    Info trust indicator_fetched = IndicatorFetched<'a> {
+        /// Where it is; none where it is in its certificate alone.
+        location: Option<&'a str>,
+        /// Where its certificate is, where that was looked at.
+        evidence: Option<&'a str>,
+        /// Its octets, unpacked.
+        size: usize,
+        /// How long it is kept, in seconds.
+        keep: Duration,
+    }
+    /// The picture of a domain, or its certificate, could not be had or is not as it should be.
+    Info trust indicator_failed = IndicatorFailed<'a> {
+        /// Where it is; none where it is in its certificate alone.
+        location: Option<&'a str>,
+        /// Where its certificate is, where that was looked at.
+        evidence: Option<&'a str>,
+        /// What of it: indicator, certificate, or unavailable.
+        what: &'a str,
+        /// Why.
+        error: &'a str,
+    }
     /// A report came to us: others count mail that bears the name of a domain (DMARC), TLS with its hosts, or tell of a message.
     Info report report_in = ReportIn<'a> {
         /// dmarc, tls, failure.

@@ -20,7 +20,7 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    Aligned, AuthResult, AuthTreatment, Buffers, Category, ConnectionRefusal, Counted, Deception, Delivery,
+    Aligned, AuthResult, AuthTreatment, BimiCounted, BimiFetch, BimiFetchMetrics, Buffers, Category, ConnectionRefusal, Counted, Deception, Delivery,
     DmarcCounted, DmarcFailure, DmarcFailureMetrics, Dns, Dsn, Executor, Family, Greylisting, HttpMetrics,
     Inbound, Journal, JournalHealth, Levels, Outbound, PoolDeliveries, ProcessMetrics, ProcessUsage, Queue,
     QueueAction, QueueState, Reload, ReportIn, ReportPost, ReportRead, ReportsInMetrics, RetryWait,

@@ -66,6 +66,8 @@ pub struct Inbound {
     pub arc: Family<AuthResult>,
     /// Results of DMARC.
     pub dmarc: Family<AuthResult>,
+    /// Results of BIMI.
+    pub bimi: Family<BimiCounted>,
     /// Messages that reports to domains are to tell of.
     pub dmarc_counted: Family<DmarcCounted>,
     /// Messages that failed, and were not handed over to be told of.
@@ -334,6 +336,10 @@ pub struct UnsubscribeMetrics(pub(crate) Vec<metrics::Counter>);
 #[derive(Debug)]
 pub struct DmarcFailureMetrics(pub(crate) Vec<metrics::Counter>);
 
+/// What became of fetching pictures of domains; any thread may.
+#[derive(Debug)]
+pub struct BimiFetchMetrics(pub(crate) Vec<metrics::Counter>);
+
 /// What is counted of reports that come to us; any thread may.
 #[derive(Debug)]
 pub struct ReportsInMetrics {
@@ -575,6 +581,36 @@ labels! {
         TempError => "temperror",
         /// It will never be told.
         PermError => "permerror",
+    }
+}
+
+labels! {
+    /// What was found of the picture of a domain (BIMI).
+    BimiCounted {
+        /// It is as it should be.
+        Pass => "pass",
+        /// The domain says nothing of one.
+        None => "none",
+        /// It is not as it should be.
+        Fail => "fail",
+        /// It is not known now.
+        TempError => "temperror",
+        /// The domain says that it has none.
+        Declined => "declined",
+        /// It was not looked for.
+        Skipped => "skipped",
+    }
+}
+
+labels! {
+    /// What became of fetching one.
+    BimiFetch {
+        /// It is good.
+        Good => "good",
+        /// It is not, or its certificate is not.
+        Bad => "bad",
+        /// It could not be had.
+        Unavailable => "unavailable",
     }
 }
 
@@ -942,6 +978,7 @@ impl ShardMetrics {
                 dmarc: Family::new(|v: AuthResult| {
                     b.counter(&n::AUTHENTICATION_RESULTS, &["dmarc", v.label()])
                 }),
+                bimi: Family::new(|v: BimiCounted| b.counter(&n::BIMI_RESULTS, &[v.label()])),
                 dmarc_counted: Family::new(|v: DmarcCounted| b.counter(&n::DMARC_COUNTED, &[v.label()])),
                 dmarc_failures_dropped: b.counter(&n::DMARC_FAILURES_DROPPED, &[]),
                 deceptions: Family::new(|v: Deception| b.counter(&n::DECEPTIONS, &[v.label()])),
@@ -1195,6 +1232,13 @@ impl ReportsInMetrics {
 impl UnsubscribeMetrics {
     /// What became of a request.
     pub fn of(&self, result: Unsubscription) {
+        self.0[result.index()].increment(1);
+    }
+}
+
+impl BimiFetchMetrics {
+    /// What became of one.
+    pub fn of(&self, result: BimiFetch) {
         self.0[result.index()].increment(1);
     }
 }

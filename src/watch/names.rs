@@ -144,6 +144,10 @@ list! {
         "Messages of strangers that may deceive their readers, by what about them may";
     UNSUBSCRIBE_WAYS: "ringpost_list_unsubscribe_total", Kind::Counter, Count, ["shard", "way"],
         "Messages of strangers that were looked at, by how their lists may be left";
+    BIMI_RESULTS: "ringpost_bimi_results_total", Kind::Counter, Count, ["shard", "result"],
+        "Results of BIMI for messages of strangers, where it is asked for";
+    BIMI_FETCHES: "ringpost_bimi_fetches_total", Kind::Counter, Count, ["result"],
+        "Pictures of domains that were fetched, and such that could not be had or were not good";
     DMARC_COUNTED: "ringpost_dmarc_counted_total", Kind::Counter, Count, ["shard", "result"],
         "Messages counted for DMARC reports to domains, and such that found no room in one (untold)";
     DMARC_FAILURES_DROPPED: "ringpost_dmarc_failures_dropped_total", Kind::Counter, Count, ["shard"],

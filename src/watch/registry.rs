@@ -18,9 +18,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::{
-    Aligned, Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram, HttpMetrics, Outcome,
-    ProcessMetrics, ReportIn, ReportPost, ReportsInMetrics, ShardMetrics, SiteTable, TenancyMetrics,
-    UnsubscribeMetrics, Unsubscription,
+    Aligned, BimiFetch, BimiFetchMetrics, Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ReportIn, ReportPost, ReportsInMetrics, ShardMetrics, SiteTable, TenancyMetrics, UnsubscribeMetrics, Unsubscription,
     cell::{HistogramReader, Slab},
     metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},
@@ -176,6 +174,14 @@ impl Registry {
             self.recorder.register_counter(&key(&names::UNSUBSCRIPTIONS, &[result.label()]), &METADATA)
         };
         UnsubscribeMetrics(Unsubscription::ALL.iter().map(of).collect())
+    }
+
+    /// What becomes of fetching pictures of domains.
+    pub fn bimi_fetches(&self) -> BimiFetchMetrics {
+        let of = |result: &BimiFetch| {
+            self.recorder.register_counter(&key(&names::BIMI_FETCHES, &[result.label()]), &METADATA)
+        };
+        BimiFetchMetrics(BimiFetch::ALL.iter().map(of).collect())
     }
 
     /// What becomes of reports on messages that failed.

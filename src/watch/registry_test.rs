@@ -54,6 +54,7 @@ fn every_metric_of_the_list_is_exported_and_no_other() {
     let http = registry.http(&[(202, "202")]);
     let _handles = (registry.shard(0, &["x"]), registry.process("0.1.0", 1_000_000), http);
     let _of_tenants = (registry.tenancy(&["bounce"]), registry.unsubscribe(), registry.dmarc_failures());
+    let _of_pictures = registry.bimi_fetches();
     let _of_reports = registry.reports_in(&["syntax"]);
     registry.set_tenant("shop", "hour", 1, Some(2));
     registry.set_list("bl", &[("listed", 1)], false);
