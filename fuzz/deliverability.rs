@@ -4,7 +4,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use deliverability::{Checkup, EgressAddress, Gathered, HostProbe, HostSeen, Plan, UnsubscribeLinks, is_open};
+use deliverability::{
+    Checkup, EgressAddress, Gathered, HostProbe, HostSeen, PictureSeen, Plan, UnsubscribeLinks, is_open,
+};
 use dns::{Answer, Exchange, ExchangeHost, Failure, Kind, Name, Outcome, Question, Records, Security, Tlsa};
 use libfuzzer_sys::fuzz_target;
 use mail::{Domain, Timestamp};
@@ -101,7 +103,12 @@ fuzz_target!(|input: &[u8]| {
     };
     let hosts: BTreeMap<_, _> =
         errands.hosts.into_iter().map(|(host, _)| (host, HostProbe::Secure(seen.clone()))).collect();
-    checkup.bring(Gathered { policy: errands.policy.map(|_| Ok(input.to_vec())), hosts });
+    let picture = errands.picture.map(|_| match input.len() % 3 {
+        0 => Err(String::from_utf8_lossy(input).into_owned()),
+        1 => Ok(PictureSeen { names: None }),
+        _ => Ok(PictureSeen { names: Some(vec![String::from_utf8_lossy(input).into_owned()]) }),
+    });
+    checkup.bring(Gathered { policy: errands.policy.map(|_| Ok(input.to_vec())), hosts, picture });
     let report = loop {
         match checkup.judge(now) {
             Judged::Known(report) => break report,

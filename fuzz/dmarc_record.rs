@@ -8,7 +8,7 @@ use dns::{Answer, Failure, Name, Outcome, Records, Security};
 use libfuzzer_sys::fuzz_target;
 use mail::{ReversePath, Timestamp};
 use trust::{
-    Author, Case, Client, Consent, DestinationCase, Digester, DmarcResult, Judge, Judged, Limits,
+    Assertion, Author, BimiResult, Case, Client, Consent, DestinationCase, Digester, DmarcResult, Judge, Judged, Limits,
     ReportKind, authentication_results,
 };
 
@@ -52,6 +52,20 @@ fuzz_target!(|input: &[u8]| {
         // Where we see no one author, others see somebody.
         assert!(!verdict.tricks.is_empty() || verdict.dmarc.result == DmarcResult::PermError, "{verdict:?}");
     }
+    // Nor is there a picture then.
+    let assertion = loop {
+        match case.judge_assertion(&digest, &verdict, Duration::ZERO) {
+            Judged::Known(assertion) => break assertion,
+            Judged::Missing(questions) => {
+                for question in questions {
+                    let answer = answer(*kind, &records, question.name.as_str());
+                    case.learn(question, Arc::new(answer));
+                }
+            }
+        }
+    };
+    let Assertion::Settled(bimi) = assertion else { panic!("{assertion:?}") };
+    assert!(matches!(bimi.result, BimiResult::Skipped | BimiResult::TempError), "{bimi:?}");
     let mut out = Vec::new();
     authentication_results(&mut out, "mx.example", case.client(), &verdict);
     let lines = out.strip_suffix(b"\r\n").expect("a field ends in CRLF");

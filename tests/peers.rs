@@ -34,6 +34,8 @@ mod exim;
 mod extensions;
 #[path = "peers/haproxy.rs"]
 mod haproxy;
+#[path = "peers/indicators.rs"]
+mod indicators;
 #[path = "peers/judges.rs"]
 mod judges;
 #[path = "peers/logins.rs"]

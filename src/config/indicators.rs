@@ -77,3 +77,22 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod test {
+    use crate::{Config, Source};
+
+    #[test]
+    fn certificates_take_somebody_who_is_believed() {
+        let read = |text: &str| {
+            let source = Source { file: "a.toml".into(), text: text.into() };
+            Config::from_sources(&[source]).map(|_| ()).map_err(|error| error.to_string())
+        };
+        let asks = "[authentication]\nbimi = \"certificate\"\n";
+        let error = read(asks).unwrap_err();
+        assert!(error.contains("a.toml:2") && error.contains("bimi.authorities"), "{error}");
+        assert_eq!(read(&format!("{asks}[bimi]\nauthorities = [\"m.pem\"]\n")), Ok(()));
+        let listener = "[[listener]]\nname = \"smtp\"\nauthentication.bimi = \"certificate\"\n";
+        assert!(read(listener).unwrap_err().contains("a.toml:3"));
+    }
+}

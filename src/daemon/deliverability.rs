@@ -201,7 +201,7 @@ impl Ours {
     /// authorities alone.
     fn checking_alone(&self, config: Arc<Config>) -> Result<Checking, crate::reload::PapersError> {
         let signers = signers::load(&self.rotation)?;
-        self.checking(config, &self.authorities()?, signers)
+        self.checking(config, (&self.authorities()?, &self.marks()?), signers)
     }
 }
 

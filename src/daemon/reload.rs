@@ -289,7 +289,7 @@ impl Ours {
     pub(crate) fn papers(&self, before: Option<&Papers>) -> Result<Papers, PapersError> {
         let authorities = self.authorities()?;
         let of_clients = Authorities::load(Public::Ignored, &self.client_authorities)?;
-        let marks = MarkJudge::new(Authorities::load(Public::Ignored, &self.bimi.authorities)?);
+        let marks = self.marks()?;
         let mut identities = BTreeMap::new();
         for (chain, key) in &self.identities {
             identities.insert(chain.clone(), Identity::load(chain, key)?);
@@ -306,23 +306,30 @@ impl Ours {
         Authorities::load(self.public_authorities, &self.authorities)
     }
 
+    /// Whose word counts for pictures of domains.
+    pub(crate) fn marks(&self) -> Result<MarkJudge, CertificateError> {
+        Ok(MarkJudge::new(Authorities::load(Public::Ignored, &self.bimi.authorities)?))
+    }
+
     /// How domains are looked at, as mail testers do.
     pub(crate) fn checking(
         &self,
         config: Arc<Config>,
-        authorities: &Authorities,
+        (authorities, marks): (&Authorities, &MarkJudge),
         signers: Signers,
     ) -> Result<Checking, PapersError> {
         // Few hosts are met twice, and none of them by then.
         const SESSIONS_MAX: usize = 8;
         let client = |authentication| tls::client_config(authentication, tls::Version::Tls12, SESSIONS_MAX);
+        let verified = client(tls::Authentication::Authorities(authorities))?;
         Ok(Checking {
+            indicators: self.indicator_fetching(verified.clone(), marks),
+            verified,
             domains: deliverability::domains(&config),
             interval: self.deliverability.interval,
             patience: self.deliverability.timeout,
             policy_port: self.policy_port,
             ehlo: self.hostname.to_string(),
-            verified: client(tls::Authentication::Authorities(authorities))?,
             lenient: client(tls::Authentication::Opportunistic)?,
             judge: Judge::new(authorities),
             plans: deliverability::plans(config, signers),
@@ -331,7 +338,7 @@ impl Ours {
 
     /// Likewise, by papers that were read.
     pub(crate) fn checking_by(&self, config: Arc<Config>, papers: &Papers) -> Result<Checking, PapersError> {
-        self.checking(config, &papers.authorities, papers.signers.clone())
+        self.checking(config, (&papers.authorities, &papers.marks), papers.signers.clone())
     }
 
     /// What the shards are given.
@@ -377,12 +384,16 @@ impl Ours {
     }
 
     /// How pictures of domains are fetched.
-    pub(crate) fn indicator_fetching(&self, fetching: &PolicyFetching, papers: &Papers) -> IndicatorFetching {
+    pub(crate) fn indicators(&self, fetching: &PolicyFetching, papers: &Papers) -> IndicatorFetching {
+        self.indicator_fetching(fetching.tls.clone(), &papers.marks)
+    }
+
+    fn indicator_fetching(&self, tls: Arc<tls::ClientConfig>, marks: &MarkJudge) -> IndicatorFetching {
         let bimi = &self.bimi;
         let size = |size: u64| usize::try_from(size).unwrap_or(usize::MAX);
         IndicatorFetching {
-            tls: fetching.tls.clone(),
-            marks: papers.marks.clone(),
+            tls,
+            marks: marks.clone(),
             patience: bimi.timeout,
             size_max: size(bimi.size_max),
             limits: IndicatorLimits {
@@ -593,7 +604,7 @@ impl Reloader<'_> {
         self.tls_reporting.store(Arc::new(reporting));
         self.dmarc_reporting.store(Arc::new(dmarc_reporting));
         self.failure_reporting.store(Arc::new(failure_reporting));
-        self.fetch_indicators(ours.indicator_fetching(&fetching, &papers));
+        self.fetch_indicators(ours.indicators(&fetching, &papers));
         self.policies.store(Arc::new(fetching));
         self.checking.store(Arc::new(checking));
         self.log.set_levels(&ours.log_levels);
@@ -678,7 +689,7 @@ impl Reloader<'_> {
         let fetching = self.ours.policy_fetching(&papers)?;
         self.checking.store(Arc::new(self.ours.checking_by(snapshot.config.clone(), &papers)?));
         self.tls_reporting.store(Arc::new(self.ours.tls_reporting(&fetching)?));
-        self.fetch_indicators(self.ours.indicator_fetching(&fetching, &papers));
+        self.fetch_indicators(self.ours.indicators(&fetching, &papers));
         self.policies.store(Arc::new(fetching));
         self.snapshot.store(Arc::new(snapshot));
         self.papers = papers;
@@ -690,8 +701,8 @@ impl Reloader<'_> {
     pub(crate) async fn sign_anew(&mut self) -> anyhow::Result<()> {
         let signers = signers::load(&self.ours.rotation)?;
         let snapshot = Snapshot { signers: signers.clone(), ..Snapshot::clone(&self.snapshot.load()) };
-        let checking =
-            self.ours.checking(snapshot.config.clone(), &self.papers.authorities, signers.clone())?;
+        let believed = (&self.papers.authorities, &self.papers.marks);
+        let checking = self.ours.checking(snapshot.config.clone(), believed, signers.clone())?;
         self.checking.store(Arc::new(checking));
         self.snapshot.store(Arc::new(snapshot));
         self.papers.signers = signers;

@@ -246,6 +246,7 @@ authentication.signatures-max = 7
 authentication.rsa-bits-min = 2048
 authentication.sha1 = true
 authentication.body-length = true
+authentication.bimi = "record"
 listener.strangers.lookup-time-max = "7s"
 listener.strangers.refuse-at = 7
 listener.strangers.defer-at = 7
@@ -287,6 +288,7 @@ listener.authentication.lookup-time-max = "7s"
 listener.authentication.signatures-max = 7
 listener.authentication.rsa-bits-min = 2048
 listener.authentication.sha1 = true
+listener.authentication.bimi = "record"
 listener.authentication.body-length = true
 dkim.domain = "example.com"
 dkim.selector = "s2-{date}"
@@ -649,6 +651,14 @@ reports-in.rows-max = 700
 reports-in.https = true
 reports-in.posts-max = 7
 reports-in.http-address = ["127.0.0.1:8084"]
+bimi.authorities = ["m.pem"]
+bimi.timeout = "7s"
+bimi.size-max = "7KiB"
+bimi.keep = "7h"
+bimi.retry = "7h"
+bimi.kept-max = 700
+bimi.memory-max = "7MiB"
+bimi.private-servers = true
 mta-sts.timeout = "7s"
 mta-sts.port = 8443
 mta-sts.policies-max = 700
@@ -784,6 +794,7 @@ fn effects(config: &Config) -> String {
         certificates: Some(Arc::new(Certificates::from_pem(chain.as_bytes(), key.as_bytes()).unwrap())),
         authorities: Authorities::of(Public::Ignored),
         identities: BTreeMap::new(),
+        marks: MarkJudge::new(Authorities::of(Public::Ignored)),
         credentials: Arc::default(),
         signers: signers_of(config),
         tickets: Tickets::new().unwrap(),

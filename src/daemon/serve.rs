@@ -139,8 +139,7 @@ fn run(path: &Path, handed: ring::Inherited, met: Option<Met>) -> anyhow::Result
     let papers = ours.papers(None).map_err(|error| error.placed(&loaded))?;
     let snapshot = ours.snapshot(config.clone(), &papers)?;
     let fetching = Arc::new(ArcSwap::from_pointee(ours.policy_fetching(&papers)?));
-    let indicator_fetching =
-        Arc::new(ArcSwap::from_pointee(ours.indicator_fetching(&fetching.load(), &papers)));
+    let indicator_fetching = Arc::new(ArcSwap::from_pointee(ours.indicators(&fetching.load(), &papers)));
     let tls_reporting = Arc::new(ArcSwap::from_pointee(ours.tls_reporting(&fetching.load())?));
     let dmarc_reporting = Arc::new(ArcSwap::from_pointee(ours.dmarc_reporting()?));
     let failure_reporting = Arc::new(ArcSwap::from_pointee(ours.failure_reporting()?));

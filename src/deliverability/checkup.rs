@@ -6,7 +6,9 @@ use dns::{Answer, Name, Question};
 use mail::Timestamp;
 use trust::{Digest, Facts, Hearing, Judge, Judged};
 
-use crate::{EgressAddress, Finding, Plan, Report, addresses, authority, inbound, is_open, marks, spf};
+use crate::{
+    EgressAddress, Finding, PictureErrand, PictureSeen, Plan, Report, addresses, authority, inbound, is_open, marks, spf,
+};
 
 /// One domain before the judge.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub struct Errands {
     pub policy: Option<PolicyErrand>,
     /// Hosts that are to be connected to, and their addresses.
     pub hosts: Vec<(Name, Vec<IpAddr>)>,
+    /// A picture that is to be fetched.
+    pub picture: Option<PictureErrand>,
 }
 
 /// A policy that is to be fetched (RFC 8461 §3.3).
@@ -53,6 +57,8 @@ pub struct Gathered {
     pub policy: Option<Result<Vec<u8>, String>>,
     /// What hosts have shown.
     pub hosts: BTreeMap<Name, HostProbe>,
+    /// What the picture and its certificate are like, or why it may not be shown.
+    pub picture: Option<Result<PictureSeen, String>>,
 }
 
 /// What a host has shown to somebody who wanted to send mail under TLS.
@@ -132,7 +138,7 @@ impl Bench {
         spf::judge(self, facts, &mut findings);
         let (policy, signatures) = authority::judge(self, facts, &mut findings);
         inbound::judge(self, facts, &mut findings, &mut errands);
-        marks::judge(self, facts, policy, &signatures, &mut findings);
+        marks::judge(self, facts, (policy, &signatures), &mut errands, &mut findings);
         // What is looked at in one place stands together.
         findings.sort_by_key(|finding| finding.check);
         (findings, errands)

@@ -166,7 +166,7 @@ fn reachable(
 }
 
 /// All addresses of a name, and whether there may be more.
-fn addresses(facts: &Facts, name: &Name) -> (Vec<IpAddr>, bool) {
+pub(crate) fn addresses(facts: &Facts, name: &Name) -> (Vec<IpAddr>, bool) {
     let (mut found, mut unknown) = (Vec::new(), false);
     for kind in [Kind::Aaaa, Kind::A] {
         match facts.addresses(name, kind) {

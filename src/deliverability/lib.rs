@@ -1,8 +1,7 @@
 //! What a mail tester would say of a domain: facts in, findings out.
 //!
 //! A [`Checkup`] is about one domain that this host sends for. It says what it finds, or what must be found out first:
-//! names to be
-//! looked up, a policy to be fetched, hosts to be connected to. Whoever can do that does, tells it what came of it,
+//! names to be looked up, a policy and a picture to be fetched, hosts to be connected to. Whoever can do that does, tells it what came of it,
 //! and asks again:
 //!
 //! ```text
@@ -17,6 +16,7 @@ mod authority;
 mod checkup;
 mod inbound;
 mod marks;
+mod picture;
 mod plan;
 mod report;
 mod spf;
@@ -27,5 +27,6 @@ mod zone;
 
 pub use addresses::is_open;
 pub use checkup::{Checkup, Errands, Gathered, HostProbe, HostSeen, PolicyErrand};
+pub use picture::{PictureErrand, PictureSeen};
 pub use plan::{EgressAddress, Plan, UnsubscribeLinks};
 pub use report::{Check, Finding, Record, Report, Severity};

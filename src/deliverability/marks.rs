@@ -2,24 +2,30 @@
 
 use dns::Name;
 use trust::{
-    BimiRecord, Dkim, DkimResult, DmarcPolicy, Facts, Lack, SignerAligned, Unsubscribe, UnsubscribeFlaw,
+    Dkim, DkimResult, DmarcPolicy, Facts, Lack, SignerAligned, Unsubscribe, UnsubscribeFlaw,
     UnsubscribeWay, bimi_record, check_unsubscribe,
 };
 
-use crate::{Check, Finding, Severity, UnsubscribeLinks, checkup::Bench, words::shown};
+use crate::{Check, Errands, Finding, Severity, UnsubscribeLinks, checkup::Bench, picture};
 
 pub(crate) fn judge(
     bench: &Bench,
     facts: &Facts,
-    policy: DmarcPolicy,
-    signatures: &[Dkim],
+    (policy, signatures): (DmarcPolicy, &[Dkim]),
+    errands: &mut Errands,
     findings: &mut Vec<Finding>,
 ) {
-    picture(bench, facts, policy, findings);
+    record(bench, facts, policy, errands, findings);
     findings.push(links(bench, signatures));
 }
 
-fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec<Finding>) {
+fn record(
+    bench: &Bench,
+    facts: &Facts,
+    policy: DmarcPolicy,
+    errands: &mut Errands,
+    findings: &mut Vec<Finding>,
+) {
     let domain = &bench.plan.domain;
     let at = format!("default._bimi.{domain}");
     let finding = |severity, text: String| Finding::new(Check::Bimi, severity, &at, text);
@@ -52,7 +58,7 @@ fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec
         }
         Ok(Some(record)) => record,
     };
-    if record.location.is_some() && policy == DmarcPolicy::None {
+    if !record.is_declination() && policy == DmarcPolicy::None {
         findings.push(
             finding(
                 Severity::Warn,
@@ -61,21 +67,10 @@ fn picture(bench: &Bench, facts: &Facts, policy: DmarcPolicy, findings: &mut Vec
             .remedy("publish p=quarantine or p=reject, once all your mail passes"),
         );
     }
-    match record {
-        BimiRecord { location: None, evidence: _, preference: _ } => {
-            findings.push(finding(Severity::Pass, "the domain says that it has no picture".to_owned()));
-        }
-        BimiRecord { location: Some(location), evidence: None, preference: _ } => findings.push(
-            finding(
-                Severity::Note,
-                format!("the picture is {}, and no certificate says whose it is", shown(location.as_str())),
-            )
-            .remedy("large providers show no picture without one (VMC or CMC): name it by a="),
-        ),
-        BimiRecord { location: Some(location), evidence: Some(_), preference: _ } => {
-            findings.push(finding(Severity::Pass, format!("the picture is {}", shown(location.as_str()))));
-        }
+    if record.is_declination() {
+        return findings.push(finding(Severity::Pass, "the domain says that it has no picture".to_owned()));
     }
+    picture::judge(bench, facts, (&at, record), errands, findings);
 }
 
 fn links(bench: &Bench, signatures: &[Dkim]) -> Finding {

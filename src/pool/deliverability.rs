@@ -9,8 +9,10 @@ use std::{
 
 use admin::{CheckRequest, Deliverability};
 use arc_swap::ArcSwap;
-use bridge::Door;
-use deliverability::{Check, Checkup, Errands, Finding, Gathered, Plan, Report, Severity};
+use bridge::{Door, Evidence, IndicatorSource};
+use deliverability::{
+    Check, Checkup, Errands, Finding, Gathered, PictureErrand, PictureSeen, Plan, Report, Severity,
+};
 use delivery::sts::Policy;
 use dns::{Answer, Failure, Name, Question};
 use mail::Timestamp;
@@ -20,12 +22,13 @@ use tokio::{
     task::JoinSet,
     time::Instant,
 };
-use trust::Judged;
+use trust::{BimiPlace, Judged};
 use watch::{Registry, events::DeliverabilityChanged};
 
 use crate::{
     Stub,
     https::{self, Target},
+    indicators::{self, IndicatorFetching},
     mail_host::{self, Looking},
 };
 
@@ -46,6 +49,8 @@ pub struct Checking {
     pub ehlo: String,
     /// By which policies are fetched.
     pub verified: Arc<ClientConfig>,
+    /// How its picture is.
+    pub indicators: IndicatorFetching,
     /// By which hosts are looked at, whatever their certificate,
     pub lenient: Arc<ClientConfig>,
     /// and what that is worth.
@@ -173,8 +178,28 @@ async fn gather(checking: &Checking, errands: Errands, port: u16, at: Timestamp)
         }
         probes
     };
-    let (policy, hosts) = tokio::join!(policy, hosts);
-    Gathered { policy, hosts }
+    let picture = async {
+        let PictureErrand { location, evidence } = errands.picture?;
+        let source = |(place, addresses): (BimiPlace, Vec<std::net::IpAddr>)| {
+            let source = IndicatorSource::new(place.host().clone(), place.port(), place.target().into());
+            IndicatorSource { addresses, ..source }
+        };
+        let indicators = &checking.indicators;
+        let evidence = evidence.filter(|_| indicators.marks.believes_somebody());
+        let (location, evidence) = (location.map(source), evidence.map(source));
+        if (&location, &evidence) == (&None, &None) {
+            return None;
+        }
+        let found = indicators::look(indicators, location.as_ref(), evidence.as_ref(), at).await;
+        let names = |evidence| match evidence {
+            Evidence::Unnamed => None,
+            Evidence::Good(names) => Some(names.into_iter().map(Into::into).collect()),
+        };
+        let seen = found.map(|(found, _)| PictureSeen { names: names(found.evidence) });
+        Some(seen.map_err(|failure| failure.reason.into()))
+    };
+    let (policy, hosts, picture) = tokio::join!(policy, hosts, picture);
+    Gathered { policy, hosts, picture }
 }
 
 /// Looks at the domains of the configuration by and by, and at once at those that operators ask for.

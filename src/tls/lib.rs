@@ -22,7 +22,7 @@ pub use channel::{Channel, Flaw, Progress, Session, TlsError};
 pub use credentials::{ClientCertificates, Credentials, Fingerprint, Shown};
 pub use dane::{Association, Dane, Form, Holder, Part, key_digest};
 pub use judge::Judge;
-pub use mark::{Mark, MarkError, MarkJudge};
+pub use mark::{Mark, MarkError, MarkJudge, logotype_of};
 pub use rustls::{ClientConfig, ServerConfig};
 pub use settings::{
     Authentication, ServerOptions, SettingsError, Tickets, Version, client_config, client_config_as,

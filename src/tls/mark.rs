@@ -112,12 +112,10 @@ impl MarkJudge {
             certificate.verify_for_usage(algorithms, roots, others, at, purpose, None, None).map(|_| ())
         };
         verified_at(now).map_err(failed)?;
-        let extensions = extensions(own).ok_or(MarkError::Logotype)?;
-        if extension(extensions, TIMESTAMPS).is_none() {
+        if extensions(own).and_then(|extensions| extension(extensions, TIMESTAMPS)).is_none() {
             return Err(MarkError::Unlogged);
         }
-        let logotype =
-            extension(extensions, LOGOTYPE).and_then(subject_logotype).ok_or(MarkError::Logotype)?;
+        let logotype = logotype_of(own).ok_or(MarkError::Logotype)?;
         let names: Vec<_> =
             certificate.valid_dns_names().take(NAMES_MAX).map(str::to_ascii_lowercase).collect();
         if names.is_empty() {
@@ -134,6 +132,11 @@ impl MarkJudge {
         }
         Ok(Mark { names, logotype, good_for })
     }
+}
+
+/// The picture that a certificate in DER says it has, whoever has issued it.
+pub fn logotype_of(certificate: &[u8]) -> Option<String> {
+    extension(extensions(certificate)?, LOGOTYPE).and_then(subject_logotype)
 }
 
 /// The extensions of a certificate (RFC 5280 §4.1).

@@ -301,7 +301,7 @@ impl House {
     }
 
     /// What its fields say of a message that was taken.
-    fn taken(&self, address: &str, from: &str, content: &str) -> String {
+    pub(crate) fn taken(&self, address: &str, from: &str, content: &str) -> String {
         let reply = self.send(address, from, content);
         assert!(reply.starts_with("250 "), "{reply}");
         self.sink.mail().content
@@ -313,7 +313,7 @@ impl House {
 }
 
 /// The value of the first field with this name, in one line.
-fn field(content: &str, name: &str) -> String {
+pub(crate) fn field(content: &str, name: &str) -> String {
     let unfolded = content.replace("\r\n\t", " ").replace("\r\n ", " ");
     let value = unfolded.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
     value.unwrap_or_else(|| panic!("no {name}: {}", &content[..2000.min(content.len())])).to_owned()

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     authenticity::new_key,
+    indicators::{Marks, PURPOSE, WebHost, picture},
     outbound_tls::{Authority, PolicyHost, Zones},
 };
 
@@ -20,6 +21,8 @@ fn text(name: &str, text: &str) -> String {
 struct World {
     server: Server,
     _authority: Authority,
+    _marks: Marks,
+    pictures: WebHost,
     _policies: PolicyHost,
     _zones: Zones,
     configuration: String,
@@ -35,6 +38,10 @@ impl World {
             |mx: &str| format!("200\ntext/plain\nversion: STSv1\nmode: enforce\nmx: {mx}\nmax_age: 604800\n");
         policies.says("signed.test", &policy("host.signed.test"));
         policies.says("plain.test", &policy("other.plain.test"));
+        let pictures = WebHost::start(authority.issue("pictures", &["logo.signed.test"]));
+        let (marks, shown) = (Marks::new(), pictures.address().port());
+        pictures.has("x.svg", picture(""));
+        pictures.has("x.pem", marks.issue("DNS:signed.test", PURPOSE, &picture("")));
         let server = Server::prepare("");
         let (rsa, rsa_record) = new_key(&server, "signed.test", "r1", "rsa2048");
         let (ed, ed_record) = new_key(&server, "signed.test", "e1", "ed25519");
@@ -53,7 +60,13 @@ impl World {
             text("_mta-sts", "v=STSv1; id=1"),
             format!("mta-sts A {there}"),
             text("_smtp._tls", "v=TLSRPTv1; rua=mailto:tls@signed.test"),
-            text("default._bimi", "v=BIMI1; l=https://signed.test/x.svg; a=https://signed.test/x.pem"),
+            text(
+                "default._bimi",
+                &format!(
+                    "v=BIMI1; l=https://logo.signed.test:{shown}/x.svg; a=https://logo.signed.test:{shown}/x.pem"
+                ),
+            ),
+            format!("logo A {}", pictures.address().ip()),
             format!("_{port}._tcp.host TLSA 3 1 1 {}", authority.key_digest("host")),
         ];
         let plain = [
@@ -77,6 +90,7 @@ impl World {
              [[certificate]]\nname = \"own\"\ncertificate = \"{}\"\nkey = \"{}\"\n\
              [[dnsbl]]\nname = \"bl\"\nzone = \"bl.example\"\n\
              [[route]]\nname = \"mx\"\ndomains = [\"*\"]\n\
+             [bimi]\nauthorities = [\"{}\"]\nprivate-servers = true\n\
              [unsubscribe]\nurl = \"https://signed.test/u\"\nsecrets = [\"0123456789abcdef\"]\n\
              [[tenant]]\nname = \"shop\"\nnetworks = [\"198.51.100.0/24\"]\nsuppression = \"refuse\"\nunsubscribe = \
                  \"all\"\n\
@@ -86,9 +100,18 @@ impl World {
             file("ca.pem"),
             file("host.pem"),
             file("host-key.pem"),
+            marks.authority().display(),
         );
-        let world =
-            Self { server, _authority: authority, _policies: policies, _zones: zones, configuration, port };
+        let world = Self {
+            server,
+            _authority: authority,
+            _marks: marks,
+            pictures,
+            _policies: policies,
+            _zones: zones,
+            configuration,
+            port,
+        };
         world.configure("addresses = [\"192.0.2.1\"]\n");
         world
     }
@@ -149,6 +172,7 @@ fn a_domain_as_it_should_be_and_one_as_it_should_not() {
     world.server.resume();
     let port = world.port;
     let (status, found) = world.found("signed.test");
+    let logo = format!("https://logo.signed.test:{}/x.svg", world.pictures.address().port());
     let expected = [
         "pass ptr 192.0.2.1: its name is out.signed.test, which leads back to it",
         "pass helo 192.0.2.1: it greets as out.signed.test, which is its name",
@@ -165,7 +189,7 @@ fn a_domain_as_it_should_be_and_one_as_it_should_not() {
         "pass mta-sts mta-sts.signed.test: the policy is enforced",
         &format!("pass dane _{port}._tcp.host.signed.test: a TLSA record proves the certificate"),
         "pass tls-rpt _smtp._tls.signed.test: reports about TLS go to 1 place",
-        "pass bimi default._bimi.signed.test: the picture is https://signed.test/x.svg",
+        &format!("pass bimi default._bimi.signed.test: the picture is {logo}"),
         "pass unsubscribe signed.test: messages get a link to leave a list by one click",
     ];
     assert_eq!((status, found), (Some(3), expected.map(str::to_owned).to_vec()));
