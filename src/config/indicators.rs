@@ -84,15 +84,17 @@ mod test {
 
     #[test]
     fn certificates_take_somebody_who_is_believed() {
-        let read = |text: &str| {
-            let source = Source { file: "a.toml".into(), text: text.into() };
-            Config::from_sources(&[source]).map(|_| ()).map_err(|error| error.to_string())
-        };
+        let read =
+            |text: &str| match Config::from_sources(&[Source { file: "a.toml".into(), text: text.into() }]) {
+                Ok(_) => String::new(),
+                Err(errors) => errors.iter().map(ToString::to_string).collect(),
+            };
         let asks = "[authentication]\nbimi = \"certificate\"\n";
-        let error = read(asks).unwrap_err();
+        let error = read(asks);
         assert!(error.contains("a.toml:2") && error.contains("bimi.authorities"), "{error}");
-        assert_eq!(read(&format!("{asks}[bimi]\nauthorities = [\"m.pem\"]\n")), Ok(()));
+        assert_eq!(read(&format!("{asks}[bimi]\nauthorities = [\"m.pem\"]\n")), "");
         let listener = "[[listener]]\nname = \"smtp\"\nauthentication.bimi = \"certificate\"\n";
-        assert!(read(listener).unwrap_err().contains("a.toml:3"));
+        let error = read(listener);
+        assert!(error.contains("a.toml:3"), "{error}");
     }
 }

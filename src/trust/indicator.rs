@@ -215,6 +215,10 @@ impl Picture {
     fn check(octets: &[u8]) -> Result<(), IndicatorFlaw> {
         let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
         let text = str::from_utf8(octets).map_err(|_| IndicatorFlaw::Encoding)?;
+        // XML has no others, and readers differ in what they make of them.
+        if text.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
+            return Err(syntax("it has a control character"));
+        }
         let (mut reader, mut picture) = (Reader::from_str(text), Self::default());
         reader.config_mut().check_comments = true;
         loop {

@@ -81,6 +81,7 @@ fn each_thing_that_is_refused_has_its_reason() {
         ("</g>", "it is no XML"),
         ("<g a=1/>", "it is no XML"),
         ("<g a='1' a='2'/>", "it is no XML"),
+        ("<text>\0</text>", "it is no XML"),
         ("</svg><svg>", "it is no SVG"),
         ("</svg>text<!---->", "it is no"),
     ] {

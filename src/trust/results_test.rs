@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{
-    Algorithm, DkimResult, DmarcPolicy, EnvelopeVerdict, IprevResult, Limits, Published, Reason, SpfProblem,
+    Algorithm, BimiAuthority, BimiResult, DkimResult, DmarcPolicy, EnvelopeVerdict, IprevResult, Limits,
+    Published, Reason, SpfProblem,
     zone::{RECEIVER, client, digest},
 };
 
@@ -73,6 +74,44 @@ fn results(client: &Client, verdict: &Verdict) -> String {
     let mut out = Vec::new();
     authentication_results(&mut out, RECEIVER, client, verdict);
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn what_is_told_of_a_picture() {
+    let client = client("192.0.2.1", "client.example.org", "ann@example.org");
+    let told = |bimi: &Bimi| {
+        let mut out = Vec::new();
+        authentication_results_with(&mut out, RECEIVER, (&client, &verdict()), Some(bimi));
+        let text = String::from_utf8(out).unwrap();
+        text.split_once("policy.dmarc=reject;\r\n\t").unwrap().1.to_owned()
+    };
+    let at = Some(("example.org".parse().unwrap(), "default".into()));
+    let pass = Bimi {
+        at: at.clone(),
+        authority: Some(BimiAuthority::Pass),
+        hash: Some("b410ff61f20015ad".into()),
+        ..Bimi::of(BimiResult::Pass)
+    };
+    assert_eq!(
+        told(&pass),
+        "bimi=pass header.d=example.org header.selector=default policy.authority=pass\r\n\
+         \tpolicy.indicator-hash=b410ff61f20015ad\r\n"
+    );
+    // A web server's words, and those of whoever wrote the file.
+    let fail = Bimi {
+        reason: Some("it has an element that is not allowed: a\"; dkim=pass\r\nX: y".into()),
+        at,
+        authority: Some(BimiAuthority::Fail),
+        ..Bimi::of(BimiResult::Fail)
+    };
+    assert_eq!(
+        told(&fail),
+        "bimi=fail\r\n\
+         \treason=\"it has an element that is not allowed: a\\\"; dkim=passX: y\"\r\n\
+         \theader.d=example.org header.selector=default policy.authority=fail\r\n"
+    );
+    assert_eq!(told(&Bimi::of(BimiResult::None)), "bimi=none\r\n");
+    assert_eq!(told(&Bimi::skipped("x")), "bimi=skipped reason=\"x\"\r\n");
 }
 
 fn received(client: &Client, spf: &Spf) -> String {
@@ -227,6 +266,9 @@ fn what_others_wrote_in_our_name() {
         "Authentication-Results: \"mx.example; spf=pass",
         "Received-SPF: pass (x) receiver=mx.example; client-ip=192.0.2.1",
         "Received-SPF: pass\r\n client-ip=192.0.2.1; RECEIVER=\"MX.example\"",
+        "BIMI-Location: v=BIMI1; l=https://example.org/x.svg",
+        "bimi-indicator :\r\n\tPHN2Zz4=",
+        "BIMI-Logo-Preference: avp=brand",
     ] {
         let header = format!("Received: a\r\n{ours}\r\nFrom: a@example.org\r\n");
         assert_eq!(forged(&header), [ours]);
