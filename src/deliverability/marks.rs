@@ -3,7 +3,7 @@
 use dns::Name;
 use trust::{
     Dkim, DkimResult, DmarcPolicy, Facts, Lack, SignerAligned, Unsubscribe, UnsubscribeFlaw,
-    UnsubscribeWay, bimi_record, check_unsubscribe,
+    UnsubscribeWay, bimi_record, bimi_weakness, check_unsubscribe,
 };
 
 use crate::{Check, Errands, Finding, Severity, UnsubscribeLinks, checkup::Bench, picture};
@@ -58,13 +58,15 @@ fn record(
         }
         Ok(Some(record)) => record,
     };
-    if !record.is_declination() && policy == DmarcPolicy::None {
+    let of_domain = Name::parse(&format!("_dmarc.{domain}"));
+    let weakness = of_domain.ok().and_then(|name| bimi_weakness(facts.texts(&name).ok()?));
+    let weakness = if policy == DmarcPolicy::None { Some("asks for nothing") } else { weakness };
+    if let Some(weakness) = weakness.filter(|_| !record.is_declination()) {
         findings.push(
-            finding(
-                Severity::Warn,
-                "no reader shows the picture: the policy of DMARC asks for nothing".to_owned(),
-            )
-            .remedy("publish p=quarantine or p=reject, once all your mail passes"),
+            finding(Severity::Warn, format!("no reader shows the picture: the policy of DMARC {weakness}"))
+                .remedy(
+                    "publish p=quarantine or p=reject, of all mail and of subdomains, once all of it passes",
+                ),
         );
     }
     if record.is_declination() {

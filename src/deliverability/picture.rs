@@ -89,6 +89,10 @@ mod test {
 
     /// What is said of a picture, once this came of the errand.
     fn says(record: &str, picture: Option<Result<PictureSeen, String>>) -> Vec<String> {
+        says_with("p=reject", record, picture)
+    }
+
+    fn says_with(policy: &str, record: &str, picture: Option<Result<PictureSeen, String>>) -> Vec<String> {
         let plan = Plan {
             domain: Name::parse("example.org").unwrap(),
             addresses: Vec::new(),
@@ -101,7 +105,7 @@ mod test {
             limits: Limits { lookups_max: 1000, ..Limits::default() },
         };
         let zone = Zone::parse(&format!(
-            "_dmarc.example.org TXT v=DMARC1; p=reject\nlogo.example.org A 192.0.2.7\n\
+            "_dmarc.example.org TXT v=DMARC1; {policy}\nlogo.example.org A 192.0.2.7\n\
              default._bimi.example.org TXT {record}"
         ));
         let now = Duration::from_secs(7);
@@ -170,6 +174,14 @@ mod test {
             ("v=BIMI1; l=; a=", None, "pass the domain says that it has no picture".to_owned()),
         ] {
             assert_eq!(says(record, picture), [expected], "{record}");
+        }
+        let none = "warn no reader shows the picture: the policy of DMARC ";
+        for (policy, expected) in [
+            ("p=reject; sp=none", "asks for nothing of subdomains"),
+            ("p=quarantine; pct=50", "is not for all mail"),
+        ] {
+            let said = says_with(policy, RECORD, seen(&["example.org"]));
+            assert_eq!(said, [format!("{none}{expected}"), format!("pass the picture is {at}")]);
         }
     }
 }

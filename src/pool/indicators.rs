@@ -219,3 +219,58 @@ async fn get(
         failure(of, error.to_string())
     })
 }
+
+#[cfg(test)]
+mod test {
+    use dns::Name;
+    use tls::{Authentication, Authorities, Public, Version};
+
+    use super::*;
+
+    /// Whom a stranger's record may send us to, before anybody is connected to.
+    #[tokio::test]
+    async fn hosts_within_our_walls_are_not_asked() {
+        let nobody = Authorities::of(Public::Ignored);
+        let fetching = |servers| IndicatorFetching {
+            tls: tls::client_config(Authentication::Opportunistic, Version::Tls12, 1).unwrap(),
+            marks: MarkJudge::new(nobody.clone()),
+            patience: Duration::from_secs(60),
+            size_max: 32 << 10,
+            limits: IndicatorLimits {
+                kept_max: 10,
+                octets_max: 1 << 20,
+                keep: Duration::from_secs(60),
+                retry: Duration::from_secs(60),
+            },
+            servers,
+        };
+        let source = |addresses: &[&str], port| IndicatorSource {
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            ..IndicatorSource::new(Name::parse("logo.example.org").unwrap(), port, "/x.svg".into())
+        };
+        let open = fetching(WebServers::Open);
+        for (addresses, port, of, why) in [
+            (&["192.0.2.1"][..], 25, IndicatorFlawed::Indicator, "indicator: port 25 is not asked"),
+            (
+                &["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:192.0.2.1"],
+                443,
+                IndicatorFlawed::Indicator,
+                "indicator: logo.example.org is not in the open network",
+            ),
+            (&[], 443, IndicatorFlawed::Unavailable, "indicator: logo.example.org has no address now"),
+        ] {
+            let failure =
+                look(&open, Some(&source(addresses, port)), None, Timestamp::EPOCH).await.unwrap_err();
+            assert_eq!((failure.of, &*failure.reason), (of, why));
+        }
+        let evidence = source(&["127.0.0.1"], 443);
+        let failure = look(&open, None, Some(&evidence), Timestamp::EPOCH).await.unwrap_err();
+        assert_eq!(failure.of, IndicatorFlawed::Evidence);
+        let failure = look(&open, None, None, Timestamp::EPOCH).await.unwrap_err();
+        assert_eq!(failure.of, IndicatorFlawed::Indicator);
+        // For trials, whoever is named is connected to: nobody is there.
+        let any = fetching(WebServers::Any);
+        let failure = look(&any, Some(&source(&["127.0.0.1"], 1)), None, Timestamp::EPOCH).await.unwrap_err();
+        assert_eq!(failure.of, IndicatorFlawed::Unavailable);
+    }
+}

@@ -214,7 +214,7 @@ fn qualified(facts: &Facts, digest: &Digest, verdict: &Verdict) -> Result<(Name,
             // Where the author's domain has none, that of the organization counts.
             Some(Err(Lack::NoData | Lack::NxDomain)) | None => continue,
         };
-        if let Some(weakness) = weakness(texts) {
+        if let Some(weakness) = bimi_weakness(texts) {
             return Err(Halt::Skip(format!("the DMARC policy of {domain} {weakness}")));
         }
     }
@@ -237,8 +237,9 @@ fn qualified(facts: &Facts, digest: &Digest, verdict: &Verdict) -> Result<(Name,
     Ok((author.clone(), organization))
 }
 
-/// What keeps a DMARC record from being one that mail is held to; none where several are there, of which none counts.
-fn weakness(texts: &[Box<[u8]>]) -> Option<&'static str> {
+/// What keeps a DMARC record from being one that mail is held to (§8.1), as the end of a sentence about it; none where several are
+/// there, of which none counts.
+pub fn bimi_weakness(texts: &[Box<[u8]>]) -> Option<&'static str> {
     let mut records = texts.iter().filter(|text| dmarc::is_record(text));
     let (Some(text), None) = (records.next(), records.next()) else { return None };
     let tags = tags_loosely(text);

@@ -43,7 +43,9 @@ mod unsubscribe;
 mod zone;
 
 pub use arc::{ArcChain, ArcDmarc, ArcReason, ArcResult, ArcSet, AuthorSigned};
-pub use assertion::{Asserted, Assertion, Bimi, BimiAuthority, BimiResult, bimi_fields, covers};
+pub use assertion::{
+    Asserted, Assertion, Bimi, BimiAuthority, BimiResult, bimi_fields, bimi_weakness, covers,
+};
 pub use bimi::{BimiError, BimiPlace, BimiRecord, LogoPreference, bimi_record};
 pub use case::{Case, Client, EnvelopeVerdict, Judged, Verdict};
 pub use deception::{Trick, TrickKind, Tricks};
