@@ -1,3 +1,5 @@
+//! Mark certificates, good and bad, made here.
+
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, CustomExtension,
     ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,

@@ -1,3 +1,5 @@
+//! Which record is for a message, which messages have none, and what readers are told.
+
 use super::*;
 use crate::{
     ArcChain, ArcResult, Digester, Dkim, Dmarc, EnvelopeVerdict, Iprev, IprevResult, KeyUse, Limits,

@@ -1,3 +1,5 @@
+//! Pictures that may be shown, and each thing for which one is refused.
+
 use std::io::Write as _;
 
 use flate2::{Compression, write::GzEncoder};

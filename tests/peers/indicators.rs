@@ -174,7 +174,7 @@ fn selecting(selector: &str, key: &Path) -> String {
         "import sys, dkim\n\
          message = sys.stdin.buffer.read()\n\
          pem = open({key:?}, 'rb').read()\n\
-         names = [b'from', b'subject', b'date', b'bimi-selector']\n\
+         names = [b'from', b'to', b'subject', b'date', b'message-id', b'bimi-selector']\n\
          sys.stdout.buffer.write(dkim.sign(message, b'r1', b'example.org', pem, include_headers=names) + message)\n"
     );
     run(Path::new(PYTHON), &["-c", &script], &content).good().stdout
@@ -397,7 +397,8 @@ fn pictures_that_others_show_are_taken_out() {
     }
     // Another's mail is skipped, and so is what may deceive; fields are written only where all is well.
     world.change("bimi = \"indicator\"\n", "");
-    let received = world.house.taken("192.0.2.66", "x@bare.example", &format!("{forged}{MESSAGE}"));
+    let received =
+        world.house.taken("192.0.2.66", "x@bare.example", &format!("BIMI-Indicator: PHN2Zz4=\r\n{MESSAGE}"));
     let results = field(&received, "Authentication-Results");
     assert!(results.contains("bimi=skipped reason=\"DMARC does not pass\""), "{results}");
     assert!(!received.to_ascii_lowercase().contains("bimi-"), "{received}");
