@@ -443,9 +443,9 @@ mod test {
             assert_eq!(look(&indicators, location, 3).answer.is_some(), is_there, "{location}");
         }
         // One that takes the room of all others, and one that finds no room at all.
-        put(&indicators, "e", found(99_000), 4);
+        put(&indicators, "e", found(99_700), 4);
         assert!(look(&indicators, "e", 4).answer.is_some() && look(&indicators, "d", 4).answer.is_none());
-        put(&indicators, "f", found(100_000), 5);
+        put(&indicators, "f", found(100_001), 5);
         assert!(look(&indicators, "f", 5).answer.is_none() && look(&indicators, "e", 5).answer.is_some());
         let known = lock(&indicators.known);
         assert_eq!((known.entries.len(), known.by_turn.len(), known.out.len()), (1, 1, 0));

@@ -89,12 +89,12 @@ mod test {
                 Ok(_) => String::new(),
                 Err(errors) => errors.iter().map(ToString::to_string).collect(),
             };
-        let asks = "[authentication]\nbimi = \"certificate\"\n";
+        let listener = "[[listener]]\nname = \"smtp\"\naddress = [\"127.0.0.1:25\"]\ntls = \"none\"\n";
+        let asks = &format!("[authentication]\nbimi = \"certificate\"\n{listener}");
         let error = read(asks);
         assert!(error.contains("a.toml:2") && error.contains("bimi.authorities"), "{error}");
         assert_eq!(read(&format!("{asks}[bimi]\nauthorities = [\"m.pem\"]\n")), "");
-        let listener = "[[listener]]\nname = \"smtp\"\nauthentication.bimi = \"certificate\"\n";
-        let error = read(listener);
-        assert!(error.contains("a.toml:3"), "{error}");
+        let error = read(&format!("{listener}authentication.bimi = \"certificate\"\n"));
+        assert!(error.contains("a.toml:5") && error.contains("bimi.authorities"), "{error}");
     }
 }

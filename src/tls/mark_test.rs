@@ -161,7 +161,7 @@ fn what_a_certificate_has_to_have_beside() {
     let good = logotype(&[&[URL]]);
     assert!(with(&[(LOGOTYPE_ID, good.clone()), timestamps.clone()]).is_ok());
     assert_eq!(with(&[(LOGOTYPE_ID, good.clone())]), Err(MarkError::Unlogged));
-    assert_eq!(with(&[timestamps.clone()]), Err(MarkError::Logotype));
+    assert_eq!(with(std::slice::from_ref(&timestamps)), Err(MarkError::Logotype));
     for bad in [
         logotype(&[]),
         logotype(&[&[]]),

@@ -106,8 +106,7 @@ fn what_is_told_of_a_picture() {
     };
     assert_eq!(
         told(&fail),
-        "bimi=fail\r\n\
-         \treason=\"it has an element that is not allowed: a\\\"; dkim=passX: y\"\r\n\
+        "bimi=fail reason=\"it has an element that is not allowed: a\\\"; dkim=passX: y\"\r\n\
          \theader.d=example.org header.selector=default policy.authority=fail\r\n"
     );
     assert_eq!(told(&Bimi::of(BimiResult::None)), "bimi=none\r\n");
