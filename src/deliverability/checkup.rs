@@ -7,7 +7,8 @@ use mail::Timestamp;
 use trust::{Digest, Facts, Hearing, Judge, Judged};
 
 use crate::{
-    EgressAddress, Finding, PictureErrand, PictureSeen, Plan, Report, addresses, authority, inbound, is_open, marks, spf,
+    EgressAddress, Finding, PictureErrand, PictureSeen, Plan, Report, addresses, authority, inbound, is_open,
+    marks, spf,
 };
 
 /// One domain before the judge.

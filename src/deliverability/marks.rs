@@ -2,8 +2,8 @@
 
 use dns::Name;
 use trust::{
-    Dkim, DkimResult, DmarcPolicy, Facts, Lack, SignerAligned, Unsubscribe, UnsubscribeFlaw,
-    UnsubscribeWay, bimi_record, bimi_weakness, check_unsubscribe,
+    Dkim, DkimResult, DmarcPolicy, Facts, Lack, SignerAligned, Unsubscribe, UnsubscribeFlaw, UnsubscribeWay,
+    bimi_record, bimi_weakness, check_unsubscribe,
 };
 
 use crate::{Check, Errands, Finding, Severity, UnsubscribeLinks, checkup::Bench, picture};

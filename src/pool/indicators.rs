@@ -252,7 +252,7 @@ mod test {
         for (addresses, port, of, why) in [
             (&["192.0.2.1"][..], 25, IndicatorFlawed::Indicator, "indicator: port 25 is not asked"),
             (
-                &["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:192.0.2.1"],
+                &["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1"],
                 443,
                 IndicatorFlawed::Indicator,
                 "indicator: logo.example.org is not in the open network",

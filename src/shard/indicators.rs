@@ -11,8 +11,8 @@ use bridge::{
 use config::{Authentication, BimiUse};
 use dns::Question;
 use trust::{
-    Asserted, Assertion, Bimi, BimiAuthority, BimiPlace, BimiResult, Case, Digest, Judged, Tricks, Verdict,
-    bimi_fields, covers,
+    Asserted, Assertion, Bimi, BimiAuthority, BimiPlace, BimiResult, Case, Digest, Judged, TrickKind, Tricks,
+    Verdict, bimi_fields, covers,
 };
 use watch::BimiCounted;
 
@@ -30,7 +30,9 @@ pub(crate) async fn of_message(
         return None;
     }
     let mut fields = Vec::new();
-    let bimi = if tricks.is_empty() {
+    // What honest senders write, too, shows nobody another author.
+    let kinds = [TrickKind::Author, TrickKind::Name, TrickKind::Domain, TrickKind::Fields];
+    let bimi = if !kinds.into_iter().any(|kind| tricks.has(kind)) {
         match discover(shard, case, digest, verdict).await {
             Assertion::Settled(bimi) => bimi,
             Assertion::Found(asserted) => shown(shard, rules.bimi, &asserted, &mut fields),

@@ -68,6 +68,7 @@ fn message(author: &str, signed: &str, more: &str) -> (Digest, Verdict) {
         },
         flaw: None,
         tricks: Tricks::NONE,
+        unsubscribe: None,
     };
     (digester.finish(), verdict)
 }

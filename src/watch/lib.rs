@@ -20,12 +20,13 @@ mod trace;
 
 pub use cell::{Counter, Gauge, Histogram};
 pub use metrics::{
-    Aligned, AuthResult, AuthTreatment, BimiCounted, BimiFetch, BimiFetchMetrics, Buffers, Category, ConnectionRefusal, Counted, Deception, Delivery,
-    DmarcCounted, DmarcFailure, DmarcFailureMetrics, Dns, Dsn, Executor, Family, Greylisting, HttpMetrics,
-    Inbound, Journal, JournalHealth, Levels, Outbound, PoolDeliveries, ProcessMetrics, ProcessUsage, Queue,
-    QueueAction, QueueState, Reload, ReportIn, ReportPost, ReportRead, ReportsInMetrics, RetryWait,
-    SegmentState, ShardMetrics, TenancyMetrics, TlsMetrics, TlsPolicy, UnsubscribeCheck, UnsubscribeMetrics,
-    UnsubscribeWay, Unsubscription, Verb, Verification,
+    Aligned, AuthResult, AuthTreatment, BimiCounted, BimiFetch, BimiFetchMetrics, Buffers, Category,
+    ConnectionRefusal, Counted, Deception, Delivery, DmarcCounted, DmarcFailure, DmarcFailureMetrics, Dns,
+    Dsn, Executor, Family, Greylisting, HttpMetrics, Inbound, Journal, JournalHealth, Levels, Outbound,
+    PoolDeliveries, ProcessMetrics, ProcessUsage, Queue, QueueAction, QueueState, Reload, ReportIn,
+    ReportPost, ReportRead, ReportsInMetrics, RetryWait, SegmentState, ShardMetrics, TenancyMetrics,
+    TlsMetrics, TlsPolicy, UnsubscribeCheck, UnsubscribeMetrics, UnsubscribeWay, Unsubscription, Verb,
+    Verification,
 };
 pub use registry::Registry;
 pub use sites::{Outcome, SiteTable};

@@ -18,7 +18,9 @@ use metrics::{Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::{
-    Aligned, BimiFetch, BimiFetchMetrics, Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram, HttpMetrics, Outcome, ProcessMetrics, ReportIn, ReportPost, ReportsInMetrics, ShardMetrics, SiteTable, TenancyMetrics, UnsubscribeMetrics, Unsubscription,
+    Aligned, BimiFetch, BimiFetchMetrics, Counter, DmarcFailure, DmarcFailureMetrics, Gauge, Histogram,
+    HttpMetrics, Outcome, ProcessMetrics, ReportIn, ReportPost, ReportsInMetrics, ShardMetrics, SiteTable,
+    TenancyMetrics, UnsubscribeMetrics, Unsubscription,
     cell::{HistogramReader, Slab},
     metrics::{Counted as _, OTHER, Reload},
     names::{self, Kind, Metric, Unit},
