@@ -99,7 +99,7 @@ mod test {
             reverse_paths: Vec::new(),
             signers: Vec::new(),
             lists: Vec::new(),
-            unsubscribe: UnsubscribeLinks::Used,
+            unsubscribe: UnsubscribeLinks::Unconfigured,
             port: 25,
             connects: true,
             limits: Limits { lookups_max: 1000, ..Limits::default() },
