@@ -24,6 +24,7 @@ fuzz_target!(|input: &[u8]| {
         settle: Duration::ZERO,
         retire: Duration::ZERO,
         revoke: None,
+        overdue: Duration::from_secs(2),
         publishing: Publishing::Hand,
     };
     let mut rotation = Rotation::default();
