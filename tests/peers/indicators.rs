@@ -45,7 +45,9 @@ ip, port, certificate, key, directory = sys.argv[1:]
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        print("asked for", self.path, self.headers["Accept"], flush=True)
+        # In one piece: two are asked for at the same time.
+        sys.stdout.write(f"asked for {self.path} {self.headers['Accept']}\n")
+        sys.stdout.flush()
         path = os.path.join(directory, self.path[1:])
         if self.path == "/moved":
             self.send_response(302)

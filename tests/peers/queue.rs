@@ -159,6 +159,7 @@ fn metrics_and_health() {
             "ringpost_dkim_key_published",
             "ringpost_dkim_keys",
             "ringpost_dkim_records_by_hand",
+            "ringpost_dkim_records_overdue",
             "ringpost_dkim_updates_total",
         ];
         series.contains(&name)
