@@ -274,10 +274,7 @@ pub(crate) fn tricks(digest: &Digest, dkim: &[Dkim]) -> Tricks {
         (Trick::NoFrom, counts[FROM] == 0),
         (Trick::Missing, NEEDED.iter().any(|place| counts[*place] == 0)),
         (Trick::NoField, octets < header.len() || has_blank_line(header)),
-        (
-            Trick::ControlCharacter,
-            digest.flaw() == Some(Reason::BareLineEnd) || header.iter().any(is_control),
-        ),
+        (Trick::ControlCharacter, digest.flaw() == Some(Reason::BareLineEnd) || has_control(header)),
     ];
     tricks = tricks.and(of_signed(digest, dkim, &counts));
     // We have read several authors where there is one.
@@ -330,8 +327,11 @@ fn has_blank_line(header: &[u8]) -> bool {
     })
 }
 
-const fn is_control(octet: &u8) -> bool {
-    octet.is_ascii_control() && !matches!(*octet, b'\t' | b'\r' | b'\n')
+/// Whether there is a control character that no line needs. All octets are looked at, many by one instruction.
+fn has_control(header: &[u8]) -> bool {
+    header.iter().fold(false, |found, octet| {
+        found | (octet.is_ascii_control() & !matches!(*octet, b'\t' | b'\r' | b'\n'))
+    })
 }
 
 /// Whether two values are the same, however they are folded.
