@@ -155,18 +155,8 @@ async fn verify(
     let settings = shard.settings();
     let receiver = rules.authserv_id.as_ref().unwrap_or(&settings.hostname).as_str();
     let mut case = Case::open(client, receiver, digest.limits(), facts::now(), began);
-    let verdict = loop {
-        match case.judge_message(&shard.judge, digest, ring::clock::now()) {
-            Judged::Known(verdict) => break verdict,
-            Judged::Missing(questions) => {
-                let deadline = case.deadline();
-                shard
-                    .resolve
-                    .ask_all(questions, deadline, |question, answer| case.learn(question, answer))
-                    .await;
-            }
-        }
-    };
+    let verdict =
+        judged(shard, &mut case, |case| case.judge_message(&shard.judge, digest, ring::clock::now())).await;
     let results = Results::of(&verdict);
     let tricks = settings.policy.tricks(&verdict);
     let treatment = settings.policy.treatment(&verdict, tricks, rules);
@@ -229,6 +219,20 @@ async fn verify(
         Author::Domain(_) | Author::Missing | Author::Several => None,
     };
     Ok(Examined { fields, cut, hold, results: Some(results), author, signatures: None })
+}
+
+/// Asks the DNS for what a judgement misses, until it is made.
+pub(crate) async fn judged<T>(shard: &Shard, case: &mut Case, judge: impl Fn(&mut Case) -> Judged<T>) -> T {
+    loop {
+        match judge(case) {
+            Judged::Known(judgement) => return judgement,
+            Judged::Missing(questions) => {
+                let deadline = case.deadline();
+                let learn = |question, answer| case.learn(question, answer);
+                shard.resolve.ask_all(questions, deadline, learn).await;
+            }
+        }
+    }
 }
 
 /// What is counted of each kind.

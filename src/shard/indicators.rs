@@ -11,12 +11,12 @@ use bridge::{
 use config::{Authentication, BimiUse};
 use dns::Question;
 use trust::{
-    Asserted, Assertion, Bimi, BimiAuthority, BimiPlace, BimiResult, Case, Digest, Judged, TrickKind, Tricks,
+    Asserted, Assertion, Bimi, BimiAuthority, BimiPlace, BimiResult, Case, Digest, TrickKind, Tricks,
     Verdict, bimi_fields, covers,
 };
 use watch::BimiCounted;
 
-use crate::{facts, shard::Shard};
+use crate::{authenticity::judged, facts, shard::Shard};
 
 /// What is told of the picture, and the fields that show it; none where nobody asks for it.
 pub(crate) async fn of_message(
@@ -31,9 +31,10 @@ pub(crate) async fn of_message(
     }
     let mut fields = Vec::new();
     // What honest senders write, too, shows nobody another author.
-    let kinds = [TrickKind::Author, TrickKind::Name, TrickKind::Domain, TrickKind::Fields];
-    let bimi = if !kinds.into_iter().any(|kind| tricks.has(kind)) {
-        match discover(shard, case, digest, verdict).await {
+    let may_deceive = tricks.iter().any(|trick| trick.kind() != TrickKind::Irregular);
+    let bimi = if !may_deceive {
+        let judge = |case: &mut Case| case.judge_assertion(digest, verdict, ring::clock::now());
+        match judged(shard, case, judge).await {
             Assertion::Settled(bimi) => bimi,
             Assertion::Found(asserted) => shown(shard, rules.bimi, &asserted, &mut fields),
         }
@@ -43,21 +44,6 @@ pub(crate) async fn of_message(
     };
     shard.metrics.inbound.bimi.of(counted(bimi.result)).one();
     Some((bimi, fields))
-}
-
-async fn discover(shard: &Shard, case: &mut Case, digest: &Digest, verdict: &Verdict) -> Assertion {
-    loop {
-        match case.judge_assertion(digest, verdict, ring::clock::now()) {
-            Judged::Known(assertion) => return assertion,
-            Judged::Missing(questions) => {
-                let deadline = case.deadline();
-                shard
-                    .resolve
-                    .ask_all(questions, deadline, |question, answer| case.learn(question, answer))
-                    .await;
-            }
-        }
-    }
 }
 
 /// What is known of a picture.
